@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Copies what the image holds in a directory onto the new tmpfs that will cover it: owner, mode,
+//! times, extended attributes, links, FIFOs, sockets and device nodes. Follows no link and crosses no
+//! mount.
+
+use std::collections::{HashMap, HashSet};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, OFlags, Stat};
+use rustix::io::Errno;
+
+use super::StepCause;
+use crate::path::InnerPath;
+use crate::sys::{SysError, fs};
+
+/// One directory on the way down. Two descriptors a level: an image can nest so deep that they run
+/// out, which is an error, where recursion would overflow the stack.
+struct Level {
+    from: OwnedFd,
+    to: OwnedFd,
+    path: PathBuf,
+    names: Vec<OsString>,
+}
+
+/// Copies the content of `from` to `to`, but nothing at the paths `keep`: there mounts will be.
+/// `at` is the directory's path in the container, for errors.
+pub(super) fn copy(
+    from: BorrowedFd<'_>,
+    to: BorrowedFd<'_>,
+    at: &InnerPath,
+    keep: &[InnerPath],
+) -> Result<(), StepCause> {
+    let mut copy = Copy {
+        to,
+        device: fs::stat(from)?.st_dev,
+        keep: keep.iter().filter_map(|path| path.below(at)).collect(),
+        first_links: HashMap::new(),
+    };
+    let mut levels = vec![Level::open(from, to, OsStr::new("."), PathBuf::new())?];
+    while let Some(level) = levels.last_mut() {
+        let Some(name) = level.names.pop() else {
+            let finish = levels.pop().map(Level::finish).transpose();
+            finish.map(drop)?;
+            continue;
+        };
+        let path = level.path.join(&name);
+        match copy.entry(level, &name, &path) {
+            Ok(Some(deeper)) => levels.push(deeper),
+            Ok(None) => {}
+            Err(source) => {
+                return Err(StepCause::Copying { path: at.join(&path), source });
+            }
+        }
+    }
+    Ok(())
+}
+
+impl Level {
+    fn open(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, path: PathBuf) -> Result<Self, SysError> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY;
+        let from = fs::open_at(from, name, flags)?;
+        let to = fs::open_at(to, name, flags)?;
+        let names = fs::read_dir(from.as_fd())?.into_iter().map(|(name, _)| name).collect();
+        Ok(Self { from, to, path, names })
+    }
+
+    /// Times come last: copying into a directory changes them. The top keeps the mount's own mode.
+    fn finish(self) -> Result<(), SysError> {
+        if self.path.as_os_str().is_empty() {
+            return Ok(());
+        }
+        let stat = fs::stat(&self.from)?;
+        own(self.to.as_fd(), OsStr::new(""), &stat)?;
+        fs::chmod(&self.to, stat.st_mode)?;
+        fs::copy_xattrs(&self.from, &self.to)?;
+        fs::set_times_at(self.to.as_fd(), OsStr::new("."), &stat)
+    }
+}
+
+struct Copy<'a> {
+    to: BorrowedFd<'a>,
+    device: u64,
+    keep: HashSet<&'a Path>,
+    /// By inode: where the first name of a file with several names was copied to.
+    first_links: HashMap<u64, PathBuf>,
+}
+
+impl Copy<'_> {
+    /// Copies one entry; a directory is returned to be gone through.
+    fn entry(&mut self, level: &Level, name: &OsStr, path: &Path) -> Result<Option<Level>, SysError> {
+        let stat = fs::stat_at(level.from.as_fd(), name)?;
+        if self.keep.contains(path) || stat.st_dev != self.device {
+            return Ok(None);
+        }
+        let kind = fs::kind(&stat);
+        if kind == FileType::Directory {
+            fs::mkdir_at(level.to.as_fd(), name, 0o700)?;
+            return Level::open(level.from.as_fd(), level.to.as_fd(), name, path.to_owned()).map(Some);
+        }
+        if stat.st_nlink > 1 {
+            if let Some(first) = self.first_links.get(&stat.st_ino) {
+                return fs::link_at(self.to, first.as_os_str(), level.to.as_fd(), name).map(|()| None);
+            }
+            self.first_links.insert(stat.st_ino, path.to_owned());
+        }
+        match kind {
+            FileType::RegularFile => file(level, name, &stat)?,
+            FileType::Symlink => {
+                let target = fs::readlink_at(level.from.as_fd(), name)?;
+                fs::symlink_at(OsStr::from_bytes(target.as_bytes()), level.to.as_fd(), name)?;
+                own(level.to.as_fd(), name, &stat)?;
+                fs::set_times_at(level.to.as_fd(), name, &stat)?;
+            }
+            FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => {
+                special(level, name, kind, &stat)?;
+            }
+            FileType::Directory | FileType::Unknown => {}
+        }
+        Ok(None)
+    }
+}
+
+fn file(level: &Level, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
+    // Non-blocking, for what may have become a FIFO since it was looked at.
+    let from = fs::open_at(level.from.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK)?;
+    let opened = fs::stat(&from)?;
+    if (opened.st_ino, fs::kind(&opened)) != (stat.st_ino, FileType::RegularFile) {
+        return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE));
+    }
+    let mut from = File::from(from);
+    let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
+    fs::copy(&mut from, &mut to)?;
+    own(to.as_fd(), OsStr::new(""), stat)?;
+    // After the owner, whose change takes set-user-id away.
+    fs::chmod(&to, stat.st_mode)?;
+    fs::copy_xattrs(&from, &to)?;
+    fs::set_times_at(level.to.as_fd(), name, stat)
+}
+
+fn special(level: &Level, name: &OsStr, kind: FileType, stat: &Stat) -> Result<(), SysError> {
+    match fs::mknod_at(level.to.as_fd(), name, kind, stat.st_mode & 0o7777, stat.st_rdev) {
+        Ok(()) => {}
+        // A device node in a user namespace, mknod(2).
+        Err(error) if error.errno() == Errno::PERM => return Ok(()),
+        Err(error) => return Err(error),
+    }
+    own(level.to.as_fd(), name, stat)?;
+    fs::chmod_at(level.to.as_fd(), name, stat.st_mode)?;
+    fs::set_times_at(level.to.as_fd(), name, stat)
+}
+
+/// In a user namespace an owner without a mapping can't be given; the file then stays the hook's.
+fn own(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
+    match fs::chown_at(directory, name, stat.st_uid, stat.st_gid) {
+        Err(error) if matches!(error.errno(), Errno::PERM | Errno::INVAL) => Ok(()),
+        result => result,
+    }
+}

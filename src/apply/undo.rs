@@ -1,0 +1,84 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! How to take back what was done so far, last first. Slaves stay slaves: a mount can't join its old
+//! peer group again, and the mount namespace dies with the container that is not created.
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use crate::record::{Record, RecordError};
+use crate::sys::{SysError, fs, mount};
+
+#[derive(Debug)]
+enum Each {
+    Unmount(OwnedFd),
+    /// Moves a mount back to where it was, below a directory that a tmpfs covers.
+    MoveBack {
+        moved: OwnedFd,
+        covered: OwnedFd,
+        below: PathBuf,
+    },
+    Remove {
+        directory: OwnedFd,
+        name: OsString,
+        kind: FileType,
+    },
+    TakeBack(Record),
+}
+
+/// What is to be undone.
+#[derive(Debug, Default)]
+pub(super) struct Undo(Vec<Each>);
+
+impl Undo {
+    pub(super) fn unmount(&mut self, new: OwnedFd) {
+        self.0.push(Each::Unmount(new));
+    }
+
+    pub(super) fn move_back(&mut self, moved: OwnedFd, covered: &OwnedFd, below: PathBuf) -> Result<(), SysError> {
+        let covered = fs::open_at(covered.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)?;
+        self.0.push(Each::MoveBack { moved, covered, below });
+        Ok(())
+    }
+
+    pub(super) fn remove(&mut self, directory: OwnedFd, name: OsString, kind: FileType) {
+        self.0.push(Each::Remove { directory, name, kind });
+    }
+
+    pub(super) fn take_back(&mut self, record: &Record) {
+        self.0.push(Each::TakeBack(record.clone()));
+    }
+
+    /// Undoes everything, goes on after an error, and returns them all.
+    pub(super) fn all(self) -> Vec<SysError> {
+        self.0.into_iter().rev().flat_map(Each::undo).collect()
+    }
+}
+
+impl Each {
+    fn undo(self) -> Vec<SysError> {
+        let result = match self {
+            Self::Unmount(new) => mount::take_away(new.as_fd()),
+            Self::MoveBack { moved, covered, below } => {
+                place_below(covered, &below).and_then(|place| mount::put(moved, place))
+            }
+            Self::Remove { directory, name, kind } => match fs::unlink_at(directory.as_fd(), &name, kind) {
+                // The mount points of what was kept go with their tmpfs.
+                Err(error) if matches!(error.errno(), Errno::NOENT | Errno::BUSY) => Ok(()),
+                result => result,
+            },
+            Self::TakeBack(record) => {
+                return record.take_back().into_iter().map(RecordError::into_sys).collect();
+            }
+        };
+        result.err().into_iter().collect()
+    }
+}
+
+/// A path of the covered directory has no link in it: a mount was found there.
+fn place_below(covered: OwnedFd, below: &Path) -> Result<OwnedFd, SysError> {
+    below.iter().try_fold(covered, |directory, name| fs::open_at(directory.as_fd(), name, OFlags::PATH))
+}

@@ -1,0 +1,181 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The command line, and nothing of what it leads to.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use log::LevelFilter;
+
+use crate::facts::Stage;
+
+/// What `--help` prints.
+pub const HELP: &str = "\
+oci-systemd-hook - prepares a container whose first process is systemd
+
+Usage:
+  oci-systemd-hook [--log-level LEVEL] [STAGE] < state.json
+  oci-systemd-hook plan [--json] [--state FILE] BUNDLE
+
+An OCI runtime runs the first form, with the container's state on standard input.
+The stage is found out; STAGE overrides: prestart, createRuntime, createContainer
+or poststop. Containers whose command is not systemd are left alone, unless their
+annotation oci-systemd-hook is \"enabled\".
+
+plan prints what the hook would do for a bundle, and why, and does nothing.
+
+Options:
+  --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
+                     for debug, in the host's journal or syslog
+  --json             the plan as JSON
+  --state FILE       the container's state, for its id and annotations; otherwise
+                     the id is the bundle's name
+  --help             this text
+  --version          the version
+
+Exit status: 0, or 1 after an error, which is one line on stderr; 2 for a wrong
+command line. At poststop errors are logged and the status is 0.
+";
+
+/// What was asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Request {
+    /// Work as a hook.
+    Hook {
+        /// The stage, if it was given.
+        stage: Option<Stage>,
+        /// Which messages.
+        log_level: LevelFilter,
+    },
+    /// Print a plan.
+    Plan {
+        /// The bundle's directory.
+        bundle: PathBuf,
+        /// A file with a state.
+        state: Option<PathBuf>,
+        /// In which form.
+        form: Form,
+    },
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+}
+
+/// The form of a printed plan.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Form {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// A wrong command line.
+#[derive(Debug, thiserror::Error)]
+pub enum UsageError {
+    /// The parser's own words.
+    #[error(transparent)]
+    Lexopt(#[from] lexopt::Error),
+    /// Neither a stage nor a subcommand.
+    #[error("{0:?} is neither a stage of this hook nor `plan`; see --help")]
+    Word(String),
+    /// Not a level.
+    #[error("{0:?} is not a log level: error, warn, info or debug")]
+    Level(String),
+    /// `plan` without its argument.
+    #[error("plan needs the bundle's directory; see --help")]
+    NoBundle,
+    /// An option of the other form.
+    #[error("{0} belongs to `plan`")]
+    PlanOnly(&'static str),
+}
+
+/// Reads the arguments, without the program's name.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
+    use lexopt::prelude::{Long, Short, Value, ValueExt as _};
+    let mut parser = lexopt::Parser::from_args(arguments);
+    let mut log_level = LevelFilter::Warn;
+    let (mut word, mut bundle, mut state, mut form) = (None, None, None, Form::Text);
+    while let Some(argument) = parser.next()? {
+        match argument {
+            Long("help") | Short('h') => return Ok(Request::Help),
+            Long("version") | Short('V') => return Ok(Request::Version),
+            Long("log-level") => log_level = level(&parser.value()?.string()?)?,
+            Long("json") => form = Form::Json,
+            Long("state") => state = Some(PathBuf::from(parser.value()?)),
+            Value(value) if word.is_none() => word = Some(value.string()?),
+            Value(value) if word.as_deref() == Some("plan") && bundle.is_none() => {
+                bundle = Some(PathBuf::from(value));
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    if word.as_deref() == Some("plan") {
+        return Ok(Request::Plan { bundle: bundle.ok_or(UsageError::NoBundle)?, state, form });
+    }
+    if state.is_some() {
+        return Err(UsageError::PlanOnly("--state"));
+    }
+    if form == Form::Json {
+        return Err(UsageError::PlanOnly("--json"));
+    }
+    Ok(Request::Hook { stage: word.map(stage).transpose()?, log_level })
+}
+
+fn stage(word: String) -> Result<Stage, UsageError> {
+    match word.as_str() {
+        "prestart" | "createRuntime" => Ok(Stage::CreateRuntime),
+        "createContainer" => Ok(Stage::CreateContainer),
+        "poststop" => Ok(Stage::Poststop),
+        _ => Err(UsageError::Word(word)),
+    }
+}
+
+fn level(word: &str) -> Result<LevelFilter, UsageError> {
+    match word {
+        "error" => Ok(LevelFilter::Error),
+        "warn" => Ok(LevelFilter::Warn),
+        "info" => Ok(LevelFilter::Info),
+        "debug" => Ok(LevelFilter::Debug),
+        _ => Err(UsageError::Level(word.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(arguments: &[&str]) -> Result<Request, UsageError> {
+        parse(arguments.iter().map(OsString::from))
+    }
+
+    #[test]
+    fn reads_both_forms() {
+        let hook = |stage, log_level| Request::Hook { stage, log_level };
+        assert_eq!(read(&[]).unwrap(), hook(None, LevelFilter::Warn));
+        assert_eq!(read(&["prestart"]).unwrap(), hook(Some(Stage::CreateRuntime), LevelFilter::Warn));
+        assert_eq!(read(&["--log-level=debug", "poststop"]).unwrap(), hook(Some(Stage::Poststop), LevelFilter::Debug));
+        let plan =
+            |state: Option<&str>, form| Request::Plan { bundle: "/b".into(), state: state.map(Into::into), form };
+        assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Form::Text));
+        assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Form::Json));
+        assert_eq!(read(&["--help"]).unwrap(), Request::Help);
+    }
+
+    #[test]
+    fn refuses_the_rest() {
+        for arguments in [
+            &["poststart"][..],
+            &["plan"],
+            &["plan", "a", "b"],
+            &["--json"],
+            &["--state", "x"],
+            &["--log-level", "loud"],
+            &["--nonsense"],
+            &["createContainer", "x"],
+        ] {
+            assert!(read(arguments).is_err(), "{arguments:?}");
+        }
+    }
+}

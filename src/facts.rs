@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is so: about the container, and about what surrounds it. No opinions, no effects.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use crate::identity::MachineId;
+use crate::kernel::cgroup::Hierarchy;
+use crate::path::InnerPath;
+
+pub mod mounts;
+
+pub use mounts::{Mount, Mounts};
+
+/// In which of the runtime's stages this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Stage {
+    /// In the runtime's namespaces; also under its old name `prestart`.
+    CreateRuntime,
+    /// In the container's namespaces, before its root is the root.
+    CreateContainer,
+    /// After the container is gone.
+    Poststop,
+}
+
+impl Stage {
+    /// The name in config.json.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::CreateRuntime => "createRuntime",
+            Self::CreateContainer => "createContainer",
+            Self::Poststop => "poststop",
+        }
+    }
+}
+
+/// What the container's author said of this hook.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Switch {
+    /// Nothing: the command decides.
+    Unset,
+    /// The annotation says `enabled`.
+    Enabled,
+    /// The named thing says `disabled`.
+    Disabled(&'static str),
+}
+
+/// What the container's command is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Command {
+    /// It doesn't name init or systemd; what it is was not looked at.
+    Other(String),
+    /// It names init or systemd, and this is what the name leads to in the image.
+    Init {
+        /// As in `process.args`.
+        name: String,
+        /// What was found.
+        program: Program,
+    },
+}
+
+/// What a command's name leads to in the image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Program {
+    /// systemd's own binary, at this path.
+    Systemd(InnerPath),
+    /// Something else, at this path.
+    Else(InnerPath),
+    /// Nothing that can be run, for this reason.
+    Nothing(String),
+}
+
+/// The facts of the decision whether to act.
+#[derive(Debug, Clone)]
+pub struct Container {
+    /// The container's id.
+    pub id: String,
+    /// The stage of this call.
+    pub stage: Stage,
+    /// What the author said.
+    pub switch: Switch,
+    /// What is to run.
+    pub command: Command,
+    /// Whether config.json calls this hook at createContainer too.
+    pub create_container_follows: bool,
+}
+
+/// What is at a path in the image, symbolic links followed inside the root.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A directory with something in it, at the path that the links lead to.
+    Directory(InnerPath),
+    /// A directory with nothing in it, likewise.
+    EmptyDirectory(InnerPath),
+    /// A regular file, likewise.
+    File(InnerPath),
+    /// Nothing, and this is where it would be.
+    Nothing(InnerPath),
+    /// Something else, such as `a fifo`.
+    Else(InnerPath, &'static str),
+    /// The path can't be followed, for this reason.
+    Unreachable(String),
+}
+
+/// What the image has at the paths that matter.
+#[derive(Debug, Clone, Default)]
+pub struct Image(BTreeMap<InnerPath, Found>);
+
+impl Image {
+    /// Notes what was found.
+    pub fn insert(&mut self, path: InnerPath, found: Found) {
+        self.0.insert(path, found);
+    }
+
+    /// What was found at `path`; a path that nobody looked at is as good as not there.
+    #[must_use]
+    pub fn at(&self, path: &str) -> Found {
+        let path = InnerPath::new(path);
+        self.0.get(&path).cloned().unwrap_or(Found::Nothing(path))
+    }
+}
+
+/// Where a memory size comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MemorySource {
+    /// The container's cgroup limits it.
+    Limit,
+    /// Nothing limits it: all of the host's.
+    Host,
+}
+
+/// How much memory the container can have.
+#[derive(Debug, Clone, Copy)]
+pub struct Memory {
+    /// The size.
+    pub bytes: u64,
+    /// Where it was read.
+    pub source: MemorySource,
+}
+
+/// Whose cgroup namespace the container's processes are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupNamespace {
+    /// Its own: its cgroup is `/` there.
+    Private,
+    /// The host's: it sees the host's paths.
+    Host,
+}
+
+/// Whose a cgroup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupOwner {
+    /// The container's alone.
+    Container,
+    /// Also the engine's or other processes': the runtime made none for the container.
+    Shared,
+}
+
+/// The container's place in one hierarchy.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// Its cgroup's path, from the root of *this process's* cgroup namespace.
+    pub path: InnerPath,
+    /// Whose it is.
+    pub owner: CgroupOwner,
+    /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.
+    pub on_host: Option<PathBuf>,
+}
+
+/// The container's cgroups.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    /// Whose namespace.
+    pub namespace: CgroupNamespace,
+    /// Its place in the unified hierarchy, if there is one.
+    pub unified: Option<Membership>,
+    /// Its place in v1's `name=systemd`, if there is one.
+    pub systemd: Option<Membership>,
+}
+
+impl Cgroups {
+    /// Its place in `hierarchy`.
+    #[must_use]
+    pub fn of(&self, hierarchy: Hierarchy) -> Option<&Membership> {
+        match hierarchy {
+            Hierarchy::Unified => self.unified.as_ref(),
+            Hierarchy::Systemd => self.systemd.as_ref(),
+            Hierarchy::Memory => None,
+        }
+    }
+}
+
+/// Who shall own what is created, where that is not the hook's own user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+pub struct Owner {
+    /// User id, in the hook's user namespace.
+    pub uid: u32,
+    /// Group id, likewise.
+    pub gid: u32,
+}
+
+/// What becomes of a mount's propagation after the hook.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Propagation {
+    /// It stays as the hook leaves it.
+    Kept,
+    /// The runtime makes everything private again: crun without `rootfsPropagation`.
+    Lost,
+}
+
+/// Whether this process may make device nodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Devices {
+    /// It may.
+    Allowed,
+    /// It has no CAP_MKNOD, or is in a user namespace, where that doesn't count (user_namespaces(7)).
+    Forbidden,
+}
+
+/// The facts of the plan.
+#[derive(Debug, Clone)]
+pub struct Surroundings {
+    /// The ids to create as; none: the hook's own.
+    pub owner: Option<Owner>,
+    /// Whether this process may mount in the container's mount namespace.
+    pub may_mount: bool,
+    /// Whether this process may make device nodes.
+    pub devices: Devices,
+    /// Whether the container's processes can ever have CAP_SYS_ADMIN.
+    pub container_may_mount: bool,
+    /// What is mounted in the container.
+    pub mounts: Mounts,
+    /// What the image has.
+    pub image: Image,
+    /// The container's memory.
+    pub memory: Memory,
+    /// The container's cgroups.
+    pub cgroups: Cgroups,
+    /// What happens to /run's propagation.
+    pub propagation: Propagation,
+    /// The id that the container shall have, and where it's from.
+    pub machine_id: MachineId,
+    /// A `container_uuid` in the environment that is no id.
+    pub bad_uuid: Option<String>,
+    /// `$container` of the first process, or `oci`.
+    pub container_manager: String,
+    /// The text of the host's os-release.
+    pub host_os_release: Option<String>,
+    /// Whether /dev/console is a terminal.
+    pub terminal: bool,
+}

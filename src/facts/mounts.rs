@@ -1,0 +1,284 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which mounts the container sees, as a tree that answers as the kernel's path walk would.
+
+use std::path::{Path, PathBuf};
+
+use crate::kernel::cgroup::Hierarchy;
+use crate::kernel::mountinfo;
+use crate::path::InnerPath;
+
+/// One mount in the container.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    id: u64,
+    parent: u64,
+    /// Where.
+    pub at: InnerPath,
+    /// The file system's type.
+    pub fs_type: String,
+    /// Whether nothing can be written through it.
+    pub read_only: bool,
+    /// Whether mounts on it also appear elsewhere.
+    pub shared: bool,
+    /// The cgroup hierarchy that it shows, and from which cgroup on.
+    pub cgroup: Option<(Hierarchy, InnerPath)>,
+}
+
+/// The container's mounts.
+#[derive(Debug, Clone)]
+pub struct Mounts {
+    root: u64,
+    all: Vec<Mount>,
+}
+
+/// The number of the root's mount where mounts are foretold from config.json.
+const FORETOLD_ROOT: u64 = 0;
+
+impl Mounts {
+    /// Picks the container's mounts out of a mount namespace's table. `root_path` is where the
+    /// container's root is in it, `root_mount` the mount that the root directory lies on.
+    #[must_use]
+    pub fn read(table: &[u8], root_path: &Path, root_mount: u64) -> Self {
+        let sieve = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
+        let all = mountinfo::entries(table)
+            .filter(|entry| entry.may_be_below(&sieve) || entry.id() == Some(root_mount))
+            .filter_map(|entry| {
+                let mount_point = entry.mount_point();
+                let (id, parent) = (entry.id()?, entry.parent()?);
+                let at = match mount_point.strip_prefix(root_path) {
+                    Ok(below) => InnerPath::new(below),
+                    Err(_) if id == root_mount => InnerPath::root(),
+                    Err(_) => return None,
+                };
+                let fs_type = entry.fs_type();
+                let cgroup = hierarchy(&fs_type, |option| entry.has_super_option(option))
+                    .map(|hierarchy| (hierarchy, InnerPath::new(entry.root())));
+                Some(Mount {
+                    id,
+                    parent,
+                    at,
+                    fs_type,
+                    read_only: entry.is_read_only(),
+                    shared: entry.is_shared(),
+                    cgroup,
+                })
+            })
+            .collect();
+        Self { root: root_mount, all }
+    }
+
+    /// The mounts that a runtime will make of config.json's list, in its order.
+    #[must_use]
+    pub fn foretold(list: impl IntoIterator<Item = Foretold>) -> Self {
+        let mut mounts = Self { root: FORETOLD_ROOT, all: Vec::new() };
+        mounts.push(FORETOLD_ROOT, Foretold::plain(InnerPath::root(), "rootfs", false));
+        for (id, next) in (FORETOLD_ROOT + 1..).zip(list) {
+            let parent = mounts.holding(&next.at).map_or(FORETOLD_ROOT, |mount| mount.id);
+            mounts.push(id, Foretold { parent, ..next });
+        }
+        mounts
+    }
+
+    fn push(&mut self, id: u64, next: Foretold) {
+        self.all.push(Mount {
+            id,
+            parent: if id == FORETOLD_ROOT { u64::MAX } else { next.parent },
+            at: next.at,
+            fs_type: next.fs_type,
+            read_only: next.read_only,
+            shared: false,
+            cgroup: next.cgroup,
+        });
+    }
+
+    /// The mount that a path lies on: at each mount the walk goes on into the first one met.
+    #[must_use]
+    pub fn holding(&self, path: &InnerPath) -> Option<&Mount> {
+        let mut current = self.all.iter().find(|mount| mount.id == self.root)?;
+        // Each turn goes one mount deeper, so there are at most as many as mounts.
+        for _ in 0..self.all.len() {
+            let next = self
+                .all
+                .iter()
+                .filter(|mount| mount.parent == current.id && mount.id != current.id)
+                .filter(|mount| mount.at.is_at_or_below(&current.at) && path.is_at_or_below(&mount.at))
+                .min_by_key(|mount| mount.at.as_path().components().count());
+            match next {
+                Some(next) => current = next,
+                None => break,
+            }
+        }
+        Some(current)
+    }
+
+    /// The mount at a path, where it is a mount point.
+    #[must_use]
+    pub fn at(&self, path: &InnerPath) -> Option<&Mount> {
+        self.holding(path).filter(|mount| mount.at == *path)
+    }
+
+    /// The mounts below a path that can be reached, without those that lie on one of them.
+    #[must_use]
+    pub fn directly_below(&self, path: &InnerPath) -> Vec<&Mount> {
+        let Some(holder) = self.holding(path) else {
+            return Vec::new();
+        };
+        let mut found: Vec<&Mount> = self
+            .all
+            .iter()
+            .filter(|mount| mount.parent == holder.id && mount.at.is_below(path))
+            .filter_map(|mount| self.at(&mount.at).map(|_| mount))
+            .collect();
+        found.sort_by(|a, b| a.at.cmp(&b.at));
+        found.dedup_by(|a, b| a.at == b.at);
+        found
+    }
+
+    /// The mounts that show a cgroup hierarchy, as far as they can be reached.
+    pub fn of_hierarchy(&self, hierarchy: Hierarchy) -> impl Iterator<Item = (&Mount, &InnerPath)> {
+        self.all.iter().filter_map(move |mount| match &mount.cgroup {
+            Some((kind, root)) if *kind == hierarchy && self.is_seen(mount) => Some((mount, root)),
+            _ => None,
+        })
+    }
+
+    fn is_seen(&self, mount: &Mount) -> bool {
+        self.holding(&mount.at).is_some_and(|top| top.id == mount.id)
+    }
+}
+
+/// A mount that is still to be made.
+#[derive(Debug)]
+pub struct Foretold {
+    parent: u64,
+    at: InnerPath,
+    fs_type: String,
+    read_only: bool,
+    cgroup: Option<(Hierarchy, InnerPath)>,
+}
+
+impl Foretold {
+    /// A mount of an ordinary file system.
+    #[must_use]
+    pub fn plain(at: InnerPath, fs_type: &str, read_only: bool) -> Self {
+        Self { parent: FORETOLD_ROOT, at, fs_type: fs_type.to_owned(), read_only, cgroup: None }
+    }
+
+    /// A mount of a cgroup hierarchy from the cgroup `from` on.
+    #[must_use]
+    pub fn cgroup(at: InnerPath, hierarchy: Hierarchy, from: InnerPath, read_only: bool) -> Self {
+        let fs_type = match hierarchy {
+            Hierarchy::Unified => "cgroup2",
+            Hierarchy::Systemd | Hierarchy::Memory => "cgroup",
+        };
+        Self { cgroup: Some((hierarchy, from)), ..Self::plain(at, fs_type, read_only) }
+    }
+}
+
+/// Where the host itself has a whole cgroup hierarchy mounted, outside the container's root.
+#[must_use]
+pub fn whole_hierarchy(table: &[u8], wanted: Hierarchy, root_path: &Path) -> Option<PathBuf> {
+    mountinfo::entries(table)
+        .filter(|entry| entry.is_type("cgroup"))
+        .filter(|entry| hierarchy(&entry.fs_type(), |option| entry.has_super_option(option)) == Some(wanted))
+        .filter(|entry| entry.root() == Path::new("/"))
+        .map(|entry| entry.mount_point())
+        .find(|mount_point| !mount_point.starts_with(root_path))
+}
+
+fn hierarchy(fs_type: &str, has_super_option: impl Fn(&str) -> bool) -> Option<Hierarchy> {
+    match fs_type {
+        "cgroup2" => Some(Hierarchy::Unified),
+        "cgroup" if has_super_option("name=systemd") => Some(Hierarchy::Systemd),
+        "cgroup" if has_super_option("memory") => Some(Hierarchy::Memory),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    const TABLE: &[u8] = b"\
+1 0 8:1 / / rw shared:1 - ext4 /dev/vda rw
+10 1 8:1 /b/rootfs /b/rootfs rw shared:1 - ext4 /dev/vda rw
+11 10 0:20 / /b/rootfs/proc rw - proc proc rw
+12 10 0:30 / /b/rootfs/run/secrets ro - tmpfs tmpfs rw
+13 12 0:31 / /b/rootfs/run/secrets/deep ro - tmpfs tmpfs rw
+14 10 0:40 /ctr /b/rootfs/sys/fs/cgroup/systemd ro - cgroup cgroup rw,name=systemd
+15 10 0:50 / /b/rootfs-other/run rw - tmpfs tmpfs rw
+16 1 0:40 / /sys/fs/cgroup/systemd rw - cgroup cgroup rw,name=systemd
+";
+
+    fn mounts(more: &str) -> Mounts {
+        let table = [TABLE, more.as_bytes()].concat();
+        Mounts::read(&table, Path::new("/b/rootfs"), 10)
+    }
+
+    fn holder(mounts: &Mounts, path: &str) -> String {
+        mounts.holding(&InnerPath::new(path)).unwrap().at.to_string()
+    }
+
+    #[test]
+    fn sees_what_is_below_the_root_and_nothing_else() {
+        let mounts = mounts("");
+        assert_eq!(mounts.all.len(), 5);
+        assert_eq!(holder(&mounts, "/run"), "/");
+        assert_eq!(holder(&mounts, "/run/secrets/deep/x"), "/run/secrets/deep");
+        assert_eq!(holder(&mounts, "/run/secretsx"), "/");
+        assert!(mounts.holding(&InnerPath::new("/run")).unwrap().shared);
+    }
+
+    #[test]
+    fn finds_what_to_keep() {
+        let mounts = mounts("");
+        let kept: Vec<_> = mounts.directly_below(&InnerPath::new("/run")).iter().map(|m| m.at.to_string()).collect();
+        assert_eq!(kept, ["/run/secrets"], "what lies on it moves with it");
+    }
+
+    #[test]
+    fn a_moved_mount_has_a_smaller_number_than_what_it_moved_to() {
+        let table = String::from_utf8_lossy(TABLE).replace("12 10 ", "12 20 ")
+            + "20 10 0:60 / /b/rootfs/run rw - tmpfs tmpfs rw\n";
+        let mounts = Mounts::read(table.as_bytes(), Path::new("/b/rootfs"), 10);
+        assert_eq!(holder(&mounts, "/run/x"), "/run");
+        assert_eq!(holder(&mounts, "/run/secrets/x"), "/run/secrets");
+    }
+
+    #[test]
+    fn a_covered_mount_is_not_seen() {
+        let mounts =
+            mounts("20 10 0:60 / /b/rootfs/run rw - tmpfs tmpfs rw\n21 20 0:61 / /b/rootfs/run rw - ext4 x rw\n");
+        assert_eq!(mounts.at(&InnerPath::new("/run")).unwrap().fs_type, "ext4", "stacked");
+        assert!(mounts.directly_below(&InnerPath::new("/run")).is_empty());
+        let covered = self::mounts("22 10 0:62 / /b/rootfs/sys rw - tmpfs tmpfs rw\n");
+        assert_eq!(covered.of_hierarchy(Hierarchy::Systemd).count(), 0);
+    }
+
+    #[test]
+    fn knows_cgroup_mounts_in_the_container_and_on_the_host() {
+        let mounts = mounts("");
+        let seen: Vec<_> = mounts.of_hierarchy(Hierarchy::Systemd).map(|(m, r)| format!("{} {r}", m.at)).collect();
+        assert_eq!(seen, ["/sys/fs/cgroup/systemd /ctr"]);
+        assert_eq!(
+            whole_hierarchy(TABLE, Hierarchy::Systemd, Path::new("/b/rootfs")),
+            Some(PathBuf::from("/sys/fs/cgroup/systemd"))
+        );
+        assert_eq!(whole_hierarchy(TABLE, Hierarchy::Unified, Path::new("/b/rootfs")), None);
+    }
+
+    #[test]
+    fn a_root_that_is_no_mount_point_lies_on_the_hosts_mount() {
+        let mounts = Mounts::read(b"1 0 8:1 / / rw shared:1 - ext4 /dev/vda rw\n", Path::new("/b/rootfs"), 1);
+        assert_eq!(holder(&mounts, "/run"), "/");
+    }
+
+    #[test]
+    fn foretells_from_config() {
+        let at = |path| Foretold::plain(InnerPath::new(path), "tmpfs", false);
+        let mounts = Mounts::foretold([at("/proc"), at("/run"), at("/run/secrets"), at("/run")]);
+        assert_eq!(holder(&mounts, "/run/secrets"), "/run", "the later mount covers the earlier");
+        assert_eq!(holder(&mounts, "/proc/1"), "/proc");
+    }
+}

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The facts that a bundle alone foretells, for `plan`: no container is there yet.
+
+use std::path::Path;
+
+use super::interpret::{cgroup_namespace, common};
+use super::{ConfigText, GatherError, live, open_root};
+use crate::facts::mounts::Foretold;
+use crate::facts::{CgroupNamespace, CgroupOwner, Cgroups, Membership, Mounts, Surroundings};
+use crate::interface;
+use crate::kernel::cgroup::Hierarchy;
+use crate::oci::config::Config;
+use crate::oci::state::State;
+use crate::path::InnerPath;
+
+/// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
+/// at createContainer and with the rights that a runtime gives a hook there.
+pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, GatherError> {
+    let config = text.config()?;
+    let root = open_root(state, text)?;
+    let layout = Layout::of_host();
+    let namespace = cgroup_namespace(&config);
+    let mounts = mounts(&config, layout, &own_cgroup(state, namespace));
+    Ok(Surroundings {
+        cgroups: cgroups(state, namespace, layout),
+        ..common(state, &config, &live::host(), mounts, live::image(&root))
+    })
+}
+
+/// Which hierarchies this host has mounted, cgroups(7).
+#[derive(Debug, Clone, Copy)]
+enum Layout {
+    Unified,
+    Legacy,
+}
+
+impl Layout {
+    fn of_host() -> Self {
+        let has = |name: &str| Path::new(interface::CGROUP).join(name).exists();
+        if has("cgroup.controllers") { Self::Unified } else { Self::Legacy }
+    }
+}
+
+/// The path is the runtime's to choose; it is shown as the container's id.
+fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
+    match namespace {
+        CgroupNamespace::Private => InnerPath::root(),
+        CgroupNamespace::Host => InnerPath::new(&state.id),
+    }
+}
+
+fn cgroups(state: &State, namespace: CgroupNamespace, layout: Layout) -> Cgroups {
+    let member = |on_host: &str| Membership {
+        path: own_cgroup(state, namespace),
+        owner: CgroupOwner::Container,
+        on_host: Some(InnerPath::new(interface::CGROUP).join(on_host).as_path().to_owned()),
+    };
+    match layout {
+        Layout::Unified => Cgroups { namespace, unified: Some(member("")), systemd: None },
+        Layout::Legacy => Cgroups { namespace, unified: None, systemd: Some(member("systemd")) },
+    }
+}
+
+fn mounts(config: &Config, layout: Layout, own: &InnerPath) -> Mounts {
+    let mut list = Vec::new();
+    for mount in &config.mounts {
+        let at = InnerPath::new(&mount.destination);
+        let read_only = mount.options.iter().any(|option| option == "ro" || option == "rro");
+        let fs_type = mount.kind.as_deref().unwrap_or("bind");
+        match (fs_type, layout) {
+            ("cgroup", Layout::Unified) | ("cgroup2", _) => {
+                list.push(Foretold::cgroup(at, Hierarchy::Unified, InnerPath::root(), read_only));
+            }
+            ("cgroup", Layout::Legacy) => {
+                let systemd = at.join("systemd");
+                list.push(Foretold::plain(at, "tmpfs", read_only));
+                list.push(Foretold::cgroup(systemd, Hierarchy::Systemd, own.clone(), read_only));
+            }
+            _ => list.push(Foretold::plain(at, fs_type, read_only)),
+        }
+    }
+    Mounts::foretold(list)
+}

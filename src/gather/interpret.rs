@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! From the texts that were read to the facts of the plan; opens nothing itself.
+
+use std::path::Path;
+
+use crate::facts::{
+    CgroupNamespace, CgroupOwner, Cgroups, Devices, Image, Membership, Memory, MemorySource, Mounts, Owner,
+    Propagation, Stage, Surroundings, mounts,
+};
+use crate::identity::MachineId;
+use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::memory;
+use crate::oci::config::{Config, host_id_of_root};
+use crate::oci::state::State;
+use crate::path::InnerPath;
+
+/// What is known of the host, whichever container it is about.
+#[derive(Debug, Clone)]
+pub struct Host {
+    /// `/proc/meminfo`.
+    pub meminfo: String,
+    /// The host's own machine id, if it has one.
+    pub machine_id: Option<MachineId>,
+    /// The text of its os-release, if it has one.
+    pub os_release: Option<String>,
+}
+
+/// What was read about a container that is being created.
+pub struct Sources<'a> {
+    /// The stage of this call.
+    pub stage: Stage,
+    /// `/proc/self/mountinfo` in the container's mount namespace.
+    pub mountinfo: &'a [u8],
+    /// Where the container's root is in that namespace.
+    pub root_path: &'a Path,
+    /// The number of the mount that the root lies on.
+    pub root_mount: u64,
+    /// `/proc/<pid>/cgroup` of the container.
+    pub cgroup: &'a str,
+    /// The same of the runtime, where it isn't the container's.
+    pub runtime_cgroup: Option<&'a str>,
+    /// Reads a small file inside the root.
+    pub inside: &'a dyn Fn(&InnerPath) -> Option<String>,
+    /// Whether this process may mount.
+    pub may_mount: bool,
+    /// Whether it may make device nodes.
+    pub devices: Devices,
+    /// What the image has.
+    pub image: Image,
+}
+
+impl std::fmt::Debug for Sources<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sources")
+            .field("stage", &self.stage)
+            .field("root_path", &self.root_path)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The facts of a container that is being created.
+#[must_use]
+pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -> Surroundings {
+    let mounts = Mounts::read(sources.mountinfo, sources.root_path, sources.root_mount);
+    let cgroups = cgroups(config, &mounts, &sources);
+    let memory = limit(&mounts, &sources).map_or_else(|| host_memory(host), |limit| limited(limit, host_memory(host)));
+    Surroundings {
+        owner: owner(config, sources.stage),
+        may_mount: sources.may_mount,
+        devices: sources.devices,
+        memory,
+        cgroups,
+        ..common(state, config, host, mounts, sources.image)
+    }
+}
+
+/// The facts that are the same for a container and for a bundle, with harmless values for the rest.
+pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts, image: Image) -> Surroundings {
+    let (machine_id, bad_uuid) = machine_id(state, config, host);
+    Surroundings {
+        owner: None,
+        may_mount: true,
+        devices: if config.has_namespace("user") { Devices::Forbidden } else { Devices::Allowed },
+        container_may_mount: config.may_have("CAP_SYS_ADMIN"),
+        mounts,
+        image,
+        memory: host_memory(host),
+        cgroups: Cgroups { namespace: cgroup_namespace(config), unified: None, systemd: None },
+        propagation: propagation(state, config),
+        machine_id,
+        bad_uuid,
+        container_manager: container_manager(config),
+        host_os_release: host.os_release.clone(),
+        terminal: config.process.terminal,
+    }
+}
+
+/// `container_uuid` decides where it is an id, else the container's own id does; with the text that
+/// is none.
+fn machine_id(state: &State, config: &Config, host: &Host) -> (MachineId, Option<String>) {
+    let from_id = || MachineId::of_container(&state.id, host.machine_id.as_ref());
+    match config.env("container_uuid") {
+        None | Some("") => (from_id(), None),
+        Some(uuid) => match MachineId::parse(uuid) {
+            Some(id) => (id, None),
+            None => (from_id(), Some(uuid.to_owned())),
+        },
+    }
+}
+
+/// One line, since systemd reads the first only; `oci` makes it look for the engine's own marks.
+fn container_manager(config: &Config) -> String {
+    let word = config.env("container").and_then(|text| text.lines().next()).filter(|word| !word.is_empty());
+    word.unwrap_or("oci").to_owned()
+}
+
+/// crun makes every mount private after its hooks, unless config.json says otherwise. Its state has
+/// a key of its own, which tells it from the others.
+fn propagation(state: &State, config: &Config) -> Propagation {
+    if state.root.is_some() && config.linux.rootfs_propagation.as_deref().is_none_or(str::is_empty) {
+        Propagation::Lost
+    } else {
+        Propagation::Kept
+    }
+}
+
+pub(super) fn cgroup_namespace(config: &Config) -> CgroupNamespace {
+    if config.has_namespace("cgroup") { CgroupNamespace::Private } else { CgroupNamespace::Host }
+}
+
+/// All of the host's memory; 1 GiB where even that can't be read.
+fn host_memory(host: &Host) -> Memory {
+    const UNKNOWN_BYTES: u64 = 1024 * 1024 * 1024;
+    Memory { bytes: memory::total(&host.meminfo).unwrap_or(UNKNOWN_BYTES), source: MemorySource::Host }
+}
+
+fn limited(limit_bytes: u64, host: Memory) -> Memory {
+    if limit_bytes < host.bytes { Memory { bytes: limit_bytes, source: MemorySource::Limit } } else { host }
+}
+
+/// At createRuntime this process is in the runtime's user namespace, where the container's root has
+/// another number.
+fn owner(config: &Config, stage: Stage) -> Option<Owner> {
+    match stage {
+        Stage::CreateContainer | Stage::Poststop => None,
+        Stage::CreateRuntime => {
+            let uid = host_id_of_root(&config.linux.uid_mappings)?;
+            Some(Owner { uid, gid: host_id_of_root(&config.linux.gid_mappings).unwrap_or(uid) })
+        }
+    }
+}
+
+fn cgroups(config: &Config, mounts: &Mounts, sources: &Sources<'_>) -> Cgroups {
+    let member = |hierarchy| {
+        let path = cgroup::parse(sources.cgroup, hierarchy)?;
+        let of_runtime = sources.runtime_cgroup.and_then(|text| cgroup::parse(text, hierarchy));
+        let is_shared = of_runtime.as_ref() == Some(&path)
+            || directory(mounts, hierarchy, &path).is_some_and(|at| has_strangers(sources, &at));
+        let owner = if is_shared { CgroupOwner::Shared } else { CgroupOwner::Container };
+        let on_host = mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path);
+        Some(Membership { path, owner, on_host })
+    };
+    Cgroups {
+        namespace: cgroup_namespace(config),
+        unified: member(Hierarchy::Unified),
+        systemd: member(Hierarchy::Systemd),
+    }
+}
+
+/// Where the container sees its cgroup of a hierarchy.
+fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &InnerPath) -> Option<InnerPath> {
+    mounts.of_hierarchy(hierarchy).find_map(|(mount, root)| path.below(root).map(|below| mount.at.join(below)))
+}
+
+/// Whether processes outside this pid namespace are in a cgroup: the kernel lists them as 0
+/// (cgroups(7)). At createContainer those are all but the container's.
+fn has_strangers(sources: &Sources<'_>, at: &InnerPath) -> bool {
+    (sources.inside)(&at.join("cgroup.procs")).is_some_and(|text| text.lines().any(|pid| pid == "0"))
+}
+
+fn limit(mounts: &Mounts, sources: &Sources<'_>) -> Option<u64> {
+    [(Hierarchy::Unified, "memory.max"), (Hierarchy::Memory, "memory.limit_in_bytes")]
+        .into_iter()
+        .filter_map(|(hierarchy, file)| {
+            let path = cgroup::parse(sources.cgroup, hierarchy)?;
+            let at = directory(mounts, hierarchy, &path)?;
+            memory::limit(&(sources.inside)(&at.join(file))?)
+        })
+        .min()
+}

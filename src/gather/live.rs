@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Reads about a container that is being created, from inside its mount namespace.
+
+use std::path::Path;
+
+use caps::{CapSet, Capability};
+
+use super::interpret::{self, Host, Sources};
+use super::{ConfigText, GatherError, open_root};
+use crate::facts::{Devices, Image, Stage, Surroundings};
+use crate::identity::MachineId;
+use crate::interface;
+use crate::kernel::id_map;
+use crate::oci::state::State;
+use crate::path::InnerPath;
+use crate::root::Root;
+use crate::sys::{fs, process};
+
+/// Gathers the facts of the plan. At createRuntime this process enters the container's mount
+/// namespace on the way, and stays there.
+pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(Root, Surroundings), GatherError> {
+    let config = text.config()?;
+    let host = host();
+    let (cgroup, runtime_cgroup) = match stage {
+        // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
+        Stage::CreateContainer | Stage::Poststop => (read_text("/proc/self/cgroup")?, None),
+        Stage::CreateRuntime => {
+            let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
+            let cgroup = read_text(&format!("/proc/{pid}/cgroup"))?;
+            let own = read_text("/proc/self/cgroup")?;
+            process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
+            (cgroup, Some(own))
+        }
+    };
+    let root = open_root(state, text)?;
+    let mountinfo = read("/proc/self/mountinfo")?;
+    let sources = Sources {
+        stage,
+        mountinfo: &mountinfo,
+        root_path: root.path(),
+        root_mount: root.mount(),
+        cgroup: &cgroup,
+        runtime_cgroup: runtime_cgroup.as_deref(),
+        inside: &|at| read_inside(&root, at),
+        may_mount: may(Capability::CAP_SYS_ADMIN),
+        devices: devices(),
+        image: image(&root),
+    };
+    let facts = interpret::live(state, &config, &host, sources);
+    Ok((root, facts))
+}
+
+/// What is known of the host.
+pub(super) fn host() -> Host {
+    let text = |path: &str| std::fs::read_to_string(path).ok();
+    Host {
+        meminfo: text("/proc/meminfo").unwrap_or_default(),
+        machine_id: text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
+        os_release: ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(text),
+    }
+}
+
+/// What the image has at the paths that a plan may ask for.
+pub(super) fn image(root: &Root) -> Image {
+    let mut image = Image::default();
+    for path in interface::PATHS {
+        let path = InnerPath::new(path);
+        let found = root.find(&path);
+        image.insert(path, found);
+    }
+    image
+}
+
+fn read(path: &str) -> Result<Vec<u8>, GatherError> {
+    let path = Path::new(path);
+    fs::read_host(path).map_err(|source| GatherError::Read { path: path.to_owned(), source })
+}
+
+fn read_text(path: &str) -> Result<String, GatherError> {
+    read(path).map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+fn may(capability: Capability) -> bool {
+    // Unreadable capabilities are as good as none: the plan then says what is missing.
+    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+}
+
+/// CAP_MKNOD counts in the initial user namespace only, user_namespaces(7).
+fn devices() -> Devices {
+    let is_initial = std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|text| id_map::is_identity(&text));
+    if is_initial && may(Capability::CAP_MKNOD) { Devices::Allowed } else { Devices::Forbidden }
+}
+
+/// A small file of the kernel's, inside the root; none where it isn't there.
+fn read_inside(root: &Root, at: &InnerPath) -> Option<String> {
+    const LIMIT_BYTES: u64 = 1024 * 1024;
+    let file = root.read(at).ok()?;
+    let text = fs::read_up_to(file, LIMIT_BYTES).ok()??;
+    Some(String::from_utf8_lossy(&text).into_owned())
+}

@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The only reader of the host: from files to facts. Decides nothing and changes nothing but the
+//! mount namespace that this process looks at.
+
+pub mod bundle;
+pub mod interpret;
+pub mod live;
+
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use crate::command;
+use crate::facts::{Command, Container, Found, Program, Stage, Switch};
+use crate::oci::config::{Config, Peek};
+use crate::oci::state::{State, StateError, Status};
+use crate::path::InnerPath;
+use crate::root::Root;
+use crate::sys::{SysError, fs, process};
+
+/// A runtime's state is a few hundred bytes and its annotations.
+const STATE_LIMIT_BYTES: u64 = 1024 * 1024;
+/// The largest configs seen are of some 100 KiB.
+const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+/// The annotation, and the environment variable of the hook before this one.
+const SWITCH: &str = "oci-systemd-hook";
+
+/// Why the facts can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum GatherError {
+    /// Standard input.
+    #[error("cannot read the container's state on standard input")]
+    Stdin(#[source] SysError),
+    /// Something that can't be a state or a config.
+    #[error("{what} is larger than {limit_bytes} bytes")]
+    TooLarge {
+        /// Which file.
+        what: String,
+        /// How much is read.
+        limit_bytes: u64,
+    },
+    /// See [`StateError`].
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// A file of the host.
+    #[error("cannot read {}", path.display())]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// Not a config.json.
+    #[error("cannot read {} as an OCI configuration", path.display())]
+    Config {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// No command.
+    #[error("{} has no process.args", .0.display())]
+    NoArgs(PathBuf),
+    /// No root.
+    #[error("{} has no root.path", .0.display())]
+    NoRoot(PathBuf),
+    /// The root can't be opened.
+    #[error("cannot open the container's root {}", path.display())]
+    Root {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// A typing error in the annotation must not look like a choice.
+    #[error("the annotation {SWITCH} is {0:?}: it must be `enabled` or `disabled`")]
+    Switch(String),
+    /// createRuntime without a pid.
+    #[error("the state has no pid, which {0} needs: is this the right stage?")]
+    NoPid(&'static str),
+    /// The mount namespace can't be entered.
+    #[error("cannot enter the mount namespace of the container's process {pid}")]
+    Enter {
+        /// Whose.
+        pid: u32,
+        /// Why.
+        source: SysError,
+    },
+}
+
+/// Reads the state.
+pub fn state(input: impl Read) -> Result<State, GatherError> {
+    let text = fs::read_up_to(input, STATE_LIMIT_BYTES).map_err(GatherError::Stdin)?;
+    let text = text.ok_or_else(|| GatherError::TooLarge {
+        what: "the container's state on standard input".to_owned(),
+        limit_bytes: STATE_LIMIT_BYTES,
+    })?;
+    Ok(State::parse(&text)?)
+}
+
+/// A bundle's config.json, as text: it is parsed once or twice.
+#[derive(Debug)]
+pub struct ConfigText {
+    path: PathBuf,
+    text: Vec<u8>,
+}
+
+impl ConfigText {
+    /// Reads `config.json` in `bundle`.
+    pub fn read(bundle: &Path) -> Result<Self, GatherError> {
+        let path = bundle.join("config.json");
+        let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, CONFIG_LIMIT_BYTES));
+        match text {
+            Ok(Some(text)) => Ok(Self { path, text }),
+            Ok(None) => {
+                Err(GatherError::TooLarge { what: path.display().to_string(), limit_bytes: CONFIG_LIMIT_BYTES })
+            }
+            Err(source) => Err(GatherError::Read { path, source }),
+        }
+    }
+
+    /// The fields of the decision.
+    pub fn peek(&self) -> Result<Peek<'_>, GatherError> {
+        Peek::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
+    }
+
+    /// The fields of the plan.
+    pub fn config(&self) -> Result<Config, GatherError> {
+        Config::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
+    }
+}
+
+/// In which stage this process runs, where no argument says so.
+///
+/// A descriptor has one list of arguments for all its stages. createContainer is told from
+/// createRuntime by the pid, which runtimes fill in differently: at createContainer runc writes the
+/// pid in the container's own pid namespace, which is that of this process's parent; crun and youki
+/// write none. Without a pid namespace it is the same number in both stages, and then the mount
+/// namespaces tell: they are one at createContainer.
+#[must_use]
+pub fn stage(state: &State) -> Stage {
+    if state.status == Status::Stopped {
+        return Stage::Poststop;
+    }
+    // Pid 1 of the runtime's namespace is never a container's: there it is the host's init.
+    let Some(pid) = state.pid.filter(|pid| *pid > 1) else {
+        return Stage::CreateContainer;
+    };
+    if process::parent() == Some(pid) {
+        return Stage::CreateContainer;
+    }
+    match (process::mount_namespace("self"), process::mount_namespace(&pid.to_string())) {
+        (Some(own), Some(its)) if own == its => Stage::CreateContainer,
+        _ => Stage::CreateRuntime,
+    }
+}
+
+/// Gathers the facts of the decision, looking no further than it needs.
+pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Container, GatherError> {
+    let peek = text.peek()?;
+    let switch = switch(state, &peek)?;
+    let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
+    let command = if command::names_init(program) && switch == Switch::Unset {
+        Command::Init { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, &peek) }
+    } else {
+        Command::Other(program.to_owned())
+    };
+    let is_ours = switch == Switch::Enabled || matches!(command, Command::Init { program: Program::Systemd(_), .. });
+    let create_container_follows = is_ours && stage == Stage::CreateRuntime && lists_this_hook(&text.config()?);
+    Ok(Container { id: state.id.clone(), stage, switch, command, create_container_follows })
+}
+
+/// Opens the root directory that config.json names, or crun's state.
+pub fn open_root(state: &State, text: &ConfigText) -> Result<Root, GatherError> {
+    let path = text.peek()?.root(&state.bundle).or_else(|| state.root.clone());
+    let path = path.ok_or_else(|| GatherError::NoRoot(text.path.clone()))?;
+    Root::open(&path).map_err(|source| GatherError::Root { path, source })
+}
+
+/// Annotations come from config.json first: Docker's state has none. Disabled wins.
+fn switch(state: &State, peek: &Peek<'_>) -> Result<Switch, GatherError> {
+    let annotation = peek.annotation(SWITCH).or_else(|| state.annotations.get(SWITCH).map(String::as_str));
+    let by_env = peek.env(SWITCH) == Some("disabled");
+    match annotation {
+        Some("disabled") => Ok(Switch::Disabled("the annotation oci-systemd-hook")),
+        Some("enabled") | None if by_env => Ok(Switch::Disabled("the environment variable oci-systemd-hook")),
+        Some("enabled") => Ok(Switch::Enabled),
+        Some(other) => Err(GatherError::Switch(other.to_owned())),
+        None => Ok(Switch::Unset),
+    }
+}
+
+fn lists_this_hook(config: &Config) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let own = file(Path::new("/proc/self/exe"));
+    own.is_some() && config.hooks.create_container.iter().any(|hook| file(&hook.path) == own)
+}
+
+/// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.
+fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
+    /// What execvp(3) searches without `PATH`, and the places of an init.
+    const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    let candidates: Vec<InnerPath> = if name.contains('/') {
+        vec![InnerPath::new(Path::new(peek.cwd().unwrap_or("/")).join(name))]
+    } else {
+        let path = peek.env("PATH").unwrap_or(DEFAULT_PATH);
+        path.split(':').filter(|each| each.starts_with('/')).map(|each| InnerPath::new(each).join(name)).collect()
+    };
+    let mut why = "it is in no directory of PATH".to_owned();
+    for candidate in candidates {
+        match root.find(&candidate) {
+            Found::File(at) if is_systemd(root, &at) => return Program::Systemd(at),
+            Found::File(at) | Found::Else(at, _) | Found::Directory(at) | Found::EmptyDirectory(at) => {
+                return Program::Else(at);
+            }
+            Found::Nothing(at) => why = format!("{at} is not there"),
+            Found::Unreachable(reason) => why = reason,
+        }
+    }
+    Program::Nothing(why)
+}
+
+/// systemd's own binary is `…/systemd/systemd` in every distribution, and a program of machine code.
+fn is_systemd(root: &Root, at: &InnerPath) -> bool {
+    const ELF: &[u8] = b"\x7fELF";
+    let mut start = [0_u8; 4];
+    at.as_path().ends_with("systemd/systemd")
+        && root.read(at).is_ok_and(|mut file| file.read_exact(&mut start).is_ok() && start == ELF)
+}

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! One call from beginning to end: gather, decide, prepare, apply, report.
+
+use std::fmt::Write as _;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use log::{debug, info, warn};
+use serde::Serialize;
+
+use crate::apply::{Outcome, StepError, apply};
+use crate::cli::Form;
+use crate::decide::{Decision, decide};
+use crate::facts::Stage;
+use crate::gather::{self, ConfigText, GatherError};
+use crate::oci::state::{State, StateError, Status};
+use crate::plan::Plan;
+use crate::prepare::{Refusal, prepare};
+use crate::record::Record;
+use crate::report::{chain, short};
+use crate::sys::{SysError, process};
+
+/// Why a call failed; the container is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum HookError {
+    /// The facts can't be had.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    /// The container can't run systemd.
+    #[error(transparent)]
+    Refused(#[from] Refusal),
+    /// A required step failed.
+    #[error(transparent)]
+    Step(#[from] StepError),
+    /// `plan` was given a file that can't be opened.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// `plan` was given a directory that can't be a bundle.
+    #[error("{} is no bundle", .0.display())]
+    Bundle(PathBuf, #[source] StateError),
+}
+
+/// An error, and the container it is about, where that is known.
+#[derive(Debug)]
+pub struct Failure {
+    /// Which container.
+    pub id: Option<String>,
+    /// What happened.
+    pub error: Box<HookError>,
+}
+
+/// Works as a hook with the state on `input`.
+pub fn run(input: impl Read, stage: Option<Stage>) -> Result<(), Failure> {
+    let state = gather::state(input).map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
+    let stage = stage.unwrap_or_else(|| gather::stage(&state));
+    let result = match stage {
+        Stage::Poststop => {
+            clean_up(&state);
+            Ok(())
+        }
+        Stage::CreateRuntime | Stage::CreateContainer => create(&state, stage),
+    };
+    result.map_err(|error| Failure { id: Some(state.id), error: Box::new(error) })
+}
+
+fn create(state: &State, stage: Stage) -> Result<(), HookError> {
+    let id = short(&state.id);
+    let text = ConfigText::read(&state.bundle)?;
+    let because = match decide(&gather::container(state, stage, &text)?) {
+        Decision::Skip(reason) => {
+            debug!("{id}: left alone at {}: {reason}", stage.name());
+            return Ok(());
+        }
+        Decision::CleanUp => {
+            clean_up(state);
+            return Ok(());
+        }
+        Decision::Prepare(because) => because,
+    };
+    process::clear_umask();
+    let (root, facts) = gather::live::surroundings(state, stage, &text)?;
+    let plan = prepare(&facts)?;
+    for line in plan.to_string().lines() {
+        debug!("{id}: {line}");
+    }
+    for warning in plan.warnings() {
+        warn!("{id}: {warning}");
+    }
+    match apply(&root, &plan, &Record::of(&state.id)) {
+        Outcome::Prepared(failed) => {
+            for error in &failed {
+                warn!("{id}: {}", chain(error));
+            }
+            info!("{id}: prepared at {}: {because}", stage.name());
+            Ok(())
+        }
+        Outcome::Undone(error, undoing) => {
+            for error in &undoing {
+                warn!("{id}: cannot undo a step: {}", chain(error));
+            }
+            Err(error.into())
+        }
+    }
+}
+
+/// Never fails: runc refuses to delete a container whose poststop does.
+fn clean_up(state: &State) {
+    for error in Record::of(&state.id).take_back() {
+        warn!("{}: {}", short(&state.id), chain(&error));
+    }
+}
+
+/// What `plan --json` prints.
+#[derive(Serialize)]
+#[serde(rename_all = "kebab-case")]
+struct Printed<'a> {
+    id: &'a str,
+    decision: &'static str,
+    because: String,
+    #[serde(flatten)]
+    plan: Plan,
+}
+
+/// The plan for a bundle, as text; does nothing.
+pub fn plan(bundle: &Path, state: Option<&Path>, form: Form) -> Result<String, HookError> {
+    let state = match state {
+        Some(path) => {
+            let file = File::open(path).map_err(|error| HookError::Open {
+                path: path.to_owned(),
+                source: SysError::new(
+                    "open()",
+                    rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
+                ),
+            })?;
+            State { bundle: absolute(bundle), status: Status::NotStopped, ..gather::state(file)? }
+        }
+        None => foretold_state(bundle)?,
+    };
+    let text = ConfigText::read(&state.bundle)?;
+    // What happens at createContainer is the whole job, at whichever stage it is done.
+    let (decision, because, plan) = match decide(&gather::container(&state, Stage::CreateContainer, &text)?) {
+        Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
+        Decision::CleanUp => ("clean-up", String::new(), Plan::default()),
+        Decision::Prepare(because) => {
+            ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text)?)?)
+        }
+    };
+    let printed = Printed { id: &state.id, decision, because, plan };
+    Ok(match form {
+        Form::Text => printed.text(),
+        Form::Json => format!("{:#}\n", serde_json::json!(printed)),
+    })
+}
+
+impl Printed<'_> {
+    fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "{} {}: {}", self.decision, short(self.id), self.because);
+        let _ = write!(text, "{}", self.plan);
+        text
+    }
+}
+
+/// A state as a runtime would write it, with the bundle's name as id.
+fn foretold_state(bundle: &Path) -> Result<State, HookError> {
+    let bundle = absolute(bundle);
+    let id = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let json = serde_json::json!({ "id": id, "bundle": bundle, "status": "creating" });
+    State::parse(json.to_string().as_bytes()).map_err(|error| HookError::Bundle(bundle, error))
+}
+
+/// A path that can't be made absolute is shown as it is by the error that follows.
+fn absolute(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}

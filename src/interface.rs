@@ -1,0 +1,76 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What systemd asks of a container manager, as names and numbers with their source.
+//!
+//! The source is <https://systemd.io/CONTAINER_INTERFACE/> where nothing else is said.
+
+/// Must be a mount before PID 1 starts, or PID 1 mounts it and dies where it may not
+/// (`mount_table` in systemd's src/shared/mount-setup.c).
+pub const RUN: &str = "/run";
+/// A mount of its own on Debian and its kin (run-lock.mount), which fails where systemd may not mount.
+pub const RUN_LOCK: &str = "/run/lock";
+/// Otherwise tmp.mount tries, and fails where systemd may not mount.
+pub const TMP: &str = "/tmp";
+/// Where journald keeps a persistent journal, if the directory is there (systemd-journald.service(8)).
+pub const JOURNAL: &str = "/var/log/journal";
+/// The machine's identity, machine-id(5).
+pub const MACHINE_ID: &str = "/etc/machine-id";
+/// libdbus reads this copy first, and systemd copies it into an empty machine-id.
+pub const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
+/// Where cgroup hierarchies are mounted, cgroups(7).
+pub const CGROUP: &str = "/sys/fs/cgroup";
+/// "The Environment": what the container manager tells the container.
+pub const RUN_HOST: &str = "/run/host";
+/// systemd 247 and newer reads it before `$container`.
+pub const CONTAINER_MANAGER: &str = "/run/host/container-manager";
+/// For others than systemd, which reads `$container_uuid`.
+pub const CONTAINER_UUID: &str = "/run/host/container-uuid";
+/// The host's os-release.
+pub const HOST_OS_RELEASE: &str = "/run/host/os-release";
+/// Nodes of each kind without any access, which systemd binds over `InaccessiblePaths=`.
+pub const INACCESSIBLE: &str = "/run/host/inaccessible";
+/// Units of the running system only, systemd.unit(5).
+pub const RUNTIME_UNITS: &str = "/run/systemd/system";
+
+/// Fails without /dev/console, after the boot has finished.
+pub const CONSOLE_GETTY: &str = "console-getty.service";
+/// Wants to unmount a mounted machine-id and write the file, which needs CAP_SYS_ADMIN.
+pub const MACHINE_ID_COMMIT: &str = "systemd-machine-id-commit.service";
+
+/// The inode limit of /run in systemd's mount table (`TMPFS_LIMITS_RUN`, "nr_inodes=800k").
+pub const RUN_INODES: u64 = 800 * 1024;
+/// The inode limit of /tmp in systemd's tmp.mount ("nr_inodes=1m").
+pub const TMP_INODES: u64 = 1024 * 1024;
+
+/// /run's share of memory, as in systemd's mount table ("size=20%").
+pub const RUN_PERCENT: u64 = 20;
+/// A smaller /run fills up under a small memory limit: users saw it with the old hook's 64 MiB.
+pub const RUN_LEAST_BYTES: u64 = 64 * MIB;
+/// Debian's run-lock.mount: 5 MiB.
+pub const RUN_LOCK_BYTES: u64 = 5 * MIB;
+/// /tmp's share of memory, as in systemd's tmp.mount ("size=50%").
+pub const TMP_PERCENT: u64 = 50;
+/// journald's own default is a share of 10 % of its file system (`SystemMaxUse=`).
+pub const JOURNAL_PERCENT: u64 = 10;
+/// Two journal files of the smallest useful size.
+pub const JOURNAL_LEAST_BYTES: u64 = 16 * MIB;
+
+/// Every path that a plan may ask about.
+pub const PATHS: [&str; 15] = [
+    RUN,
+    RUN_LOCK,
+    TMP,
+    JOURNAL,
+    MACHINE_ID,
+    DBUS_MACHINE_ID,
+    CGROUP,
+    RUN_HOST,
+    CONTAINER_MANAGER,
+    CONTAINER_UUID,
+    HOST_OS_RELEASE,
+    INACCESSIBLE,
+    RUNTIME_UNITS,
+    "/run/systemd/system/console-getty.service",
+    "/run/systemd/system/systemd-machine-id-commit.service",
+];
+
+const MIB: u64 = 1024 * 1024;

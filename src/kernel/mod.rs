@@ -1,0 +1,7 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Parsers of kernel text; each is given the text, none opens a file.
+
+pub mod cgroup;
+pub mod id_map;
+pub mod memory;
+pub mod mountinfo;

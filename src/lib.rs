@@ -1,0 +1,30 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! An OCI hook that makes systemd run as the first process of an unprivileged container.
+//!
+//! Data flows one way: [`gather`] reads facts, [`decide`] and [`prepare`] make a [`plan`] of them
+//! without touching anything, [`apply`] carries it out without seeing a fact. A file uses only
+//! files above it in this list.
+
+pub mod path;
+
+pub mod kernel;
+pub mod oci;
+pub mod sys;
+
+pub mod command;
+pub mod facts;
+pub mod identity;
+pub mod interface;
+pub mod root;
+
+pub mod decide;
+pub mod plan;
+pub mod prepare;
+
+pub mod apply;
+pub mod gather;
+pub mod record;
+
+pub mod cli;
+pub mod hook;
+pub mod report;

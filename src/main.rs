@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The edge: arguments, standard streams and the exit status.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use oci_systemd_hook::cli::{self, Request};
+use oci_systemd_hook::hook::{self, Failure};
+use oci_systemd_hook::report::{self, chain, short};
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os().skip(1)) {
+        Ok(Request::Hook { stage, log_level }) => {
+            report::start(log_level);
+            match hook::run(std::io::stdin().lock(), stage) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(Failure { id, error }) => {
+                    match id {
+                        Some(id) => log::error!("{}: {}", short(&id), chain(&error)),
+                        None => log::error!("{}", chain(&error)),
+                    }
+                    ExitCode::FAILURE
+                }
+            }
+        }
+        Ok(Request::Plan { bundle, state, form }) => match hook::plan(&bundle, state.as_deref(), form) {
+            Ok(text) => print(&text),
+            Err(error) => complain(&chain(&error), ExitCode::FAILURE),
+        },
+        Ok(Request::Help) => print(cli::HELP),
+        Ok(Request::Version) => print(concat!("oci-systemd-hook ", env!("CARGO_PKG_VERSION"), "\n")),
+        Err(error) => complain(&chain(&error), ExitCode::from(2)),
+    }
+}
+
+fn print(text: &str) -> ExitCode {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}
+
+fn complain(line: &str, status: ExitCode) -> ExitCode {
+    // Worst case: stderr is closed, and the status has to say it all.
+    let _ = writeln!(std::io::stderr(), "{}: {line}", report::NAME);
+    status
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The parts of a bundle's config.json that decide whether and how to act.
+//!
+//! Two readers, since most calls are for containers that are not ours: [`Peek`] borrows the few
+//! fields of the decision, [`Config`] owns what the plan needs.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+
+/// The fields that decide whether this container is ours.
+#[derive(Debug, Default, Deserialize)]
+pub struct Peek<'a> {
+    #[serde(default, borrow, deserialize_with = "super::or_default")]
+    process: PeekProcess<'a>,
+    #[serde(default, borrow, deserialize_with = "super::or_default")]
+    root: PeekRoot<'a>,
+    #[serde(default, borrow, deserialize_with = "super::or_default")]
+    annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct PeekProcess<'a> {
+    #[serde(default, borrow, deserialize_with = "super::or_default")]
+    args: Vec<Cow<'a, str>>,
+    #[serde(default, borrow, deserialize_with = "super::or_default")]
+    env: Vec<Cow<'a, str>>,
+    #[serde(default, borrow)]
+    cwd: Option<Cow<'a, str>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct PeekRoot<'a> {
+    #[serde(default, borrow)]
+    path: Option<Cow<'a, str>>,
+}
+
+impl<'a> Peek<'a> {
+    /// Reads the few fields, and skips the rest unread.
+    pub fn parse(text: &'a [u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
+
+    /// The command of the container's first process.
+    #[must_use]
+    pub fn args(&self) -> &[Cow<'a, str>] {
+        &self.process.args
+    }
+
+    /// The working directory of that process.
+    #[must_use]
+    pub fn cwd(&self) -> Option<&str> {
+        self.process.cwd.as_deref()
+    }
+
+    /// A variable of that process's environment; the last one of a name wins, as in a shell.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&str> {
+        lookup(&self.process.env, name)
+    }
+
+    /// An annotation's value.
+    #[must_use]
+    pub fn annotation(&self, key: &str) -> Option<&str> {
+        self.annotations.get(key).map(AsRef::as_ref)
+    }
+
+    /// Where the root file system is, for a bundle in `bundle`.
+    #[must_use]
+    pub fn root(&self, bundle: &Path) -> Option<PathBuf> {
+        self.root.path.as_deref().filter(|path| !path.is_empty()).map(|path| bundle.join(path))
+    }
+}
+
+fn lookup<'t, T: AsRef<str>>(env: &'t [T], name: &str) -> Option<&'t str> {
+    env.iter()
+        .rev()
+        .filter_map(|entry| entry.as_ref().split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+/// What the plan needs of config.json.
+#[derive(Debug, Default, Deserialize)]
+pub struct Config {
+    /// The container's first process.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub process: Process,
+    /// The mounts that the runtime makes, in their order.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub mounts: Vec<Mount>,
+    /// The hooks that the runtime runs.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub hooks: Hooks,
+    /// What only Linux has.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub linux: Linux,
+}
+
+/// `process`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Process {
+    /// Whether /dev/console is a terminal.
+    #[serde(default)]
+    pub terminal: bool,
+    #[serde(default, deserialize_with = "super::or_default")]
+    env: Vec<String>,
+    /// Sets of capabilities.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub capabilities: Capabilities,
+}
+
+/// `process.capabilities`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Capabilities {
+    /// What the container's processes can ever have; names as in `CAP_SYS_ADMIN`.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub bounding: Vec<String>,
+}
+
+/// One of `mounts`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Mount {
+    /// The path in the container.
+    pub destination: PathBuf,
+    /// The file system's type; none for a bind mount.
+    #[serde(default, rename = "type")]
+    pub kind: Option<String>,
+    /// As in mount(8), with the runtimes' own additions.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub options: Vec<String>,
+}
+
+/// `hooks`; runtimes know more stages than these.
+#[derive(Debug, Default, Deserialize)]
+pub struct Hooks {
+    /// The stage in the container's namespaces.
+    #[serde(default, rename = "createContainer", deserialize_with = "super::or_default")]
+    pub create_container: Vec<Hook>,
+}
+
+/// One hook.
+#[derive(Debug, Deserialize)]
+pub struct Hook {
+    /// The executable, on the host.
+    pub path: PathBuf,
+}
+
+/// `linux`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Linux {
+    /// The namespaces that the container has of its own or joins.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub namespaces: Vec<Namespace>,
+    /// From container ids to host ids.
+    #[serde(default, rename = "uidMappings", deserialize_with = "super::or_default")]
+    pub uid_mappings: Vec<IdMapping>,
+    /// As `uid_mappings`, of groups.
+    #[serde(default, rename = "gidMappings", deserialize_with = "super::or_default")]
+    pub gid_mappings: Vec<IdMapping>,
+    /// `shared`, `slave`, `private`, … or nothing.
+    #[serde(default, rename = "rootfsPropagation")]
+    pub rootfs_propagation: Option<String>,
+}
+
+/// One of `linux.namespaces`.
+#[derive(Debug, Deserialize)]
+pub struct Namespace {
+    /// `pid`, `mount`, `cgroup`, …
+    #[serde(rename = "type")]
+    pub kind: String,
+}
+
+/// One of `linux.uidMappings` or `linux.gidMappings`.
+#[derive(Debug, Clone, Copy, Deserialize)]
+pub struct IdMapping {
+    /// First id in the container.
+    #[serde(rename = "containerID")]
+    pub container: u32,
+    /// First id on the host.
+    #[serde(rename = "hostID")]
+    pub host: u32,
+    /// How many ids.
+    pub size: u32,
+}
+
+impl Config {
+    /// Reads what the plan needs.
+    pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
+
+    /// A variable of the first process's environment.
+    #[must_use]
+    pub fn env(&self, name: &str) -> Option<&str> {
+        lookup(&self.process.env, name)
+    }
+
+    /// Whether the container has, or joins, a namespace of its own of this kind.
+    #[must_use]
+    pub fn has_namespace(&self, kind: &str) -> bool {
+        self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
+    }
+
+    /// Whether the first process may ever have this capability.
+    #[must_use]
+    pub fn may_have(&self, capability: &str) -> bool {
+        self.process.capabilities.bounding.iter().any(|name| name == capability)
+    }
+}
+
+/// The host's id for the container's id 0; none without a mapping of it.
+#[must_use]
+pub fn host_id_of_root(mappings: &[IdMapping]) -> Option<u32> {
+    mappings.iter().find(|map| map.container == 0 && map.size > 0).map(|map| map.host)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn what_runtimes_accept_is_never_an_error() {
+        let text = br#"{"ociVersion":"9.9","process":{"args":["/sbin/init"],"env":null,
+            "capabilities":{"bounding":["CAP_FROM_THE_FUTURE"]},"rlimits":[{"type":"RLIMIT_NEW"}]},
+            "mounts":[{"destination":"proc","type":"proc","options":["nosuch"]}],
+            "linux":{"namespaces":[{"type":"time"}],"uidMappings":null},"annotations":null,"x":1.5e400}"#;
+        let peek = Peek::parse(text).unwrap();
+        assert_eq!(peek.args(), ["/sbin/init"]);
+        assert_eq!(peek.root(Path::new("/b")), None);
+        let config = Config::parse(text).unwrap();
+        assert!(config.has_namespace("time") && !config.has_namespace("cgroup"));
+        assert!(config.may_have("CAP_FROM_THE_FUTURE"));
+    }
+
+    #[test]
+    fn the_last_variable_of_a_name_wins() {
+        let text = br#"{"process":{"env":["A=1","B","A=2=3"]}}"#;
+        assert_eq!(Peek::parse(text).unwrap().env("A"), Some("2=3"));
+        assert_eq!(Config::parse(text).unwrap().env("B"), None);
+    }
+
+    #[test]
+    fn a_relative_root_is_below_the_bundle() {
+        let peek = br#"{"root":{"path":"rootfs"}}"#;
+        assert_eq!(Peek::parse(peek).unwrap().root(Path::new("/b")), Some(PathBuf::from("/b/rootfs")));
+        let peek = br#"{"root":{"path":"/r"}}"#;
+        assert_eq!(Peek::parse(peek).unwrap().root(Path::new("/b")), Some(PathBuf::from("/r")));
+    }
+
+    #[test]
+    fn finds_the_host_id_of_the_containers_root() {
+        let map = |container, host, size| IdMapping { container, host, size };
+        assert_eq!(host_id_of_root(&[map(1, 5, 9), map(0, 100_000, 65536)]), Some(100_000));
+        assert_eq!(host_id_of_root(&[map(1, 5, 9)]), None);
+        assert_eq!(host_id_of_root(&[]), None);
+    }
+}

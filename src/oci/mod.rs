@@ -1,0 +1,19 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What crosses the wire: the state on standard input and the parts of config.json that matter here.
+//!
+//! Tolerant on purpose, never stricter than the runtimes: unknown fields, capabilities, namespaces
+//! and mount options are not our business. Knows nothing of the host.
+
+pub mod config;
+pub mod state;
+
+use serde::{Deserialize, Deserializer};
+
+/// Go writes an empty list or map as `null`; both mean "nothing".
+fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Default,
+{
+    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
+}

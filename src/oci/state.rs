@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The container's state as a runtime writes it on a hook's standard input.
+//!
+//! <https://github.com/opencontainers/runtime-spec/blob/main/runtime.md#state>
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+/// Why a state can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// No JSON, or fields of another type.
+    #[error("cannot read the container's state on standard input as OCI state")]
+    Json(#[source] serde_json::Error),
+    /// The id names files; see [`State::id`].
+    #[error("the state's id {0:?} is not a container id: letters, digits and `_+-.` are allowed")]
+    Id(String),
+    /// The specification asks for an absolute path.
+    #[error("the state's bundle {0:?} is not an absolute path without `..`")]
+    Bundle(PathBuf),
+}
+
+/// The states that make a difference here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The container is gone: this is poststop.
+    Stopped,
+    /// Any other; runc says `creating` where crun says `created`.
+    NotStopped,
+}
+
+/// The state, checked.
+#[derive(Debug, Clone)]
+pub struct State {
+    /// Safe as a file name: not empty, no slash, no leading dot.
+    pub id: String,
+    /// Whether the container is gone.
+    pub status: Status,
+    /// The pid of the container's first process, as the runtime told it. Runtimes differ: see
+    /// [`crate::gather::stage`].
+    pub pid: Option<u32>,
+    /// The bundle's directory, absolute.
+    pub bundle: PathBuf,
+    /// crun's own key: the absolute path of the root file system.
+    pub root: Option<PathBuf>,
+    /// Docker's state has none; config.json's come first.
+    pub annotations: BTreeMap<String, String>,
+}
+
+#[derive(Deserialize)]
+struct Wire {
+    id: String,
+    #[serde(default)]
+    status: Option<String>,
+    #[serde(default)]
+    pid: Option<i64>,
+    // Docker before 17.12 and runc before 1.0 wrote `bundlePath`.
+    #[serde(alias = "bundlePath")]
+    bundle: PathBuf,
+    #[serde(default)]
+    root: Option<PathBuf>,
+    #[serde(default, deserialize_with = "super::or_default")]
+    annotations: BTreeMap<String, String>,
+}
+
+impl State {
+    /// Parses and checks a state.
+    pub fn parse(text: &[u8]) -> Result<Self, StateError> {
+        let wire: Wire = serde_json::from_slice(text).map_err(StateError::Json)?;
+        if !is_id(&wire.id) {
+            return Err(StateError::Id(wire.id));
+        }
+        if !is_plain_absolute(&wire.bundle) {
+            return Err(StateError::Bundle(wire.bundle));
+        }
+        Ok(Self {
+            status: match wire.status.as_deref() {
+                Some("stopped") => Status::Stopped,
+                Some(_) | None => Status::NotStopped,
+            },
+            // 0 and -1 both stand for "none".
+            pid: wire.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
+            root: wire.root.filter(|root| root.is_absolute()),
+            id: wire.id,
+            bundle: wire.bundle,
+            annotations: wire.annotations,
+        })
+    }
+}
+
+/// runc's rule (`^[\w+-\.]+$`), and no leading dot, since the id becomes a directory's name.
+fn is_id(id: &str) -> bool {
+    !id.starts_with('.')
+        && !id.is_empty()
+        && id.len() <= 255
+        && id.chars().all(|c| c.is_ascii_alphanumeric() || "_+-.,:@".contains(c))
+}
+
+fn is_plain_absolute(path: &Path) -> bool {
+    path.is_absolute() && !path.components().any(|part| part == Component::ParentDir)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn reads_what_each_runtime_writes() {
+        let table = [
+            // runc 1.1 at createContainer: the pid in the container's own pid namespace.
+            (
+                r#"{"ociVersion":"1.0.2","id":"c1","status":"creating","pid":1,"bundle":"/b"}"#,
+                Some(1),
+                Status::NotStopped,
+            ),
+            // crun: 0, and a key of its own.
+            (
+                r#"{"ociVersion":"1.0","id":"c1","pid":0,"root":"/b/rootfs","bundle":"\/b","status":"created","annotations":{}}"#,
+                None,
+                Status::NotStopped,
+            ),
+            // youki: no pid.
+            (
+                r#"{"ociVersion":"v1.0.2","id":"c1","status":"creating","bundle":"/b","annotations":null}"#,
+                None,
+                Status::NotStopped,
+            ),
+            // podman's poststop.
+            (
+                r#"{"ociVersion":"1.0.2-dev","id":"c1","status":"stopped","bundle":"/b","annotations":{"a":"b"}}"#,
+                None,
+                Status::Stopped,
+            ),
+            // Old Docker.
+            (r#"{"version":"0.2","id":"c1","pid":77,"bundlePath":"/b"}"#, Some(77), Status::NotStopped),
+        ];
+        for (text, pid, status) in table {
+            let state = State::parse(text.as_bytes()).unwrap();
+            assert_eq!((state.pid, state.status), (pid, status), "{text}");
+            assert_eq!(state.bundle, Path::new("/b"), "{text}");
+        }
+    }
+
+    #[test]
+    fn refuses_what_cannot_be_a_state() {
+        for text in [
+            "",
+            "{",
+            "[]",
+            "null",
+            r#"{"id":"c1"}"#,
+            r#"{"bundle":"/b"}"#,
+            r#"{"id":7,"bundle":"/b"}"#,
+            r#"{"id":"c1","bundle":"b"}"#,
+            r#"{"id":"c1","bundle":"/b/../c"}"#,
+            r#"{"id":"../c1","bundle":"/b"}"#,
+            r#"{"id":"..","bundle":"/b"}"#,
+            r#"{"id":"","bundle":"/b"}"#,
+            r#"{"id":"c1","bundle":"/b","annotations":{"a":1}}"#,
+        ] {
+            assert!(State::parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A path as the container sees it; knows nothing of where its root lies on the host.
+
+use std::fmt;
+use std::path::{Component, Path, PathBuf};
+
+/// An absolute, normalised path inside the container.
+///
+/// It is compared by component, so `/runner` is not below `/run`. It says nothing about symbolic
+/// links: only [`crate::root::Root`] turns it into a file, and never outside the root.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InnerPath(PathBuf);
+
+impl InnerPath {
+    /// Reads `path` as a process chrooted to the container would: relative to `/`, and with `..`
+    /// at the top staying at the top. That is also how runtimes read a mount's destination.
+    pub fn new(path: impl AsRef<Path>) -> Self {
+        let mut clean = PathBuf::from("/");
+        for component in path.as_ref().components() {
+            match component {
+                Component::Normal(name) => clean.push(name),
+                Component::ParentDir => {
+                    clean.pop();
+                }
+                Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
+            }
+        }
+        Self(clean)
+    }
+
+    /// The container's `/`.
+    #[must_use]
+    pub fn root() -> Self {
+        Self(PathBuf::from("/"))
+    }
+
+    /// This path with `name` (which may have several components) added.
+    #[must_use]
+    pub fn join(&self, name: impl AsRef<Path>) -> Self {
+        let name = name.as_ref();
+        Self::new(self.0.join(name.strip_prefix("/").unwrap_or(name)))
+    }
+
+    /// The directory that holds this path; none for `/`.
+    #[must_use]
+    pub fn parent(&self) -> Option<Self> {
+        self.0.parent().map(|parent| Self(parent.to_owned()))
+    }
+
+    /// Whether this is `other` or something below it.
+    #[must_use]
+    pub fn is_at_or_below(&self, other: &Self) -> bool {
+        self.0.starts_with(&other.0)
+    }
+
+    /// Whether this is something below `other`, and not `other` itself.
+    #[must_use]
+    pub fn is_below(&self, other: &Self) -> bool {
+        self != other && self.is_at_or_below(other)
+    }
+
+    /// The path below `other`, without a leading slash; none where it isn't at or below it.
+    #[must_use]
+    pub fn below<'a>(&'a self, other: &Self) -> Option<&'a Path> {
+        self.0.strip_prefix(&other.0).ok()
+    }
+
+    /// The path as a container's process would write it.
+    #[must_use]
+    pub fn as_path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl fmt::Display for InnerPath {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // `escape_debug` would also quote what is harmless; a newline must not forge a plan's line.
+        for part in self.0.to_string_lossy().chars() {
+            if part.is_control() {
+                write!(f, "{}", part.escape_default())?;
+            } else {
+                write!(f, "{part}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl serde::Serialize for InnerPath {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_paths_as_a_chrooted_process_would() {
+        for (given, expected) in [
+            ("/run", "/run"),
+            ("run/", "/run"),
+            ("//run/./lock", "/run/lock"),
+            ("/run/../../etc", "/etc"),
+            ("..", "/"),
+            ("", "/"),
+        ] {
+            assert_eq!(InnerPath::new(given).to_string(), expected, "{given}");
+        }
+    }
+
+    #[test]
+    fn compares_by_component() {
+        let run = InnerPath::new("/run");
+        assert!(!InnerPath::new("/runner").is_at_or_below(&run));
+        assert!(InnerPath::new("/run/lock").is_below(&run));
+        assert!(!run.is_below(&run));
+        assert!(run.is_at_or_below(&run));
+        assert!(run.is_below(&InnerPath::root()));
+    }
+
+    #[test]
+    fn prints_control_characters_escaped() {
+        assert_eq!(InnerPath::new("/a\nb").to_string(), "/a\\nb");
+    }
+}

@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The file systems that systemd wants to find mounted: /run, /run/lock, /tmp and /var/log/journal.
+
+use super::Refusal;
+use crate::facts::{Found, Memory, MemorySource, Surroundings};
+use crate::interface::{
+    JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
+    RUN_PERCENT, TMP, TMP_INODES, TMP_PERCENT,
+};
+use crate::path::InnerPath;
+use crate::plan::{Action, Content, Need, Node, Plan};
+
+/// One tmpfs as systemd wants it.
+struct Wanted {
+    path: &'static str,
+    mode: u32,
+    size_bytes: u64,
+    size_why: String,
+    inodes: Option<u64>,
+    need: Need,
+    if_missing: IfMissing,
+    why: &'static str,
+}
+
+/// What to do where the image has no such directory.
+#[derive(Clone, Copy)]
+enum IfMissing {
+    Make,
+    Leave,
+}
+
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
+    for wanted in wanted(facts.memory) {
+        tmpfs(facts, plan, &wanted)?;
+    }
+    Ok(())
+}
+
+fn wanted(memory: Memory) -> [Wanted; 4] {
+    let of = match memory.source {
+        MemorySource::Limit => "of the memory limit",
+        MemorySource::Host => "of the host's memory",
+    };
+    let share = |percent: u64, least: u64| {
+        let bytes = u128::from(memory.bytes) * u128::from(percent) / 100;
+        u64::try_from(bytes).unwrap_or(u64::MAX).max(least)
+    };
+    [
+        Wanted {
+            path: RUN,
+            mode: 0o755,
+            size_bytes: share(RUN_PERCENT, RUN_LEAST_BYTES),
+            size_why: format!("{RUN_PERCENT} % {of}, at least 64 MiB"),
+            inodes: Some(RUN_INODES),
+            need: Need::Required,
+            if_missing: IfMissing::Make,
+            why: "systemd exits where /run is no mount and it may not mount",
+        },
+        Wanted {
+            path: RUN_LOCK,
+            mode: 0o755,
+            size_bytes: RUN_LOCK_BYTES,
+            size_why: "5 MiB".to_owned(),
+            inodes: None,
+            need: Need::Required,
+            if_missing: IfMissing::Make,
+            why: "otherwise run-lock.mount fails",
+        },
+        Wanted {
+            path: TMP,
+            mode: 0o1777,
+            size_bytes: share(TMP_PERCENT, 0),
+            size_why: format!("{TMP_PERCENT} % {of}"),
+            inodes: Some(TMP_INODES),
+            need: Need::Required,
+            if_missing: IfMissing::Make,
+            why: "otherwise tmp.mount fails",
+        },
+        Wanted {
+            path: JOURNAL,
+            mode: 0o755,
+            size_bytes: share(JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
+            size_why: format!("{JOURNAL_PERCENT} % {of}, at least 16 MiB"),
+            inodes: None,
+            need: Need::BestEffort,
+            if_missing: IfMissing::Leave,
+            why: "the journal doesn't fill the image's root",
+        },
+    ]
+}
+
+fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted) -> Result<(), Refusal> {
+    let (at, content) = match facts.image.at(wanted.path) {
+        Found::Directory(at) => (at, Content::Copied),
+        Found::EmptyDirectory(at) => (at, Content::None),
+        Found::Nothing(at) => match wanted.if_missing {
+            IfMissing::Leave => {
+                plan.leave(at, "the image has no such directory");
+                return Ok(());
+            }
+            IfMissing::Make => (at, Content::None),
+        },
+        Found::File(at) => return occupied(plan, wanted, at, "a file"),
+        Found::Else(at, kind) => return occupied(plan, wanted, at, kind),
+        Found::Unreachable(why) => {
+            return occupied(plan, wanted, InnerPath::new(wanted.path), &format!("unreachable ({why})"));
+        }
+    };
+    let missing = matches!(facts.image.at(wanted.path), Found::Nothing(_));
+    if let Some(why) = taken(facts, plan, wanted, &at) {
+        plan.leave(at, why);
+        return Ok(());
+    }
+    if missing {
+        let on_tmpfs = plan.covers(&at) || facts.mounts.holding(&at).is_some_and(|mount| mount.at != InnerPath::root());
+        let (action, why) = if on_tmpfs {
+            (Action::Directory { at: at.clone(), mode: wanted.mode }, "the mount point")
+        } else {
+            (Action::MountPoint { at: at.clone(), node: Node::Dir }, "the image has no such directory")
+        };
+        plan.step(wanted.need, action, why);
+    }
+    let keep = facts.mounts.directly_below(&at).into_iter().map(|mount| mount.at.clone()).collect();
+    plan.step(
+        wanted.need,
+        Action::Tmpfs { at, mode: wanted.mode, size_bytes: wanted.size_bytes, inodes: wanted.inodes, content, keep },
+        format!("{}; {}", wanted.why, wanted.size_why),
+    );
+    Ok(())
+}
+
+/// Why a path is not ours to mount on: a mount that the user asked for is there, or above it.
+fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted, at: &InnerPath) -> Option<String> {
+    if plan.steps.iter().any(|step| step.action.mounts() && step.action.at() == at) {
+        return Some(format!("{} leads to the same directory as a path before it", wanted.path));
+    }
+    let holder = facts.mounts.holding(at)?;
+    if holder.at == *at {
+        return Some(format!("{} is mounted there already", holder.fs_type));
+    }
+    if plan.covers(at) || holder.at == InnerPath::root() {
+        return None;
+    }
+    // A tmpfs on /run that somebody else mounted still lacks /run/lock, and a mount there leaves no
+    // trace on it; Debian's run-lock.mount would fail without.
+    if wanted.path == RUN_LOCK && holder.fs_type == "tmpfs" && !holder.read_only {
+        return None;
+    }
+    Some(format!("it lies on the mount at {}, which config.json asks for", holder.at))
+}
+
+fn occupied(plan: &mut Plan, wanted: &Wanted, at: InnerPath, kind: &str) -> Result<(), Refusal> {
+    match wanted.need {
+        Need::Required => Err(Refusal::Occupied { at, kind: kind.to_owned() }),
+        Need::BestEffort => {
+            plan.warn(format!("no tmpfs on {}: {at} in the image is {kind}", wanted.path));
+            Ok(())
+        }
+    }
+}

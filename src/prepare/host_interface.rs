@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! /run/host: what the container manager tells the container.
+//! <https://systemd.io/CONTAINER_INTERFACE/#the-runhost-hierarchy>
+
+use super::{is_there, traceless};
+use crate::facts::{Devices, Surroundings};
+use crate::interface::{CONTAINER_MANAGER, CONTAINER_UUID, HOST_OS_RELEASE, INACCESSIBLE, RUN_HOST};
+use crate::path::InnerPath;
+use crate::plan::{Action, Need, Node, Plan};
+
+const NODES: [Node; 6] = [Node::Reg, Node::Dir, Node::Fifo, Node::Sock, Node::Chr, Node::Blk];
+
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
+    let Some(directory) = traceless(facts, plan, RUN_HOST) else { return };
+    let files = [
+        (
+            CONTAINER_MANAGER,
+            Some(format!("{}\n", facts.container_manager)),
+            "systemd sees that it is in a container without $container",
+        ),
+        (CONTAINER_UUID, Some(format!("{}\n", facts.machine_id.hyphenated())), "the machine id for other readers"),
+        (HOST_OS_RELEASE, facts.host_os_release.clone(), "the host's os-release"),
+    ];
+    for (path, content, why) in files {
+        let Some(content) = content else { continue };
+        unless_there(facts, plan, below(&directory, path), why, |at| Action::WriteFile { at, mode: 0o444, content });
+    }
+    // A user namespace forbids device nodes; systemd then uses the socket instead.
+    let nodes = match facts.devices {
+        Devices::Allowed => NODES.to_vec(),
+        Devices::Forbidden => NODES.into_iter().filter(|node| !matches!(node, Node::Chr | Node::Blk)).collect(),
+    };
+    let why = "systemd binds them over what InaccessiblePaths= hides";
+    unless_there(facts, plan, below(&directory, INACCESSIBLE), why, |at| Action::Inaccessible { at, nodes });
+}
+
+fn unless_there(
+    facts: &Surroundings,
+    plan: &mut Plan,
+    at: InnerPath,
+    why: &str,
+    action: impl FnOnce(InnerPath) -> Action,
+) {
+    if is_there(facts, plan, &at) {
+        plan.leave(at, "it is there already");
+    } else {
+        plan.step(Need::BestEffort, action(at), why);
+    }
+}
+
+/// The place of `path`, which is below /run/host, where /run/host itself is at `directory`.
+fn below(directory: &InnerPath, path: &str) -> InnerPath {
+    let path = InnerPath::new(path);
+    path.below(&InnerPath::new(RUN_HOST)).map_or_else(|| path.clone(), |name| directory.join(name))
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The machine id, machine-id(5).
+//!
+//! The rule: the container always gets the id that its engine's id gives, by a mount over the file.
+//! An id baked into an image is one for all its containers, which defeats journals and DHCP, and is
+//! never what somebody chose for this container; who chooses one says so by `container_uuid` or by
+//! mounting a file, and both are honoured. A mount leaves the image's own file as it is, so a
+//! commit of the container keeps no id, and needs no writable root.
+
+use crate::facts::{Found, Surroundings};
+use crate::interface::{DBUS_MACHINE_ID, MACHINE_ID};
+use crate::path::InnerPath;
+use crate::plan::{Action, Need, Node, Plan};
+
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
+    if let Some(bad) = &facts.bad_uuid {
+        plan.warn(format!(
+            "container_uuid={bad:?} in the environment is no machine id (32 hexadecimal digits, not all zero); the \
+             container's id gives one instead"
+        ));
+    }
+    let found = facts.image.at(MACHINE_ID);
+    match &found {
+        Found::File(at) => {
+            mount_over(facts, plan, at, Need::Required, "an image's own id is the same in all its containers");
+        }
+        Found::Nothing(at) => missing(facts, plan, at),
+        Found::Directory(at) | Found::EmptyDirectory(at) => no_file(plan, at, "a directory"),
+        Found::Else(at, kind) => no_file(plan, at, kind),
+        Found::Unreachable(why) => no_file(plan, &InnerPath::new(MACHINE_ID), why),
+    }
+    // Usually a link to the file above, and then there is nothing to do.
+    let copy = facts.image.at(DBUS_MACHINE_ID);
+    if let (Found::File(at), true) = (&copy, copy != found) {
+        mount_over(facts, plan, at, Need::BestEffort, "libdbus reads this copy first");
+    }
+}
+
+fn mount_over(facts: &Surroundings, plan: &mut Plan, at: &InnerPath, need: Need, why: &str) {
+    if plan.covers(at) {
+        return write(facts, plan, at);
+    }
+    match facts.mounts.holding(at) {
+        Some(mount) if mount.at == *at => plan.leave(at.clone(), "a file is mounted there already"),
+        Some(mount) if mount.at != InnerPath::root() => {
+            plan.leave(at.clone(), format!("it lies on the mount at {}, which config.json asks for", mount.at));
+        }
+        _ => plan.step(need, Action::MountFile { at: at.clone(), content: line(facts) }, why),
+    }
+}
+
+fn missing(facts: &Surroundings, plan: &mut Plan, at: &InnerPath) {
+    if plan.covers(at) {
+        return write(facts, plan, at);
+    }
+    if facts.mounts.holding(at).is_some_and(|mount| mount.at != InnerPath::root()) {
+        return plan.leave(at.clone(), "it would lie on a mount that config.json asks for; systemd makes one");
+    }
+    plan.step(
+        Need::Required,
+        Action::MountPoint { at: at.clone(), node: Node::Reg },
+        "the image has no such file to mount on",
+    );
+    mount_over(facts, plan, at, Need::Required, "without one systemd can't boot on a read-only /etc");
+}
+
+fn write(facts: &Surroundings, plan: &mut Plan, at: &InnerPath) {
+    let action = Action::WriteFile { at: at.clone(), mode: 0o444, content: line(facts) };
+    plan.step(Need::Required, action, "/etc/machine-id leads there");
+}
+
+fn no_file(plan: &mut Plan, at: &InnerPath, kind: &str) {
+    plan.warn(format!("no machine id: {at} in the image is {kind}, where systemd needs a file; mend the image"));
+}
+
+fn line(facts: &Surroundings) -> String {
+    format!("{}\n", facts.machine_id)
+}

@@ -1,0 +1,109 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The policy: from facts to a plan, one file per concern. Pure; sees the host only as facts.
+
+mod cgroup;
+mod filesystems;
+mod host_interface;
+mod identity;
+mod propagation;
+mod units;
+
+use crate::facts::{Found, Surroundings};
+use crate::path::InnerPath;
+use crate::plan::Plan;
+
+/// Why a container can't be prepared at all; found out before anything is touched.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The hook lacks what every step needs.
+    #[error(
+        "cannot mount in the container: this process has no CAP_SYS_ADMIN in the user namespace of the \
+         container's mounts; run the hook at createContainer, or the engine as root"
+    )]
+    MayNotMount,
+    /// The image has something else where a directory is needed.
+    #[error("cannot mount tmpfs on {at}: in the image it is {kind}, where systemd needs a directory; mend the image")]
+    Occupied {
+        /// Where.
+        at: InnerPath,
+        /// What is there.
+        kind: String,
+    },
+    /// No cgroup hierarchy that systemd could use.
+    #[error(
+        "no cgroup hierarchy is mounted below /sys/fs/cgroup, and systemd may not mount one without \
+         CAP_SYS_ADMIN; add {{\"destination\": \"/sys/fs/cgroup\", \"type\": \"cgroup\", \"source\": \
+         \"cgroup\"}} to the mounts in config.json"
+    )]
+    NoCgroup,
+    /// The cgroup isn't the container's alone.
+    #[error(
+        "cannot make {at} writable: the engine gave the container no cgroup of its own there, and one that others \
+         are in is not the container's to write; let the engine make one (linux.cgroupsPath in config.json)"
+    )]
+    SharedCgroup {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+    },
+    /// The hierarchy has the wrong root.
+    #[error(
+        "cannot show the cgroup {path} at its own path below {at}: the hierarchy is mounted nowhere as a whole; \
+         give the container a cgroup namespace of its own"
+    )]
+    HiddenCgroup {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+        /// The path in /proc/1/cgroup.
+        path: InnerPath,
+    },
+}
+
+/// Makes the plan. Its steps are in the order in which they have to be done: what lies below comes
+/// after what it lies on.
+pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
+    if !facts.may_mount {
+        return Err(Refusal::MayNotMount);
+    }
+    let mut plan = Plan { owner: facts.owner, ..Plan::default() };
+    filesystems::plan(facts, &mut plan)?;
+    cgroup::plan(facts, &mut plan)?;
+    identity::plan(facts, &mut plan);
+    host_interface::plan(facts, &mut plan);
+    units::plan(facts, &mut plan);
+    propagation::plan(facts, &mut plan);
+    Ok(plan)
+}
+
+/// Where `directory` is, if what is written there leaves no trace outside the container: it is on a
+/// tmpfs. Otherwise says so in the plan.
+fn traceless(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<InnerPath> {
+    let at = match facts.image.at(directory) {
+        Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) => at,
+        Found::File(at) | Found::Else(at, _) => {
+            plan.warn(format!("nothing is written to {directory}: {at} is no directory in the image"));
+            return None;
+        }
+        Found::Unreachable(why) => {
+            plan.warn(format!("nothing is written to {directory}: {why}"));
+            return None;
+        }
+    };
+    if plan.covers(&at) {
+        return Some(at);
+    }
+    match facts.mounts.holding(&at) {
+        Some(mount) if mount.fs_type == "tmpfs" && !mount.read_only && mount.at != InnerPath::root() => Some(at),
+        Some(mount) => {
+            let why = format!("it lies on the mount at {}, where it would outlive the container", mount.at);
+            plan.leave(at, why);
+            None
+        }
+        None => None,
+    }
+}
+
+/// Whether a file of ours at `at` would only replace what is there already: it isn't on a new tmpfs,
+/// and there is something.
+fn is_there(facts: &Surroundings, plan: &Plan, at: &InnerPath) -> bool {
+    !plan.covers(at) && !matches!(facts.image.at(&at.as_path().to_string_lossy()), Found::Nothing(_))
+}

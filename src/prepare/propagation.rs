@@ -1,0 +1,56 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Where mounts appear: none of ours outside the container, and /run's own ones in its services.
+
+use crate::facts::{Found, Propagation, Surroundings};
+use crate::interface::RUN;
+use crate::plan::{Action, Need, Plan, Step};
+
+/// Looks over the whole plan, so it comes last.
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
+    keep_inside(facts, plan);
+    share_run(facts, plan);
+}
+
+/// What is mounted on a mount of the host's peer group appears on the host, too
+/// (mount_namespaces(7)). As a slave the mount still gets what the host mounts.
+fn keep_inside(facts: &Surroundings, plan: &mut Plan) {
+    let mut done = Vec::new();
+    let steps = std::mem::take(&mut plan.steps);
+    for step in steps {
+        let holder = facts.mounts.holding(step.action.at());
+        if let Some(holder) = holder.filter(|mount| step.action.mounts() && mount.shared) {
+            if !plan.covers(step.action.at()) && !done.contains(&holder.at) {
+                plan.steps.push(Step {
+                    action: Action::MakeSlave { at: holder.at.clone() },
+                    need: step.need,
+                    why: "it is shared with the host, where our mounts must not appear".to_owned(),
+                });
+                done.push(holder.at.clone());
+            }
+        }
+        plan.steps.push(step);
+    }
+}
+
+/// Service credentials and private mounts propagate from /run to the services' own namespaces:
+/// <https://github.com/systemd/systemd/issues/38103>.
+fn share_run(facts: &Surroundings, plan: &mut Plan) {
+    let (Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at)) = facts.image.at(RUN) else {
+        return;
+    };
+    let is_new = plan.covers(&at);
+    let is_private = facts.mounts.at(&at).is_some_and(|mount| mount.fs_type == "tmpfs" && !mount.shared);
+    if !is_new && !is_private {
+        return;
+    }
+    match facts.propagation {
+        Propagation::Kept => {
+            let why = "services get their credentials through it (systemd issue 38103)";
+            plan.step(Need::BestEffort, Action::MakeShared { at }, why);
+        }
+        Propagation::Lost => plan.warn(format!(
+            "{at} will be a private mount, so services may miss their credentials: crun makes every mount private \
+             after its hooks; set linux.rootfsPropagation to \"private\" in config.json to keep it shared"
+        )),
+    }
+}

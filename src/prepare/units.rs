@@ -1,0 +1,40 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Units that can't work for what config.json shows are masked for this boot: a link to /dev/null in
+//! /run/systemd/system, systemd.unit(5).
+
+use super::{is_there, traceless};
+use crate::facts::{Found, Surroundings};
+use crate::interface::{CONSOLE_GETTY, MACHINE_ID, MACHINE_ID_COMMIT, RUNTIME_UNITS};
+use crate::path::InnerPath;
+use crate::plan::{Action, Need, Plan};
+
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
+    let mut masks = Vec::new();
+    if !facts.terminal {
+        masks.push((CONSOLE_GETTY, "config.json asks for no terminal, so there is no /dev/console"));
+    }
+    let machine_id = match facts.image.at(MACHINE_ID) {
+        Found::File(at) | Found::Nothing(at) => Some(at),
+        Found::Directory(_) | Found::EmptyDirectory(_) | Found::Else(..) | Found::Unreachable(_) => None,
+    };
+    let is_mount = |at: &InnerPath| {
+        facts.mounts.at(at).is_some() || plan.steps.iter().any(|step| step.action.mounts() && step.action.at() == at)
+    };
+    if machine_id.as_ref().is_some_and(is_mount) {
+        masks.push((MACHINE_ID_COMMIT, "the machine id is a mount, and stays one"));
+    }
+    if masks.is_empty() {
+        return;
+    }
+    let Some(directory) = traceless(facts, plan, RUNTIME_UNITS) else {
+        return;
+    };
+    for (unit, why) in masks {
+        let at = directory.join(unit);
+        if is_there(facts, plan, &at) {
+            plan.leave(at, "it is there already");
+            continue;
+        }
+        plan.step(Need::BestEffort, Action::Symlink { at, target: "/dev/null" }, why);
+    }
+}

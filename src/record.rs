@@ -1,0 +1,245 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the hook made that outlives the container's mounts: written down before it is made, and the
+//! only thing that poststop works from, since then neither annotations nor the root may be there.
+
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use crate::kernel::id_map;
+use crate::path::InnerPath;
+use crate::plan::Node;
+use crate::root::Root;
+use crate::sys::{Context, SysError, fs};
+
+const NAME: &str = "oci-systemd-hook";
+const FILE: &str = "made";
+/// A record has a line of some hundred bytes for each of a few mount points.
+const LIMIT_BYTES: u64 = 64 * 1024;
+
+/// Why a record can't be written or worked off.
+#[derive(Debug, thiserror::Error)]
+pub enum RecordError {
+    /// No place for it.
+    #[error("cannot write the record {}: without it nothing is made that poststop would have to take back", path.display())]
+    Write {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// It can't be read.
+    #[error("cannot read the record {}", path.display())]
+    Read {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// Something in it can't be taken back.
+    #[error("cannot remove {at} from the root {}", root.display())]
+    TakeBack {
+        /// Which root.
+        root: PathBuf,
+        /// What.
+        at: String,
+        /// Why.
+        source: SysError,
+    },
+    /// The record itself stays.
+    #[error("cannot remove the record {}", path.display())]
+    Remove {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+}
+
+impl RecordError {
+    /// The system call that failed.
+    #[must_use]
+    pub fn into_sys(self) -> SysError {
+        match self {
+            Self::Write { source, .. }
+            | Self::Read { source, .. }
+            | Self::TakeBack { source, .. }
+            | Self::Remove { source, .. } => source,
+        }
+    }
+}
+
+/// One thing that was made, as a line of JSON.
+#[derive(Debug, Serialize, Deserialize)]
+struct Made {
+    root: PathBuf,
+    // The root directory itself: the same path may be another file system by then.
+    device: u64,
+    inode: u64,
+    at: PathBuf,
+    is_directory: bool,
+}
+
+/// The record of one container. Nothing is written until something lasting is to be made.
+#[derive(Debug, Clone)]
+pub struct Record {
+    places: Vec<PathBuf>,
+    id: String,
+}
+
+impl Record {
+    /// The record of the container `id`, which may have none.
+    #[must_use]
+    pub fn of(id: &str) -> Self {
+        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
+        let is_host_root = id_map::is_identity(&map) && rustix::process::geteuid().is_root();
+        let places = if is_host_root {
+            vec![PathBuf::from("/run")]
+        } else {
+            // runc gives hooks no environment, crun its own.
+            let by_env = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+            let by_id = id_map::parent_of_root(&map).map(|uid| PathBuf::from(format!("/run/user/{uid}")));
+            by_env.into_iter().chain(by_id).collect()
+        };
+        Self { places, id: id.to_owned() }
+    }
+
+    /// Writes down that `at` will be made in `root`.
+    pub fn note(&self, root: &Root, at: &InnerPath, node: Node) -> Result<(), RecordError> {
+        let stat = root
+            .directory()
+            .and_then(fs::stat)
+            .map_err(|source| RecordError::Write { path: root.path().to_owned(), source })?;
+        let made = Made {
+            root: root.path().to_owned(),
+            device: stat.st_dev,
+            inode: stat.st_ino,
+            at: at.as_path().to_owned(),
+            is_directory: node == Node::Dir,
+        };
+        let mut error = None;
+        for place in &self.places {
+            let directory = place.join(NAME).join(&self.id);
+            match append(&directory, &made) {
+                Ok(()) => return Ok(()),
+                Err(source) => {
+                    error = Some(RecordError::Write { path: directory, source });
+                }
+            }
+        }
+        Err(error.unwrap_or_else(|| RecordError::Write {
+            path: PathBuf::from("$XDG_RUNTIME_DIR").join(NAME),
+            source: SysError::new("getenv(\"XDG_RUNTIME_DIR\")", Errno::NOENT),
+        }))
+    }
+
+    /// Takes back what was made, the last thing first, and then the record. Goes on after an error
+    /// and returns them all; what is gone already is no error.
+    #[must_use]
+    pub fn take_back(&self) -> Vec<RecordError> {
+        let mut errors = Vec::new();
+        for place in &self.places {
+            let directory = place.join(NAME).join(&self.id);
+            match read(&directory.join(FILE)) {
+                Ok(None) => {
+                    // A record that was to be written and wasn't.
+                    let _ = std::fs::remove_dir(&directory);
+                }
+                Ok(Some(made)) => {
+                    let before = errors.len();
+                    errors.extend(made.iter().rev().filter_map(|made| take_back(made).err()));
+                    if errors.len() == before {
+                        errors.extend(remove(&directory).err());
+                    }
+                }
+                Err(error) => errors.push(error),
+            }
+            // Worst case: another container's record is in it, or an empty directory stays.
+            let _ = std::fs::remove_dir(place.join(NAME));
+        }
+        errors
+    }
+}
+
+fn append(directory: &Path, made: &Made) -> Result<(), SysError> {
+    let mut line = serde_json::to_vec(made).unwrap_or_default();
+    line.push(b'\n');
+    let path = directory.join(FILE);
+    // The directory above may be removed by another container's poststop between two calls.
+    for _ in 0..100 {
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).call(|| format!("mkdir({directory:?})"))?;
+        match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
+            Ok(mut file) => return file.write_all(&line).call(|| format!("write({path:?})")),
+            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Err(error) => return Err(error).call(|| format!("open({path:?}, O_APPEND|O_CREAT)")),
+        }
+    }
+    Err(SysError::new(format!("open({path:?})"), Errno::NOENT))
+}
+
+fn read(path: &Path) -> Result<Option<Vec<Made>>, RecordError> {
+    let error = |source| RecordError::Read { path: path.to_owned(), source };
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(None);
+        }
+        Err(source) => {
+            return Err(error(SysError::new("open()", Errno::from_io_error(&source).unwrap_or(Errno::IO))));
+        }
+    };
+    let text = fs::read_up_to(file, LIMIT_BYTES).map_err(error)?.unwrap_or_default();
+    // A line that a kill cut short is of a thing that wasn't made.
+    Ok(Some(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()))
+}
+
+/// Removes one thing, if it is still what was made: empty, and in the same root.
+fn take_back(made: &Made) -> Result<(), RecordError> {
+    let error = |source| RecordError::TakeBack { root: made.root.clone(), at: made.at.display().to_string(), source };
+    let Ok(root) = Root::open(&made.root) else {
+        return Ok(());
+    };
+    let stat = root.directory().and_then(fs::stat).map_err(error)?;
+    if (stat.st_dev, stat.st_ino) != (made.device, made.inode) {
+        return Ok(());
+    }
+    let Ok((directory, name)) = root.parent(&InnerPath::new(&made.at)) else {
+        return Ok(());
+    };
+    let Ok(found) = fs::stat_at(directory.as_fd(), &name) else {
+        return Ok(());
+    };
+    let kind = fs::kind(&found);
+    let is_ours = match kind {
+        FileType::Directory => made.is_directory,
+        FileType::RegularFile => !made.is_directory && found.st_size == 0,
+        _ => false,
+    };
+    if !is_ours {
+        return Ok(());
+    }
+    match fs::unlink_at(directory.as_fd(), &name, kind) {
+        Err(failed) if matches!(failed.errno(), Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        result => result.map_err(error),
+    }
+}
+
+fn remove(directory: &Path) -> Result<(), RecordError> {
+    let path = directory.join(FILE);
+    for result in [std::fs::remove_file(&path), std::fs::remove_dir(directory)] {
+        match result {
+            Err(error) if error.kind() != ErrorKind::NotFound => {
+                let source = SysError::new("unlink()", Errno::from_io_error(&error).unwrap_or(Errno::IO));
+                return Err(RecordError::Remove { path: directory.to_owned(), source });
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}

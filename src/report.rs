@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What happened, in words: one line a message, on stderr and in the host's journal or syslog.
+
+use std::error::Error;
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+use stderrlog::{ColorChoice, StdErrLog};
+
+use crate::sys::journal::{self, Priority};
+
+/// The program's name in front of each line.
+pub const NAME: &str = "oci-systemd-hook";
+
+/// Sends messages to stderr and to the system's log.
+struct Both {
+    stderr: StdErrLog,
+}
+
+impl Log for Both {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.level() <= log::max_level()
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        self.stderr.log(
+            &Record::builder()
+                .metadata(record.metadata().clone())
+                .args(format_args!("{NAME}: {}", record.args()))
+                .build(),
+        );
+        let priority = match record.level() {
+            Level::Error => Priority::Error,
+            Level::Warn => Priority::Warning,
+            Level::Info => Priority::Info,
+            // Who asks for these is looking at stderr.
+            Level::Debug | Level::Trace => return,
+        };
+        journal::send(priority, &record.args().to_string());
+    }
+
+    fn flush(&self) {}
+}
+
+/// Starts logging, with messages of `level` and graver ones.
+pub fn start(level: LevelFilter) {
+    let mut stderr = stderrlog::new();
+    stderr.verbosity(LevelFilter::Trace).show_level(false).color(ColorChoice::Never);
+    log::set_max_level(level);
+    // Worst case: a second start, which changes nothing.
+    let _ = log::set_boxed_logger(Box::new(Both { stderr }));
+}
+
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn Error) -> String {
+    let mut line = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        line.push_str(": ");
+        line.push_str(&cause.to_string());
+        source = cause.source();
+    }
+    line.replace('\n', " ")
+}
+
+/// A container's id as engines show it.
+#[must_use]
+pub fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}

@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Files by descriptor: each call is given a directory and one name in it, and follows no link.
+
+use std::ffi::{CStr, OsStr};
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, StatVfs, Timestamps, Uid, XattrFlags};
+use rustix::io::Errno;
+
+use super::{Context, SysError};
+
+const OPEN: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NOCTTY);
+
+/// Opens `name` in `directory` without following a link there.
+pub fn open_at(directory: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, SysError> {
+    let name = name.as_ref();
+    rustix::fs::openat(directory, name, OPEN | flags, Mode::empty()).call(|| format!("openat({name:?}, {flags:?})"))
+}
+
+/// Makes a new file, and fails where there is something.
+pub fn create_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<File, SysError> {
+    let flags = OPEN | OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
+    rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(mode))
+        .map(File::from)
+        .call(|| format!("openat({name:?}, O_CREAT|O_EXCL|O_WRONLY, 0{mode:o})"))
+}
+
+/// Reads a directory's entries but `.` and `..`, with what the directory says of their kinds.
+pub fn read_dir(directory: BorrowedFd<'_>) -> Result<Vec<(std::ffi::OsString, FileType)>, SysError> {
+    use std::os::unix::ffi::OsStrExt;
+    let call = || "getdents64()".to_owned();
+    let mut entries = Vec::new();
+    for entry in Dir::read_from(directory).call(call)? {
+        let entry = entry.call(call)?;
+        let name = entry.file_name().to_bytes();
+        if name != b"." && name != b".." {
+            entries.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
+        }
+    }
+    Ok(entries)
+}
+
+/// Whether a directory has nothing in it.
+pub fn is_empty_dir(directory: BorrowedFd<'_>) -> Result<bool, SysError> {
+    let call = || "getdents64()".to_owned();
+    for entry in Dir::read_from(directory).call(call)? {
+        let name = entry.call(call)?.file_name().to_bytes().to_owned();
+        if name != b"." && name != b".." {
+            return Ok(false);
+        }
+    }
+    Ok(true)
+}
+
+/// The status of an open file.
+pub fn stat(file: impl AsFd) -> Result<Stat, SysError> {
+    rustix::fs::fstat(file).call(|| "fstat()")
+}
+
+/// The status of a name; a link's own.
+pub fn stat_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Stat, SysError> {
+    rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("fstatat({name:?})"))
+}
+
+/// The kind of file that a status tells.
+#[must_use]
+pub fn kind(stat: &Stat) -> FileType {
+    FileType::from_raw_mode(stat.st_mode)
+}
+
+/// The file system of an open file.
+pub fn stat_fs(file: impl AsFd) -> Result<StatVfs, SysError> {
+    rustix::fs::fstatvfs(file).call(|| "fstatvfs()")
+}
+
+/// Makes a directory.
+pub fn mkdir_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<(), SysError> {
+    rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(mode)).call(|| format!("mkdirat({name:?}, 0{mode:o})"))
+}
+
+/// Makes a symbolic link.
+pub fn symlink_at(target: &OsStr, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
+    rustix::fs::symlinkat(target, directory, name).call(|| format!("symlinkat({target:?}, {name:?})"))
+}
+
+/// Where a symbolic link leads.
+pub fn readlink_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<std::ffi::CString, SysError> {
+    rustix::fs::readlinkat(directory, name, Vec::new()).call(|| format!("readlinkat({name:?})"))
+}
+
+/// Makes a hard link to what `from` is.
+pub fn link_at(
+    from_directory: BorrowedFd<'_>,
+    from: &OsStr,
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+) -> Result<(), SysError> {
+    rustix::fs::linkat(from_directory, from, directory, name, AtFlags::empty())
+        .call(|| format!("linkat({from:?}, {name:?})"))
+}
+
+/// Makes a file without content: a device, FIFO, socket or regular file.
+pub fn mknod_at(
+    directory: BorrowedFd<'_>,
+    name: &OsStr,
+    kind: FileType,
+    mode: u32,
+    device: u64,
+) -> Result<(), SysError> {
+    rustix::fs::mknodat(directory, name, kind, Mode::from_raw_mode(mode), device)
+        .call(|| format!("mknodat({name:?}, {kind:?})"))
+}
+
+/// Removes a name: a file or link, or an empty directory.
+pub fn unlink_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> Result<(), SysError> {
+    let flags = if kind == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
+    rustix::fs::unlinkat(directory, name, flags).call(|| format!("unlinkat({name:?})"))
+}
+
+/// Sets an owner; of a link its own.
+pub fn chown_at(directory: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: u32) -> Result<(), SysError> {
+    let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
+    let flags = AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
+    rustix::fs::chownat(directory, name, Some(user), Some(group), flags)
+        .call(|| format!("fchownat({name:?}, {uid}, {gid})"))
+}
+
+/// Sets the permissions of an open file; the umask doesn't count.
+pub fn chmod(file: impl AsFd, mode: u32) -> Result<(), SysError> {
+    rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777)).call(|| format!("fchmod(0{:o})", mode & 0o7777))
+}
+
+/// Sets the permissions of a file that can't be opened, such as a device; never of a link.
+pub fn chmod_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<(), SysError> {
+    rustix::fs::chmodat(directory, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
+        .call(|| format!("fchmodat({name:?}, 0{:o})", mode & 0o7777))
+}
+
+/// Sets the times of a name; of a link its own.
+pub fn set_times_at(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
+    let at = |seconds, nanoseconds: u64| rustix::fs::Timespec {
+        tv_sec: seconds,
+        tv_nsec: i64::try_from(nanoseconds).unwrap_or_default(),
+    };
+    let times = Timestamps {
+        last_access: at(stat.st_atime, stat.st_atime_nsec),
+        last_modification: at(stat.st_mtime, stat.st_mtime_nsec),
+    };
+    rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("utimensat({name:?})"))
+}
+
+/// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
+/// rights don't allow are passed over: tmpfs has no `user.` ones before Linux 6.6.
+pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
+    let mut names = vec![0_u8; 64 * 1024];
+    let length = match rustix::fs::flistxattr(&from, names.as_mut_slice()) {
+        Ok(length) => length,
+        Err(Errno::NOTSUP) => return Ok(()),
+        Err(errno) => return Err(SysError::new("flistxattr()", errno)),
+    };
+    names.truncate(length);
+    for name in names.split_inclusive(|byte| *byte == 0) {
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
+        let mut value = vec![0_u8; 64 * 1024];
+        let length =
+            rustix::fs::fgetxattr(&from, name, value.as_mut_slice()).call(|| format!("fgetxattr({name:?})"))?;
+        value.truncate(length);
+        match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
+            Err(errno) => return Err(SysError::new(format!("fsetxattr({name:?})"), errno)),
+        }
+    }
+    Ok(())
+}
+
+/// Copies all of a file that is being read to one that is being written.
+pub fn copy(from: &mut File, to: &mut File) -> Result<u64, SysError> {
+    std::io::copy(from, to).call(|| "copy_file_range()")
+}
+
+/// Writes all of a text.
+pub fn write(to: &mut File, text: &str) -> Result<(), SysError> {
+    to.write_all(text.as_bytes()).call(|| format!("write({} bytes)", text.len()))
+}
+
+/// One read is enough for most states and configs.
+const USUAL_BYTES: usize = 16 * 1024;
+
+/// Reads a file that is expected to be small; `None` where it is larger than `limit_bytes`.
+pub fn read_up_to(from: impl Read, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    from.take(limit_bytes + 1).read_to_end(&mut text).call(|| "read()")?;
+    Ok(if text.len() as u64 > limit_bytes { None } else { Some(text) })
+}
+
+/// A name for an open file that can be given to calls that know only paths; it leads to this very
+/// file, whatever became of its path. Needs a /proc of this process's, as hooks have it.
+#[must_use]
+pub fn proc_path(file: BorrowedFd<'_>) -> PathBuf {
+    PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
+}
+
+/// The path of an open file, from the root of this process.
+pub fn path_of(file: BorrowedFd<'_>) -> Result<PathBuf, SysError> {
+    let link = proc_path(file);
+    std::fs::read_link(&link).call(|| format!("readlink({link:?})"))
+}
+
+/// Which mount an open file lies on, as a line of its fdinfo.
+pub fn fd_info(file: BorrowedFd<'_>) -> Result<String, SysError> {
+    let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
+    std::fs::read_to_string(&path).call(|| format!("read({path:?})"))
+}
+
+/// Opens a file of the host by its path, following links: the host's paths are trusted.
+pub fn open_host(path: &Path) -> Result<File, SysError> {
+    File::open(path).call(|| format!("open({path:?})"))
+}
+
+/// Reads a file of the host, such as the kernel's own, whole.
+pub fn read_host(path: &Path) -> Result<Vec<u8>, SysError> {
+    let mut text = Vec::with_capacity(USUAL_BYTES);
+    open_host(path)?.read_to_end(&mut text).call(|| format!("read({path:?})"))?;
+    Ok(text)
+}
+
+/// Opens again a file that was opened as a mere path (`O_PATH`).
+pub fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, SysError> {
+    let path = proc_path(file);
+    rustix::fs::open(&path, OFlags::CLOEXEC | OFlags::NOCTTY | flags, Mode::empty())
+        .call(|| format!("open({path:?}, {flags:?})"))
+}

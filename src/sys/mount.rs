@@ -1,0 +1,122 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Mounts by descriptor: what is mounted and where are both open files, never paths.
+//!
+//! The mount calls of Linux 5.2. Flags and propagation go through mount(2) on `/proc/self/fd/N`,
+//! since mount_setattr(2) is of 5.12.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::fs::StatVfsMountFlags;
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags, OpenTreeFlags,
+    UnmountFlags,
+};
+
+use super::{Context, SysError, fs};
+
+/// The last lines that the kernel wrote to a file system context: `tmpfs: Bad value for 'size'`.
+fn kernel_says(context: BorrowedFd<'_>) -> String {
+    let mut said = String::new();
+    let mut line = [0_u8; 256];
+    // One message a read, fsopen(2); it ends with ENODATA.
+    while let Ok(length @ 1..) = rustix::io::read(context, &mut line) {
+        let text = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
+        said.push_str(if said.is_empty() { "" } else { "; " });
+        said.push_str(text.trim());
+    }
+    if said.is_empty() { said } else { format!(" [{said}]") }
+}
+
+/// Makes a tmpfs that is mounted nowhere yet, with options as in tmpfs(5).
+pub fn new_tmpfs(options: &[(&str, String)]) -> Result<OwnedFd, SysError> {
+    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
+        let hint = if errno == Errno::NOSYS { " [Linux 5.2 or newer is needed]" } else { "" };
+        SysError::new(format!("fsopen(\"tmpfs\"){hint}"), errno)
+    })?;
+    let said = || kernel_says(context.as_fd());
+    // The source's name, as mount(8) shows it.
+    let named = [("source", "tmpfs".to_owned())];
+    for (key, value) in named.iter().chain(options) {
+        rustix::mount::fsconfig_set_string(&context, *key, value.as_str())
+            .call(|| format!("fsconfig(FSCONFIG_SET_STRING, \"{key}\", \"{value}\"){}", said()))?;
+    }
+    rustix::mount::fsconfig_create(&context).call(|| format!("fsconfig(FSCONFIG_CMD_CREATE){}", said()))?;
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).call(|| format!("fsmount(){}", said()))
+}
+
+/// Copies the mount at an open file, from that file on; mounted nowhere yet.
+pub fn copy_of(file: impl AsFd) -> Result<OwnedFd, SysError> {
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
+    rustix::mount::open_tree(file, "", flags).call(|| "open_tree(OPEN_TREE_CLONE)")
+}
+
+/// Mounts a new mount on `target`, or moves an old one there with all that is mounted on it.
+pub fn put(mount: impl AsFd, target: impl AsFd) -> Result<(), SysError> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    rustix::mount::move_mount(mount, "", target, "", flags).call(|| "move_mount()")
+}
+
+/// Takes a mount away, now or when its last user is gone.
+pub fn take_away(mount: BorrowedFd<'_>) -> Result<(), SysError> {
+    let path = fs::proc_path(mount);
+    rustix::mount::unmount(&path, UnmountFlags::DETACH).call(|| format!("umount2({path:?}, MNT_DETACH)"))
+}
+
+/// Whether a mount is writable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing can be written through it.
+    ReadOnly,
+    /// Its file system's own permissions decide.
+    ReadWrite,
+}
+
+/// Changes a mount's access and nothing else of its flags, and sees to it that it worked: a file
+/// system that is read-only as a whole stays so.
+pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
+    let path = fs::proc_path(mount);
+    let wanted = match access {
+        Access::ReadOnly => MountFlags::RDONLY,
+        Access::ReadWrite => MountFlags::empty(),
+    };
+    let flags = wanted | kept_flags(fs::stat_fs(mount)?.f_flag);
+    let call = || format!("mount({path:?}, MS_REMOUNT|MS_BIND|{flags:?})");
+    rustix::mount::mount_remount(&path, MountFlags::BIND | flags, "").call(call)?;
+    let is_read_only = fs::stat_fs(mount)?.f_flag.contains(StatVfsMountFlags::RDONLY);
+    if is_read_only && access == Access::ReadWrite {
+        return Err(SysError::new(call(), Errno::ROFS));
+    }
+    Ok(())
+}
+
+/// A remount must name every flag that shall stay: leaving one out is EPERM in a user namespace.
+fn kept_flags(flags: StatVfsMountFlags) -> MountFlags {
+    [
+        (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
+        (StatVfsMountFlags::NODEV, MountFlags::NODEV),
+        (StatVfsMountFlags::NOEXEC, MountFlags::NOEXEC),
+        (StatVfsMountFlags::NOATIME, MountFlags::NOATIME),
+        (StatVfsMountFlags::NODIRATIME, MountFlags::NODIRATIME),
+        (StatVfsMountFlags::RELATIME, MountFlags::RELATIME),
+    ]
+    .into_iter()
+    .filter(|(seen, _)| flags.contains(*seen))
+    .fold(MountFlags::empty(), |all, (_, flag)| all | flag)
+}
+
+/// Makes a mount get what its peers mount, and give them nothing, mount_namespaces(7).
+pub fn make_slave(mount: BorrowedFd<'_>) -> Result<(), SysError> {
+    change(mount, MountPropagationFlags::DOWNSTREAM, "MS_SLAVE")
+}
+
+/// Starts a peer group with this mount.
+pub fn make_shared(mount: BorrowedFd<'_>) -> Result<(), SysError> {
+    change(mount, MountPropagationFlags::SHARED, "MS_SHARED")
+}
+
+fn change(mount: BorrowedFd<'_>, flags: MountPropagationFlags, name: &str) -> Result<(), SysError> {
+    let path = fs::proc_path(mount);
+    rustix::mount::mount_change(&path, flags).call(|| format!("mount({path:?}, {name})"))
+}

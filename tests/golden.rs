@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Each folder of tests/cases is a world: what a container and its host look like as text, and the
+//! plan for it. A new case is a new folder; contrib/HACKING.md says what may be in it.
+//!
+//! `UPDATE_EXPECT=1` writes the expected plans anew. Read what it wrote.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use oci_systemd_hook::facts::{Devices, Found, Image, Stage, Surroundings};
+use oci_systemd_hook::gather::interpret::{self, Host, Sources};
+use oci_systemd_hook::identity::MachineId;
+use oci_systemd_hook::oci::config::Config;
+use oci_systemd_hook::oci::state::State;
+use oci_systemd_hook::path::InnerPath;
+use oci_systemd_hook::plan::{Action, Plan};
+use oci_systemd_hook::prepare::prepare;
+
+/// Where each case's root is, on the mount number 10.
+const ROOT: &str = "/bundle/rootfs";
+const ROOT_MOUNT: u64 = 10;
+const STATE: &str = r#"{"id":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "status":"creating","pid":1,"bundle":"/bundle"}"#;
+
+fn host() -> Host {
+    Host {
+        meminfo: "MemTotal: 8388608 kB\n".to_owned(),
+        machine_id: MachineId::parse(&"a".repeat(32)),
+        os_release: Some("ID=debian\nVERSION_ID=13\n".to_owned()),
+    }
+}
+
+fn cases() -> Vec<std::path::PathBuf> {
+    let mut cases: Vec<_> =
+        fs::read_dir("tests/cases").unwrap().map(|entry| entry.unwrap().path()).filter(|path| path.is_dir()).collect();
+    cases.sort();
+    assert!(cases.len() >= 20, "the cases are gone");
+    cases
+}
+
+fn facts(case: &Path) -> Surroundings {
+    let text = |name: &str| fs::read_to_string(case.join(name)).ok();
+    let state = State::parse(text("state.json").unwrap_or_else(|| STATE.to_owned()).as_bytes()).unwrap();
+    let config = Config::parse(text("config.json").expect("config.json").as_bytes()).unwrap();
+    let stage = match text("stage").as_deref().map(str::trim) {
+        None => Stage::CreateContainer,
+        Some("createRuntime") => Stage::CreateRuntime,
+        Some(other) => panic!("stage {other}"),
+    };
+    let rights = text("rights").unwrap_or_default();
+    let mountinfo = text("mountinfo").expect("mountinfo");
+    let (cgroup, runtime_cgroup) = (text("cgroup").expect("cgroup"), text("runtime-cgroup"));
+    let sources = Sources {
+        stage,
+        mountinfo: mountinfo.as_bytes(),
+        root_path: Path::new(ROOT),
+        root_mount: ROOT_MOUNT,
+        cgroup: &cgroup,
+        runtime_cgroup: runtime_cgroup.as_deref(),
+        inside: &|at| fs::read_to_string(case.join("inside").join(at.below(&InnerPath::root()).unwrap())).ok(),
+        may_mount: !rights.contains("no CAP_SYS_ADMIN"),
+        devices: if rights.contains("no CAP_MKNOD") { Devices::Forbidden } else { Devices::Allowed },
+        image: image(&text("image").expect("image")),
+    };
+    interpret::live(&state, &config, &host(), sources)
+}
+
+/// Lines of `kind path`, or `kind path -> path` where links lead elsewhere.
+fn image(text: &str) -> Image {
+    let mut image = Image::default();
+    for line in text.lines() {
+        let (kind, rest) = line.split_once(' ').expect(line);
+        let (path, leads_to) = rest.split_once(" -> ").unwrap_or((rest, rest));
+        let at = InnerPath::new(leads_to);
+        let found = match kind {
+            "dir" => Found::Directory(at),
+            "empty" => Found::EmptyDirectory(at),
+            "file" => Found::File(at),
+            "none" => Found::Nothing(at),
+            "fifo" => Found::Else(at, "a fifo"),
+            "loop" => Found::Unreachable(format!("resolve({path:?}) = ELOOP")),
+            other => panic!("{other} in {line}"),
+        };
+        image.insert(InnerPath::new(path), found);
+    }
+    image
+}
+
+fn printed(case: &Path) -> String {
+    match prepare(&facts(case)) {
+        Ok(plan) => plan.to_string(),
+        Err(refusal) => format!("refused: {refusal}\n"),
+    }
+}
+
+#[test]
+fn each_case_has_its_plan() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let (path, got) = (case.join("expected.plan"), printed(&case));
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            fs::write(&path, &got).unwrap();
+        }
+        let expected = fs::read_to_string(&path).unwrap_or_default();
+        if got != expected {
+            wrong.push(format!("--- {}\n{expected}--- but the plan is\n{got}", path.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// Parents first, nothing twice, and every moved mount below what it is moved onto.
+#[test]
+fn each_plan_is_in_order() {
+    for case in cases() {
+        let Ok(Plan { steps, .. }) = prepare(&facts(&case)) else { continue };
+        let mut seen = BTreeSet::new();
+        let mut mounted: Vec<&InnerPath> = Vec::new();
+        for step in &steps {
+            let line = step.to_string();
+            assert!(seen.insert(step.action.to_string()), "{}: twice: {line}", case.display());
+            if step.action.mounts() {
+                let at = step.action.at();
+                assert!(!mounted.iter().any(|other| other.is_below(at)), "{}: covers: {line}", case.display());
+                mounted.push(at);
+            }
+            if let Action::Tmpfs { at, keep, .. } = &step.action {
+                assert!(keep.iter().all(|kept| kept.is_below(at)), "{}: {line}", case.display());
+            }
+        }
+    }
+}
