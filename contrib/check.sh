@@ -24,4 +24,19 @@ export OCI_SYSTEMD_HOOK="$stage/usr/libexec/oci/hooks.d/oci-systemd-hook"
 export OCI_SYSTEMD_HOOK_STAGE="$stage"
 cargo test --quiet --locked --test installed
 
+# The rest needs root; it is built without.
+if [ -n "$AS_ROOT" ]; then
+    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
+fi
+
+say "images"
+export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"
+for suite in bookworm trixie; do
+    image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
+done
+
+say "end to end on real runtimes"
+cargo test --quiet --locked --test e2e
+
 say "all passed"

@@ -112,10 +112,8 @@ impl Record {
 
     /// Writes down that `at` will be made in `root`.
     pub fn note(&self, root: &Root, at: &InnerPath, node: Node) -> Result<(), RecordError> {
-        let stat = root
-            .directory()
-            .and_then(fs::stat)
-            .map_err(|source| RecordError::Write { path: root.path().to_owned(), source })?;
+        let stat =
+            fs::stat(root.directory()).map_err(|source| RecordError::Write { path: root.path().to_owned(), source })?;
         let made = Made {
             root: root.path().to_owned(),
             device: stat.st_dev,
@@ -205,7 +203,7 @@ fn take_back(made: &Made) -> Result<(), RecordError> {
     let Ok(root) = Root::open(&made.root) else {
         return Ok(());
     };
-    let stat = root.directory().and_then(fs::stat).map_err(error)?;
+    let stat = fs::stat(root.directory()).map_err(error)?;
     if (stat.st_dev, stat.st_ino) != (made.device, made.inode) {
         return Ok(());
     }

@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use pathrs::error::ErrorKind;
 use pathrs::flags::ResolverFlags;
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::facts::Found;
@@ -27,18 +27,27 @@ const LINKS_MAX: u32 = 40;
 /// The container's root directory.
 #[derive(Debug)]
 pub struct Root {
-    inside: pathrs::Root,
+    directory: OwnedFd,
     path: PathBuf,
     mount: u64,
+}
+
+/// Which links a path may have in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Links {
+    /// They are followed inside the root.
+    Followed,
+    /// None, at no place of the path.
+    Refused,
 }
 
 impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
-        let inside = pathrs::Root::open(path).map_err(|error| sys_error("open", path, &error))?;
-        let info = fs::fd_info(inside.as_fd())?;
+        let directory = fs::open_host_directory(path)?;
+        let info = fs::fd_info(directory.as_fd())?;
         let mount = mountinfo::mount_of(&info).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))?;
-        Ok(Self { path: fs::path_of(inside.as_fd())?, inside, mount })
+        Ok(Self { path: fs::path_of(directory.as_fd())?, directory, mount })
     }
 
     /// Where it is on the host, without symbolic links.
@@ -54,8 +63,9 @@ impl Root {
     }
 
     /// The directory itself.
-    pub fn directory(&self) -> Result<OwnedFd, SysError> {
-        fs::open_at(self.inside.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)
+    #[must_use]
+    pub fn directory(&self) -> BorrowedFd<'_> {
+        self.directory.as_fd()
     }
 
     /// What is at a path, links followed inside the root.
@@ -65,35 +75,26 @@ impl Root {
     }
 
     fn find_within(&self, path: &InnerPath, links: u32) -> Found {
-        match self.inside.resolve(path.as_path()) {
-            Ok(handle) => self.describe(&OwnedFd::from(handle)),
-            Err(error) if errno(&error) == Errno::NOENT => self.find_missing(path, links),
-            Err(error) => Found::Unreachable(sys_error("resolve", path.as_path(), &error).to_string()),
+        match self.resolve(path, OFlags::empty(), Links::Followed) {
+            Ok(file) => self.describe(file.as_fd()).unwrap_or_else(|error| Found::Unreachable(error.to_string())),
+            Err(error) if error.errno() == Errno::NOENT => self.find_missing(path, links),
+            Err(error) => Found::Unreachable(error.to_string()),
         }
     }
 
-    fn describe(&self, file: &OwnedFd) -> Found {
-        let at = match self.inner_path(file.as_fd()) {
-            Ok(at) => at,
-            Err(error) => return Found::Unreachable(error.to_string()),
-        };
-        match fs::stat(file).map(|stat| fs::kind(&stat)) {
-            Ok(FileType::Directory) => {
-                let empty = fs::open_at(file.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)
-                    .and_then(|directory| fs::is_empty_dir(directory.as_fd()));
-                match empty {
-                    Ok(true) => Found::EmptyDirectory(at),
-                    Ok(false) => Found::Directory(at),
-                    Err(error) => Found::Unreachable(error.to_string()),
-                }
+    fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
+        let at = self.inner_path(file)?;
+        Ok(match fs::kind(&fs::stat(file)?) {
+            FileType::Directory => {
+                let directory = fs::open_at(file, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+                if fs::is_empty_dir(directory.as_fd())? { Found::EmptyDirectory(at) } else { Found::Directory(at) }
             }
-            Ok(FileType::RegularFile) => Found::File(at),
-            Ok(FileType::Fifo) => Found::Else(at, "a fifo"),
-            Ok(FileType::Socket) => Found::Else(at, "a socket"),
-            Ok(FileType::CharacterDevice | FileType::BlockDevice) => Found::Else(at, "a device"),
-            Ok(FileType::Symlink | FileType::Unknown) => Found::Else(at, "of an unknown kind"),
-            Err(error) => Found::Unreachable(error.to_string()),
-        }
+            FileType::RegularFile => Found::File(at),
+            FileType::Fifo => Found::Else(at, "a fifo"),
+            FileType::Socket => Found::Else(at, "a socket"),
+            FileType::CharacterDevice | FileType::BlockDevice => Found::Else(at, "a device"),
+            FileType::Symlink | FileType::Unknown => Found::Else(at, "of an unknown kind"),
+        })
     }
 
     /// Where a path that isn't there would be: the links of its existing part are followed, also a
@@ -102,23 +103,29 @@ impl Root {
         let (Some(parent), Some(name)) = (path.parent(), path.as_path().file_name()) else {
             return Found::Unreachable(format!("{path} is not there"));
         };
-        let directory = match self.find_within(&parent, links) {
-            Found::Directory(at) | Found::EmptyDirectory(at) => at,
-            Found::Nothing(at) => return Found::Nothing(at.join(name)),
-            Found::File(at) | Found::Else(at, _) => {
-                return Found::Unreachable(format!("{at} is no directory"));
+        let directory = match self.resolve(&parent, OFlags::DIRECTORY, Links::Followed) {
+            Ok(directory) => directory,
+            Err(error) if error.errno() == Errno::NOENT => {
+                return match self.find_missing(&parent, links) {
+                    Found::Nothing(at) => Found::Nothing(at.join(name)),
+                    // A link that dangles was followed to something that is there after all.
+                    _ => Found::Unreachable(error.to_string()),
+                };
             }
-            Found::Unreachable(why) => return Found::Unreachable(why),
+            Err(error) => return Found::Unreachable(error.to_string()),
         };
-        let target = self.open_directory(&directory).and_then(|file| fs::readlink_at(file.as_fd(), name));
-        match target {
+        let at = match self.inner_path(directory.as_fd()) {
+            Ok(at) => at,
+            Err(error) => return Found::Unreachable(error.to_string()),
+        };
+        match fs::readlink_at(directory.as_fd(), name) {
             Ok(target) if links > 0 => {
                 let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-                // `directory` has no links, so `..` can be taken off as text.
-                self.find_within(&InnerPath::new(directory.as_path().join(target)), links - 1)
+                // `at` has no links, so `..` can be taken off as text.
+                self.find_within(&InnerPath::new(at.as_path().join(target)), links - 1)
             }
             Ok(_) => Found::Unreachable(format!("{path}: too many symbolic links")),
-            Err(_) => Found::Nothing(directory.join(name)),
+            Err(_) => Found::Nothing(at.join(name)),
         }
     }
 
@@ -131,18 +138,12 @@ impl Root {
 
     /// Opens a path that has no link in it, as a mere place (`O_PATH`).
     pub fn place(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        self.inside
-            .as_ref()
-            .with_resolver_flags(ResolverFlags::NO_SYMLINKS)
-            .resolve_nofollow(at.as_path())
-            .map(OwnedFd::from)
-            .map_err(|error| sys_error("resolve", at.as_path(), &error))
+        self.resolve(at, OFlags::NOFOLLOW, Links::Refused)
     }
 
     /// Opens a directory that has no link in its path, as a mere place.
     pub fn open_directory(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        let place = self.place(at)?;
-        fs::open_at(place.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)
+        self.resolve(at, OFlags::DIRECTORY, Links::Refused)
     }
 
     /// The directory that holds a path, and the path's name in it.
@@ -161,6 +162,39 @@ impl Root {
         }
         fs::reopen(place.as_fd(), OFlags::RDONLY).map(File::from)
     }
+
+    /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
+    /// or a seccomp filter doesn't know the call.
+    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
+        let refused = match links {
+            Links::Followed => ResolveFlags::empty(),
+            Links::Refused => ResolveFlags::NO_SYMLINKS,
+        };
+        let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
+        let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
+        match rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within) {
+            Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
+            result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
+        }
+    }
+
+    fn resolve_by_hand(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
+        let resolver = match links {
+            Links::Followed => ResolverFlags::empty(),
+            Links::Refused => ResolverFlags::NO_SYMLINKS,
+        };
+        let root = pathrs::RootRef::from_fd(self.directory.as_fd()).with_resolver_flags(resolver);
+        let handle = if flags.contains(OFlags::NOFOLLOW) {
+            root.resolve_nofollow(path.as_path())
+        } else {
+            root.resolve(path.as_path())
+        };
+        let file = OwnedFd::from(handle.map_err(|error| SysError::new(format!("open(\"{path}\")"), errno(&error)))?);
+        if flags.contains(OFlags::DIRECTORY) && fs::kind(&fs::stat(&file)?) != FileType::Directory {
+            return Err(SysError::new(format!("open(\"{path}\", O_DIRECTORY)"), Errno::NOTDIR));
+        }
+        Ok(file)
+    }
 }
 
 fn errno(error: &pathrs::error::Error) -> Errno {
@@ -170,8 +204,4 @@ fn errno(error: &pathrs::error::Error) -> Errno {
         ErrorKind::NotImplemented | ErrorKind::NotSupported => Errno::NOSYS,
         _ => Errno::IO,
     }
-}
-
-fn sys_error(verb: &str, path: &Path, error: &pathrs::error::Error) -> SysError {
-    SysError::new(format!("{verb}({path:?})"), errno(error))
 }

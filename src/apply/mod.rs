@@ -6,7 +6,7 @@
 mod copy_up;
 mod undo;
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
 
@@ -96,11 +96,8 @@ impl Run<'_> {
             Action::WriteFile { at, mode, content } => Ok(self.write_file(at, *mode, content)?),
             Action::Symlink { at, target } => Ok(self.symlink(at, target)?),
             Action::Inaccessible { at, nodes } => {
-                self.directories(at, 0o755)?;
-                for node in nodes {
-                    self.node(&at.join(node.name()), *node)?;
-                }
-                Ok(())
+                let mut nodes = nodes.iter();
+                Ok(nodes.try_for_each(|node| self.node(&at.join(node.name()), *node))?)
             }
             Action::MountPoint { at, node } => self.mount_point(at, *node),
             Action::MountFile { at, content } => Ok(self.mount_file(at, content)?),
@@ -157,28 +154,27 @@ impl Run<'_> {
     /// Moves a mount that the new tmpfs at `at` covers onto it; `covered` is the directory below.
     fn keep(&mut self, at: &InnerPath, covered: &OwnedFd, below: PathBuf, moved: OwnedFd) -> Result<(), SysError> {
         let target = at.join(&below);
+        self.made_parent(&target)?;
         if fs::kind(&fs::stat(&moved)?) == FileType::Directory {
-            self.directories(&target, 0o755)?;
+            self.directory(&target, 0o755)?;
         } else {
-            if let Some(parent) = target.parent() {
-                self.directories(&parent, 0o755)?;
-            }
             self.empty_file(&target)?;
         }
         mount::put(&moved, self.root.place(&target)?)?;
         self.undo.move_back(moved, covered, below)
     }
 
-    /// Makes a directory and those above it, as far as they are missing.
-    fn directories(&mut self, at: &InnerPath, mode: u32) -> Result<(), SysError> {
-        let mut missing = vec![at.clone()];
-        while let Some(parent) = missing.last().and_then(InnerPath::parent) {
-            if self.root.open_directory(&parent).is_ok() {
-                break;
-            }
-            missing.push(parent);
+    /// The directory that holds a path, and the path's name in it; makes what is missing above.
+    fn made_parent(&mut self, at: &InnerPath) -> Result<(OwnedFd, OsString), SysError> {
+        match self.root.parent(at) {
+            Err(error) if error.errno() == Errno::NOENT => {}
+            result => return result,
         }
-        missing.iter().rev().try_for_each(|each| self.directory(each, mode))
+        let mut above: Vec<_> = std::iter::successors(at.parent(), InnerPath::parent).collect();
+        // The last is `/`, which is there.
+        above.pop();
+        above.iter().rev().try_for_each(|directory| self.directory(directory, 0o755))?;
+        self.root.parent(at)
     }
 
     fn directory(&mut self, at: &InnerPath, mode: u32) -> Result<(), SysError> {
@@ -223,7 +219,7 @@ impl Run<'_> {
             Node::Chr => FileType::CharacterDevice,
             Node::Blk => FileType::BlockDevice,
         };
-        let (parent, name) = self.root.parent(at)?;
+        let (parent, name) = self.made_parent(at)?;
         match fs::mknod_at(parent.as_fd(), &name, kind, 0, 0) {
             Ok(()) => self.made(parent, &name, kind),
             Err(error) if error.errno() == Errno::EXIST => Ok(()),
@@ -261,11 +257,8 @@ impl Run<'_> {
     }
 
     /// The directory and name of a path at which nothing is left.
-    fn cleared(&mut self, at: &InnerPath) -> Result<(OwnedFd, std::ffi::OsString), SysError> {
-        if let Some(parent) = at.parent() {
-            self.directories(&parent, 0o755)?;
-        }
-        let (parent, name) = self.root.parent(at)?;
+    fn cleared(&mut self, at: &InnerPath) -> Result<(OwnedFd, OsString), SysError> {
+        let (parent, name) = self.made_parent(at)?;
         match fs::unlink_at(parent.as_fd(), &name, FileType::RegularFile) {
             Err(error) if error.errno() != Errno::NOENT => Err(error),
             _ => Ok((parent, name)),

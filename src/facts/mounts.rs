@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which mounts the container sees, as a tree that answers as the kernel's path walk would.
 
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use crate::kernel::cgroup::Hierarchy;
-use crate::kernel::mountinfo;
+use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 
 /// One mount in the container.
@@ -29,81 +30,65 @@ pub struct Mount {
 pub struct Mounts {
     root: u64,
     all: Vec<Mount>,
+    /// By the mount that they are mounted on, and where: a container can have thousands.
+    on: HashMap<u64, HashMap<InnerPath, usize>>,
 }
 
 /// The number of the root's mount where mounts are foretold from config.json.
 const FORETOLD_ROOT: u64 = 0;
 
 impl Mounts {
+    fn new(root: u64) -> Self {
+        Self { root, all: Vec::new(), on: HashMap::new() }
+    }
+
+    fn push(&mut self, mount: Mount) {
+        if mount.id != self.root {
+            self.on.entry(mount.parent).or_default().insert(mount.at.clone(), self.all.len());
+        }
+        self.all.push(mount);
+    }
+
     /// Picks the container's mounts out of a mount namespace's table. `root_path` is where the
     /// container's root is in it, `root_mount` the mount that the root directory lies on.
     #[must_use]
     pub fn read(table: &[u8], root_path: &Path, root_mount: u64) -> Self {
         let sieve = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
-        let all = mountinfo::entries(table)
-            .filter(|entry| entry.may_be_below(&sieve) || entry.id() == Some(root_mount))
-            .filter_map(|entry| {
-                let mount_point = entry.mount_point();
-                let (id, parent) = (entry.id()?, entry.parent()?);
-                let at = match mount_point.strip_prefix(root_path) {
-                    Ok(below) => InnerPath::new(below),
-                    Err(_) if id == root_mount => InnerPath::root(),
-                    Err(_) => return None,
-                };
-                let fs_type = entry.fs_type();
-                let cgroup = hierarchy(&fs_type, |option| entry.has_super_option(option))
-                    .map(|hierarchy| (hierarchy, InnerPath::new(entry.root())));
-                Some(Mount {
-                    id,
-                    parent,
-                    at,
-                    fs_type,
-                    read_only: entry.is_read_only(),
-                    shared: entry.is_shared(),
-                    cgroup,
-                })
-            })
-            .collect();
-        Self { root: root_mount, all }
+        let mut mounts = Self::new(root_mount);
+        for entry in mountinfo::entries(table) {
+            if entry.may_be_below(&sieve) || entry.id() == Some(root_mount) {
+                if let Some(mount) = inside(&entry, root_path, root_mount) {
+                    mounts.push(mount);
+                }
+            }
+        }
+        mounts
     }
 
     /// The mounts that a runtime will make of config.json's list, in its order.
     #[must_use]
     pub fn foretold(list: impl IntoIterator<Item = Foretold>) -> Self {
-        let mut mounts = Self { root: FORETOLD_ROOT, all: Vec::new() };
-        mounts.push(FORETOLD_ROOT, Foretold::plain(InnerPath::root(), "rootfs", false));
-        for (id, next) in (FORETOLD_ROOT + 1..).zip(list) {
+        let mut mounts = Self::new(FORETOLD_ROOT);
+        let root = Foretold::plain(InnerPath::root(), "rootfs", false);
+        for (id, next) in (FORETOLD_ROOT..).zip(std::iter::once(root).chain(list)) {
             let parent = mounts.holding(&next.at).map_or(FORETOLD_ROOT, |mount| mount.id);
-            mounts.push(id, Foretold { parent, ..next });
+            let Foretold { at, fs_type, read_only, cgroup } = next;
+            mounts.push(Mount { id, parent, at, fs_type, read_only, shared: false, cgroup });
         }
         mounts
-    }
-
-    fn push(&mut self, id: u64, next: Foretold) {
-        self.all.push(Mount {
-            id,
-            parent: if id == FORETOLD_ROOT { u64::MAX } else { next.parent },
-            at: next.at,
-            fs_type: next.fs_type,
-            read_only: next.read_only,
-            shared: false,
-            cgroup: next.cgroup,
-        });
     }
 
     /// The mount that a path lies on: at each mount the walk goes on into the first one met.
     #[must_use]
     pub fn holding(&self, path: &InnerPath) -> Option<&Mount> {
+        let mut ancestors: Vec<InnerPath> = std::iter::successors(Some(path.clone()), InnerPath::parent).collect();
+        ancestors.reverse();
         let mut current = self.all.iter().find(|mount| mount.id == self.root)?;
         // Each turn goes one mount deeper, so there are at most as many as mounts.
         for _ in 0..self.all.len() {
-            let next = self
-                .all
-                .iter()
-                .filter(|mount| mount.parent == current.id && mount.id != current.id)
-                .filter(|mount| mount.at.is_at_or_below(&current.at) && path.is_at_or_below(&mount.at))
-                .min_by_key(|mount| mount.at.as_path().components().count());
-            match next {
+            let Some(on_current) = self.on.get(&current.id) else { break };
+            let met = ancestors.iter().filter(|at| at.is_at_or_below(&current.at)).find_map(|at| on_current.get(at));
+            match met.and_then(|index| self.all.get(*index)) {
                 Some(next) => current = next,
                 None => break,
             }
@@ -117,20 +102,19 @@ impl Mounts {
         self.holding(path).filter(|mount| mount.at == *path)
     }
 
+    /// The mount that a mount lies on.
+    #[must_use]
+    pub fn below(&self, mount: &Mount) -> Option<&Mount> {
+        self.all.iter().find(|other| other.id == mount.parent)
+    }
+
     /// The mounts below a path that can be reached, without those that lie on one of them.
     #[must_use]
     pub fn directly_below(&self, path: &InnerPath) -> Vec<&Mount> {
-        let Some(holder) = self.holding(path) else {
-            return Vec::new();
-        };
-        let mut found: Vec<&Mount> = self
-            .all
-            .iter()
-            .filter(|mount| mount.parent == holder.id && mount.at.is_below(path))
-            .filter_map(|mount| self.at(&mount.at).map(|_| mount))
-            .collect();
+        let on_holder = self.holding(path).and_then(|holder| self.on.get(&holder.id));
+        let below = on_holder.into_iter().flat_map(HashMap::keys).filter(|at| at.is_below(path));
+        let mut found: Vec<&Mount> = below.filter_map(|at| self.at(at)).collect();
         found.sort_by(|a, b| a.at.cmp(&b.at));
-        found.dedup_by(|a, b| a.at == b.at);
         found
     }
 
@@ -147,10 +131,23 @@ impl Mounts {
     }
 }
 
+fn inside(entry: &Entry<'_>, root_path: &Path, root_mount: u64) -> Option<Mount> {
+    let mount_point = entry.mount_point();
+    let (id, parent) = (entry.id()?, entry.parent()?);
+    let at = match mount_point.strip_prefix(root_path) {
+        _ if id == root_mount => InnerPath::root(),
+        Ok(below) => InnerPath::new(below),
+        Err(_) => return None,
+    };
+    let fs_type = entry.fs_type();
+    let cgroup = hierarchy(&fs_type, |option| entry.has_super_option(option))
+        .map(|hierarchy| (hierarchy, InnerPath::new(entry.root())));
+    Some(Mount { id, parent, at, fs_type, read_only: entry.is_read_only(), shared: entry.is_shared(), cgroup })
+}
+
 /// A mount that is still to be made.
 #[derive(Debug)]
 pub struct Foretold {
-    parent: u64,
     at: InnerPath,
     fs_type: String,
     read_only: bool,
@@ -161,7 +158,7 @@ impl Foretold {
     /// A mount of an ordinary file system.
     #[must_use]
     pub fn plain(at: InnerPath, fs_type: &str, read_only: bool) -> Self {
-        Self { parent: FORETOLD_ROOT, at, fs_type: fs_type.to_owned(), read_only, cgroup: None }
+        Self { at, fs_type: fs_type.to_owned(), read_only, cgroup: None }
     }
 
     /// A mount of a cgroup hierarchy from the cgroup `from` on.

@@ -9,7 +9,7 @@ use crate::facts::mounts::Foretold;
 use crate::facts::{CgroupNamespace, CgroupOwner, Cgroups, Membership, Mounts, Surroundings};
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
-use crate::oci::config::Config;
+use crate::oci::config::MountList;
 use crate::oci::state::State;
 use crate::path::InnerPath;
 
@@ -17,10 +17,10 @@ use crate::path::InnerPath;
 /// at createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, GatherError> {
     let config = text.config()?;
-    let root = open_root(state, text)?;
+    let root = open_root(state, config.root(&state.bundle), text)?;
     let layout = Layout::of_host();
     let namespace = cgroup_namespace(&config);
-    let mounts = mounts(&config, layout, &own_cgroup(state, namespace));
+    let mounts = mounts(&text.mounts()?, layout, &own_cgroup(state, namespace));
     Ok(Surroundings {
         cgroups: cgroups(state, namespace, layout),
         ..common(state, &config, &live::host(), mounts, live::image(&root))
@@ -61,23 +61,23 @@ fn cgroups(state: &State, namespace: CgroupNamespace, layout: Layout) -> Cgroups
     }
 }
 
-fn mounts(config: &Config, layout: Layout, own: &InnerPath) -> Mounts {
-    let mut list = Vec::new();
-    for mount in &config.mounts {
+fn mounts(list: &MountList, layout: Layout, own: &InnerPath) -> Mounts {
+    let mut mounts = Vec::new();
+    for mount in &list.mounts {
         let at = InnerPath::new(&mount.destination);
         let read_only = mount.options.iter().any(|option| option == "ro" || option == "rro");
         let fs_type = mount.kind.as_deref().unwrap_or("bind");
         match (fs_type, layout) {
             ("cgroup", Layout::Unified) | ("cgroup2", _) => {
-                list.push(Foretold::cgroup(at, Hierarchy::Unified, InnerPath::root(), read_only));
+                mounts.push(Foretold::cgroup(at, Hierarchy::Unified, InnerPath::root(), read_only));
             }
             ("cgroup", Layout::Legacy) => {
                 let systemd = at.join("systemd");
-                list.push(Foretold::plain(at, "tmpfs", read_only));
-                list.push(Foretold::cgroup(systemd, Hierarchy::Systemd, own.clone(), read_only));
+                mounts.push(Foretold::plain(at, "tmpfs", read_only));
+                mounts.push(Foretold::cgroup(systemd, Hierarchy::Systemd, own.clone(), read_only));
             }
-            _ => list.push(Foretold::plain(at, fs_type, read_only)),
+            _ => mounts.push(Foretold::plain(at, fs_type, read_only)),
         }
     }
-    Mounts::foretold(list)
+    Mounts::foretold(mounts)
 }

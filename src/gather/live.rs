@@ -32,7 +32,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
             (cgroup, Some(own))
         }
     };
-    let root = open_root(state, text)?;
+    let root = open_root(state, config.root(&state.bundle), text)?;
     let mountinfo = read("/proc/self/mountinfo")?;
     let sources = Sources {
         stage,

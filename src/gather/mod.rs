@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 
 use crate::command;
 use crate::facts::{Command, Container, Found, Program, Stage, Switch};
-use crate::oci::config::{Config, Peek};
+use crate::oci::config::{Config, MountList, Peek};
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -123,6 +123,11 @@ impl ConfigText {
         Peek::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
     }
 
+    /// The mounts that a runtime will make.
+    pub fn mounts(&self) -> Result<MountList, GatherError> {
+        MountList::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
+    }
+
     /// The fields of the plan.
     pub fn config(&self) -> Result<Config, GatherError> {
         Config::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
@@ -160,7 +165,10 @@ pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Conta
     let switch = switch(state, &peek)?;
     let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
     let command = if command::names_init(program) && switch == Switch::Unset {
-        Command::Init { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, &peek) }
+        Command::Init {
+            name: program.to_owned(),
+            program: look_up(&open_root(state, peek.root(&state.bundle), text)?, program, &peek),
+        }
     } else {
         Command::Other(program.to_owned())
     };
@@ -170,8 +178,8 @@ pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Conta
 }
 
 /// Opens the root directory that config.json names, or crun's state.
-pub fn open_root(state: &State, text: &ConfigText) -> Result<Root, GatherError> {
-    let path = text.peek()?.root(&state.bundle).or_else(|| state.root.clone());
+fn open_root(state: &State, in_config: Option<PathBuf>, text: &ConfigText) -> Result<Root, GatherError> {
+    let path = in_config.or_else(|| state.root.as_ref().map(|root| state.bundle.join(root)));
     let path = path.ok_or_else(|| GatherError::NoRoot(text.path.clone()))?;
     Root::open(&path).map_err(|source| GatherError::Root { path, source })
 }

@@ -87,15 +87,20 @@ pub struct Config {
     /// The container's first process.
     #[serde(default, deserialize_with = "super::or_default")]
     pub process: Process,
-    /// The mounts that the runtime makes, in their order.
     #[serde(default, deserialize_with = "super::or_default")]
-    pub mounts: Vec<Mount>,
+    root: Root,
     /// The hooks that the runtime runs.
     #[serde(default, deserialize_with = "super::or_default")]
     pub hooks: Hooks,
     /// What only Linux has.
     #[serde(default, deserialize_with = "super::or_default")]
     pub linux: Linux,
+}
+
+#[derive(Debug, Default, Deserialize)]
+struct Root {
+    #[serde(default)]
+    path: Option<PathBuf>,
 }
 
 /// `process`.
@@ -117,6 +122,22 @@ pub struct Capabilities {
     /// What the container's processes can ever have; names as in `CAP_SYS_ADMIN`.
     #[serde(default, deserialize_with = "super::or_default")]
     pub bounding: Vec<String>,
+}
+
+/// The mounts that a runtime makes, in their order. Apart from [`Config`]: once they are made, the
+/// kernel knows better.
+#[derive(Debug, Default, Deserialize)]
+pub struct MountList {
+    /// The list.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub mounts: Vec<Mount>,
+}
+
+impl MountList {
+    /// Reads the list.
+    pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        serde_json::from_slice(text)
+    }
 }
 
 /// One of `mounts`.
@@ -189,6 +210,12 @@ impl Config {
     /// Reads what the plan needs.
     pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(text)
+    }
+
+    /// Where the root file system is, for a bundle in `bundle`.
+    #[must_use]
+    pub fn root(&self, bundle: &Path) -> Option<PathBuf> {
+        self.root.path.as_ref().filter(|path| !path.as_os_str().is_empty()).map(|path| bundle.join(path))
     }
 
     /// A variable of the first process's environment.

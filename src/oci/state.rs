@@ -43,7 +43,7 @@ pub struct State {
     pub pid: Option<u32>,
     /// The bundle's directory, absolute.
     pub bundle: PathBuf,
-    /// crun's own key: the absolute path of the root file system.
+    /// crun's own key: `root.path` as config.json has it, so it may be relative to the bundle.
     pub root: Option<PathBuf>,
     /// Docker's state has none; config.json's come first.
     pub annotations: BTreeMap<String, String>,
@@ -82,7 +82,7 @@ impl State {
             },
             // 0 and -1 both stand for "none".
             pid: wire.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
-            root: wire.root.filter(|root| root.is_absolute()),
+            root: wire.root,
             id: wire.id,
             bundle: wire.bundle,
             annotations: wire.annotations,

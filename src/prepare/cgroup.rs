@@ -45,14 +45,12 @@ fn writable(
         plan.leave(mount.at.clone(), "the container is in no cgroup of this hierarchy");
         return Ok(());
     };
-    if member.owner == CgroupOwner::Shared && mount.read_only {
-        return match need {
-            Need::Required => Err(Refusal::SharedCgroup { at: mount.at.clone() }),
-            Need::BestEffort => {
-                plan.leave(mount.at.clone(), "the engine gave the container no cgroup of its own there");
-                Ok(())
-            }
-        };
+    if member.owner == CgroupOwner::Shared {
+        if mount.read_only && need == Need::Required {
+            return Err(Refusal::SharedCgroup { at: mount.at.clone() });
+        }
+        plan.leave(mount.at.clone(), "the engine gave the container no cgroup of its own there");
+        return Ok(());
     }
     // The path that /proc/1/cgroup will show.
     let path = match facts.cgroups.namespace {
@@ -62,10 +60,12 @@ fn writable(
     let own = mount.at.join(path.as_path());
     let is_at_own_path = member.path.below(mount_root).is_some_and(|below| mount.at.join(below) == own);
     if is_at_own_path {
-        if mount.read_only {
-            plan.step(need, Action::MakeWritable { at: own }, WHY);
+        if is_bound(facts, hierarchy, &own) {
+            plan.leave(own, "writable already, by a mount of its own");
         } else {
-            plan.leave(own, "writable already");
+            // Also where it is writable now: crun makes what config.json wants read-only so after
+            // its hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
+            plan.step(need, Action::MakeWritable { at: own }, WHY);
         }
         return Ok(());
     }
@@ -86,4 +86,16 @@ fn writable(
             }
         },
     }
+}
+
+/// Whether the cgroup at `own` is already mounted writable over the hierarchy's own mount: by an
+/// earlier run of this hook.
+fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, own: &InnerPath) -> bool {
+    let shows_it = |mount: &Mount| mount.cgroup.as_ref().is_some_and(|(kind, _)| *kind == hierarchy);
+    facts
+        .mounts
+        .at(own)
+        .filter(|top| !top.read_only && shows_it(top))
+        .and_then(|top| facts.mounts.below(top))
+        .is_some_and(shows_it)
 }

@@ -214,12 +214,19 @@ pub fn path_of(file: BorrowedFd<'_>) -> Result<PathBuf, SysError> {
 /// Which mount an open file lies on, as a line of its fdinfo.
 pub fn fd_info(file: BorrowedFd<'_>) -> Result<String, SysError> {
     let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
-    std::fs::read_to_string(&path).call(|| format!("read({path:?})"))
+    let text = read_host(Path::new(&path))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Opens a file of the host by its path, following links: the host's paths are trusted.
 pub fn open_host(path: &Path) -> Result<File, SysError> {
     File::open(path).call(|| format!("open({path:?})"))
+}
+
+/// Opens a directory of the host as a mere place (`O_PATH`), following links.
+pub fn open_host_directory(path: &Path) -> Result<OwnedFd, SysError> {
+    let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
 }
 
 /// Reads a file of the host, such as the kernel's own, whole.

@@ -67,18 +67,18 @@ pub fn take_away(mount: BorrowedFd<'_>) -> Result<(), SysError> {
 /// Whether a mount is writable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing can be written through it.
+    /// Nothing can be written through it, nor executed: what is shown so is data of the host's.
     ReadOnly,
     /// Its file system's own permissions decide.
     ReadWrite,
 }
 
-/// Changes a mount's access and nothing else of its flags, and sees to it that it worked: a file
+/// Changes a mount's access, leaving its other flags, and sees to it that it worked: a file
 /// system that is read-only as a whole stays so.
 pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     let path = fs::proc_path(mount);
     let wanted = match access {
-        Access::ReadOnly => MountFlags::RDONLY,
+        Access::ReadOnly => MountFlags::RDONLY | MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC,
         Access::ReadWrite => MountFlags::empty(),
     };
     let flags = wanted | kept_flags(fs::stat_fs(mount)?.f_flag);

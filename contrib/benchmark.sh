@@ -1,0 +1,30 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Builds the hook, its benchmark and an empty C program, and runs the benchmark (--help: how).
+set -eu
+
+cd "$(dirname "$0")/.."
+
+# Runs cargo and prints where it put the executable of a kind: its directories are its business.
+built() {
+	kind=$1 command=$2
+	shift 2
+	cargo "$command" --message-format=json-render-diagnostics "$@" |
+		sed -n '/"kind":\["'"$kind"'"\]/s/.*"executable":"\([^"]*\)".*/\1/p'
+}
+
+# The hook last: for its benches, cargo puts another build of it in the same place.
+benchmark=$(built bench bench --no-run --bench hook)
+# Linked statically, as it is installed: a dynamic linker alone costs half the skip path's budget.
+hook=$(built bin rustc --release --bin oci-systemd-hook -- -C target-feature=+crt-static)
+empty=$(dirname "$benchmark")/benchmark-empty
+cc -O2 -static -o "$empty" contrib/benchmark/empty.c
+
+# Mount namespaces and cgroups need root, building does not.
+if [ "$(id -u)" -eq 0 ]; then
+	sudo=
+else
+	sudo=sudo
+fi
+# An option of the caller's comes last and wins.
+exec $sudo "$benchmark" --hook "$hook" --empty "$empty" "$@"

@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The cgroups of the benchmark's container, and who removes them.
+
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+use std::{fs, io, thread};
+
+use crate::measure::quiet;
+
+/// Where all cgroup hierarchies are mounted.
+pub const ROOT: &str = "/sys/fs/cgroup";
+/// How long the janitor waits for the last process of a cgroup to end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A process that removes the cgroups once its standard input ends, be it by a signal to us.
+#[derive(Debug)]
+pub struct Janitor {
+    process: Child,
+    cgroups: Vec<PathBuf>,
+}
+
+impl Janitor {
+    /// Makes the container's cgroups: in systemd's and the memory hierarchy on v1 and hybrid, or
+    /// the one of v2.
+    pub fn start() -> Self {
+        let name = format!("oci-systemd-hook-benchmark-{}", std::process::id());
+        let parents: &[&str] =
+            if Path::new(ROOT).join("cgroup.procs").exists() { &["."] } else { &["systemd", "memory"] };
+        let cgroups: Vec<PathBuf> = parents.iter().map(|parent| Path::new(ROOT).join(parent).join(&name)).collect();
+        // In a process group of its own, or ^C would end it too.
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        std::os::unix::process::CommandExt::process_group(&mut command, 0);
+        let process = quiet(&mut command)
+            .arg("janitor")
+            .args(&cgroups)
+            .stdin(Stdio::piped())
+            .spawn()
+            .expect("cannot start the janitor");
+        let janitor = Self { process, cgroups };
+        for cgroup in &janitor.cgroups {
+            fs::create_dir(cgroup).expect("cannot make a cgroup");
+        }
+        janitor
+    }
+
+    /// The directories that were made.
+    pub fn cgroups(&self) -> &[PathBuf] {
+        &self.cgroups
+    }
+}
+
+impl Drop for Janitor {
+    fn drop(&mut self) {
+        drop(self.process.stdin.take());
+        // Worst case: it still waits for a process to end when we are gone.
+        let _ = self.process.wait();
+    }
+}
+
+/// What the janitor does.
+pub fn clean_up_at_end_of_input(cgroups: impl Iterator<Item = PathBuf>) {
+    io::copy(&mut io::stdin(), &mut io::sink()).expect("cannot read standard input");
+    let step = Duration::from_millis(50);
+    for cgroup in cgroups {
+        let mut waited = Duration::ZERO;
+        while remove(&cgroup).is_err() && waited < PATIENCE {
+            thread::sleep(step);
+            waited += step;
+        }
+    }
+}
+
+/// Removes a cgroup and those below it.
+fn remove(cgroup: &Path) -> io::Result<()> {
+    let entries = match fs::read_dir(cgroup) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        other => other?,
+    };
+    for entry in entries {
+        let entry = entry?;
+        if entry.file_type()?.is_dir() {
+            remove(&entry.path())?;
+        }
+    }
+    fs::remove_dir(cgroup)
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A container between its mounts and its `pivot_root`, made by a process with a mount namespace of
+//! its own that then starts a hook in it, or waits while one from outside enters it.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+use rustix::process::{Signal, set_parent_process_death_signal};
+use serde::{Deserialize, Serialize};
+
+use crate::bundle::{Bundle, extra_mount};
+use crate::measure::{self, Run, Subject};
+use crate::{cgroup, in_own_mount_namespace};
+
+/// What the process is to make and to do.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Order {
+    /// The bundle's directory.
+    pub bundle: PathBuf,
+    /// The cgroups to move to.
+    pub cgroups: Vec<PathBuf>,
+    /// What plays systemd's binary.
+    pub any_elf: PathBuf,
+    /// Additional mounts of config.json.
+    pub extra_mounts: usize,
+    /// The program to measure; without one, wait until standard input ends.
+    pub run: Option<Subject>,
+}
+
+/// What the process says at its end.
+#[derive(Debug, Serialize, Deserialize)]
+struct Outcome {
+    run: Option<Run>,
+    has_run_tmpfs: bool,
+}
+
+/// Where this program is, in the namespace of a setting.
+pub fn program() -> PathBuf {
+    PathBuf::from("/run/benchmark/self")
+}
+
+/// Makes a container and measures a program on it.
+pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
+    let arguments = ["in-container".into(), serde_json::to_string(order).unwrap().into()];
+    let mut process = in_own_mount_namespace(&program(), &arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("cannot start unshare");
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let outside = order.run.is_none().then(|| {
+        let ready = lines.next().expect("no container").unwrap();
+        assert_eq!(ready, "ready");
+        // `unshare` became the process that holds the namespace: it starts no other.
+        let state = bundle.write_state(Some(process.id()));
+        measure::warm_up(&order.any_elf);
+        measure::run(subject, &state, &bundle.directory().join("stderr"))
+    });
+    drop(process.stdin.take());
+    let outcome = lines.next().expect("no outcome").unwrap();
+    assert!(process.wait().unwrap().success());
+    let outcome: Outcome = serde_json::from_str(&outcome).unwrap();
+    let mut run = outside.or(outcome.run).expect("nothing was run");
+    if run.problem.is_none() && !outcome.has_run_tmpfs {
+        run.problem = Some("exited with 0 and left /run without a tmpfs".to_owned());
+    }
+    run
+}
+
+/// Makes the container that the order, as JSON, describes, and does what it says.
+pub fn main(order: &str) {
+    set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
+    let order: Order = serde_json::from_str(order).unwrap();
+    for cgroup in &order.cgroups {
+        fs::write(cgroup.join("cgroup.procs"), "0").expect("cannot move to the cgroup");
+    }
+    let bundle = Bundle::open(order.bundle);
+    mount_on(&bundle.root(), "", "tmpfs", MountFlags::empty(), "mode=755");
+    bundle.fill_root(&order.any_elf, order.extra_mounts);
+    make_mounts(&bundle, order.extra_mounts);
+    std::env::set_current_dir(bundle.root()).unwrap();
+    let run = if let Some(subject) = order.run {
+        let state = bundle.write_state(None);
+        measure::warm_up(&order.any_elf);
+        Some(measure::run(&subject, &state, &bundle.directory().join("stderr")))
+    } else {
+        say("ready");
+        std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
+        None
+    };
+    let outcome = Outcome { run, has_run_tmpfs: device(&bundle.root().join("run")) != device(&bundle.root()) };
+    say(&serde_json::to_string(&outcome).unwrap());
+}
+
+fn say(line: &str) {
+    let mut stdout = std::io::stdout();
+    writeln!(stdout, "{line}").unwrap();
+    stdout.flush().unwrap();
+}
+
+fn device(path: &Path) -> u64 {
+    fs::symlink_metadata(path).unwrap().dev()
+}
+
+/// The mounts of config.json, in its order.
+fn make_mounts(bundle: &Bundle, extra_mounts: usize) {
+    let root = bundle.root();
+    let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
+    mount_on(&root, "proc", "proc", strict, "");
+    mount_on(&root, "dev", "tmpfs", MountFlags::NOSUID, "mode=755,size=64m");
+    for (name, minor) in [("null", 3), ("zero", 5), ("full", 7), ("random", 8), ("urandom", 9)] {
+        let path = root.join("dev").join(name);
+        mknodat(CWD, path, FileType::CharacterDevice, Mode::from(0o666), makedev(1, minor)).unwrap();
+    }
+    for name in ["pts", "mqueue", "shm"] {
+        fs::create_dir(root.join("dev").join(name)).unwrap();
+    }
+    mount_on(&root, "dev/pts", "devpts", MountFlags::NOSUID, "newinstance,ptmxmode=0666");
+    mount_on(&root, "sys", "sysfs", strict | MountFlags::RDONLY, "");
+    make_cgroup_mounts(&root.join("sys/fs/cgroup"));
+    mount_on(&root, "dev/mqueue", "mqueue", strict, "");
+    mount_on(&root, "dev/shm", "tmpfs", strict, "mode=1777,size=64m");
+    for name in ["resolv.conf", "hostname", "hosts"] {
+        let source = bundle.directory().join(name);
+        fs::write(&source, "").unwrap();
+        mount_bind(&source, root.join("etc").join(name)).unwrap();
+    }
+    let volume = root.join("srv");
+    for index in 0..extra_mounts {
+        mount_bind(&volume, root.join(extra_mount(index))).unwrap();
+    }
+}
+
+fn mount_on(root: &Path, name: &str, kind: &str, flags: MountFlags, options: &str) {
+    let options = std::ffi::CString::new(options).unwrap();
+    mount("benchmark", root.join(name), kind, flags, options.as_c_str())
+        .unwrap_or_else(|error| panic!("cannot mount {kind} on {name}: {error}"));
+}
+
+/// The process's own cgroups, read-only: one mount on v2, on v1 one per hierarchy below a tmpfs.
+fn make_cgroup_mounts(target: &Path) {
+    let host = Path::new(cgroup::ROOT);
+    let read_only = MountFlags::BIND | MountFlags::RDONLY;
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap();
+    let hierarchies = own.lines().map(|line| {
+        let mut fields = line.splitn(3, ':').skip(1);
+        let controllers = fields.next().unwrap();
+        let path = fields.next().unwrap().trim_start_matches('/');
+        (controllers.trim_start_matches("name="), path)
+    });
+    let is_v2 = host.join("cgroup.procs").exists();
+    if !is_v2 {
+        mount_on(target, "", "tmpfs", MountFlags::empty(), "mode=755");
+    }
+    for (controllers, path) in hierarchies {
+        // On v1 the line without controllers is v2's, which is not mounted.
+        if controllers.is_empty() != is_v2 {
+            continue;
+        }
+        let (source, target) = (host.join(controllers), target.join(controllers));
+        if source.exists() {
+            fs::create_dir_all(&target).unwrap();
+            mount_bind(source.join(path), &target).unwrap();
+            mount_remount(&target, read_only, "").unwrap();
+        }
+    }
+    if !is_v2 {
+        mount_remount(target, read_only, "").unwrap();
+    }
+}

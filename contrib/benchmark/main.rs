@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Times the hook against an empty program and any peers, in mount namespaces of its own.
+//!
+//! `contrib/benchmark.sh` builds what this needs and starts it. What is timed is one process,
+//! from its spawning to its end; the container around it is made before, anew for each run.
+//! Everything that runs makes lives in private mount namespaces and is gone with the last
+//! process; only the container's cgroups are not, and a janitor that outlives this program by a
+//! moment removes them, whichever way it ends.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::indexing_slicing,
+    reason = "a benchmark that cannot go on says where and stops"
+)]
+
+mod bundle;
+mod cgroup;
+mod container;
+mod measure;
+mod surroundings;
+mod table;
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+
+use crate::cgroup::Janitor;
+use crate::measure::Subject;
+use crate::surroundings::{Results, Setting};
+
+/// Mounts in the host's table of the second setting.
+const HOST_MOUNTS: usize = 10_000;
+/// Mounts in config.json of the third setting.
+const CONFIG_MOUNTS: usize = 2_000;
+/// A systemd container's rounds, as a part of the skip path's: each builds containers.
+const CONTAINER_ROUNDS_DIVISOR: usize = 4;
+
+const USAGE: &str = "\
+usage: benchmark.sh [--rounds N] [--peer 'PROGRAM [ARGUMENT…]']… [--only skip|create]
+                    [--hook 'PROGRAM [ARGUMENT…]'] [--empty PROGRAM]
+
+  --rounds N  how often each program runs on the skip path (400); a quarter of
+              it for systemd containers
+  --peer P    another hook to compare with; as root, on a host with cgroup v1
+              or hybrid, called as prestart with the pid of a prepared process
+  --only M    one of the two measures
+  --hook P    the hook, instead of the one that was just built
+  --empty P   the program that does nothing, instead of the one just built";
+
+/// What the command line asks for.
+#[derive(Debug, Default)]
+struct Options {
+    rounds: usize,
+    hook: Option<String>,
+    empty: Option<String>,
+    peers: Vec<String>,
+    only: Option<String>,
+    help: bool,
+}
+
+impl Options {
+    fn parse() -> Result<Self, lexopt::Error> {
+        use lexopt::prelude::{Long, ValueExt};
+        let mut options = Self { rounds: 400, ..Self::default() };
+        let mut parser = lexopt::Parser::from_env();
+        while let Some(argument) = parser.next()? {
+            match argument {
+                Long("rounds") => options.rounds = parser.value()?.parse()?,
+                Long("hook") => options.hook = Some(parser.value()?.string()?),
+                Long("empty") => options.empty = Some(parser.value()?.string()?),
+                Long("peer") => options.peers.push(parser.value()?.string()?),
+                Long("only") => options.only = Some(parser.value()?.string()?),
+                Long("help") => options.help = true,
+                // What `cargo bench` adds.
+                Long("bench") => {}
+                other => return Err(other.unexpected()),
+            }
+        }
+        if options.rounds < CONTAINER_ROUNDS_DIVISOR {
+            return Err("--rounds: at least 4".into());
+        }
+        if !matches!(options.only.as_deref(), None | Some("skip" | "create")) {
+            return Err("--only: skip or create".into());
+        }
+        Ok(options)
+    }
+
+    /// The programs to compare; the empty one, the measure of the others, is the first.
+    fn subjects(&self) -> Option<Vec<Subject>> {
+        let mut subjects =
+            vec![Subject::new("empty program", self.empty.as_ref()?), Subject::new("hook", self.hook.as_ref()?)];
+        for (index, peer) in self.peers.iter().enumerate() {
+            let name = format!("peer {}", index + 1);
+            subjects.push(Subject::peer(&name, peer));
+        }
+        Some(subjects)
+    }
+}
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    match arguments.next().as_deref() {
+        Some("in-surroundings") => {
+            surroundings::main(&arguments.next().expect("a setting"));
+            return ExitCode::SUCCESS;
+        }
+        Some("in-container") => {
+            container::main(&arguments.next().expect("an order"));
+            return ExitCode::SUCCESS;
+        }
+        Some("janitor") => {
+            cgroup::clean_up_at_end_of_input(arguments.map(PathBuf::from));
+            return ExitCode::SUCCESS;
+        }
+        Some(_) | None => {}
+    }
+    let options = match Options::parse() {
+        Ok(options) => options,
+        Err(error) => {
+            eprintln!("benchmark: {error}\n{USAGE}");
+            return ExitCode::from(2);
+        }
+    };
+    if options.help {
+        println!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(subjects) = options.subjects() else {
+        eprintln!("benchmark: --hook and --empty are needed\n{USAGE}");
+        return ExitCode::from(2);
+    };
+    if !rustix::process::geteuid().is_root() {
+        eprintln!("benchmark: needs root, for mount namespaces and cgroups");
+        return ExitCode::from(2);
+    }
+    compare(&options, &subjects);
+    ExitCode::SUCCESS
+}
+
+/// Runs all settings, then prints the two tables.
+fn compare(options: &Options, subjects: &[Subject]) {
+    let janitor = Janitor::start();
+    let wants = |measure| options.only.as_deref().is_none_or(|only| only == measure);
+    let plain = Setting {
+        name: "plain".to_owned(),
+        subjects: subjects.to_vec(),
+        cgroups: janitor.cgroups().to_vec(),
+        skip_rounds: wants("skip").then_some(options.rounds),
+        create_rounds: wants("create").then_some(options.rounds / CONTAINER_ROUNDS_DIVISOR),
+        host_mounts: 0,
+        config_mounts: 0,
+    };
+    let settings = [
+        plain.clone(),
+        Setting { name: format!("{HOST_MOUNTS} mounts on the host"), host_mounts: HOST_MOUNTS, ..plain.clone() },
+        Setting {
+            name: format!("{CONFIG_MOUNTS} mounts in config.json"),
+            config_mounts: CONFIG_MOUNTS,
+            ..plain.clone()
+        },
+    ];
+    let results: Vec<(String, Results)> = settings
+        .iter()
+        .map(|setting| {
+            eprintln!("benchmark: measuring: {} …", setting.name);
+            (setting.name.clone(), run_setting(setting))
+        })
+        .collect();
+    table::print(&results);
+}
+
+/// Runs one setting in a mount namespace of its own.
+fn run_setting(setting: &Setting) -> Results {
+    let order = serde_json::to_string(setting).expect("a setting is serialisable");
+    let program = std::env::current_exe().expect("where is this program?");
+    let output = in_own_mount_namespace(&program, &["in-surroundings".into(), order.into()])
+        .stderr(Stdio::inherit())
+        .output()
+        .expect("cannot start unshare");
+    assert!(output.status.success(), "measuring failed: {}", output.status);
+    serde_json::from_slice(&output.stdout).expect("cannot read the results")
+}
+
+/// This program, wherever it is, with other arguments, in a new private mount namespace.
+fn in_own_mount_namespace(program: &Path, arguments: &[OsString]) -> Command {
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "--propagation", "private", "--"]).arg(program).args(arguments);
+    command
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Starts one program, measures it, and knows medians.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+/// How a program takes part in the making of a container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Role {
+    /// In the container's mount namespace, as createContainer.
+    Inside,
+    /// In the runtime's, with the pid of a process of the container, as prestart.
+    Outside,
+}
+
+/// A program that is compared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Subject {
+    /// What the table calls it.
+    pub name: String,
+    /// Its command line, as given.
+    pub command: String,
+    /// Where the program is.
+    pub program: PathBuf,
+    /// Its arguments.
+    pub arguments: Vec<String>,
+    /// Where it runs for a systemd container.
+    pub role: Role,
+}
+
+impl Subject {
+    /// A program that runs in the container's namespace.
+    pub fn new(name: &str, command: &str) -> Self {
+        let mut words = command.split_whitespace();
+        Self {
+            name: name.to_owned(),
+            command: command.to_owned(),
+            program: words.next().unwrap_or_default().into(),
+            arguments: words.map(str::to_owned).collect(),
+            role: Role::Inside,
+        }
+    }
+
+    /// A program that enters the container's namespace by itself.
+    pub fn peer(name: &str, command: &str) -> Self {
+        Self { role: Role::Outside, ..Self::new(name, command) }
+    }
+}
+
+/// One run of a program.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Run {
+    /// From before it was started until it was waited for.
+    pub time: Duration,
+    /// Why the figure is worth nothing.
+    pub problem: Option<String>,
+}
+
+/// Runs a program as a runtime would: no environment, the state on its standard input.
+pub fn run(subject: &Subject, stdin: &Path, stderr: &Path) -> Run {
+    let mut command = Command::new(&subject.program);
+    command
+        .args(&subject.arguments)
+        .env_clear()
+        .stdin(File::open(stdin).expect("cannot open the state"))
+        .stdout(File::create("/dev/null").expect("cannot open /dev/null"))
+        .stderr(File::create(stderr).expect("cannot create the file for stderr"));
+    let start = Instant::now();
+    let status = spawn_and_wait(&mut command);
+    let time = start.elapsed();
+    Run { time, problem: problem(status, stderr) }
+}
+
+/// Starts a program that counts for nothing, so that the next start finds our own code in memory.
+pub fn warm_up(program: &Path) {
+    let status = spawn_and_wait(&mut Command::new(program));
+    assert!(status.expect("cannot start a program").success());
+}
+
+fn spawn_and_wait(command: &mut Command) -> std::io::Result<ExitStatus> {
+    command.spawn()?.wait()
+}
+
+fn problem(status: std::io::Result<ExitStatus>, stderr: &Path) -> Option<String> {
+    match status {
+        Ok(status) if status.success() => None,
+        Ok(status) => {
+            let said = std::fs::read_to_string(stderr).unwrap_or_default();
+            Some(format!("{status}: {}", said.trim()))
+        }
+        Err(error) => Some(error.to_string()),
+    }
+}
+
+/// Output that nobody reads.
+pub fn quiet(command: &mut Command) -> &mut Command {
+    command.stdout(Stdio::null()).stderr(Stdio::null())
+}
+
+/// The middle of some times.
+pub fn median(times: &[Duration]) -> Duration {
+    let mut sorted = times.to_vec();
+    sorted.sort_unstable();
+    sorted[sorted.len() / 2]
+}
+
+/// The middle of the ratios of each time to the other's of the same round.
+pub fn median_ratio(times: &[Duration], others: &[Duration]) -> f64 {
+    let mut ratios: Vec<f64> =
+        times.iter().zip(others).map(|(time, other)| time.as_secs_f64() / other.as_secs_f64()).collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    ratios[ratios.len() / 2]
+}

@@ -1,0 +1,78 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Prints what was measured.
+
+use std::time::Duration;
+
+use crate::measure::{median, median_ratio};
+use crate::surroundings::{Line, Results};
+
+/// Prints one table per measure, and the command that gave them.
+pub fn print(results: &[(String, Results)]) {
+    print_machine();
+    print_measure("Skip path: args[0] is nginx", results.iter().map(|(name, results)| (name, &results.skip)));
+    print_measure(
+        "createContainer for systemd, nothing to copy up",
+        results.iter().map(|(name, results)| (name, &results.create)),
+    );
+    print_reading(results);
+}
+
+fn print_machine() {
+    let release = rustix::system::uname();
+    let processors = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    println!("Linux {}, {processors} processors", release.release().to_string_lossy());
+    let arguments: Vec<String> =
+        std::env::args().skip(1).filter(|argument| argument != "--bench").map(quoted).collect();
+    println!("contrib/benchmark.sh {}", arguments.join(" "));
+}
+
+fn quoted(argument: String) -> String {
+    if argument.contains(char::is_whitespace) { format!("'{argument}'") } else { argument }
+}
+
+fn print_measure<'a>(title: &str, settings: impl Iterator<Item = (&'a String, &'a Vec<Line>)>) {
+    let settings: Vec<_> = settings.filter(|(_, lines)| !lines.is_empty()).collect();
+    let Some((_, first)) = settings.first() else {
+        return;
+    };
+    println!("\n{title}; {} rounds, µs", first[0].times.len());
+    println!("{:<28}{:<20}{:>9}{:>9}{:>8}{:>8}", "", "", "median", "minimum", "ratio", "paired");
+    for (setting, lines) in &settings {
+        for (index, line) in lines.iter().enumerate() {
+            let name = if index == 0 { setting.as_str() } else { "" };
+            println!("{name:<28}{}", row(line, &lines[0]));
+        }
+    }
+    for line in *first {
+        println!("  {}: {}", line.name, line.command);
+    }
+}
+
+fn row(line: &Line, reference: &Line) -> String {
+    let middle = median(&line.times);
+    let least = line.times.iter().min().copied().unwrap_or_default();
+    let ratio = middle.as_secs_f64() / median(&reference.times).as_secs_f64();
+    let paired = median_ratio(&line.times, &reference.times);
+    let problem = line.problem.as_ref().map_or_else(String::new, |problem| format!("  NOT VALID: {problem}"));
+    format!(
+        "{:<20}{:>9.0}{:>9.0}{ratio:>8.2}{paired:>8.2}{problem}",
+        line.name,
+        microseconds(middle),
+        microseconds(least)
+    )
+}
+
+fn microseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e6
+}
+
+/// What a hook can't go below if it reads these at all.
+fn print_reading(results: &[(String, Results)]) {
+    println!("\nFor comparison, inside one process, µs");
+    for (setting, results) in results {
+        for (index, line) in results.reading.iter().enumerate() {
+            let name = if index == 0 { setting.as_str() } else { "" };
+            println!("{name:<28}{:<20}{:>9.0}  {}", line.name, microseconds(median(&line.times)), line.command);
+        }
+    }
+}

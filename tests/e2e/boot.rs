@@ -1,0 +1,179 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what a container whose systemd runs well looks like, from its boot
+//! to its end: the questions that the hook exists for.
+
+use std::sync::Arc;
+
+use libtest_mimic::Failed;
+
+use crate::command::{Look, SHORT, until};
+use crate::config::{CgroupNs, Config};
+use crate::container::{Cell, Container, Planted, message};
+use crate::mounts::{self, Mount};
+use crate::shutdown::{self, JOURNAL};
+use crate::site::{Layout, Site};
+use crate::upper;
+
+/// A service as a user would have it.
+pub const PROBE: [Planted; 2] = [
+    Planted::File(
+        "etc/systemd/system/probe.service",
+        0o644,
+        "[Unit]\nDescription=The probe\n[Service]\nExecStart=/bin/sleep infinity\n\
+         [Install]\nWantedBy=multi-user.target\n",
+    ),
+    Planted::Link("etc/systemd/system/multi-user.target.wants/probe.service", "/etc/systemd/system/probe.service"),
+];
+
+/// Boots, lives and ends, with every question asked.
+pub fn whole_life(site: &Arc<Site>, cell: Cell, cgroupns: CgroupNs) -> Result<(), Failed> {
+    let config = Config { cgroupns, binds: vec![JOURNAL], ..Config::default() };
+    let container = Container::new(site, cell, &config, &PROBE)?;
+    container.explain(|container| {
+        container.start()?;
+        has_come_up(container)?;
+        has_what_systemd_needs(container)?;
+        cgroup_is_its_own(container)?;
+        notices_a_killed_service(container)?;
+        survives_reexec(container)?;
+        ends_in_order(container)?;
+        container.delete(&[])
+    })?;
+    shutdown::is_in_the_journal(&container)?;
+    container.host_is_as_before()?;
+    upper::only_systemd_wrote(&container, &[])
+}
+
+/// Ends as an engine asks for it.
+pub fn ends_in_order(container: &Container) -> Result<(), Failed> {
+    // SIGRTMIN+3 by its number in glibc, which both runtimes read.
+    container.kill("37")?;
+    container.until_stopped()
+}
+
+/// All units are up, and the job queue is empty.
+pub fn has_come_up(container: &Container) -> Result<(), Failed> {
+    container.until_running()?;
+    until("an empty job queue", SHORT, || {
+        match container.ask(&["systemctl", "list-jobs", "--no-legend", "--no-pager"]) {
+            Ok(jobs) if jobs.trim().is_empty() || jobs.contains("No jobs running") => Look::Done(()),
+            Ok(jobs) => Look::NotYet(jobs),
+            Err(failed) => Look::Never(message(&failed)),
+        }
+    })?;
+    let failed = container.ask(&["systemctl", "list-units", "--state=failed", "--no-legend", "--no-pager"])?;
+    same("failed units", failed.trim(), "")
+}
+
+pub fn same(what: &str, found: &str, expected: &str) -> Result<(), Failed> {
+    if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}").into()) }
+}
+
+/// Where a tmpfs has to be, and its mode; that of /run/lock is changed by
+/// systemd-tmpfiles, differently from release to release.
+const POINTS: [(&str, Option<&str>); 3] = [("/run", Some("755")), ("/run/lock", None), ("/tmp", Some("1777"))];
+
+/// The mounts and files of systemd's Container Interface.
+pub fn has_what_systemd_needs(container: &Container) -> Result<(), Failed> {
+    let id = container.ask(&["cat", "/etc/machine-id"])?;
+    same("machine-id", &id, &format!("{}\n", &container.id()[..32]))?;
+    let manager = container.ask(&["cat", "/run/host/container-manager"])?;
+    same("container-manager", &manager, "oci\n")?;
+    let uuid = container.ask(&["cat", "/run/host/container-uuid"])?;
+    same("container-uuid", uuid.trim(), &spaced(&uuid, container.id()))?;
+    let seen = container.mounts()?;
+    for (point, mode) in POINTS {
+        let mount = mounts::at(&seen, point).ok_or(format!("no mount on {point}"))?;
+        same(&format!("{point}'s file system"), &mount.kind, "tmpfs")?;
+        if mount.has("ro") {
+            return Err(format!("{point} is read-only: {mount:?}").into());
+        }
+        if point != "/run/lock" && mount.has("noexec") {
+            return Err(format!("{point} is noexec: {mount:?}").into());
+        }
+        if let Some(mode) = mode {
+            let found = container.ask(&["stat", "-c", "%a", point])?;
+            same(&format!("mode of {point}"), found.trim(), mode)?;
+        }
+    }
+    Ok(())
+}
+
+/// The container's id as it stands in `found`: with the dashes of a UUID or without.
+fn spaced(found: &str, id: &str) -> String {
+    if !found.contains('-') {
+        return id[..32].to_owned();
+    }
+    [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]].join("-")
+}
+
+/// systemd finds its cgroup where /proc says it is, and can write there and
+/// nowhere else.
+fn cgroup_is_its_own(container: &Container) -> Result<(), Failed> {
+    let (top, prefix) = match container.layout() {
+        Layout::Unified => ("/sys/fs/cgroup", "0::"),
+        Layout::Legacy | Layout::Hybrid => ("/sys/fs/cgroup/systemd", ":name=systemd:"),
+    };
+    let cgroups = container.ask(&["cat", "/proc/1/cgroup"])?;
+    let own = cgroups
+        .lines()
+        .find_map(|line| line.find(prefix).map(|at| &line[at + prefix.len()..]))
+        .ok_or(format!("no line with {prefix} in {cgroups}"))?;
+    let list = format!("{top}{own}/cgroup.procs");
+    let members = container.ask(&["cat", &list])?;
+    if !members.lines().any(|member| member == "1") {
+        return Err(format!("{list} does not list process 1, but {members:?}").into());
+    }
+    let seen = container.mounts()?;
+    let writable: Vec<&Mount> = seen
+        .iter()
+        .filter(|mount| mount.kind.starts_with("cgroup") && mount.has("rw"))
+        .filter(|mount| mounts::at(&seen, &mount.point) == Some(mount))
+        .collect();
+    if writable.is_empty() {
+        return Err(format!("no cgroup is writable: {seen:?}").into());
+    }
+    for mount in writable {
+        let reaches_out = !mount.root.starts_with(&container.cgroup());
+        let controller = mount.kind == "cgroup"
+            && mount.point != "/sys/fs/cgroup/systemd"
+            && !mount.point.starts_with("/sys/fs/cgroup/systemd/");
+        if reaches_out || controller {
+            return Err(format!("{mount:?} should be read-only").into());
+        }
+    }
+    Ok(())
+}
+
+fn show(container: &Container, property: &str) -> Result<String, Failed> {
+    let option = format!("--property={property}");
+    let told = container.ask(&["systemctl", "show", "--value", &option, "probe.service"])?;
+    Ok(told.trim().to_owned())
+}
+
+fn notices_a_killed_service(container: &Container) -> Result<(), Failed> {
+    let pid = show(container, "MainPID")?;
+    let status = container.ask(&["systemctl", "status", "--no-pager", "--full", "probe.service"])?;
+    let in_tree = format!("{pid} /bin/sleep infinity");
+    if !status.lines().any(|line| line.ends_with(&in_tree)) {
+        return Err(format!("the status of the probe does not list {pid}:\n{status}").into());
+    }
+    container.ask(&["sh", "-c", &format!("kill -KILL {pid}")])?;
+    until("the probe to be failed", SHORT, || match show(container, "ActiveState") {
+        Ok(state) if state == "failed" => Look::Done(()),
+        Ok(state) => Look::NotYet(state),
+        Err(failed) => Look::Never(message(&failed)),
+    })?;
+    same("the probe's result", &show(container, "Result")?, "signal")?;
+    container.ask(&["systemctl", "reset-failed"])?;
+    container.ask(&["systemctl", "start", "probe.service"])?;
+    Ok(())
+}
+
+fn survives_reexec(container: &Container) -> Result<(), Failed> {
+    container.exec(&["systemctl", "daemon-reexec"])?;
+    container.until_running()?;
+    let name = container.ask(&["cat", "/proc/1/comm"])?;
+    same("the name of process 1", name.trim(), "systemd")?;
+    same("the probe", &show(container, "ActiveState")?, "active")
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how to run a program to its end, or to wait for something, within a deadline.
+
+use std::fs::File;
+use std::io::{Read, Seek};
+use std::path::Path;
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Failed;
+
+/// Programs that only look or make mounts; what boots a system has its own limit.
+pub const SHORT: Duration = Duration::from_secs(30);
+
+/// A program that has come to its end.
+#[derive(Debug)]
+pub struct Finished {
+    pub line: String,
+    pub status: ExitStatus,
+    pub output: String,
+    pub errors: String,
+}
+
+impl Finished {
+    /// The standard output of a program that was to succeed.
+    pub fn expect_success(self) -> Result<String, Failed> {
+        if self.status.success() { Ok(self.output) } else { Err(self.told().into()) }
+    }
+
+    pub fn told(&self) -> String {
+        format!("`{}`: {}\n{}{}", self.line, self.status, self.output, self.errors)
+    }
+}
+
+/// Runs a program to its end. Its output goes through files: a pipe that a
+/// left-behind grandchild keeps open would make the reader wait for ever.
+pub fn run(command: &mut Command, limit: Duration) -> Result<Finished, Failed> {
+    let mut output = tempfile::tempfile()?;
+    let mut errors = tempfile::tempfile()?;
+    let line = spelled(command);
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(output.try_clone()?)
+        .stderr(errors.try_clone()?)
+        .spawn()
+        .map_err(|error| format!("`{line}` did not start: {error}"))?;
+    let status = ended(&mut child, &line, limit)?;
+    Ok(Finished { line, status, output: everything(&mut output)?, errors: everything(&mut errors)? })
+}
+
+/// The same, with all output in a file that what is left running can go on writing to.
+pub fn run_into(command: &mut Command, file: &Path, limit: Duration) -> Result<Finished, Failed> {
+    let said = File::options().create(true).append(true).open(file)?;
+    let line = spelled(command);
+    let mut child = command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).spawn()?;
+    let status = ended(&mut child, &line, limit)?;
+    Ok(Finished {
+        line,
+        status,
+        output: String::from_utf8_lossy(&std::fs::read(file)?).into_owned(),
+        errors: String::new(),
+    })
+}
+
+/// Waits for a child, which is killed when its time is up.
+pub fn ended(child: &mut Child, line: &str, limit: Duration) -> Result<ExitStatus, Failed> {
+    let waited = until(&format!("the end of `{line}`"), limit, || match child.try_wait() {
+        Ok(Some(status)) => Look::Done(status),
+        Ok(None) => Look::NotYet("still runs".to_owned()),
+        Err(error) => Look::Never(error.to_string()),
+    });
+    if waited.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    waited
+}
+
+/// What a look at something that is waited for shows.
+pub enum Look<T> {
+    Done(T),
+    NotYet(String),
+    /// Waiting longer can't help.
+    Never(String),
+}
+
+/// Looks again and again until it is done, and says what it saw last when it gives up.
+pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Look<T>) -> Result<T, Failed> {
+    let begun = Instant::now();
+    let mut pause = Duration::from_millis(2);
+    loop {
+        let last = match look() {
+            Look::Done(value) => return Ok(value),
+            Look::Never(why) => return Err(format!("no {what}: {why}").into()),
+            Look::NotYet(last) => last,
+        };
+        if begun.elapsed() > limit {
+            return Err(format!("waited {} s for {what}; last: {last}", limit.as_secs()).into());
+        }
+        sleep(pause);
+        pause = (pause * 2).min(Duration::from_millis(100));
+    }
+}
+
+pub fn spelled(command: &Command) -> String {
+    let mut line = command.get_program().to_string_lossy().into_owned();
+    for argument in command.get_args() {
+        line.push(' ');
+        line.push_str(&argument.to_string_lossy());
+    }
+    line
+}
+
+fn everything(file: &mut File) -> Result<String, Failed> {
+    let mut bytes = Vec::new();
+    file.rewind()?;
+    file.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}

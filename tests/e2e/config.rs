@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the config.json of an unprivileged container as engines write it.
+
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use crate::site::{Layout, Runtime};
+
+/// What Docker grants, and no more.
+const CAPABILITIES: [&str; 14] = [
+    "CAP_AUDIT_WRITE",
+    "CAP_KILL",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_MKNOD",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_SYS_CHROOT",
+];
+
+/// The file in the test's directory that crun lets a hook write to.
+pub const HOOK_SAID: &str = "hook-said";
+
+/// The stages of the hook's descriptors.
+const DESCRIPTOR: [&str; 3] = ["createRuntime", "createContainer", "poststop"];
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CgroupNs {
+    Private,
+    Host,
+}
+
+/// The stages that config.json lists the hook for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stages {
+    None,
+    /// As the descriptors have it.
+    All,
+    /// Every stage twice, as where two descriptors match one container.
+    Twice,
+    /// As users of plain runc and of Docker configured the old hook.
+    PrestartOnly,
+}
+
+/// What differs from test to test.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub cgroupns: CgroupNs,
+    pub stages: Stages,
+    pub args: Vec<&'static str>,
+    pub annotation: Option<&'static str>,
+    pub readonly: bool,
+    pub shared: bool,
+    /// Directories of the test's own, by name, and where the container sees them.
+    pub binds: Vec<(&'static str, &'static str)>,
+    /// Further tmpfs mounts.
+    pub tmpfs: Vec<&'static str>,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            cgroupns: CgroupNs::Private,
+            stages: Stages::All,
+            args: vec!["/sbin/init"],
+            annotation: None,
+            readonly: false,
+            shared: false,
+            binds: Vec::new(),
+            tmpfs: Vec::new(),
+        }
+    }
+}
+
+/// The paths of one container.
+#[derive(Debug)]
+pub struct Place<'a> {
+    pub hook: &'a Path,
+    pub cgroup: &'a str,
+    pub home: &'a Path,
+}
+
+impl Config {
+    pub fn json(&self, runtime: Runtime, layout: Layout, place: &Place<'_>) -> Value {
+        let mut namespaces = vec!["pid", "network", "ipc", "uts", "mount"];
+        if self.cgroupns == CgroupNs::Private {
+            namespaces.push("cgroup");
+        }
+        let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
+        let mut config = json!({
+            "ociVersion": "1.0.2",
+            "process": {
+                "terminal": false,
+                "user": {"uid": 0, "gid": 0},
+                "args": self.args,
+                "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+                "cwd": "/",
+                "capabilities": {
+                    "bounding": CAPABILITIES,
+                    "effective": CAPABILITIES,
+                    "permitted": CAPABILITIES,
+                },
+                "noNewPrivileges": false,
+            },
+            "root": {"path": "rootfs", "readonly": self.readonly},
+            "hostname": "probed",
+            "mounts": self.all_mounts(place.home),
+            "linux": {
+                "cgroupsPath": place.cgroup,
+                "namespaces": namespaces,
+                "maskedPaths": [
+                    "/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys",
+                    "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats",
+                    "/proc/sched_debug", "/sys/firmware", "/proc/scsi",
+                ],
+                "readonlyPaths": [
+                    "/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger",
+                ],
+            },
+        });
+        // On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device
+        // program, which takes CAP_SYS_RESOURCE: not every machine's root has it.
+        if (runtime, layout) != (Runtime::Crun, Layout::Unified) {
+            config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+        }
+        if self.shared {
+            config["linux"]["rootfsPropagation"] = json!("shared");
+        }
+        if let Some(value) = self.annotation {
+            config["annotations"]["oci-systemd-hook"] = json!(value);
+        }
+        // runc quotes a hook that fails; crun throws away what it says, unless told otherwise.
+        if runtime == Runtime::Crun {
+            config["annotations"]["run.oci.hooks.stderr"] = json!(place.home.join(HOOK_SAID));
+        }
+        let hook = json!({"path": place.hook, "args": [place.hook]});
+        let (stages, hooks): (&[&str], _) = match self.stages {
+            Stages::None => (&[], json!([])),
+            Stages::All => (&DESCRIPTOR, json!([hook])),
+            Stages::Twice => (&DESCRIPTOR, json!([hook, hook])),
+            Stages::PrestartOnly => (&["prestart"], json!([hook])),
+        };
+        for stage in stages {
+            config["hooks"][stage] = hooks.clone();
+        }
+        config
+    }
+
+    fn all_mounts(&self, home: &Path) -> Vec<Value> {
+        let mut mounts = vec![
+            json!({"destination": "/proc", "type": "proc", "source": "proc"}),
+            json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "strictatime", "mode=755", "size=65536k"]}),
+            json!({"destination": "/dev/pts", "type": "devpts", "source": "devpts", "options":
+                ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]}),
+            json!({"destination": "/dev/shm", "type": "tmpfs", "source": "shm",
+                "options": ["nosuid", "noexec", "nodev", "mode=1777", "size=65536k"]}),
+            json!({"destination": "/dev/mqueue", "type": "mqueue", "source": "mqueue",
+                "options": ["nosuid", "noexec", "nodev"]}),
+            json!({"destination": "/sys", "type": "sysfs", "source": "sysfs",
+                "options": ["nosuid", "noexec", "nodev", "ro"]}),
+            json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
+        ];
+        mounts.extend(self.tmpfs.iter().map(|point| {
+            json!({"destination": point, "type": "tmpfs", "source": "tmpfs",
+                "options": ["nosuid", "nodev", "mode=755"]})
+        }));
+        mounts.extend(self.binds.iter().map(|(name, point)| {
+            json!({"destination": point, "type": "bind", "source": home.join(name),
+                "options": ["rbind", "rw"]})
+        }));
+        mounts
+    }
+}

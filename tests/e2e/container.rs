@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the life of one container, from its bundle to the host as it was before.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::command::{Finished, Look, SHORT, run, run_into, until};
+use crate::config::{Config, HOOK_SAID, Place};
+use crate::holder::{Holder, Propagation, Wanted};
+use crate::host::{self, Host};
+use crate::mounts::{self, Mount};
+use crate::site::{Layout, MARK, Runtime, Site, Suite};
+use crate::tree;
+
+/// Half a second is usual; a busy machine with eight of them takes longer.
+const BOOT: Duration = Duration::from_secs(60);
+
+/// What a container runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cell {
+    pub runtime: Runtime,
+    pub layout: Layout,
+    pub suite: Suite,
+}
+
+/// A file that the test puts into the image.
+#[derive(Clone, Debug)]
+pub enum Planted {
+    File(&'static str, u32, &'static str),
+    Link(&'static str, &'static str),
+    /// The image does not have this file.
+    Gone(&'static str),
+}
+
+/// One container. What it is made of goes with it: first the namespace, whose
+/// clean-up removes the container, then the directory.
+#[derive(Debug)]
+pub struct Container {
+    holder: Holder,
+    cell: Cell,
+    id: String,
+    cgroup: String,
+    lower: PathBuf,
+    planted: BTreeSet<PathBuf>,
+    before: Host,
+    home: TempDir,
+}
+
+impl Container {
+    pub fn new(site: &Arc<Site>, cell: Cell, config: &Config, files: &[Planted]) -> Result<Self, Failed> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let cgroup = format!("{MARK}{}-{count}", std::process::id());
+        let home = tempfile::Builder::new().prefix("test-").tempdir_in(site.scratch())?;
+        for name in ["bundle", "bundle/rootfs", "upper", "work", "state"] {
+            fs::create_dir(home.path().join(name))?;
+        }
+        // As a root file system's top is: the container's users must get through.
+        fs::set_permissions(home.path().join("upper"), fs::Permissions::from_mode(0o755))?;
+        for (name, _) in &config.binds {
+            fs::create_dir(home.path().join(name))?;
+        }
+        let planted = plant(&home.path().join("upper"), files)?;
+        let id = random_id()?;
+        let lower = site.root(cell.suite)?;
+        let holder = Holder::new(&Wanted {
+            machine: site.machine(),
+            layout: cell.layout,
+            propagation: if config.shared { Propagation::Shared } else { Propagation::Private },
+            runtime: cell.runtime,
+            id: &id,
+            lower: &lower,
+            home: home.path(),
+            cgroup: &cgroup,
+        })?;
+        let json = config.json(
+            cell.runtime,
+            cell.layout,
+            &Place { hook: site.hook(), cgroup: &format!("/{cgroup}/{id}"), home: home.path() },
+        );
+        let bundle = holder.seen(&home.path().join("bundle"));
+        fs::write(bundle.join("config.json"), json.to_string())?;
+        let before = look(&holder)?;
+        Ok(Self { holder, cell, id, cgroup, lower, planted, before, home })
+    }
+
+    pub fn id(&self) -> &str {
+        &self.id
+    }
+
+    /// The test's own directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn layout(&self) -> Layout {
+        self.cell.layout
+    }
+
+    pub fn holder(&self) -> &Holder {
+        &self.holder
+    }
+
+    /// The name under which the host's side sees the container's cgroup.
+    pub fn cgroup(&self) -> String {
+        format!("/{}/{}", self.cgroup, self.id)
+    }
+
+    pub fn rootfs(&self) -> PathBuf {
+        self.home.path().join("bundle/rootfs")
+    }
+
+    pub fn upper(&self) -> PathBuf {
+        self.home.path().join("upper")
+    }
+
+    fn runtime(&self, arguments: &[&str]) -> Command {
+        let mut command = self.holder.command(&self.cell.runtime.to_string());
+        command.arg("--root").arg(self.home.path().join("state")).args(arguments);
+        command
+    }
+
+    /// Creates the container; what the runtime and the container say goes to a
+    /// file, as with an engine.
+    pub fn create(&self) -> Result<Finished, Failed> {
+        self.begin("create")
+    }
+
+    /// Creates and starts it and waits for its end.
+    pub fn run(&self) -> Result<Finished, Failed> {
+        self.begin("run")
+    }
+
+    fn begin(&self, verb: &str) -> Result<Finished, Failed> {
+        let mut command = self.runtime(&[verb, "--bundle"]);
+        command.arg(self.home.path().join("bundle")).arg(&self.id);
+        run_into(&mut command, &self.home.path().join("said"), BOOT)
+    }
+
+    pub fn start(&self) -> Result<(), Failed> {
+        self.create()?.expect_success()?;
+        run(&mut self.runtime(&["start", &self.id]), SHORT)?.expect_success()?;
+        Ok(())
+    }
+
+    /// Runs a command inside, as the runtime does it.
+    pub fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed> {
+        let mut command = self.runtime(&["exec", &self.id]);
+        command.args(arguments);
+        run(&mut command, SHORT)
+    }
+
+    /// The output of a command inside that succeeds.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
+        self.exec(arguments)?.expect_success()
+    }
+
+    fn state(&self) -> Result<Value, Failed> {
+        let text = run(&mut self.runtime(&["state", &self.id]), SHORT)?.expect_success()?;
+        Ok(serde_json::from_str(&text)?)
+    }
+
+    pub fn status(&self) -> Result<String, Failed> {
+        Ok(self.state()?["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// The mounts that the container's first process sees.
+    pub fn mounts(&self) -> Result<Vec<Mount>, Failed> {
+        let pid = self.state()?["pid"].as_i64().ok_or("a state without pid")?;
+        let text = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        Ok(mounts::parse(&text))
+    }
+
+    /// Waits until systemd says that all has come up.
+    pub fn until_running(&self) -> Result<(), Failed> {
+        until("systemd that is running", BOOT, || match self.exec(&["systemctl", "is-system-running"]) {
+            Ok(told) => match told.output.trim() {
+                "running" => Look::Done(()),
+                "degraded" => Look::Never("degraded".to_owned()),
+                _ => match self.status() {
+                    Ok(status) if status == "stopped" => Look::Never(told.told()),
+                    Ok(_) => Look::NotYet(told.told()),
+                    Err(failed) => Look::Never(message(&failed)),
+                },
+            },
+            Err(failed) => Look::Never(message(&failed)),
+        })
+    }
+
+    pub fn kill(&self, signal: &str) -> Result<(), Failed> {
+        run(&mut self.runtime(&["kill", &self.id, signal]), SHORT)?.expect_success()?;
+        Ok(())
+    }
+
+    pub fn until_stopped(&self) -> Result<(), Failed> {
+        until("a stopped container", BOOT, || match self.status() {
+            Ok(status) if status == "stopped" => Look::Done(()),
+            Ok(status) => Look::NotYet(status),
+            Err(failed) => Look::Never(message(&failed)),
+        })
+    }
+
+    pub fn delete(&self, options: &[&str]) -> Result<(), Failed> {
+        let mut command = self.runtime(&["delete"]);
+        command.args(options).arg(&self.id);
+        run(&mut command, SHORT)?.expect_success()?;
+        Ok(())
+    }
+
+    /// Nothing of the deleted container is left, and nothing else was touched.
+    pub fn host_is_as_before(&self) -> Result<(), Failed> {
+        until("the host as it was before", Duration::from_secs(5), || {
+            let left = host::left_cgroups(&self.cgroup);
+            match look(&self.holder).map(|now| self.before.difference(&now)) {
+                Ok(difference) if difference.is_empty() && left.is_empty() => Look::Done(()),
+                Ok(difference) => Look::NotYet(format!("{difference}\n  cgroups: {left:?}")),
+                Err(failed) => Look::NotYet(message(&failed)),
+            }
+        })
+    }
+
+    /// What the run changed in its root, beside what the test put there.
+    pub fn changes(&self) -> Result<Vec<PathBuf>, Failed> {
+        tree::changes(&self.upper(), &self.lower, &self.planted)
+    }
+
+    /// What the runtime, the hook and the container have said so far.
+    pub fn said(&self) -> String {
+        ["said", HOOK_SAID].map(|name| fs::read_to_string(self.home.path().join(name)).unwrap_or_default()).concat()
+    }
+
+    /// Runs a part of a test and, where it fails, says what the container was like.
+    pub fn explain(&self, part: impl FnOnce(&Self) -> Result<(), Failed>) -> Result<(), Failed> {
+        part(self).map_err(|failed| {
+            let mut told = message(&failed);
+            let mut add = |title: &str, text: &str| {
+                told.extend(["\n--- ", title, "\n", text.trim_end()]);
+            };
+            add("the runtime, the hook and the container said", &self.said());
+            let status = self.status();
+            let runs = status.as_ref().is_ok_and(|status| status == "running");
+            add("status", &status.unwrap_or_else(|failed| message(&failed)));
+            for question in QUESTIONS.iter().filter(|_| runs) {
+                if let Ok(finished) = self.exec(question) {
+                    add(&question.join(" "), &finished.told());
+                }
+            }
+            told.into()
+        })
+    }
+}
+
+/// What one wants to know of a container that a test failed on.
+const QUESTIONS: [&[&str]; 4] = [
+    &["systemctl", "--failed", "--no-pager"],
+    &["systemctl", "list-jobs", "--no-pager"],
+    &["cat", "/proc/1/mountinfo"],
+    &["journalctl", "--no-pager", "-n", "40", "-o", "short-monotonic"],
+];
+
+fn look(holder: &Holder) -> Result<Host, Failed> {
+    Host::look(&holder.seen(Path::new("/")), &holder.mountinfo()?)
+}
+
+pub fn message(failed: &Failed) -> String {
+    failed.message().unwrap_or("failed").to_owned()
+}
+
+/// 64 hex digits, as Docker's and podman's are.
+fn random_id() -> Result<String, Failed> {
+    let mut id = String::new();
+    for _ in 0..2 {
+        let random = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+        id.extend(random.chars().filter(char::is_ascii_hexdigit));
+    }
+    Ok(id)
+}
+
+fn plant(upper: &Path, files: &[Planted]) -> Result<BTreeSet<PathBuf>, Failed> {
+    let mut planted = BTreeSet::new();
+    for file in files {
+        let (Planted::File(path, ..) | Planted::Link(path, _) | Planted::Gone(path)) = file;
+        let place = upper.join(path);
+        if let Some(folder) = place.parent() {
+            fs::DirBuilder::new().recursive(true).mode(0o755).create(folder)?;
+        }
+        match file {
+            Planted::File(_, mode, text) => {
+                fs::write(&place, text)?;
+                fs::set_permissions(&place, fs::Permissions::from_mode(*mode))?;
+            }
+            Planted::Link(_, target) => symlink(target, &place)?,
+            // What overlayfs takes for a file that was removed.
+            Planted::Gone(_) => mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))?,
+        }
+        planted.extend(Path::new(path).ancestors().map(Path::to_owned));
+    }
+    Ok(planted)
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what of the host a container could change, and compares before and after.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+
+use libtest_mimic::Failed;
+
+use crate::site::MARK;
+use crate::tree;
+
+/// Where the hook keeps its records; the directory itself may stay.
+const RECORDS: &str = "/run/oci-systemd-hook";
+
+/// Lines, each of which says one thing about the host.
+#[derive(Debug)]
+pub struct Host(BTreeSet<String>);
+
+impl Host {
+    /// Looks at the machine itself and, through its namespace, at the host of a test.
+    pub fn look(namespace_root: &Path, namespace_mountinfo: &str) -> Result<Self, Failed> {
+        let mut seen = BTreeSet::new();
+        // Other programs mount what they like; ours would show by its name.
+        for line in fs::read_to_string("/proc/1/mountinfo")?.lines() {
+            if line.contains(MARK) || line.contains("oci-systemd-hook") {
+                seen.insert(format!("mount of the machine: {line}"));
+            }
+        }
+        for line in namespace_mountinfo.lines() {
+            seen.insert(format!("mount of the test's host: {}", without_paths(line)));
+        }
+        cgroups(Path::new("/sys/fs/cgroup"), &mut seen)?;
+        for folder in ["/run", "/tmp", "/var/log/journal"] {
+            let below = namespace_root.join(folder.trim_start_matches('/'));
+            for entry in tree::walk(&below)? {
+                let path = Path::new(folder).join(&entry.path);
+                if path != Path::new(RECORDS) {
+                    let mut entry = entry;
+                    entry.path = path;
+                    seen.insert(format!("file: {entry}"));
+                }
+            }
+        }
+        if let Ok(records) = fs::read_dir(RECORDS) {
+            for record in records.flatten() {
+                seen.insert(format!("record: {}", record.path().display()));
+            }
+        }
+        Ok(Self(seen))
+    }
+
+    /// What came and what went, a line each. Of cgroups, only what came: an
+    /// empty one is all that can be removed, and other programs remove theirs.
+    pub fn difference(&self, later: &Self) -> String {
+        let mut told = String::new();
+        for line in later.0.difference(&self.0) {
+            told.extend(["\n  new:  ", line]);
+        }
+        let gone = self.0.difference(&later.0);
+        for line in gone.filter(|line| !line.starts_with("cgroup: ")) {
+            told.extend(["\n  gone: ", line]);
+        }
+        told
+    }
+}
+
+/// A line of mountinfo without root and mount point, which change where
+/// another program renames a directory above them.
+fn without_paths(line: &str) -> String {
+    let mut fields: Vec<&str> = line.split(' ').collect();
+    fields.drain(3..5);
+    fields.join(" ")
+}
+
+/// How names of cgroups of other tests, of trials by hand, of the project's demo
+/// and benchmark begin, which may run at the same time.
+const OTHERS: [&str; 2] = ["osh-", "oci-systemd-hook-"];
+
+/// All cgroups but those of tests, of which each looks after its own.
+fn cgroups(folder: &Path, seen: &mut BTreeSet<String>) -> Result<(), Failed> {
+    let Ok(entries) = fs::read_dir(folder) else {
+        // Another program's cgroup may go while we walk.
+        return Ok(());
+    };
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        let ours = OTHERS.iter().any(|prefix| name.starts_with(prefix));
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !ours {
+            seen.insert(format!("cgroup: {}", entry.path().display()));
+            cgroups(&entry.path(), seen)?;
+        }
+    }
+    Ok(())
+}
+
+/// What is left of the cgroups of one test; its topmost directory may stay,
+/// because runtimes make the parents of a cgroup and never take them away.
+pub fn left_cgroups(name: &str) -> Vec<String> {
+    let mut found = BTreeSet::new();
+    let top = Path::new("/sys/fs/cgroup");
+    let mut hierarchies = vec![top.to_owned()];
+    if let Ok(entries) = fs::read_dir(top) {
+        hierarchies.extend(entries.flatten().map(|entry| entry.path()));
+    }
+    for hierarchy in hierarchies {
+        if let Ok(entries) = fs::read_dir(hierarchy.join(name)) {
+            for entry in entries.flatten() {
+                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    found.insert(entry.path().display().to_string());
+                }
+            }
+        }
+    }
+    found.into_iter().collect()
+}

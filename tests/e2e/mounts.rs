@@ -1,0 +1,39 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how to read /proc/PID/mountinfo.
+
+/// A mount, as one line tells of it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Mount {
+    pub point: String,
+    pub kind: String,
+    pub options: String,
+    /// The directory of the file system that is mounted.
+    pub root: String,
+}
+
+impl Mount {
+    pub fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|one| one == option)
+    }
+}
+
+/// All mounts, in the kernel's order: of two on one point, the later covers the other.
+pub fn parse(text: &str) -> Vec<Mount> {
+    text.lines()
+        .filter_map(|line| {
+            let (front, back) = line.split_once(" - ")?;
+            let front: Vec<&str> = front.split(' ').collect();
+            Some(Mount {
+                point: (*front.get(4)?).to_owned(),
+                kind: back.split(' ').next()?.to_owned(),
+                options: (*front.get(5)?).to_owned(),
+                root: (*front.get(3)?).to_owned(),
+            })
+        })
+        .collect()
+}
+
+/// The mount that one sees at a point.
+pub fn at<'a>(mounts: &'a [Mount], point: &str) -> Option<&'a Mount> {
+    mounts.iter().rev().find(|mount| mount.point == point)
+}

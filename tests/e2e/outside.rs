@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what happens to containers that the hook does not, or can't, prepare.
+
+use std::sync::Arc;
+
+use libtest_mimic::Failed;
+
+use crate::boot::PROBE;
+use crate::command::{Look, SHORT, until};
+use crate::config::{Config, Stages};
+use crate::container::{Cell, Container, Planted, message};
+use crate::mounts::Mount;
+use crate::site::Site;
+use crate::upper;
+
+/// systemd does not come up in the same container if the hook is not there:
+/// else the other tests would prove nothing.
+pub fn without_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { stages: Stages::None, ..Config::default() };
+    systemd_gives_up(site, cell, &config)
+}
+
+/// Nor if the hook is there and the annotation says that it is to do nothing.
+pub fn disabled(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { annotation: Some("disabled"), ..Config::default() };
+    systemd_gives_up(site, cell, &config)
+}
+
+fn systemd_gives_up(site: &Arc<Site>, cell: Cell, config: &Config) -> Result<(), Failed> {
+    let container = Container::new(site, cell, config, &PROBE)?;
+    container.explain(|container| {
+        let finished = container.run()?;
+        if finished.status.code() == Some(255) {
+            Ok(())
+        } else {
+            Err(format!("systemd should exit with 255: {}", finished.told()).into())
+        }
+    })?;
+    // runc deletes what it ran; crun as well, and both bear a second deletion.
+    container.delete(&["--force"])?;
+    container.host_is_as_before()?;
+    upper::nobody_wrote(&container)
+}
+
+/// A script that is called as systemd's first process is; images with
+/// supervisors of their own look like this.
+const OTHER_INIT: [Planted; 1] = [Planted::File("init", 0o755, "#!/bin/sh\nexec sleep infinity\n")];
+
+/// A container whose /init is not systemd has the same mounts as without the hook.
+pub fn other_init(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let with = mounts_of_other_init(site, cell, Stages::All)?;
+    let without = mounts_of_other_init(site, cell, Stages::None)?;
+    if with == without { Ok(()) } else { Err(format!("mounts with the hook {with:#?}, without {without:#?}").into()) }
+}
+
+fn mounts_of_other_init(site: &Arc<Site>, cell: Cell, stages: Stages) -> Result<Vec<Mount>, Failed> {
+    let config = Config { stages, args: vec!["/init"], ..Config::default() };
+    let container = Container::new(site, cell, &config, &OTHER_INIT)?;
+    let mut seen = Vec::new();
+    container.explain(|container| {
+        container.start()?;
+        until("the container's own process", SHORT, || match container.ask(&["cat", "/proc/1/comm"]) {
+            Ok(name) if name.trim() == "sleep" => Look::Done(()),
+            Ok(name) => Look::NotYet(name),
+            Err(failed) => Look::Never(message(&failed)),
+        })?;
+        seen = container.mounts()?;
+        container.kill("KILL")?;
+        container.until_stopped()?;
+        container.delete(&[])
+    })?;
+    container.host_is_as_before()?;
+    upper::nobody_wrote(&container)?;
+    for mount in &mut seen {
+        // The rest that differs between two containers.
+        mount.root = mount.root.replace(&container.cgroup(), "/own");
+    }
+    Ok(seen)
+}
+
+/// A file where a tmpfs has to go.
+const NO_DIRECTORY: [Planted; 1] = [Planted::File("run", 0o644, "not a directory\n")];
+
+/// A hook that can't do its work fails the container with one line, and undoes the rest.
+pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let container = Container::new(site, cell, &Config::default(), &NO_DIRECTORY)?;
+    container.explain(|container| {
+        let finished = container.create()?;
+        if finished.status.success() {
+            return Err("a container without /run was created".into());
+        }
+        let said = container.said();
+        let line = format!("oci-systemd-hook: {}: ", &container.id()[..12]);
+        if !said.lines().any(|one| one.contains(&line) && one.contains("/run")) {
+            return Err(format!("no {line:?} with /run in: {said}").into());
+        }
+        container.delete(&["--force"])
+    })?;
+    container.host_is_as_before()?;
+    upper::nobody_wrote(&container)
+}
+
+/// Links that lead out of a root for who follows them by name: to files that
+/// every test's host has, and watches.
+const LINKS_OUT: [Planted; 4] = [
+    Planted::Link("run", "../../../../../../../../../../run"),
+    Planted::Link("tmp", "/run/lock"),
+    Planted::Link("etc/machine-id", "/tmp/mine"),
+    Planted::Link("var/log/journal", "/tmp"),
+];
+
+/// Whatever becomes of the container, the host keeps its files.
+pub fn links_that_lead_out(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let container = Container::new(site, cell, &Config::default(), &LINKS_OUT)?;
+    container.explain(|container| {
+        if container.create()?.status.success() {
+            container.kill("KILL")?;
+            container.until_stopped()?;
+        }
+        container.delete(&["--force"])
+    })?;
+    container.host_is_as_before()
+}

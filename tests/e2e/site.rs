@@ -1,0 +1,160 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what this machine offers to the tests, and says what is missing.
+
+use std::env;
+use std::fmt;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Failed;
+use tempfile::TempDir;
+
+/// In every name that the tests give to something on the machine, so that
+/// tests that run at the same time can tell each other's things from a leak.
+pub const MARK: &str = "osh-e2e-";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Runtime {
+    Runc,
+    Crun,
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        })
+    }
+}
+
+/// How the host mounts its cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layout {
+    /// Version 1 only.
+    Legacy,
+    /// Controllers on version 1, and version 2 without any at /sys/fs/cgroup/unified.
+    Hybrid,
+    /// Version 2 only.
+    Unified,
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Legacy => "legacy",
+            Self::Hybrid => "hybrid",
+            Self::Unified => "unified",
+        })
+    }
+}
+
+impl Layout {
+    fn of_this_machine() -> Self {
+        if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
+            Self::Unified
+        } else if Path::new("/sys/fs/cgroup/unified/cgroup.procs").exists() {
+            Self::Hybrid
+        } else {
+            Self::Legacy
+        }
+    }
+}
+
+/// The Debian release that a root file system holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Suite {
+    /// systemd 252.
+    Bookworm,
+    /// systemd 257; it sleeps for 30 seconds where it finds cgroup version 1.
+    Trixie,
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Bookworm => "bookworm",
+            Self::Trixie => "trixie",
+        })
+    }
+}
+
+/// The machine, as the tests use it.
+#[derive(Debug)]
+pub struct Site {
+    hook: PathBuf,
+    roots: Option<PathBuf>,
+    scratch: PathBuf,
+    machine: Layout,
+}
+
+impl Site {
+    /// The hook is copied, so that a build during the run does not mix two of
+    /// them, and so that it can be seen where the tests cover /tmp.
+    pub fn new(scratch: &TempDir) -> Result<Self, Failed> {
+        let given = env::var_os("OCI_SYSTEMD_HOOK")
+            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_oci-systemd-hook")), PathBuf::from);
+        let hook = scratch.path().join("oci-systemd-hook");
+        fs::copy(&given, &hook).map_err(|error| format!("OCI_SYSTEMD_HOOK, {}: {error}", given.display()))?;
+        Ok(Self {
+            hook,
+            roots: env::var_os("OCI_SYSTEMD_HOOK_ROOTS").map(PathBuf::from),
+            scratch: scratch.path().to_owned(),
+            machine: Layout::of_this_machine(),
+        })
+    }
+
+    pub fn hook(&self) -> &Path {
+        &self.hook
+    }
+
+    pub fn scratch(&self) -> &Path {
+        &self.scratch
+    }
+
+    pub fn machine(&self) -> Layout {
+        self.machine
+    }
+
+    pub fn root(&self, suite: Suite) -> Result<PathBuf, String> {
+        let roots = self
+            .roots
+            .as_ref()
+            .ok_or("OCI_SYSTEMD_HOOK_ROOTS is not set; it names the directory of the root file systems")?;
+        let root = roots.join(suite.to_string());
+        if root.join("lib/systemd/systemd").exists() {
+            Ok(root)
+        } else {
+            Err(format!(
+                "{} holds no systemd; make it with `mmdebstrap --variant=minbase \
+                 --include=systemd,systemd-sysv,dbus {suite} {}`",
+                root.display(),
+                root.display()
+            ))
+        }
+    }
+
+    /// Why a test can't run here.
+    pub fn missing(&self, runtime: Runtime, layout: Layout, suite: Suite) -> Option<String> {
+        if !rustix::process::geteuid().is_root() {
+            return Some("needs root".to_owned());
+        }
+        if !in_path(&runtime.to_string()) {
+            return Some(format!("{runtime} is not installed"));
+        }
+        if layout != self.machine {
+            // A version 1 hierarchy can't be had where its controllers are on version 2.
+            match (self.machine, layout) {
+                (Layout::Hybrid, Layout::Legacy) | (Layout::Hybrid | Layout::Legacy, Layout::Unified) => {}
+                (machine, layout) => {
+                    return Some(format!("the layout {layout} can't be made on a machine that is {machine}"));
+                }
+            }
+        }
+        self.root(suite).err()
+    }
+}
+
+fn in_path(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
+}

@@ -1,0 +1,53 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what systemd itself writes into the root of a container that it boots.
+
+use std::fs;
+use std::path::Path;
+
+use libtest_mimic::Failed;
+
+use crate::container::Container;
+
+/// Each was seen to come from the named program, and comes as well where the
+/// mounts were made by hand and no hook ran.
+const SYSTEMD_WRITES: [&str; 8] = [
+    // systemd-sysusers locks the user database, and writes it where a user is new.
+    "etc/.pwd.lock",
+    // systemd-update-done and, on Debian 13, ldconfig.service, at the first boot.
+    "etc/.updated",
+    "var/.updated",
+    "etc/ld.so.cache",
+    "var/cache/ldconfig",
+    // systemd-tmpfiles, by the dbus package's wish: a link to /etc/machine-id.
+    "var/lib/dbus/machine-id",
+    // Stamps of timers, logind's list of lingering users, the journal's catalogue.
+    "var/lib/systemd",
+    // systemd-update-utmp.
+    "var/log/wtmp",
+];
+
+/// Fails where the root has changed in another way than systemd does it, or
+/// than the runtime, whose own mount points are given.
+pub fn only_systemd_wrote(container: &Container, runtime_made: &[&str]) -> Result<(), Failed> {
+    let strange: Vec<String> = container
+        .changes()?
+        .iter()
+        .filter(|path| !SYSTEMD_WRITES.iter().chain(runtime_made).any(|known| path.starts_with(Path::new(known))))
+        .map(|path| path.display().to_string())
+        .collect();
+    if !strange.is_empty() {
+        let strange = strange.join(", ");
+        return Err(format!("changed in the container's root: {strange}").into());
+    }
+    let link = container.upper().join("var/lib/dbus/machine-id");
+    match fs::read_link(&link) {
+        Ok(target) if target == Path::new("/etc/machine-id") => Ok(()),
+        other => Err(format!("{} should be systemd-tmpfiles's link: {other:?}", link.display()).into()),
+    }
+}
+
+/// Fails where the root has changed at all.
+pub fn nobody_wrote(container: &Container) -> Result<(), Failed> {
+    let changes = container.changes()?;
+    if changes.is_empty() { Ok(()) } else { Err(format!("changed in the container's root: {changes:?}").into()) }
+}
