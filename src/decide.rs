@@ -76,7 +76,7 @@ impl fmt::Display for Reason {
             Self::NotSystemd(name, path) => {
                 write!(f, "the command {name:?} is {path} in the image, which is not systemd")
             }
-            Self::NoProgram(name, why) => write!(f, "the command {name:?} is not in the image: {why}"),
+            Self::NoProgram(name, why) => write!(f, "the command {name:?} can't be found in the image: {why}"),
             Self::Disabled(by) => write!(f, "{by} says disabled"),
             Self::CreateContainerFollows => {
                 f.write_str("config.json calls this hook at createContainer too, and nothing needs the host's side")

@@ -114,6 +114,15 @@ impl Image {
         self.0.insert(path, found);
     }
 
+    /// What must be at `path`, where something above it was looked for and isn't there.
+    #[must_use]
+    pub fn below_nothing(&self, path: &InnerPath) -> Option<Found> {
+        std::iter::successors(path.parent(), InnerPath::parent).find_map(|above| match self.0.get(&above) {
+            Some(Found::Nothing(at)) => path.below(&above).map(|name| Found::Nothing(at.join(name))),
+            _ => None,
+        })
+    }
+
     /// What was found at `path`; a path that nobody looked at is as good as not there.
     #[must_use]
     pub fn at(&self, path: &str) -> Found {

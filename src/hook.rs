@@ -3,7 +3,7 @@
 
 use std::fmt::Write as _;
 use std::fs::File;
-use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use log::{debug, info, warn};
@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use crate::apply::{Outcome, StepError, apply};
 use crate::cli::Form;
-use crate::decide::{Decision, decide};
+use crate::decide::{Decision, Reason, decide};
 use crate::facts::Stage;
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::state::{State, StateError, Status};
@@ -56,7 +56,7 @@ pub struct Failure {
 }
 
 /// Works as a hook with the state on `input`.
-pub fn run(input: impl Read, stage: Option<Stage>) -> Result<(), Failure> {
+pub fn run(input: impl AsFd, stage: Option<Stage>) -> Result<(), Failure> {
     let state = gather::state(input).map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
     let stage = stage.unwrap_or_else(|| gather::stage(&state));
     let result = match stage {
@@ -74,7 +74,14 @@ fn create(state: &State, stage: Stage) -> Result<(), HookError> {
     let text = ConfigText::read(&state.bundle)?;
     let because = match decide(&gather::container(state, stage, &text)?) {
         Decision::Skip(reason) => {
-            debug!("{id}: left alone at {}: {reason}", stage.name());
+            match reason {
+                // The engine will say the same, unless something keeps this hook alone from looking.
+                Reason::NoProgram(..) => warn!("{id}: left alone at {}: {reason}", stage.name()),
+                Reason::OtherCommand(_)
+                | Reason::NotSystemd(..)
+                | Reason::Disabled(_)
+                | Reason::CreateContainerFollows => debug!("{id}: left alone at {}: {reason}", stage.name()),
+            }
             return Ok(());
         }
         Decision::CleanUp => {

@@ -54,15 +54,14 @@ pub const JOURNAL_PERCENT: u64 = 10;
 /// Two journal files of the smallest useful size.
 pub const JOURNAL_LEAST_BYTES: u64 = 16 * MIB;
 
-/// Every path that a plan may ask about.
-pub const PATHS: [&str; 15] = [
+/// Every path that a plan may ask about, a directory before what lies below it.
+pub const PATHS: [&str; 14] = [
     RUN,
     RUN_LOCK,
     TMP,
     JOURNAL,
     MACHINE_ID,
     DBUS_MACHINE_ID,
-    CGROUP,
     RUN_HOST,
     CONTAINER_MANAGER,
     CONTAINER_UUID,

@@ -12,7 +12,7 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Request::Hook { stage, log_level }) => {
             report::start(log_level);
-            match hook::run(std::io::stdin().lock(), stage) {
+            match hook::run(std::io::stdin(), stage) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(Failure { id, error }) => {
                     match id {

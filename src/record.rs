@@ -89,25 +89,26 @@ struct Made {
 /// The record of one container. Nothing is written until something lasting is to be made.
 #[derive(Debug, Clone)]
 pub struct Record {
-    places: Vec<PathBuf>,
     id: String,
+}
+
+/// Where records can be: the first is where one is written.
+fn places() -> Vec<PathBuf> {
+    let map = fs::read_host_text("/proc/self/uid_map").unwrap_or_default();
+    if id_map::is_identity(&map) && rustix::process::geteuid().is_root() {
+        return vec![PathBuf::from("/run")];
+    }
+    // runc gives hooks no environment, crun its own.
+    let by_env = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
+    let by_id = id_map::parent_of_root(&map).map(|uid| PathBuf::from(format!("/run/user/{uid}")));
+    by_env.into_iter().chain(by_id).collect()
 }
 
 impl Record {
     /// The record of the container `id`, which may have none.
     #[must_use]
     pub fn of(id: &str) -> Self {
-        let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
-        let is_host_root = id_map::is_identity(&map) && rustix::process::geteuid().is_root();
-        let places = if is_host_root {
-            vec![PathBuf::from("/run")]
-        } else {
-            // runc gives hooks no environment, crun its own.
-            let by_env = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-            let by_id = id_map::parent_of_root(&map).map(|uid| PathBuf::from(format!("/run/user/{uid}")));
-            by_env.into_iter().chain(by_id).collect()
-        };
-        Self { places, id: id.to_owned() }
+        Self { id: id.to_owned() }
     }
 
     /// Writes down that `at` will be made in `root`.
@@ -122,7 +123,7 @@ impl Record {
             is_directory: node == Node::Dir,
         };
         let mut error = None;
-        for place in &self.places {
+        for place in places() {
             let directory = place.join(NAME).join(&self.id);
             match append(&directory, &made) {
                 Ok(()) => return Ok(()),
@@ -142,7 +143,7 @@ impl Record {
     #[must_use]
     pub fn take_back(&self) -> Vec<RecordError> {
         let mut errors = Vec::new();
-        for place in &self.places {
+        for place in places() {
             let directory = place.join(NAME).join(&self.id);
             match read(&directory.join(FILE)) {
                 Ok(None) => {

@@ -24,6 +24,9 @@ use crate::sys::{SysError, fs};
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
 
+/// How often openat2(2) is asked again; pathrs does it as often.
+const TRIES_MAX: u32 = 128;
+
 /// The container's root directory.
 #[derive(Debug)]
 pub struct Root {
@@ -172,7 +175,10 @@ impl Root {
         };
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
-        match rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within) {
+        let open = || rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within);
+        // EAGAIN: something was renamed or mounted anywhere on the machine during a `..`.
+        let settled = (0..TRIES_MAX).map(|_| open()).find(|result| !matches!(result, Err(Errno::AGAIN)));
+        match settled.unwrap_or(Err(Errno::AGAIN)) {
             Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
             result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
         }

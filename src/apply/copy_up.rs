@@ -64,7 +64,7 @@ impl Level {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let from = fs::open_at(from, name, flags)?;
         let to = fs::open_at(to, name, flags)?;
-        let names = fs::read_dir(from.as_fd())?.into_iter().map(|(name, _)| name).collect();
+        let names = fs::read_dir(from.as_fd())?;
         Ok(Self { from, to, path, names })
     }
 

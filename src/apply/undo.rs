@@ -5,6 +5,7 @@
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -14,7 +15,7 @@ use crate::sys::{SysError, fs, mount};
 
 #[derive(Debug)]
 enum Each {
-    Unmount(OwnedFd),
+    Unmount(Rc<OwnedFd>),
     /// Moves a mount back to where it was, below a directory that a tmpfs covers.
     MoveBack {
         moved: OwnedFd,
@@ -22,7 +23,7 @@ enum Each {
         below: PathBuf,
     },
     Remove {
-        directory: OwnedFd,
+        directory: Rc<OwnedFd>,
         name: OsString,
         kind: FileType,
     },
@@ -34,7 +35,7 @@ enum Each {
 pub(super) struct Undo(Vec<Each>);
 
 impl Undo {
-    pub(super) fn unmount(&mut self, new: OwnedFd) {
+    pub(super) fn unmount(&mut self, new: Rc<OwnedFd>) {
         self.0.push(Each::Unmount(new));
     }
 
@@ -44,7 +45,7 @@ impl Undo {
         Ok(())
     }
 
-    pub(super) fn remove(&mut self, directory: OwnedFd, name: OsString, kind: FileType) {
+    pub(super) fn remove(&mut self, directory: Rc<OwnedFd>, name: OsString, kind: FileType) {
         self.0.push(Each::Remove { directory, name, kind });
     }
 
@@ -52,9 +53,14 @@ impl Undo {
         self.0.push(Each::TakeBack(record.clone()));
     }
 
-    /// Undoes everything, goes on after an error, and returns them all.
-    pub(super) fn all(self) -> Vec<SysError> {
-        self.0.into_iter().rev().flat_map(Each::undo).collect()
+    /// How much there is to undo.
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Undoes all but the first `length`, goes on after an error, and returns the errors.
+    pub(super) fn back_to(&mut self, length: usize) -> Vec<SysError> {
+        self.0.split_off(length).into_iter().rev().flat_map(Each::undo).collect()
     }
 }
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads about a container that is being created, from inside its mount namespace.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
 
@@ -52,7 +52,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
 
 /// What is known of the host.
 pub(super) fn host() -> Host {
-    let text = |path: &str| std::fs::read_to_string(path).ok();
+    let text = |path: &str| fs::read_host_text(path).ok();
     Host {
         meminfo: text("/proc/meminfo").unwrap_or_default(),
         machine_id: text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
@@ -65,7 +65,7 @@ pub(super) fn image(root: &Root) -> Image {
     let mut image = Image::default();
     for path in interface::PATHS {
         let path = InnerPath::new(path);
-        let found = root.find(&path);
+        let found = image.below_nothing(&path).unwrap_or_else(|| root.find(&path));
         image.insert(path, found);
     }
     image
@@ -77,7 +77,7 @@ fn read(path: &str) -> Result<Vec<u8>, GatherError> {
 }
 
 fn read_text(path: &str) -> Result<String, GatherError> {
-    read(path).map(|text| String::from_utf8_lossy(&text).into_owned())
+    fs::read_host_text(path).map_err(|source| GatherError::Read { path: PathBuf::from(path), source })
 }
 
 fn may(capability: Capability) -> bool {
@@ -87,7 +87,7 @@ fn may(capability: Capability) -> bool {
 
 /// CAP_MKNOD counts in the initial user namespace only, user_namespaces(7).
 fn devices() -> Devices {
-    let is_initial = std::fs::read_to_string("/proc/self/uid_map").is_ok_and(|text| id_map::is_identity(&text));
+    let is_initial = fs::read_host_text("/proc/self/uid_map").is_ok_and(|text| id_map::is_identity(&text));
     if is_initial && may(Capability::CAP_MKNOD) { Devices::Allowed } else { Devices::Forbidden }
 }
 

@@ -7,6 +7,7 @@ pub mod interpret;
 pub mod live;
 
 use std::io::Read;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use crate::command;
@@ -88,7 +89,7 @@ pub enum GatherError {
 }
 
 /// Reads the state.
-pub fn state(input: impl Read) -> Result<State, GatherError> {
+pub fn state(input: impl AsFd) -> Result<State, GatherError> {
     let text = fs::read_up_to(input, STATE_LIMIT_BYTES).map_err(GatherError::Stdin)?;
     let text = text.ok_or_else(|| GatherError::TooLarge {
         what: "the container's state on standard input".to_owned(),

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Files by descriptor: each call is given a directory and one name in it, and follows no link.
 
-use std::ffi::{CStr, OsStr};
+use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::Write;
+use std::ops::ControlFlow;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Dir, FileType, Gid, Mode, OFlags, Stat, StatVfs, Timestamps, Uid, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, StatVfs, Timestamps, Uid, XattrFlags};
 use rustix::io::Errno;
 
 use super::{Context, SysError};
@@ -28,31 +30,37 @@ pub fn create_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<F
         .call(|| format!("openat({name:?}, O_CREAT|O_EXCL|O_WRONLY, 0{mode:o})"))
 }
 
-/// Reads a directory's entries but `.` and `..`, with what the directory says of their kinds.
-pub fn read_dir(directory: BorrowedFd<'_>) -> Result<Vec<(std::ffi::OsString, FileType)>, SysError> {
-    use std::os::unix::ffi::OsStrExt;
-    let call = || "getdents64()".to_owned();
-    let mut entries = Vec::new();
-    for entry in Dir::read_from(directory).call(call)? {
-        let entry = entry.call(call)?;
-        let name = entry.file_name().to_bytes();
-        if name != b"." && name != b".." {
-            entries.push((OsStr::from_bytes(name).to_owned(), entry.file_type()));
-        }
-    }
-    Ok(entries)
+/// Reads the names in a directory, but `.` and `..`.
+pub fn read_dir(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, SysError> {
+    let mut names = Vec::new();
+    each_name(directory, |name| {
+        names.push(name.to_owned());
+        ControlFlow::Continue(())
+    })?;
+    Ok(names)
 }
 
 /// Whether a directory has nothing in it.
 pub fn is_empty_dir(directory: BorrowedFd<'_>) -> Result<bool, SysError> {
-    let call = || "getdents64()".to_owned();
-    for entry in Dir::read_from(directory).call(call)? {
-        let name = entry.call(call)?.file_name().to_bytes().to_owned();
-        if name != b"." && name != b".." {
-            return Ok(false);
+    let mut is_empty = true;
+    each_name(directory, |_| {
+        is_empty = false;
+        ControlFlow::Break(())
+    })?;
+    Ok(is_empty)
+}
+
+fn each_name(directory: BorrowedFd<'_>, mut take: impl FnMut(&OsStr) -> ControlFlow<()>) -> Result<(), SysError> {
+    let mut buffer = Vec::with_capacity(8 * 1024);
+    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
+    while let Some(entry) = entries.next() {
+        let entry = entry.call(|| "getdents64()")?;
+        let name = OsStr::from_bytes(entry.file_name().to_bytes());
+        if name != "." && name != ".." && take(name).is_break() {
+            break;
         }
     }
-    Ok(true)
+    Ok(())
 }
 
 /// The status of an open file.
@@ -188,14 +196,26 @@ pub fn write(to: &mut File, text: &str) -> Result<(), SysError> {
     to.write_all(text.as_bytes()).call(|| format!("write({} bytes)", text.len()))
 }
 
-/// One read is enough for most states and configs.
+/// One read is enough for most states, configs and files of the kernel.
 const USUAL_BYTES: usize = 16 * 1024;
 
 /// Reads a file that is expected to be small; `None` where it is larger than `limit_bytes`.
-pub fn read_up_to(from: impl Read, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
+pub fn read_up_to(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
     let mut text = Vec::with_capacity(USUAL_BYTES);
-    from.take(limit_bytes + 1).read_to_end(&mut text).call(|| "read()")?;
-    Ok(if text.len() as u64 > limit_bytes { None } else { Some(text) })
+    loop {
+        match rustix::io::read(&from, rustix::buffer::spare_capacity(&mut text)) {
+            Ok(0) => return Ok(Some(text)),
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(SysError::new("read()", errno)),
+        }
+        if text.len() as u64 > limit_bytes {
+            return Ok(None);
+        }
+        if text.len() == text.capacity() {
+            // Half a megabyte of annotations needs six turns.
+            text.reserve(text.capacity());
+        }
+    }
 }
 
 /// A name for an open file that can be given to calls that know only paths; it leads to this very
@@ -214,8 +234,7 @@ pub fn path_of(file: BorrowedFd<'_>) -> Result<PathBuf, SysError> {
 /// Which mount an open file lies on, as a line of its fdinfo.
 pub fn fd_info(file: BorrowedFd<'_>) -> Result<String, SysError> {
     let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
-    let text = read_host(Path::new(&path))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
+    read_host_text(&path)
 }
 
 /// Opens a file of the host by its path, following links: the host's paths are trusted.
@@ -231,9 +250,12 @@ pub fn open_host_directory(path: &Path) -> Result<OwnedFd, SysError> {
 
 /// Reads a file of the host, such as the kernel's own, whole.
 pub fn read_host(path: &Path) -> Result<Vec<u8>, SysError> {
-    let mut text = Vec::with_capacity(USUAL_BYTES);
-    open_host(path)?.read_to_end(&mut text).call(|| format!("read({path:?})"))?;
-    Ok(text)
+    read_up_to(open_host(path)?, u64::MAX).map(Option::unwrap_or_default)
+}
+
+/// Reads a text of the host; what isn't UTF-8 in it is replaced.
+pub fn read_host_text(path: &str) -> Result<String, SysError> {
+    read_host(Path::new(path)).map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
 /// Opens again a file that was opened as a mere path (`O_PATH`).

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The steps that make files, directories and nodes, always by a directory's descriptor and a name.
+
+use std::ffi::{OsStr, OsString};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use super::{Run, StepCause};
+use crate::facts::Owner;
+use crate::path::InnerPath;
+use crate::plan::Node;
+use crate::sys::{SysError, fs};
+
+impl Run<'_> {
+    /// The directory that holds a path, and the path's name in it; makes what is missing above.
+    fn parent(&mut self, at: &InnerPath) -> Result<(Rc<OwnedFd>, OsString), SysError> {
+        let (Some(parent), Some(name)) = (at.parent(), at.as_path().file_name()) else {
+            return Err(SysError::new(format!("the parent of {at}"), Errno::INVAL));
+        };
+        if let Some((last, directory)) = &self.last_directory {
+            if *last == parent {
+                return Ok((Rc::clone(directory), name.to_owned()));
+            }
+        }
+        let directory = match self.root.open_directory(&parent) {
+            Err(error) if error.errno() == Errno::NOENT => {
+                let mut above: Vec<_> = std::iter::successors(Some(parent.clone()), InnerPath::parent).collect();
+                // The last is `/`, which is there.
+                above.pop();
+                above.iter().rev().try_for_each(|missing| self.directory_in(missing))?;
+                self.root.open_directory(&parent)?
+            }
+            result => result?,
+        };
+        let directory = Rc::new(directory);
+        self.last_directory = Some((parent, Rc::clone(&directory)));
+        Ok((directory, name.to_owned()))
+    }
+
+    /// Makes a directory in one that is there.
+    fn directory_in(&mut self, at: &InnerPath) -> Result<(), SysError> {
+        let (parent, name) = self.root.parent(at)?;
+        self.make_directory(Rc::new(parent), &name, 0o755)
+    }
+
+    pub(super) fn directory(&mut self, at: &InnerPath, mode: u32) -> Result<(), SysError> {
+        let (parent, name) = self.parent(at)?;
+        self.make_directory(parent, &name, mode)
+    }
+
+    fn make_directory(&mut self, parent: Rc<OwnedFd>, name: &OsStr, mode: u32) -> Result<(), SysError> {
+        match fs::mkdir_at(parent.as_fd(), name, mode) {
+            Ok(()) => self.made(parent, name, FileType::Directory),
+            Err(error) if error.errno() == Errno::EXIST => {
+                fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY).map(drop)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn empty_file(&mut self, at: &InnerPath) -> Result<(), SysError> {
+        let (parent, name) = self.parent(at)?;
+        match fs::create_at(parent.as_fd(), &name, 0o444) {
+            Ok(_) => self.made(parent, &name, FileType::RegularFile),
+            Err(error) if error.errno() == Errno::EXIST => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn write_file(&mut self, at: &InnerPath, mode: u32, content: &str) -> Result<(), SysError> {
+        let (parent, name) = self.cleared(at)?;
+        let mut file = fs::create_at(parent.as_fd(), &name, mode)?;
+        self.made(parent, &name, FileType::RegularFile)?;
+        fs::write(&mut file, content)
+    }
+
+    pub(super) fn symlink(&mut self, at: &InnerPath, target: &str) -> Result<(), SysError> {
+        let (parent, name) = self.cleared(at)?;
+        fs::symlink_at(OsStr::new(target), parent.as_fd(), &name)?;
+        self.made(parent, &name, FileType::Symlink)
+    }
+
+    pub(super) fn node(&mut self, at: &InnerPath, node: Node) -> Result<(), SysError> {
+        let kind = match node {
+            Node::Dir => return self.directory(at, 0),
+            Node::Reg => FileType::RegularFile,
+            Node::Fifo => FileType::Fifo,
+            Node::Sock => FileType::Socket,
+            Node::Chr => FileType::CharacterDevice,
+            Node::Blk => FileType::BlockDevice,
+        };
+        let (parent, name) = self.parent(at)?;
+        match fs::mknod_at(parent.as_fd(), &name, kind, 0, 0) {
+            Ok(()) => self.made(parent, &name, kind),
+            Err(error) if error.errno() == Errno::EXIST => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
+        self.record.note(self.root, at, node)?;
+        self.undo.take_back(self.record);
+        match node {
+            Node::Dir => self.directory(at, 0o755)?,
+            Node::Reg | Node::Fifo | Node::Sock | Node::Chr | Node::Blk => self.empty_file(at)?,
+        }
+        Ok(())
+    }
+
+    /// The directory and name of a path at which nothing is left.
+    fn cleared(&mut self, at: &InnerPath) -> Result<(Rc<OwnedFd>, OsString), SysError> {
+        let (parent, name) = self.parent(at)?;
+        match fs::unlink_at(parent.as_fd(), &name, FileType::RegularFile) {
+            Err(error) if error.errno() != Errno::NOENT => Err(error),
+            _ => Ok((parent, name)),
+        }
+    }
+
+    /// Notes how to undo what was made, and gives it to its owner.
+    fn made(&mut self, directory: Rc<OwnedFd>, name: &OsStr, kind: FileType) -> Result<(), SysError> {
+        let result = self.give(directory.as_fd(), name);
+        self.undo.remove(directory, name.to_owned(), kind);
+        result
+    }
+
+    pub(super) fn give(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
+        match self.owner {
+            Some(Owner { uid, gid }) => fs::chown_at(directory, name, uid, gid),
+            None => Ok(()),
+        }
+    }
+}

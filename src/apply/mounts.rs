@@ -1,0 +1,100 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The steps that mount something. What is mounted, and where, are open files.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::rc::Rc;
+
+use rustix::fs::{FileType, OFlags};
+use rustix::io::Errno;
+
+use super::{Run, StepCause, copy_up};
+use crate::facts::Owner;
+use crate::path::InnerPath;
+use crate::plan::Content;
+use crate::sys::mount::Access;
+use crate::sys::{SysError, fs, mount};
+
+impl Run<'_> {
+    /// Mounts, and notes how to undo it.
+    fn attach(&mut self, new: OwnedFd, place: &OwnedFd) -> Result<Rc<OwnedFd>, SysError> {
+        mount::put(&new, place)?;
+        let new = Rc::new(new);
+        self.last_directory = None;
+        self.undo.unmount(Rc::clone(&new));
+        Ok(new)
+    }
+
+    /// Mounts, and sets the access, which needs a mount in this namespace.
+    pub(super) fn put(&mut self, new: OwnedFd, place: &OwnedFd, access: Access) -> Result<(), SysError> {
+        let mounted = self.attach(new, place)?;
+        mount::set_access(mounted.as_fd(), access)
+    }
+
+    pub(super) fn tmpfs(
+        &mut self,
+        at: &InnerPath,
+        mut options: Vec<(&str, String)>,
+        content: Content,
+        keep: &[InnerPath],
+    ) -> Result<(), StepCause> {
+        if let Some(Owner { uid, gid }) = self.owner {
+            options.extend([("uid", uid.to_string()), ("gid", gid.to_string())]);
+        }
+        let place = self.root.open_directory(at)?;
+        let new = mount::new_tmpfs(&options)?;
+        if content == Content::Copied {
+            copy_up::copy(place.as_fd(), new.as_fd(), at, keep)?;
+        }
+        // Opened before they are covered; a moved mount takes along what is mounted on it.
+        let kept: Vec<(PathBuf, OwnedFd)> = keep
+            .iter()
+            .filter_map(|path| path.below(at).map(|below| (path, below.to_owned())))
+            .map(|(path, below)| Ok((below, self.root.place(path)?)))
+            .collect::<Result<_, SysError>>()?;
+        self.attach(new, &place)?;
+        for (below, moved) in kept {
+            self.keep(at, &place, below, moved)?;
+        }
+        Ok(())
+    }
+
+    /// Moves a mount that the new tmpfs at `at` covers onto it; `covered` is the directory below.
+    fn keep(&mut self, at: &InnerPath, covered: &OwnedFd, below: PathBuf, moved: OwnedFd) -> Result<(), SysError> {
+        let target = at.join(&below);
+        if fs::kind(&fs::stat(&moved)?) == FileType::Directory {
+            self.directory(&target, 0o755)?;
+        } else {
+            self.empty_file(&target)?;
+        }
+        mount::put(&moved, self.root.place(&target)?)?;
+        self.last_directory = None;
+        self.undo.move_back(moved, covered, below)
+    }
+
+    pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str) -> Result<(), SysError> {
+        let (parent, name) = self.root.parent(at)?;
+        let place = self.root.place(at)?;
+        if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
+            return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL));
+        }
+        // Two inodes: the directory and the file.
+        let options = [("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "2".to_owned())];
+        let holder = mount::new_tmpfs(&options)?;
+        fs::write(&mut fs::create_at(holder.as_fd(), &name, 0o444)?, content)?;
+        self.give(holder.as_fd(), &name)?;
+        let file = fs::open_at(holder.as_fd(), &name, OFlags::PATH)?;
+        let copy = match mount::copy_of(&file) {
+            // Before Linux 6.15 only what is mounted in this namespace can be copied, so the tmpfs
+            // is mounted for a moment over the directory of the file that is to be covered.
+            Err(error) if error.errno() == Errno::INVAL => {
+                mount::put(&holder, &parent)?;
+                let copy = mount::copy_of(&file);
+                mount::take_away(holder.as_fd())?;
+                copy?
+            }
+            result => result?,
+        };
+        self.put(copy, &place, Access::ReadOnly)
+    }
+}
