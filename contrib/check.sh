@@ -6,12 +6,13 @@ cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 
 say "packages"
-need gcc libc6-dev mmdebstrap runc crun shellcheck util-linux
+need gcc libc6-dev groff-base mmdebstrap runc crun shellcheck util-linux
 
 say "form"
 cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
 shellcheck -x .ci/run contrib/*.sh
+groff -man -ww -z share/man/man1/*.1
 
 say "units and plans"
 cargo test --quiet --locked --lib --test golden
@@ -29,6 +30,9 @@ if [ -n "$AS_ROOT" ]; then
     triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
     export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
 fi
+
+say "kernel"
+cargo test --quiet --locked --test kernel
 
 say "images"
 export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use crate::facts::Stage;
+use crate::facts::{Call, Stage};
 
 /// What `--help` prints.
 pub const HELP: &str = "\
@@ -41,8 +41,8 @@ command line. At poststop errors are logged and the status is 0.
 pub enum Request {
     /// Work as a hook.
     Hook {
-        /// The stage, if it was given.
-        stage: Option<Stage>,
+        /// What for, if that was given.
+        call: Option<Call>,
         /// Which messages.
         log_level: LevelFilter,
     },
@@ -119,14 +119,14 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
     if form == Form::Json {
         return Err(UsageError::PlanOnly("--json"));
     }
-    Ok(Request::Hook { stage: word.map(stage).transpose()?, log_level })
+    Ok(Request::Hook { call: word.map(call).transpose()?, log_level })
 }
 
-fn stage(word: String) -> Result<Stage, UsageError> {
+fn call(word: String) -> Result<Call, UsageError> {
     match word.as_str() {
-        "prestart" | "createRuntime" => Ok(Stage::CreateRuntime),
-        "createContainer" => Ok(Stage::CreateContainer),
-        "poststop" => Ok(Stage::Poststop),
+        "prestart" | "createRuntime" => Ok(Call::Create(Stage::CreateRuntime)),
+        "createContainer" => Ok(Call::Create(Stage::CreateContainer)),
+        "poststop" => Ok(Call::CleanUp),
         _ => Err(UsageError::Word(word)),
     }
 }
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn reads_both_forms() {
-        let hook = |stage, log_level| Request::Hook { stage, log_level };
+        let hook = |call, log_level| Request::Hook { call, log_level };
         assert_eq!(read(&[]).unwrap(), hook(None, LevelFilter::Warn));
-        assert_eq!(read(&["prestart"]).unwrap(), hook(Some(Stage::CreateRuntime), LevelFilter::Warn));
-        assert_eq!(read(&["--log-level=debug", "poststop"]).unwrap(), hook(Some(Stage::Poststop), LevelFilter::Debug));
+        assert_eq!(read(&["prestart"]).unwrap(), hook(Some(Call::Create(Stage::CreateRuntime)), LevelFilter::Warn));
+        assert_eq!(read(&["--log-level=debug", "poststop"]).unwrap(), hook(Some(Call::CleanUp), LevelFilter::Debug));
         let plan =
             |state: Option<&str>, form| Request::Plan { bundle: "/b".into(), state: state.map(Into::into), form };
         assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Form::Text));

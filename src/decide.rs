@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::facts::{Command, Container, Program, Stage, Switch};
+use crate::facts::{Command, Container, FollowUp, Program, Stage, Switch};
 use crate::path::InnerPath;
 
 /// What this call is to do.
@@ -13,8 +13,8 @@ pub enum Decision {
     Skip(Reason),
     /// Prepare the container for systemd.
     Prepare(Because),
-    /// Take back what was made for the container.
-    CleanUp,
+    /// Of preparing it, only what lasts: a later call does the rest, and could not record that.
+    PrepareWhatLasts,
 }
 
 /// Why a container is left alone.
@@ -25,7 +25,9 @@ pub enum Reason {
     /// The command is called like an init and is none of systemd's.
     NotSystemd(String, InnerPath),
     /// The command leads nowhere.
-    NoProgram(String, String),
+    NoProgram(String),
+    /// What the command is can't be told.
+    Unreachable(String, String),
     /// The author said so.
     Disabled(&'static str),
     /// The same hook will run in a better place.
@@ -44,9 +46,6 @@ pub enum Because {
 /// Decides.
 #[must_use]
 pub fn decide(container: &Container) -> Decision {
-    if container.stage == Stage::Poststop {
-        return Decision::CleanUp;
-    }
     let because = match (&container.switch, &container.command) {
         (Switch::Disabled(by), _) => return Decision::Skip(Reason::Disabled(by)),
         (Switch::Enabled, _) => Because::Enabled,
@@ -58,15 +57,15 @@ pub fn decide(container: &Container) -> Decision {
             Program::Else(path) => {
                 return Decision::Skip(Reason::NotSystemd(name.clone(), path.clone()));
             }
-            Program::Nothing(why) => {
-                return Decision::Skip(Reason::NoProgram(name.clone(), why.clone()));
-            }
+            Program::Nothing => return Decision::Skip(Reason::NoProgram(name.clone())),
+            Program::Unreachable(why) => return Decision::Skip(Reason::Unreachable(name.clone(), why.clone())),
         },
     };
-    if container.stage == Stage::CreateRuntime && container.create_container_follows {
-        return Decision::Skip(Reason::CreateContainerFollows);
+    match (container.stage, container.follow_up) {
+        (Stage::CreateRuntime, FollowUp::CreateContainer) => Decision::Skip(Reason::CreateContainerFollows),
+        (Stage::CreateRuntime, FollowUp::CreateContainerInUserNamespace) => Decision::PrepareWhatLasts,
+        (Stage::CreateRuntime | Stage::CreateContainer, _) => Decision::Prepare(because),
     }
-    Decision::Prepare(because)
 }
 
 impl fmt::Display for Reason {
@@ -76,7 +75,8 @@ impl fmt::Display for Reason {
             Self::NotSystemd(name, path) => {
                 write!(f, "the command {name:?} is {path} in the image, which is not systemd")
             }
-            Self::NoProgram(name, why) => write!(f, "the command {name:?} can't be found in the image: {why}"),
+            Self::NoProgram(name) => write!(f, "the command {name:?} is not in the image"),
+            Self::Unreachable(name, why) => write!(f, "what the command {name:?} is in the image can't be told: {why}"),
             Self::Disabled(by) => write!(f, "{by} says disabled"),
             Self::CreateContainerFollows => {
                 f.write_str("config.json calls this hook at createContainer too, and nothing needs the host's side")
@@ -117,10 +117,11 @@ mod tests {
                 init(Program::Else(path())),
                 Decision::Skip(Reason::NotSystemd("/sbin/init".to_owned(), path())),
             ),
+            (Switch::Unset, init(Program::Nothing), Decision::Skip(Reason::NoProgram("/sbin/init".to_owned()))),
             (
                 Switch::Unset,
-                init(Program::Nothing("gone".to_owned())),
-                Decision::Skip(Reason::NoProgram("/sbin/init".to_owned(), "gone".to_owned())),
+                init(Program::Unreachable("EMFILE".to_owned())),
+                Decision::Skip(Reason::Unreachable("/sbin/init".to_owned(), "EMFILE".to_owned())),
             ),
             (Switch::Enabled, other(), enabled()),
             (Switch::Enabled, systemd(), enabled()),
@@ -128,25 +129,26 @@ mod tests {
             (Switch::Disabled("x"), other(), disabled()),
         ];
         for (switch, command, expected) in table {
-            for (stage, create_container_follows, expected) in [
-                (Stage::CreateContainer, true, expected.clone()),
-                (Stage::CreateRuntime, false, expected.clone()),
+            let later = |instead: Decision| match &expected {
+                Decision::Prepare(_) => instead,
+                _ => expected.clone(),
+            };
+            for (stage, follow_up, expected) in [
+                (Stage::CreateContainer, FollowUp::CreateContainer, expected.clone()),
+                (Stage::CreateRuntime, FollowUp::None, expected.clone()),
                 (
                     Stage::CreateRuntime,
-                    true,
-                    match &expected {
-                        Decision::Prepare(_) => Decision::Skip(Reason::CreateContainerFollows),
-                        Decision::Skip(_) | Decision::CleanUp => expected.clone(),
-                    },
+                    FollowUp::CreateContainer,
+                    later(Decision::Skip(Reason::CreateContainerFollows)),
                 ),
-                (Stage::Poststop, true, Decision::CleanUp),
+                (Stage::CreateRuntime, FollowUp::CreateContainerInUserNamespace, later(Decision::PrepareWhatLasts)),
             ] {
                 let container = Container {
                     id: "c".to_owned(),
                     stage,
                     switch: switch.clone(),
                     command: command.clone(),
-                    create_container_follows,
+                    follow_up,
                 };
                 assert_eq!(decide(&container), expected, "{container:?}");
             }

@@ -12,16 +12,22 @@ pub mod mounts;
 
 pub use mounts::{Mount, Mounts};
 
-/// In which of the runtime's stages this process runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "camelCase")]
+/// What a runtime calls this process for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Call {
+    /// A container is being created.
+    Create(Stage),
+    /// A container is gone: poststop.
+    CleanUp,
+}
+
+/// In which of the stages of a container's creation this process runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
     /// In the runtime's namespaces; also under its old name `prestart`.
     CreateRuntime,
     /// In the container's namespaces, before its root is the root.
     CreateContainer,
-    /// After the container is gone.
-    Poststop,
 }
 
 impl Stage {
@@ -31,7 +37,6 @@ impl Stage {
         match self {
             Self::CreateRuntime => "createRuntime",
             Self::CreateContainer => "createContainer",
-            Self::Poststop => "poststop",
         }
     }
 }
@@ -68,8 +73,22 @@ pub enum Program {
     Systemd(InnerPath),
     /// Something else, at this path.
     Else(InnerPath),
-    /// Nothing that can be run, for this reason.
-    Nothing(String),
+    /// Nothing.
+    Nothing,
+    /// It can't be told, for this reason.
+    Unreachable(String),
+}
+
+/// What happens after this call, until the container starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FollowUp {
+    /// Nothing: this call has to do it all.
+    None,
+    /// config.json calls this hook at createContainer, too.
+    CreateContainer,
+    /// It does, in a user namespace: there a record can't be written where the host's root has its
+    /// own.
+    CreateContainerInUserNamespace,
 }
 
 /// The facts of the decision whether to act.
@@ -83,8 +102,8 @@ pub struct Container {
     pub switch: Switch,
     /// What is to run.
     pub command: Command,
-    /// Whether config.json calls this hook at createContainer too.
-    pub create_container_follows: bool,
+    /// Whether this hook will run for this container again.
+    pub follow_up: FollowUp,
 }
 
 /// What is at a path in the image, symbolic links followed inside the root.

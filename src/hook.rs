@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::apply::{Outcome, StepError, apply};
 use crate::cli::Form;
 use crate::decide::{Decision, Reason, decide};
-use crate::facts::Stage;
+use crate::facts::{Call, Stage};
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::state::{State, StateError, Status};
 use crate::plan::Plan;
@@ -55,44 +55,43 @@ pub struct Failure {
     pub error: Box<HookError>,
 }
 
-/// Works as a hook with the state on `input`.
-pub fn run(input: impl AsFd, stage: Option<Stage>) -> Result<(), Failure> {
+/// Works as a hook with the state on `input`. `call` is what the command line says that it is for.
+pub fn run(input: impl AsFd, call: Option<Call>) -> Result<(), Failure> {
     let state = gather::state(input).map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
-    let stage = stage.unwrap_or_else(|| gather::stage(&state));
-    let result = match stage {
-        Stage::Poststop => {
+    match call.unwrap_or_else(|| gather::call(&state)) {
+        Call::CleanUp => {
             clean_up(&state);
             Ok(())
         }
-        Stage::CreateRuntime | Stage::CreateContainer => create(&state, stage),
-    };
-    result.map_err(|error| Failure { id: Some(state.id), error: Box::new(error) })
+        Call::Create(stage) => {
+            create(&state, stage).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
+        }
+    }
 }
 
 fn create(state: &State, stage: Stage) -> Result<(), HookError> {
     let id = short(&state.id);
     let text = ConfigText::read(&state.bundle)?;
-    let because = match decide(&gather::container(state, stage, &text)?) {
+    let decision = decide(&gather::container(state, stage, &text)?);
+    match &decision {
+        Decision::Skip(reason @ Reason::Unreachable(..)) => {
+            // It may be systemd, and then its container will not start.
+            warn!("{id}: left alone at {}: {reason}", stage.name());
+            return Ok(());
+        }
         Decision::Skip(reason) => {
-            match reason {
-                // The engine will say the same, unless something keeps this hook alone from looking.
-                Reason::NoProgram(..) => warn!("{id}: left alone at {}: {reason}", stage.name()),
-                Reason::OtherCommand(_)
-                | Reason::NotSystemd(..)
-                | Reason::Disabled(_)
-                | Reason::CreateContainerFollows => debug!("{id}: left alone at {}: {reason}", stage.name()),
-            }
+            debug!("{id}: left alone at {}: {reason}", stage.name());
             return Ok(());
         }
-        Decision::CleanUp => {
-            clean_up(state);
-            return Ok(());
-        }
-        Decision::Prepare(because) => because,
-    };
+        Decision::Prepare(because) => debug!("{id}: prepare at {}: {because}", stage.name()),
+        Decision::PrepareWhatLasts => debug!("{id}: prepare what lasts at {}", stage.name()),
+    }
     process::clear_umask();
     let (root, facts) = gather::live::surroundings(state, stage, &text)?;
-    let plan = prepare(&facts)?;
+    let plan = match decision {
+        Decision::PrepareWhatLasts => prepare(&facts)?.what_lasts(),
+        _ => prepare(&facts)?,
+    };
     for line in plan.to_string().lines() {
         debug!("{id}: {line}");
     }
@@ -104,7 +103,7 @@ fn create(state: &State, stage: Stage) -> Result<(), HookError> {
             for error in &failed {
                 warn!("{id}: {}", chain(error));
             }
-            info!("{id}: prepared at {}: {because}", stage.name());
+            info!("{id}: prepared at {}", stage.name());
             Ok(())
         }
         Outcome::Undone(error, undoing) => {
@@ -153,10 +152,11 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form) -> Result<String, H
     // What happens at createContainer is the whole job, at whichever stage it is done.
     let (decision, because, plan) = match decide(&gather::container(&state, Stage::CreateContainer, &text)?) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
-        Decision::CleanUp => ("clean-up", String::new(), Plan::default()),
         Decision::Prepare(because) => {
             ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text)?)?)
         }
+        // Only at createRuntime.
+        Decision::PrepareWhatLasts => ("skip", String::new(), Plan::default()),
     };
     let printed = Printed { id: &state.id, decision, because, plan };
     Ok(match form {

@@ -72,4 +72,5 @@ pub const PATHS: [&str; 14] = [
     "/run/systemd/system/systemd-machine-id-commit.service",
 ];
 
-const MIB: u64 = 1024 * 1024;
+/// A mebibyte, in bytes.
+pub const MIB: u64 = 1024 * 1024;

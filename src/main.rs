@@ -10,9 +10,9 @@ use oci_systemd_hook::report::{self, chain, short};
 
 fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Request::Hook { stage, log_level }) => {
+        Ok(Request::Hook { call, log_level }) => {
             report::start(log_level);
-            match hook::run(std::io::stdin(), stage) {
+            match hook::run(std::io::stdin(), call) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(Failure { id, error }) => {
                     match id {

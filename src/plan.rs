@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::facts::Owner;
+use crate::interface::MIB;
 use crate::path::InnerPath;
 
 /// Everything that will be done to one container, in its order.
@@ -104,7 +105,7 @@ pub enum Action {
         /// The permissions of its root directory.
         #[serde(serialize_with = "octal")]
         mode: u32,
-        /// Its size.
+        /// Its size, whole mebibytes.
         size_bytes: u64,
         /// How many inodes; none: the kernel's default.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -257,6 +258,14 @@ impl Plan {
         self.steps.push(Step { action, need, why: why.into() });
     }
 
+    /// Of this plan, what outlives the container's mounts.
+    #[must_use]
+    pub fn what_lasts(mut self) -> Self {
+        self.steps.retain(|step| matches!(step.action, Action::MountPoint { .. }));
+        self.notes.clear();
+        self
+    }
+
     /// Notes what is left alone.
     pub fn leave(&mut self, at: InnerPath, why: impl Into<String>) {
         self.notes.push(Note::Leave { at, why: why.into() });
@@ -332,7 +341,7 @@ impl fmt::Display for Action {
         match self {
             Self::MakeSlave { at } => write!(f, "make the mount at {at} a slave"),
             Self::Tmpfs { at, mode, size_bytes, inodes, content, keep } => {
-                write!(f, "mount tmpfs on {at} (mode={mode:o},size={size_bytes}")?;
+                write!(f, "mount tmpfs on {at} (mode={mode:o},size={}M", size_bytes / MIB)?;
                 if let Some(inodes) = inodes {
                     write!(f, ",nr_inodes={inodes}")?;
                 }

@@ -2,6 +2,7 @@
 //! What the hook made that outlives the container's mounts: written down before it is made, and the
 //! only thing that poststop works from, since then neither annotations nor the root may be there.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
@@ -20,8 +21,9 @@ use crate::sys::{Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
 const FILE: &str = "made";
-/// A record has a line of some hundred bytes for each of a few mount points.
-const LIMIT_BYTES: u64 = 64 * 1024;
+/// A record has a line for each of at most four mount points, with two paths of at most 4096 bytes, and a byte takes
+/// at most four.
+const LIMIT_BYTES: u64 = 256 * 1024;
 
 /// Why a record can't be written or worked off.
 #[derive(Debug, thiserror::Error)]
@@ -78,12 +80,15 @@ impl RecordError {
 /// One thing that was made, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Made {
-    root: PathBuf,
+    root: OsString,
     // The root directory itself: the same path may be another file system by then.
     device: u64,
     inode: u64,
-    at: PathBuf,
+    // Of bytes: an image's names need not be text.
+    at: OsString,
     is_directory: bool,
+    // How many directories above it were missing too, and were made.
+    above: usize,
 }
 
 /// The record of one container. Nothing is written until something lasting is to be made.
@@ -116,19 +121,21 @@ impl Record {
         let stat =
             fs::stat(root.directory()).map_err(|source| RecordError::Write { path: root.path().to_owned(), source })?;
         let made = Made {
-            root: root.path().to_owned(),
+            root: root.path().as_os_str().to_owned(),
             device: stat.st_dev,
             inode: stat.st_ino,
-            at: at.as_path().to_owned(),
+            at: at.as_path().as_os_str().to_owned(),
             is_directory: node == Node::Dir,
+            above: std::iter::successors(at.parent(), InnerPath::parent)
+                .take_while(|above| root.place(above).is_err_and(|error| error.errno() == Errno::NOENT))
+                .count(),
         };
         let mut error = None;
         for place in places() {
-            let directory = place.join(NAME).join(&self.id);
-            match append(&directory, &made) {
+            match append(&place, &self.id, &made) {
                 Ok(()) => return Ok(()),
                 Err(source) => {
-                    error = Some(RecordError::Write { path: directory, source });
+                    error = Some(RecordError::Write { path: place.join(NAME).join(&self.id), source });
                 }
             }
         }
@@ -166,13 +173,24 @@ impl Record {
     }
 }
 
-fn append(directory: &Path, made: &Made) -> Result<(), SysError> {
-    let mut line = serde_json::to_vec(made).unwrap_or_default();
+fn append(place: &Path, id: &str, made: &Made) -> Result<(), SysError> {
+    let mut line = serde_json::to_vec(made).map_err(|_| SysError::new("write()", Errno::ILSEQ))?;
     line.push(b'\n');
+    let directory = place.join(NAME).join(id);
     let path = directory.join(FILE);
     // The directory above may be removed by another container's poststop between two calls.
     for _ in 0..100 {
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).call(|| format!("mkdir({directory:?})"))?;
+        // The place itself isn't ours to make: nobody would take it back.
+        let result = [&place.join(NAME), &directory].into_iter().try_for_each(|each| {
+            match DirBuilder::new().mode(0o700).create(each) {
+                Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+                result => result,
+            }
+        });
+        match result {
+            Err(error) if error.kind() == ErrorKind::NotFound && place.exists() => continue,
+            result => result.call(|| format!("mkdir({directory:?})"))?,
+        }
         match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
             Ok(mut file) => return file.write_all(&line).call(|| format!("write({path:?})")),
             Err(error) if error.kind() == ErrorKind::NotFound => {}
@@ -193,22 +211,30 @@ fn read(path: &Path) -> Result<Option<Vec<Made>>, RecordError> {
             return Err(error(SysError::new("open()", Errno::from_io_error(&source).unwrap_or(Errno::IO))));
         }
     };
-    let text = fs::read_up_to(file, LIMIT_BYTES).map_err(error)?.unwrap_or_default();
+    let text =
+        fs::read_up_to(file, LIMIT_BYTES).map_err(error)?.ok_or_else(|| error(SysError::new("read()", Errno::FBIG)))?;
     // A line that a kill cut short is of a thing that wasn't made.
     Ok(Some(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()))
 }
 
-/// Removes one thing, if it is still what was made: empty, and in the same root.
+/// Removes one thing and what was made above it, if it is still what was made: empty, and in the same root.
 fn take_back(made: &Made) -> Result<(), RecordError> {
-    let error = |source| RecordError::TakeBack { root: made.root.clone(), at: made.at.display().to_string(), source };
-    let Ok(root) = Root::open(&made.root) else {
+    let at = InnerPath::new(&made.at);
+    let error = |source| RecordError::TakeBack { root: PathBuf::from(&made.root), at: at.to_string(), source };
+    let Ok(root) = Root::open(Path::new(&made.root)) else {
         return Ok(());
     };
     let stat = fs::stat(root.directory()).map_err(error)?;
     if (stat.st_dev, stat.st_ino) != (made.device, made.inode) {
         return Ok(());
     }
-    let Ok((directory, name)) = root.parent(&InnerPath::new(&made.at)) else {
+    remove_empty(&root, &at, made.is_directory).map_err(error)?;
+    let above = std::iter::successors(at.parent(), InnerPath::parent).take(made.above);
+    above.into_iter().try_for_each(|directory| remove_empty(&root, &directory, true)).map_err(error)
+}
+
+fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), SysError> {
+    let Ok((directory, name)) = root.parent(at) else {
         return Ok(());
     };
     let Ok(found) = fs::stat_at(directory.as_fd(), &name) else {
@@ -216,8 +242,8 @@ fn take_back(made: &Made) -> Result<(), RecordError> {
     };
     let kind = fs::kind(&found);
     let is_ours = match kind {
-        FileType::Directory => made.is_directory,
-        FileType::RegularFile => !made.is_directory && found.st_size == 0,
+        FileType::Directory => is_directory,
+        FileType::RegularFile => !is_directory && found.st_size == 0,
         _ => false,
     };
     if !is_ours {
@@ -225,7 +251,7 @@ fn take_back(made: &Made) -> Result<(), RecordError> {
     }
     match fs::unlink_at(directory.as_fd(), &name, kind) {
         Err(failed) if matches!(failed.errno(), Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
-        result => result.map_err(error),
+        result => result,
     }
 }
 

@@ -27,7 +27,7 @@ const STATE: &str = r#"{"id":"0123456789abcdef0123456789abcdef0123456789abcdef01
 
 fn host() -> Host {
     Host {
-        meminfo: "MemTotal: 8388608 kB\n".to_owned(),
+        memory_bytes: 8 << 30,
         machine_id: MachineId::parse(&"a".repeat(32)),
         os_release: Some("ID=debian\nVERSION_ID=13\n".to_owned()),
     }

@@ -105,7 +105,6 @@ impl Copy<'_> {
             if let Some(first) = self.first_links.get(&stat.st_ino) {
                 return fs::link_at(self.to, first.as_os_str(), level.to.as_fd(), name).map(|()| None);
             }
-            self.first_links.insert(stat.st_ino, path.to_owned());
         }
         match kind {
             FileType::RegularFile => file(level, name, &stat)?,
@@ -116,9 +115,14 @@ impl Copy<'_> {
                 fs::set_times_at(level.to.as_fd(), name, &stat)?;
             }
             FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => {
-                special(level, name, kind, &stat)?;
+                if special(level, name, kind, &stat)? == Made::No {
+                    return Ok(None);
+                }
             }
             FileType::Directory | FileType::Unknown => {}
+        }
+        if stat.st_nlink > 1 {
+            self.first_links.insert(stat.st_ino, path.to_owned());
         }
         Ok(None)
     }
@@ -141,16 +145,24 @@ fn file(level: &Level, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
     fs::set_times_at(level.to.as_fd(), name, stat)
 }
 
-fn special(level: &Level, name: &OsStr, kind: FileType, stat: &Stat) -> Result<(), SysError> {
+/// Whether a node could be made.
+#[derive(PartialEq, Eq)]
+enum Made {
+    Yes,
+    No,
+}
+
+fn special(level: &Level, name: &OsStr, kind: FileType, stat: &Stat) -> Result<Made, SysError> {
     match fs::mknod_at(level.to.as_fd(), name, kind, stat.st_mode & 0o7777, stat.st_rdev) {
         Ok(()) => {}
         // A device node in a user namespace, mknod(2).
-        Err(error) if error.errno() == Errno::PERM => return Ok(()),
+        Err(error) if error.errno() == Errno::PERM => return Ok(Made::No),
         Err(error) => return Err(error),
     }
     own(level.to.as_fd(), name, stat)?;
     fs::chmod_at(level.to.as_fd(), name, stat.st_mode)?;
-    fs::set_times_at(level.to.as_fd(), name, stat)
+    fs::set_times_at(level.to.as_fd(), name, stat)?;
+    Ok(Made::Yes)
 }
 
 /// In a user namespace an owner without a mapping can't be given; the file then stays the hook's.

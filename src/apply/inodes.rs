@@ -25,25 +25,28 @@ impl Run<'_> {
                 return Ok((Rc::clone(directory), name.to_owned()));
             }
         }
-        let directory = match self.root.open_directory(&parent) {
-            Err(error) if error.errno() == Errno::NOENT => {
-                let mut above: Vec<_> = std::iter::successors(Some(parent.clone()), InnerPath::parent).collect();
-                // The last is `/`, which is there.
-                above.pop();
-                above.iter().rev().try_for_each(|missing| self.directory_in(missing))?;
-                self.root.open_directory(&parent)?
-            }
-            result => result?,
-        };
-        let directory = Rc::new(directory);
+        let directory = self.directories(&parent)?;
         self.last_directory = Some((parent, Rc::clone(&directory)));
         Ok((directory, name.to_owned()))
     }
 
-    /// Makes a directory in one that is there.
-    fn directory_in(&mut self, at: &InnerPath) -> Result<(), SysError> {
-        let (parent, name) = self.root.parent(at)?;
-        self.make_directory(Rc::new(parent), &name, 0o755)
+    /// Opens a directory, and makes it and those above it as far as they are missing.
+    fn directories(&mut self, at: &InnerPath) -> Result<Rc<OwnedFd>, SysError> {
+        let mut missing = Vec::new();
+        let mut there = at.clone();
+        let mut directory = loop {
+            match (self.root.open_directory(&there), there.parent()) {
+                (Err(error), Some(above)) if error.errno() == Errno::NOENT => {
+                    missing.push(std::mem::replace(&mut there, above));
+                }
+                (result, _) => break Rc::new(result?),
+            }
+        };
+        for name in missing.iter().rev().filter_map(|path| path.as_path().file_name()) {
+            self.make_directory(Rc::clone(&directory), name, 0o755)?;
+            directory = Rc::new(fs::open_at(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY)?);
+        }
+        Ok(directory)
     }
 
     pub(super) fn directory(&mut self, at: &InnerPath, mode: u32) -> Result<(), SysError> {
@@ -101,8 +104,9 @@ impl Run<'_> {
     }
 
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
-        self.record.note(self.root, at, node)?;
+        // Noted first: a record that can be written in part only is taken back too.
         self.undo.take_back(self.record);
+        self.record.note(self.root, at, node)?;
         match node {
             Node::Dir => self.directory(at, 0o755)?,
             Node::Reg | Node::Fifo | Node::Sock | Node::Chr | Node::Blk => self.empty_file(at)?,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which mounts the container sees, as a tree that answers as the kernel's path walk would.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::kernel::cgroup::Hierarchy;
@@ -17,6 +17,8 @@ pub struct Mount {
     pub at: InnerPath,
     /// The file system's type.
     pub fs_type: String,
+    /// Whether it shows a whole file system that is mounted nowhere outside the container.
+    pub exclusive: bool,
     /// Whether nothing can be written through it.
     pub read_only: bool,
     /// Whether mounts on it also appear elsewhere.
@@ -37,6 +39,14 @@ pub struct Mounts {
 /// The number of the root's mount where mounts are foretold from config.json.
 const FORETOLD_ROOT: u64 = 0;
 
+impl Mount {
+    /// Whether what is written there is gone with the container: a tmpfs that was made for it.
+    #[must_use]
+    pub fn is_own_tmpfs(&self) -> bool {
+        self.fs_type == "tmpfs" && self.exclusive && !self.read_only
+    }
+}
+
 impl Mounts {
     fn new(root: u64) -> Self {
         Self { root, all: Vec::new(), on: HashMap::new() }
@@ -55,12 +65,28 @@ impl Mounts {
     pub fn read(table: &[u8], root_path: &Path, root_mount: u64) -> Self {
         let sieve = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
         let mut mounts = Self::new(root_mount);
+        // Of the mounts outside only tmpfs matters: whether one of the container's is among them.
+        let mut outside = HashSet::new();
+        let mut devices = Vec::new();
         for entry in mountinfo::entries(table) {
-            if entry.may_be_below(&sieve) || entry.id() == Some(root_mount) {
-                if let Some(mount) = inside(&entry, root_path, root_mount) {
+            let found = if entry.may_be_below(&sieve) || entry.id() == Some(root_mount) {
+                inside(&entry, root_path, root_mount)
+            } else {
+                None
+            };
+            match found {
+                Some(mount) => {
                     mounts.push(mount);
+                    devices.push(entry.device());
                 }
+                None if entry.is_type("tmpfs") => {
+                    outside.insert(entry.device());
+                }
+                None => {}
             }
+        }
+        for (mount, device) in mounts.all.iter_mut().zip(devices) {
+            mount.exclusive &= !outside.contains(&device);
         }
         mounts
     }
@@ -73,7 +99,7 @@ impl Mounts {
         for (id, next) in (FORETOLD_ROOT..).zip(std::iter::once(root).chain(list)) {
             let parent = mounts.holding(&next.at).map_or(FORETOLD_ROOT, |mount| mount.id);
             let Foretold { at, fs_type, read_only, cgroup } = next;
-            mounts.push(Mount { id, parent, at, fs_type, read_only, shared: false, cgroup });
+            mounts.push(Mount { id, parent, at, fs_type, exclusive: true, read_only, shared: false, cgroup });
         }
         mounts
     }
@@ -142,7 +168,17 @@ fn inside(entry: &Entry<'_>, root_path: &Path, root_mount: u64) -> Option<Mount>
     let fs_type = entry.fs_type();
     let cgroup = hierarchy(&fs_type, |option| entry.has_super_option(option))
         .map(|hierarchy| (hierarchy, InnerPath::new(entry.root())));
-    Some(Mount { id, parent, at, fs_type, read_only: entry.is_read_only(), shared: entry.is_shared(), cgroup })
+    let exclusive = entry.root() == Path::new("/");
+    Some(Mount {
+        id,
+        parent,
+        at,
+        fs_type,
+        exclusive,
+        read_only: entry.is_read_only(),
+        shared: entry.is_shared(),
+        cgroup,
+    })
 }
 
 /// A mount that is still to be made.

@@ -17,8 +17,8 @@ use crate::path::InnerPath;
 /// What is known of the host, whichever container it is about.
 #[derive(Debug, Clone)]
 pub struct Host {
-    /// `/proc/meminfo`.
-    pub meminfo: String,
+    /// All of its memory.
+    pub memory_bytes: u64,
     /// The host's own machine id, if it has one.
     pub machine_id: Option<MachineId>,
     /// The text of its os-release, if it has one.
@@ -128,10 +128,8 @@ pub(super) fn cgroup_namespace(config: &Config) -> CgroupNamespace {
     if config.has_namespace("cgroup") { CgroupNamespace::Private } else { CgroupNamespace::Host }
 }
 
-/// All of the host's memory; 1 GiB where even that can't be read.
 fn host_memory(host: &Host) -> Memory {
-    const UNKNOWN_BYTES: u64 = 1024 * 1024 * 1024;
-    Memory { bytes: memory::total(&host.meminfo).unwrap_or(UNKNOWN_BYTES), source: MemorySource::Host }
+    Memory { bytes: host.memory_bytes, source: MemorySource::Host }
 }
 
 fn limited(limit_bytes: u64, host: Memory) -> Memory {
@@ -142,7 +140,7 @@ fn limited(limit_bytes: u64, host: Memory) -> Memory {
 /// another number.
 fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     match stage {
-        Stage::CreateContainer | Stage::Poststop => None,
+        Stage::CreateContainer => None,
         Stage::CreateRuntime => {
             let uid = host_id_of_root(&config.linux.uid_mappings)?;
             Some(Owner { uid, gid: host_id_of_root(&config.linux.gid_mappings).unwrap_or(uid) })

@@ -23,7 +23,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
     let host = host();
     let (cgroup, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
-        Stage::CreateContainer | Stage::Poststop => (read_text("/proc/self/cgroup")?, None),
+        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None),
         Stage::CreateRuntime => {
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
             let cgroup = read_text(&format!("/proc/{pid}/cgroup"))?;
@@ -54,7 +54,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
 pub(super) fn host() -> Host {
     let text = |path: &str| fs::read_host_text(path).ok();
     Host {
-        meminfo: text("/proc/meminfo").unwrap_or_default(),
+        memory_bytes: process::host_memory_bytes(),
         machine_id: text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
         os_release: ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(text),
     }

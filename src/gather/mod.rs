@@ -8,10 +8,11 @@ pub mod live;
 
 use std::io::Read;
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::command;
-use crate::facts::{Command, Container, Found, Program, Stage, Switch};
+use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
 use crate::oci::config::{Config, MountList, Peek};
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
@@ -135,7 +136,7 @@ impl ConfigText {
     }
 }
 
-/// In which stage this process runs, where no argument says so.
+/// What this process is called for, where no argument says so.
 ///
 /// A descriptor has one list of arguments for all its stages. createContainer is told from
 /// createRuntime by the pid, which runtimes fill in differently: at createContainer runc writes the
@@ -143,21 +144,22 @@ impl ConfigText {
 /// write none. Without a pid namespace it is the same number in both stages, and then the mount
 /// namespaces tell: they are one at createContainer.
 #[must_use]
-pub fn stage(state: &State) -> Stage {
-    if state.status == Status::Stopped {
-        return Stage::Poststop;
+pub fn call(state: &State) -> Call {
+    match state.status {
+        Status::Stopped => Call::CleanUp,
+        Status::NotStopped if is_in_container(state) => Call::Create(Stage::CreateContainer),
+        Status::NotStopped => Call::Create(Stage::CreateRuntime),
     }
+}
+
+fn is_in_container(state: &State) -> bool {
     // Pid 1 of the runtime's namespace is never a container's: there it is the host's init.
-    let Some(pid) = state.pid.filter(|pid| *pid > 1) else {
-        return Stage::CreateContainer;
-    };
+    let Some(pid) = state.pid.filter(|pid| *pid > 1) else { return true };
     if process::parent() == Some(pid) {
-        return Stage::CreateContainer;
+        return true;
     }
-    match (process::mount_namespace("self"), process::mount_namespace(&pid.to_string())) {
-        (Some(own), Some(its)) if own == its => Stage::CreateContainer,
-        _ => Stage::CreateRuntime,
-    }
+    let own = process::mount_namespace("self");
+    own.is_some() && own == process::mount_namespace(&pid.to_string())
 }
 
 /// Gathers the facts of the decision, looking no further than it needs.
@@ -174,8 +176,8 @@ pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Conta
         Command::Other(program.to_owned())
     };
     let is_ours = switch == Switch::Enabled || matches!(command, Command::Init { program: Program::Systemd(_), .. });
-    let create_container_follows = is_ours && stage == Stage::CreateRuntime && lists_this_hook(&text.config()?);
-    Ok(Container { id: state.id.clone(), stage, switch, command, create_container_follows })
+    let follow_up = if is_ours && stage == Stage::CreateRuntime { follow_up(&text.config()?) } else { FollowUp::None };
+    Ok(Container { id: state.id.clone(), stage, switch, command, follow_up })
 }
 
 /// Opens the root directory that config.json names, or crun's state.
@@ -185,21 +187,32 @@ fn open_root(state: &State, in_config: Option<PathBuf>, text: &ConfigText) -> Re
     Root::open(&path).map_err(|source| GatherError::Root { path, source })
 }
 
-/// Annotations come from config.json first: Docker's state has none. Disabled wins.
+/// Annotations come from config.json first: Docker's state has none. Disabled wins, wherever it is.
 fn switch(state: &State, peek: &Peek<'_>) -> Result<Switch, GatherError> {
-    let annotation = peek.annotation(SWITCH).or_else(|| state.annotations.get(SWITCH).map(String::as_str));
-    let by_env = peek.env(SWITCH) == Some("disabled");
-    match annotation {
-        Some("disabled") => Ok(Switch::Disabled("the annotation oci-systemd-hook")),
-        Some("enabled") | None if by_env => Ok(Switch::Disabled("the environment variable oci-systemd-hook")),
+    let in_state = state.annotations.get(SWITCH).map(String::as_str);
+    let annotations = [peek.annotation(SWITCH), in_state];
+    if annotations.contains(&Some("disabled")) {
+        return Ok(Switch::Disabled("the annotation oci-systemd-hook"));
+    }
+    match annotations.into_iter().flatten().next() {
+        Some("enabled") | None if peek.env(SWITCH) == Some("disabled") => {
+            Ok(Switch::Disabled("the environment variable oci-systemd-hook"))
+        }
         Some("enabled") => Ok(Switch::Enabled),
         Some(other) => Err(GatherError::Switch(other.to_owned())),
         None => Ok(Switch::Unset),
     }
 }
 
+fn follow_up(config: &Config) -> FollowUp {
+    match (lists_this_hook(config), config.has_namespace("user")) {
+        (false, _) => FollowUp::None,
+        (true, false) => FollowUp::CreateContainer,
+        (true, true) => FollowUp::CreateContainerInUserNamespace,
+    }
+}
+
 fn lists_this_hook(config: &Config) -> bool {
-    use std::os::unix::fs::MetadataExt;
     let file = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let own = file(Path::new("/proc/self/exe"));
     own.is_some() && config.hooks.create_container.iter().any(|hook| file(&hook.path) == own)
@@ -215,18 +228,18 @@ fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
         let path = peek.env("PATH").unwrap_or(DEFAULT_PATH);
         path.split(':').filter(|each| each.starts_with('/')).map(|each| InnerPath::new(each).join(name)).collect()
     };
-    let mut why = "it is in no directory of PATH".to_owned();
+    let mut unreachable = None;
     for candidate in candidates {
         match root.find(&candidate) {
             Found::File(at) if is_systemd(root, &at) => return Program::Systemd(at),
             Found::File(at) | Found::Else(at, _) | Found::Directory(at) | Found::EmptyDirectory(at) => {
                 return Program::Else(at);
             }
-            Found::Nothing(at) => why = format!("{at} is not there"),
-            Found::Unreachable(reason) => why = reason,
+            Found::Nothing(_) => {}
+            Found::Unreachable(reason) => unreachable = Some(reason),
         }
     }
-    Program::Nothing(why)
+    unreachable.map_or(Program::Nothing, Program::Unreachable)
 }
 
 /// systemd's own binary is `…/systemd/systemd` in every distribution, and a program of machine code.

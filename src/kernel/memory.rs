@@ -1,13 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory sizes as the kernel writes them; all results are in bytes.
-
-/// `MemTotal` of `/proc/meminfo`, see proc_meminfo(5).
-#[must_use]
-pub fn total(meminfo: &str) -> Option<u64> {
-    let rest = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
-    let kib: u64 = rest.split_ascii_whitespace().next()?.parse().ok()?;
-    kib.checked_mul(1024)
-}
+//! Memory limits as the kernel writes them; all results are in bytes.
 
 /// A cgroup's limit: `memory.max` of v2 or `memory.limit_in_bytes` of v1.
 ///
@@ -23,12 +15,6 @@ pub fn limit(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_the_total() {
-        assert_eq!(total("MemTotal:       24684092 kB\nMemFree: 1 kB\n"), Some(24_684_092 * 1024));
-        assert_eq!(total("MemFree: 1 kB\n"), None);
-    }
 
     #[test]
     fn no_limit_is_none() {

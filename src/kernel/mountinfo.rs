@@ -11,6 +11,7 @@ use std::path::PathBuf;
 pub struct Entry<'a> {
     id: &'a [u8],
     parent: &'a [u8],
+    device: &'a [u8],
     root: &'a [u8],
     mount_point: &'a [u8],
     options: &'a [u8],
@@ -27,7 +28,7 @@ pub fn entries(text: &[u8]) -> impl Iterator<Item = Entry<'_>> {
 
 fn entry(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = line.split(|byte| *byte == b' ');
-    let (id, parent, _device) = (fields.next()?, fields.next()?, fields.next()?);
+    let (id, parent, device) = (fields.next()?, fields.next()?, fields.next()?);
     let (root, mount_point, options) = (fields.next()?, fields.next()?, fields.next()?);
     // Any number of optional fields, which a lone hyphen ends.
     let mut optional: &[u8] = b"";
@@ -42,6 +43,7 @@ fn entry(line: &[u8]) -> Option<Entry<'_>> {
     Some(Entry {
         id,
         parent,
+        device,
         root,
         mount_point,
         options,
@@ -62,6 +64,12 @@ impl Entry<'_> {
     #[must_use]
     pub fn parent(&self) -> Option<u64> {
         number(self.parent)
+    }
+
+    /// Which file system it is, as `major:minor`.
+    #[must_use]
+    pub fn device(&self) -> String {
+        String::from_utf8_lossy(self.device).into_owned()
     }
 
     /// Where it is mounted, from the reader's root.

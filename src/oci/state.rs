@@ -39,7 +39,7 @@ pub struct State {
     /// Whether the container is gone.
     pub status: Status,
     /// The pid of the container's first process, as the runtime told it. Runtimes differ: see
-    /// [`crate::gather::stage`].
+    /// [`crate::gather::call`].
     pub pid: Option<u32>,
     /// The bundle's directory, absolute.
     pub bundle: PathBuf,

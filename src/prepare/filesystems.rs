@@ -4,7 +4,7 @@
 use super::Refusal;
 use crate::facts::{Found, Memory, MemorySource, Surroundings};
 use crate::interface::{
-    JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
+    JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
     RUN_PERCENT, TMP, TMP_INODES, TMP_PERCENT,
 };
 use crate::path::InnerPath;
@@ -43,7 +43,8 @@ fn wanted(memory: Memory) -> [Wanted; 4] {
     };
     let share = |percent: u64, least: u64| {
         let bytes = u128::from(memory.bytes) * u128::from(percent) / 100;
-        u64::try_from(bytes).unwrap_or(u64::MAX).max(least)
+        // Whole mebibytes, for whoever reads the plan.
+        (u64::try_from(bytes).unwrap_or(u64::MAX) / MIB * MIB).max(least)
     };
     [
         Wanted {
@@ -54,7 +55,7 @@ fn wanted(memory: Memory) -> [Wanted; 4] {
             inodes: Some(RUN_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
-            why: "systemd exits where /run is no mount and it may not mount",
+            why: "systemd exits without",
         },
         Wanted {
             path: RUN_LOCK,
@@ -69,7 +70,8 @@ fn wanted(memory: Memory) -> [Wanted; 4] {
         Wanted {
             path: TMP,
             mode: 0o1777,
-            size_bytes: share(TMP_PERCENT, 0),
+            // A size of 0 would be no limit at all, tmpfs(5).
+            size_bytes: share(TMP_PERCENT, MIB),
             size_why: format!("{TMP_PERCENT} % {of}"),
             inodes: Some(TMP_INODES),
             need: Need::Required,
@@ -143,7 +145,7 @@ fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted, at: &InnerPath) -> 
     }
     // A tmpfs on /run that somebody else mounted still lacks /run/lock, and a mount there leaves no
     // trace on it; Debian's run-lock.mount would fail without.
-    if wanted.path == RUN_LOCK && holder.fs_type == "tmpfs" && !holder.read_only {
+    if wanted.path == RUN_LOCK && holder.is_own_tmpfs() {
         return None;
     }
     Some(format!("it lies on the mount at {}, which config.json asks for", holder.at))

@@ -92,7 +92,7 @@ fn traceless(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<I
         return Some(at);
     }
     match facts.mounts.holding(&at) {
-        Some(mount) if mount.fs_type == "tmpfs" && !mount.read_only && mount.at != InnerPath::root() => Some(at),
+        Some(mount) if mount.is_own_tmpfs() && mount.at != InnerPath::root() => Some(at),
         Some(mount) => {
             let why = format!("it lies on the mount at {}, where it would outlive the container", mount.at);
             plan.leave(at, why);

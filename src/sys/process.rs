@@ -28,6 +28,15 @@ pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
 }
 
+/// All of the machine's memory, as sysinfo(2) tells: what /proc/meminfo calls `MemTotal`.
+#[must_use]
+// The field is 32 bits wide on 32-bit machines.
+#[allow(clippy::useless_conversion)]
+pub fn host_memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+}
+
 /// Lets created files have exactly the permissions that they are created with.
 pub fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::empty());

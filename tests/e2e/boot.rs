@@ -11,7 +11,7 @@ use crate::config::{CgroupNs, Config};
 use crate::container::{Cell, Container, Planted, message};
 use crate::mounts::{self, Mount};
 use crate::shutdown::{self, JOURNAL};
-use crate::site::{Layout, Site};
+use crate::site::{Layout, Runtime, Site};
 use crate::upper;
 
 /// A service as a user would have it.
@@ -33,6 +33,7 @@ pub fn whole_life(site: &Arc<Site>, cell: Cell, cgroupns: CgroupNs) -> Result<()
         container.start()?;
         has_come_up(container)?;
         has_what_systemd_needs(container)?;
+        run_is_shared(container)?;
         cgroup_is_its_own(container)?;
         notices_a_killed_service(container)?;
         survives_reexec(container)?;
@@ -97,6 +98,18 @@ pub fn has_what_systemd_needs(container: &Container) -> Result<(), Failed> {
         }
     }
     Ok(())
+}
+
+/// Services get their credentials through it. crun makes every mount private after its hooks, and
+/// there the hook says so.
+fn run_is_shared(container: &Container) -> Result<(), Failed> {
+    let seen = container.mounts()?;
+    let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
+    let warned = container.said().contains("/run will be a private mount");
+    match (container.runtime(), run.shared, warned) {
+        (Runtime::Runc, true, false) | (Runtime::Crun, false, true) => Ok(()),
+        other => Err(format!("/run on (runtime, shared, warned) {other:?}").into()),
+    }
 }
 
 /// The container's id as it stands in `found`: with the dashes of a UUID or without.

@@ -62,6 +62,9 @@ pub struct Config {
     pub binds: Vec<(&'static str, &'static str)>,
     /// Further tmpfs mounts.
     pub tmpfs: Vec<&'static str>,
+    pub memory_limit_bytes: Option<u64>,
+    /// The host's id of the container's root, where that has a user namespace.
+    pub host_id: Option<u32>,
 }
 
 impl Default for Config {
@@ -75,6 +78,8 @@ impl Default for Config {
             shared: false,
             binds: Vec::new(),
             tmpfs: Vec::new(),
+            memory_limit_bytes: None,
+            host_id: None,
         }
     }
 }
@@ -92,6 +97,9 @@ impl Config {
         let mut namespaces = vec!["pid", "network", "ipc", "uts", "mount"];
         if self.cgroupns == CgroupNs::Private {
             namespaces.push("cgroup");
+        }
+        if self.host_id.is_some() {
+            namespaces.push("user");
         }
         let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
         let mut config = json!({
@@ -129,6 +137,14 @@ impl Config {
         // program, which takes CAP_SYS_RESOURCE: not every machine's root has it.
         if (runtime, layout) != (Runtime::Crun, Layout::Unified) {
             config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
+        }
+        if let Some(bytes) = self.memory_limit_bytes {
+            config["linux"]["resources"]["memory"]["limit"] = json!(bytes);
+        }
+        if let Some(id) = self.host_id {
+            let map = json!([{"containerID": 0, "hostID": id, "size": 65536}]);
+            config["linux"]["uidMappings"] = map.clone();
+            config["linux"]["gidMappings"] = map;
         }
         if self.shared {
             config["linux"]["rootfsPropagation"] = json!("shared");

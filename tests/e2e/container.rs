@@ -63,6 +63,10 @@ impl Container {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("{MARK}{}-{count}", std::process::id());
         let home = tempfile::Builder::new().prefix("test-").tempdir_in(site.scratch())?;
+        // A container's root that is another on the host must get to config.json.
+        for path in [site.scratch(), home.path()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
+        }
         for name in ["bundle", "bundle/rootfs", "upper", "work", "state"] {
             fs::create_dir(home.path().join(name))?;
         }
@@ -104,6 +108,10 @@ impl Container {
         self.home.path()
     }
 
+    pub fn runtime(&self) -> Runtime {
+        self.cell.runtime
+    }
+
     pub fn layout(&self) -> Layout {
         self.cell.layout
     }
@@ -125,7 +133,7 @@ impl Container {
         self.home.path().join("upper")
     }
 
-    fn runtime(&self, arguments: &[&str]) -> Command {
+    fn call(&self, arguments: &[&str]) -> Command {
         let mut command = self.holder.command(&self.cell.runtime.to_string());
         command.arg("--root").arg(self.home.path().join("state")).args(arguments);
         command
@@ -143,20 +151,20 @@ impl Container {
     }
 
     fn begin(&self, verb: &str) -> Result<Finished, Failed> {
-        let mut command = self.runtime(&[verb, "--bundle"]);
+        let mut command = self.call(&[verb, "--bundle"]);
         command.arg(self.home.path().join("bundle")).arg(&self.id);
         run_into(&mut command, &self.home.path().join("said"), BOOT)
     }
 
     pub fn start(&self) -> Result<(), Failed> {
         self.create()?.expect_success()?;
-        run(&mut self.runtime(&["start", &self.id]), SHORT)?.expect_success()?;
+        run(&mut self.call(&["start", &self.id]), SHORT)?.expect_success()?;
         Ok(())
     }
 
     /// Runs a command inside, as the runtime does it.
     pub fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed> {
-        let mut command = self.runtime(&["exec", &self.id]);
+        let mut command = self.call(&["exec", &self.id]);
         command.args(arguments);
         run(&mut command, SHORT)
     }
@@ -167,7 +175,7 @@ impl Container {
     }
 
     fn state(&self) -> Result<Value, Failed> {
-        let text = run(&mut self.runtime(&["state", &self.id]), SHORT)?.expect_success()?;
+        let text = run(&mut self.call(&["state", &self.id]), SHORT)?.expect_success()?;
         Ok(serde_json::from_str(&text)?)
     }
 
@@ -199,7 +207,7 @@ impl Container {
     }
 
     pub fn kill(&self, signal: &str) -> Result<(), Failed> {
-        run(&mut self.runtime(&["kill", &self.id, signal]), SHORT)?.expect_success()?;
+        run(&mut self.call(&["kill", &self.id, signal]), SHORT)?.expect_success()?;
         Ok(())
     }
 
@@ -212,7 +220,7 @@ impl Container {
     }
 
     pub fn delete(&self, options: &[&str]) -> Result<(), Failed> {
-        let mut command = self.runtime(&["delete"]);
+        let mut command = self.call(&["delete"]);
         command.args(options).arg(&self.id);
         run(&mut command, SHORT)?.expect_success()?;
         Ok(())

@@ -135,6 +135,9 @@ impl<'a> Trials<'a> {
         self.each("uninitialized", &two, special::uninitialized);
         self.each("no-machine-id", &two, special::no_machine_id);
         self.each("enabled", &two, special::enabled);
+        let with_controllers = [(Runtime::Runc, Layout::Legacy), runc_hybrid, crun_legacy];
+        self.each("memory-limit", &with_controllers, special::memory_limit);
+        self.each("user-namespace", &[runc_hybrid, crun_legacy, crun_unified], special::user_namespace);
         let once_each = [runc_hybrid, runc_unified, crun_legacy, crun_unified];
         self.each("read-only-root", &once_each, special::read_only_root);
         self.each("mounts-below-run", &once_each, special::mounts_below_run);

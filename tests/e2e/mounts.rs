@@ -7,6 +7,10 @@ pub struct Mount {
     pub point: String,
     pub kind: String,
     pub options: String,
+    /// Whether it is in a peer group.
+    pub shared: bool,
+    /// The options of the file system as a whole.
+    pub super_options: String,
     /// The directory of the file system that is mounted.
     pub root: String,
 }
@@ -27,6 +31,8 @@ pub fn parse(text: &str) -> Vec<Mount> {
                 point: (*front.get(4)?).to_owned(),
                 kind: back.split(' ').next()?.to_owned(),
                 options: (*front.get(5)?).to_owned(),
+                shared: front.iter().skip(6).any(|field| field.starts_with("shared:")),
+                super_options: back.split(' ').nth(2)?.to_owned(),
                 root: (*front.get(3)?).to_owned(),
             })
         })

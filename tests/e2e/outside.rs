@@ -74,6 +74,7 @@ fn mounts_of_other_init(site: &Arc<Site>, cell: Cell, stages: Stages) -> Result<
     for mount in &mut seen {
         // The rest that differs between two containers.
         mount.root = mount.root.replace(&container.cgroup(), "/own");
+        mount.super_options.clear();
     }
     Ok(seen)
 }

@@ -96,7 +96,8 @@ pub fn no_machine_id(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
 /// What the config mounts below /run and /tmp stays in sight.
 pub fn mounts_below_run(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { binds: vec![("secrets", "/run/secrets"), ("sockets", "/tmp/given")], ..Config::default() };
-    let container = Container::new(site, cell, &config, &PROBE)?;
+    let image = [&PROBE[..], &[Planted::File("run/given/by-the-image", 0o640, "kept\n")]].concat();
+    let container = Container::new(site, cell, &config, &image)?;
     fs::write(container.home().join("secrets/token"), "hush\n")?;
     fs::write(container.home().join("sockets/socket"), "socket\n")?;
     container.explain(|container| {
@@ -104,6 +105,8 @@ pub fn mounts_below_run(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         has_come_up(container)?;
         let token = container.ask(&["cat", "/run/secrets/token"])?;
         same("the secret", &token, "hush\n")?;
+        let kept = container.ask(&["cat", "/run/given/by-the-image"])?;
+        same("what the image holds in /run", &kept, "kept\n")?;
         let socket = container.ask(&["cat", "/tmp/given/socket"])?;
         same("the socket", &socket, "socket\n")?;
         has_what_systemd_needs(container)?;
@@ -112,6 +115,64 @@ pub fn mounts_below_run(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     })?;
     container.host_is_as_before()?;
     upper::only_systemd_wrote(&container, &["run/secrets", "tmp/given"])
+}
+
+/// A tmpfs takes a share of the memory that the container may have.
+pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { memory_limit_bytes: Some(512 << 20), ..Config::default() };
+    let container = Container::new(site, cell, &config, &PROBE)?;
+    container.explain(|container| {
+        container.start()?;
+        has_come_up(container)?;
+        let seen = container.mounts()?;
+        // 20, 50 and 10 % of 512 MiB, in whole MiB, as tmpfs writes them.
+        for (point, size) in [("/run", "size=104448k"), ("/tmp", "size=262144k"), ("/var/log/journal", "size=52224k")] {
+            let mount = mounts::at(&seen, point).ok_or(format!("no mount on {point}"))?;
+            if !mount.super_options.split(',').any(|option| option == size) {
+                return Err(format!("{point} should have {size}: {mount:?}").into());
+            }
+        }
+        ends_in_order(container)?;
+        container.delete(&[])
+    })?;
+    container.host_is_as_before()
+}
+
+/// What is made belongs to the container's root, whichever id that has on the host; at prestart the
+/// hook itself is in the host's user namespace.
+pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    // Without a machine id in the image the host's side has to make the file and to record it; at
+    // prestart alone nothing would take it back.
+    for (stages, image) in
+        [(Stages::All, &[Planted::Gone("etc/machine-id")][..]), (Stages::All, &[]), (Stages::PrestartOnly, &[])]
+    {
+        let args = vec!["/bin/sleep", "infinity"];
+        let config = Config { stages, args, annotation: Some("enabled"), host_id: Some(100_000), ..Config::default() };
+        let container = Container::new(site, cell, &config, image)?;
+        container.explain(|container| {
+            container.start()?;
+            let paths = [
+                "/run",
+                "/run/lock",
+                "/tmp",
+                "/etc/machine-id",
+                "/run/host",
+                "/run/host/container-manager",
+                "/run/host/inaccessible/sock",
+                "/run/systemd/system/console-getty.service",
+            ];
+            let owners = container.ask(&[&["stat", "-c", "%u:%g"], &paths[..]].concat())?;
+            if owners.lines().count() != paths.len() || owners.lines().any(|owner| owner != "0:0") {
+                return Err(format!("{stages:?}: owners of {paths:?}: {owners}").into());
+            }
+            container.kill("KILL")?;
+            container.until_stopped()?;
+            container.delete(&[])
+        })?;
+        container.host_is_as_before()?;
+        upper::nobody_wrote(&container)?;
+    }
+    Ok(())
 }
 
 /// A container that gets no time to end leaves nothing either.

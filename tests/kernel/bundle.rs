@@ -1,0 +1,350 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what a runtime has set up when it calls the hook at createContainer, and what must not change there.
+
+use std::ffi::CString;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rustix::mount::{MountFlags, UnmountFlags};
+use serde_json::{Value, json};
+
+use crate::Check;
+use crate::namespace::{Realm, isolated};
+use crate::table;
+use crate::tree::{self, Detail, Snapshot, same};
+
+/// The directory that each trial mounts a tmpfs of its own on.
+pub static BASE: OnceLock<PathBuf> = OnceLock::new();
+
+/// The directory of the whole run.
+pub static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
+
+/// 64 digits, as Docker and podman make them.
+pub const ID: &str = "c0ffee00112233445566778899aabbccddeeff00112233445566778899aabbcc";
+/// The bytes that a program of machine code begins with.
+pub const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
+/// An image's own id.
+pub const IMAGE_ID: &str = "0123456789abcdef0123456789abcdef\n";
+
+const IMAGE_DIRECTORIES: [&str; 15] = [
+    "dev",
+    "etc",
+    "proc",
+    "run/lock",
+    "sbin",
+    "srv/inside",
+    "srv/nothing",
+    "sys/fs/cgroup",
+    "tmp",
+    "usr/bin",
+    "usr/lib/systemd",
+    "var/lib/dbus",
+    "var/log/journal",
+    "var/tmp",
+    "root",
+];
+
+/// Like the paths that the hook looks for, so that a link to it offers all of them.
+const HOST_DIRECTORIES: [&str; 8] = [
+    "empty",
+    "full/lock",
+    "full/host/inaccessible",
+    "full/systemd/system",
+    "full/log/journal",
+    "full/lib/dbus",
+    "full/fs/cgroup",
+    "full/run",
+];
+
+/// Whether the container has a cgroup mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cgroup {
+    /// As runtimes make it.
+    Mounted,
+    /// None, which takes CAP_SYS_ADMIN in config.json.
+    Nowhere,
+}
+
+/// A bundle, the image that its root shows, and a piece of the host.
+#[derive(Debug)]
+pub struct Bundle {
+    pub realm: Realm,
+    base: PathBuf,
+    pub config: Value,
+    pub state: Value,
+}
+
+/// A piece of the host as its own first process sees it.
+pub fn sentinel() -> PathBuf {
+    SCRATCH.get().unwrap().join("sentinel")
+}
+
+/// Makes a piece of the host.
+pub fn furnish_host(at: &Path) {
+    for directory in HOST_DIRECTORIES {
+        fs::create_dir_all(at.join(directory)).unwrap();
+    }
+    for file in ["file", "full/machine-id", "full/lib/dbus/machine-id", "full/kept"] {
+        fs::write(at.join(file), "the host's\n").unwrap();
+    }
+    fs::create_dir(at.join("systemd")).unwrap();
+    fs::write(at.join("systemd/systemd"), ELF).unwrap();
+}
+
+/// Works with a bundle in a mount namespace of its own.
+pub fn with_bundle(realm: Realm, work: impl FnOnce(&mut Bundle) -> Check + Send) -> Check {
+    isolated(|| work(&mut Bundle::new(realm)))
+}
+
+impl Bundle {
+    /// Makes the files; mounts come with [`Self::start`].
+    fn new(realm: Realm) -> Self {
+        let base = BASE.get().unwrap().clone();
+        tmpfs(&base, "mode=755");
+        // The host's records and its journal's socket are not for these trials.
+        if Path::new("/run").is_dir() && !base.starts_with("/run") {
+            tmpfs(Path::new("/run"), "mode=755");
+        }
+        let bundle = Self { realm, config: config(), state: Value::Null, base };
+        let state = json!({"ociVersion": "1.0.2", "id": ID, "status": "creating", "bundle": bundle.directory()});
+        let bundle = Self { state, ..bundle };
+        for directory in IMAGE_DIRECTORIES {
+            fs::create_dir_all(bundle.image(directory)).unwrap();
+        }
+        furnish_host(&bundle.host(""));
+        fs::create_dir_all(bundle.directory().join("rootfs")).unwrap();
+        fs::create_dir_all(bundle.base.join("runtime")).unwrap();
+        fs::set_permissions(bundle.image("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+        fs::write(bundle.image("etc/machine-id"), IMAGE_ID).unwrap();
+        symlink("/etc/machine-id", bundle.image("var/lib/dbus/machine-id")).unwrap();
+        symlink("../usr/lib/systemd/systemd", bundle.image("sbin/init")).unwrap();
+        fs::write(bundle.image("usr/lib/systemd/systemd"), ELF).unwrap();
+        fs::write(bundle.image("srv/inside/kept"), "inside").unwrap();
+        fs::write(bundle.image("dev/null"), "").unwrap();
+        bundle
+    }
+
+    /// The bundle's own directory; its name is one that mountinfo has to escape.
+    pub fn directory(&self) -> PathBuf {
+        self.base.join("bundle of\tc1")
+    }
+
+    /// A path in the image, below whatever is mounted in the container.
+    pub fn image(&self, path: &str) -> PathBuf {
+        join(&self.base, "image", path)
+    }
+
+    /// A path in the container's root.
+    pub fn root(&self, path: &str) -> PathBuf {
+        join(&self.directory(), "rootfs", path)
+    }
+
+    /// A path on the host, where nothing may change.
+    pub fn host(&self, path: &str) -> PathBuf {
+        join(&self.base, "host", path)
+    }
+
+    /// A further place on the host.
+    pub fn elsewhere(&self, name: &str) -> PathBuf {
+        let path = self.base.join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    /// The directory that the hook finds by its environment.
+    pub fn runtime_directory(&self) -> PathBuf {
+        self.base.join("runtime")
+    }
+
+    /// Where the hook keeps its records.
+    pub fn records(&self) -> PathBuf {
+        match self.realm {
+            Realm::User => self.runtime_directory().join("oci-systemd-hook"),
+            Realm::Initial => PathBuf::from("/run/oci-systemd-hook"),
+        }
+    }
+
+    /// Writes config.json.
+    pub fn write_config(&self) {
+        fs::write(self.directory().join("config.json"), self.config.to_string()).unwrap();
+    }
+
+    /// Does what a runtime does before createContainer.
+    pub fn start(&mut self, cgroup: Cgroup) {
+        self.start_from(&self.image(""), cgroup);
+    }
+
+    /// As [`Self::start`], with another image.
+    pub fn start_from(&mut self, image: &Path, cgroup: Cgroup) {
+        bind(image, &self.root(""));
+        rbind(Path::new("/proc"), &self.root("proc"));
+        bind(Path::new("/dev/null"), &self.root("dev/null"));
+        match (cgroup, own_cgroup_mount()) {
+            (Cgroup::Mounted, Some(source)) => self.mount_cgroup(&source),
+            _ => self.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]),
+        }
+        self.write_config();
+    }
+
+    fn mount_cgroup(&self, source: &Path) {
+        bind(source, &self.root("sys/fs/cgroup"));
+        let flags = MountFlags::BIND | MountFlags::RDONLY | kept(source);
+        rustix::mount::mount_remount(self.root("sys/fs/cgroup"), flags, "").unwrap();
+    }
+
+    /// Mounts a tmpfs in the root as config.json's mounts are made, and puts a file on it.
+    pub fn submount(&self, path: &str) {
+        fs::create_dir_all(self.root(path)).unwrap();
+        tmpfs(&self.root(path), "mode=750");
+        fs::write(self.root(path).join("kept"), path).unwrap();
+    }
+
+    /// Mounts a file of the host's in the root.
+    pub fn submount_file(&self, path: &str) {
+        let source = self.elsewhere("files").join(path.replace('/', "-"));
+        fs::write(&source, path).unwrap();
+        fs::create_dir_all(self.root(path).parent().unwrap()).unwrap();
+        fs::write(self.root(path), "").unwrap();
+        bind(&source, &self.root(path));
+    }
+
+    /// Takes the root away as the end of the container does, and puts it back as it was.
+    pub fn end(&self) {
+        rustix::mount::unmount(self.root(""), UnmountFlags::DETACH).unwrap();
+        bind(&self.image(""), &self.root(""));
+    }
+
+    /// The directories that hold records, but for the records.
+    fn surroundings(&self) -> Snapshot {
+        let mut all = Snapshot::new();
+        for top in ["/run".into(), self.runtime_directory()] {
+            let tree = tree::read(&top, Detail::Restored).into_iter();
+            let tree = tree.map(|(path, line)| (top.join(path), line));
+            all.extend(tree.filter(|(path, _)| !path.starts_with(self.records())));
+        }
+        all
+    }
+
+    /// Takes note of everything.
+    pub fn watch(&self) -> Watch {
+        Watch {
+            host: tree::read(&self.host(""), Detail::Untouched),
+            sentinel: tree::read(&sentinel(), Detail::Untouched),
+            surroundings: self.surroundings(),
+            image: tree::read(&self.image(""), Detail::Untouched),
+            restored: tree::read(&self.image(""), Detail::Restored),
+            outside: table::outside(&self.root("")),
+            whole: table::whole(),
+        }
+    }
+}
+
+/// What there was before the hook.
+#[derive(Debug)]
+pub struct Watch {
+    host: Snapshot,
+    sentinel: Snapshot,
+    surroundings: Snapshot,
+    image: Snapshot,
+    restored: Snapshot,
+    outside: Snapshot,
+    whole: Snapshot,
+}
+
+impl Watch {
+    /// Whatever the hook does: nothing outside the root is touched.
+    pub fn host(&self, bundle: &Bundle) -> Check {
+        same("the host's tree", &self.host, &tree::read(&bundle.host(""), Detail::Untouched))?;
+        same("the host's own tree", &self.sentinel, &tree::read(&sentinel(), Detail::Untouched))?;
+        same("what is around the records", &self.surroundings, &bundle.surroundings())?;
+        same("the mounts outside the root", &self.outside, &table::outside(&bundle.root("")))
+    }
+
+    /// The image was not written to.
+    pub fn image(&self, bundle: &Bundle) -> Check {
+        same("the image", &self.image, &tree::read(&bundle.image(""), Detail::Untouched))
+    }
+
+    /// The image is again what it was.
+    pub fn restored(&self, bundle: &Bundle) -> Check {
+        same("the image", &self.restored, &tree::read(&bundle.image(""), Detail::Restored))
+    }
+
+    /// Mounts are exactly what they were.
+    pub fn mounts(&self) -> Check {
+        same("the mount table", &self.whole, &table::whole())
+    }
+
+    /// As if the hook had never run.
+    pub fn everything(&self, bundle: &Bundle) -> Check {
+        self.mounts()?;
+        self.host(bundle)?;
+        self.restored(bundle)?;
+        ensure!(!bundle.records().exists(), "a record is left");
+        Ok(())
+    }
+}
+
+/// The config.json of an unprivileged container, as far as the hook looks at it.
+fn config() -> Value {
+    json!({
+        "ociVersion": "1.0.2",
+        "process": {
+            "terminal": false,
+            "args": ["/sbin/init"],
+            "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
+            "cwd": "/",
+            "capabilities": {"bounding": ["CAP_CHOWN", "CAP_MKNOD"]},
+        },
+        "root": {"path": "rootfs"},
+        "mounts": [],
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]},
+    })
+}
+
+/// A mount of a hierarchy that systemd can use, with this process's own cgroup in it.
+fn own_cgroup_mount() -> Option<PathBuf> {
+    let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
+    table::read().into_iter().find_map(|mount| {
+        let prefix = match mount.fs_type.as_str() {
+            "cgroup2" => "0::",
+            "cgroup" if mount.at.ends_with("systemd") => "name=systemd:",
+            _ => return None,
+        };
+        let path = own.lines().find_map(|line| line.split_once(prefix).map(|(_, path)| path.to_owned()))?;
+        let is_whole = mount.root == Path::new("/");
+        (is_whole && mount.at.join(path.trim_start_matches('/')).is_dir()).then_some(mount.at)
+    })
+}
+
+/// A remount must repeat what a more privileged namespace has locked.
+fn kept(source: &Path) -> MountFlags {
+    let Some(mount) = table::at(source) else {
+        return MountFlags::empty();
+    };
+    [("nosuid", MountFlags::NOSUID), ("nodev", MountFlags::NODEV), ("noexec", MountFlags::NOEXEC)]
+        .into_iter()
+        .chain([("noatime", MountFlags::NOATIME), ("relatime", MountFlags::RELATIME)])
+        .filter(|(name, _)| mount.has(name))
+        .fold(MountFlags::empty(), |all, (_, flag)| all | flag)
+}
+
+/// No slash at the end where `path` is empty.
+fn join(base: &Path, name: &str, path: &str) -> PathBuf {
+    [base, Path::new(name), Path::new(path)].iter().filter(|part| !part.as_os_str().is_empty()).collect()
+}
+
+pub fn tmpfs(at: &Path, options: &str) {
+    let options = CString::new(options).unwrap();
+    rustix::mount::mount("tmpfs", at, "tmpfs", MountFlags::empty(), options.as_c_str()).unwrap();
+}
+
+pub fn bind(from: &Path, to: &Path) {
+    rustix::mount::mount_bind(from, to).unwrap();
+}
+
+pub fn rbind(from: &Path, to: &Path) {
+    rustix::mount::mount_bind_recursive(from, to).unwrap();
+}

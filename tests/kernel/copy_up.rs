@@ -1,0 +1,204 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that what an image holds below /run, /tmp and the journal is there on the new tmpfs, just as it was.
+
+use std::ffi::OsStr;
+use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, makedev, mknodat, utimensat};
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, SCRATCH, bind, with_bundle};
+use crate::namespace::Realm;
+use crate::tree::{self, Detail, Snapshot, same};
+
+const COPIED: [&str; 4] = ["run", "run/lock", "tmp", "var/log/journal"];
+/// What the hook itself puts below /run, and /run/lock's own tmpfs.
+const OURS: [&str; 3] = ["host", "systemd", "lock"];
+
+/// Everything that a file can be.
+pub fn everything(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        for top in COPIED {
+            fill(bundle, top);
+        }
+        if realm == Realm::Initial {
+            for (name, kind, device) in [
+                ("null", FileType::CharacterDevice, makedev(1, 3)),
+                ("whiteout", FileType::CharacterDevice, 0),
+                ("loop", FileType::BlockDevice, makedev(7, 0)),
+            ] {
+                node(&bundle.image("run").join(name), kind, 0o640, device);
+            }
+            fs::hard_link(bundle.image("run/null"), bundle.image("run/deep/null")).unwrap();
+        }
+        for top in COPIED {
+            age(&bundle.image(top));
+        }
+        bundle.start(Cgroup::Mounted);
+        let watch = bundle.watch();
+        let expected: Vec<Snapshot> = COPIED.iter().map(|top| content(&bundle.image(top), top)).collect();
+        bundle.create()?.silently()?;
+        for (top, expected) in COPIED.iter().zip(expected) {
+            same(top, &expected, &content(&bundle.root(top), top))?;
+        }
+        watch.image(bundle)?;
+        watch.host(bundle)
+    })
+}
+
+/// Device nodes can't be made in a user namespace: they are left out, under all their names.
+pub fn devices_in_a_user_namespace(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let devices = SCRATCH.get().unwrap().join("devices");
+        if realm == Realm::Initial || !devices.exists() {
+            return Ok(());
+        }
+        // A root on a file system of the host's, where these nodes were made before.
+        bind(&devices, &bundle.image("srv/inside"));
+        let image = bundle.image("srv/inside");
+        for directory in ["dev", "etc", "proc", "sys/fs/cgroup", "tmp", "usr/lib/systemd", "sbin"] {
+            fs::create_dir_all(image.join(directory)).unwrap();
+        }
+        fs::write(image.join("etc/machine-id"), "").unwrap();
+        fs::write(image.join("dev/null"), "").unwrap();
+        fs::write(image.join("run/kept"), "kept").unwrap();
+        fs::copy(bundle.image("usr/lib/systemd/systemd"), image.join("sbin/init")).unwrap();
+        bundle.config["annotations"] = serde_json::json!({"oci-systemd-hook": "enabled"});
+        bundle.start_from(&image, Cgroup::Mounted);
+        bundle.create()?.silently()?;
+        ensure!(bundle.root("run/kept").exists() && !bundle.root("run/null").exists(), "no copy, or a device");
+        Ok(())
+    })
+}
+
+fn content(top: &Path, name: &str) -> Snapshot {
+    tree::read(top, Detail::Copied)
+        .into_iter()
+        .filter(|(path, _)| !path.as_os_str().is_empty())
+        .filter(|(path, _)| name != "run" || !OURS.iter().any(|ours| path.starts_with(ours)))
+        .collect()
+}
+
+fn fill(bundle: &Bundle, top: &str) {
+    let at = |name: &str| bundle.image(top).join(name);
+    for (name, mode) in [
+        ("plain", 0o640),
+        ("setuid", 0o4755),
+        ("setgid-file", 0o2711),
+        ("sealed", 0),
+        ("with\nnewline", 0o644),
+        ("-rf *", 0o644),
+        ("owned", 0o4750),
+    ] {
+        fs::write(at(name), format!("{top}/{name}")).unwrap();
+        fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+    }
+    let raw = |bytes: &[u8]| bundle.image(top).join(OsStr::from_bytes(bytes));
+    fs::write(raw(b"not-\xff\xfe-utf8"), "x").unwrap();
+    fs::create_dir(raw(&[b'n'; 255])).unwrap();
+    for (name, mode) in [("sticky", 0o1777), ("setgid", 0o2770), ("shut", 0), ("empty", 0o700)] {
+        fs::create_dir(at(name)).unwrap();
+        if name != "empty" {
+            fs::write(at(name).join("inside"), name).unwrap();
+        }
+        fs::set_permissions(at(name), Permissions::from_mode(mode)).unwrap();
+    }
+    let deep: PathBuf = std::iter::repeat_n("d", 60).collect();
+    fs::create_dir_all(at("deep").join(&deep)).unwrap();
+    fs::write(at("deep").join(deep).join("bottom"), "bottom").unwrap();
+
+    links(bundle, top);
+    node(&at("fifo"), FileType::Fifo, 0o620, 0);
+    node(&at("socket"), FileType::Socket, 0o700, 0);
+    fs::hard_link(at("fifo"), at("deep/fifo")).unwrap();
+
+    // More than one page, one copy call, and a multiple of neither.
+    let large: Vec<u8> = (0..1_500_017_u32).map(|number| (number % 251) as u8).collect();
+    fs::write(at("large"), large).unwrap();
+    let sparse = fs::File::create(at("sparse")).unwrap();
+    sparse.set_len(1_200_000).unwrap();
+    std::os::unix::fs::FileExt::write_at(&sparse, b"end", 1_199_997).unwrap();
+
+    for name in ["owned", "setgid", "absolute", "fifo", "socket"] {
+        // A caller without privilege has one id in its user namespace.
+        if lchown(at(name), Some(1000), Some(1001)).is_ok() && name == "owned" {
+            fs::set_permissions(at(name), Permissions::from_mode(0o4750)).unwrap();
+        }
+    }
+    attributes(&bundle.image(top), bundle.realm);
+}
+
+fn links(bundle: &Bundle, top: &str) {
+    let at = |name: &str| bundle.image(top).join(name);
+    let out = Path::new("../../../../../../../../..").join(bundle.host("full").strip_prefix("/").unwrap());
+    for (name, target) in [
+        ("absolute", Path::new("/etc/passwd")),
+        ("relative", Path::new("deep/d")),
+        ("dangling", Path::new("nowhere/at all")),
+        ("out", &bundle.host("file")),
+        ("out-relative", &out),
+        ("magic", Path::new("/proc/self/root/etc")),
+    ] {
+        symlink(target, at(name)).unwrap();
+    }
+    fs::hard_link(at("plain"), at("deep/plain-too")).unwrap();
+    fs::hard_link(at("plain"), at("sticky/plain-three")).unwrap();
+    fs::hard_link(at("dangling"), at("deep/dangling-too")).unwrap();
+    fs::write(at("elsewhere-too"), "x").unwrap();
+    fs::hard_link(at("elsewhere-too"), bundle.image("srv").join(top.replace('/', "-"))).unwrap();
+}
+
+/// As far as the kernel lets this process set them.
+fn attributes(top: &Path, realm: Realm) {
+    // Version 2, with three entries more than the mode's: user 1, the mask; see acl(5).
+    let acl = |user: u32| {
+        let entries = [(1_u16, 6_u16, u32::MAX), (2, 4, user), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
+        let mut bytes = 2_u32.to_le_bytes().to_vec();
+        for (tag, permissions, id) in entries {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(permissions.to_le_bytes());
+            bytes.extend(id.to_le_bytes());
+        }
+        bytes
+    };
+    // cap_net_raw=ep, revision 2.
+    let capability: Vec<u8> = [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
+    for (name, key, value) in [
+        ("large", "user.note", b"a note".to_vec()),
+        ("empty", "user.note", Vec::new()),
+        ("large", "security.capability", capability),
+        ("large", "trusted.note", b"trusted".to_vec()),
+        ("large", "system.posix_acl_access", acl(0)),
+        ("empty", "system.posix_acl_default", acl(0)),
+        ("sticky", "system.posix_acl_default", acl(0)),
+    ] {
+        if realm == Realm::User && key.starts_with("trusted.") {
+            continue;
+        }
+        if let Err(error) = rustix::fs::lsetxattr(top.join(name), key, &value, XattrFlags::empty()) {
+            eprintln!("skipped: {key} can't be set here: {error}");
+        }
+    }
+}
+
+/// Gives everything below `top` times that a copy doesn't have by chance.
+fn age(top: &Path) {
+    for (path, nanoseconds) in tree::read(top, Detail::Copied).into_keys().rev().zip(123_456_789..) {
+        let seconds = match path.to_str() {
+            Some("plain") => -315_619_200,
+            Some("large") => 4_102_444_800,
+            _ => 1_000_000_000 + nanoseconds % 1000,
+        };
+        let time = Timespec { tv_sec: seconds, tv_nsec: nanoseconds };
+        let times = Timestamps { last_access: time, last_modification: time };
+        utimensat(CWD, top.join(path), &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+}
+
+pub fn node(at: &Path, kind: FileType, mode: u32, device: u64) {
+    mknodat(CWD, at, kind, Mode::from_raw_mode(mode), device).unwrap();
+    fs::set_permissions(at, Permissions::from_mode(mode)).unwrap();
+}

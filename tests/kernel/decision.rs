@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows which containers are the hook's, and that it leaves all others alone without a word.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::mount::{UnmountFlags, unmount};
+use serde_json::{Value, json};
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, ELF, tmpfs, with_bundle};
+use crate::namespace::{Realm, isolated};
+use crate::table;
+
+/// A container, as far as it counts here.
+struct Case {
+    args: &'static [&'static str],
+    config: Option<&'static str>,
+    state: Option<&'static str>,
+    env: Option<&'static str>,
+    is_ours: bool,
+}
+
+const fn run(args: &'static [&'static str], is_ours: bool) -> Case {
+    Case { args, config: None, state: None, env: None, is_ours }
+}
+
+const INIT: &[&str] = &["/sbin/init"];
+const OTHER: &[&str] = &["nginx"];
+const DISABLED: Option<&str> = Some("disabled");
+const ENABLED: Option<&str> = Some("enabled");
+
+const CASES: [Case; 38] = [
+    run(INIT, true),
+    run(&["/usr/lib/systemd/systemd"], true),
+    run(&["/lib/systemd/systemd", "--system"], true),
+    run(&["init"], true),
+    run(&["systemd"], true),
+    run(&["sbin/init"], true),
+    run(&["/bin/sh", "-c", "exec /sbin/init"], true),
+    run(&["/bin/sh", "-c", "exec /sbin/init --log-level=debug"], true),
+    run(&["/bin/bash", "-ec", "exec init"], true),
+    run(&["/sbin/../sbin/init"], true),
+    run(OTHER, false),
+    run(&["/init"], false),
+    run(&["/script/init"], false),
+    run(&["/script/systemd/systemd"], false),
+    run(&["/copy/init"], false),
+    run(&["/dev/init"], false),
+    run(&["/nowhere/init"], false),
+    run(&["/srv/inside/init"], false),
+    run(&["/usr/lib/systemd/systemd-journald"], false),
+    run(&["/bin/sh", "-c", "/sbin/init"], false),
+    run(&["/bin/sh", "-c", "exec /sbin/init; true"], false),
+    run(&["/bin/sh", "-c", "sleep 1 && exec /sbin/init"], false),
+    run(&["/bin/sh", "-c", "exec $INIT"], false),
+    run(&["/usr/bin/env", "/sbin/init"], false),
+    run(&[""], false),
+    run(&["/"], false),
+    Case { config: ENABLED, ..run(OTHER, true) },
+    Case { state: ENABLED, ..run(OTHER, true) },
+    Case { config: ENABLED, ..run(&["/init"], true) },
+    Case { config: DISABLED, ..run(INIT, false) },
+    Case { state: DISABLED, ..run(INIT, false) },
+    Case { env: DISABLED, ..run(INIT, false) },
+    Case { env: DISABLED, config: ENABLED, ..run(INIT, false) },
+    Case { env: DISABLED, state: ENABLED, ..run(OTHER, false) },
+    Case { config: DISABLED, state: ENABLED, ..run(INIT, false) },
+    Case { config: ENABLED, state: DISABLED, ..run(INIT, false) },
+    Case { env: Some(""), ..run(INIT, true) },
+    Case { env: ENABLED, ..run(OTHER, false) },
+];
+
+/// All of them.
+pub fn all(realm: Realm) -> Check {
+    crate::all(CASES.iter().map(|case| {
+        let Case { args, config, state, env, .. } = case;
+        let name = format!("{args:?}, config {config:?}, state {state:?}, environment {env:?}");
+        (name, with_bundle(realm, |bundle| check(bundle, case)))
+    }))
+}
+
+fn check(bundle: &mut Bundle, case: &Case) -> Check {
+    furnish(bundle);
+    bundle.config["process"]["args"] = json!(case.args);
+    if let Some(value) = case.config {
+        bundle.config["annotations"]["oci-systemd-hook"] = json!(value);
+    }
+    if let Some(value) = case.state {
+        bundle.state["annotations"]["oci-systemd-hook"] = json!(value);
+    }
+    if let (Some(value), Value::Array(env)) = (case.env, &mut bundle.config["process"]["env"]) {
+        env.push(json!(format!("oci-systemd-hook={value}")));
+    }
+    bundle.start(Cgroup::Mounted);
+    let watch = bundle.watch();
+    let finished = bundle.create()?;
+    finished.silently()?;
+    if case.is_ours {
+        ensure!(table::at(&bundle.root("run")).is_some(), "it was left alone");
+        watch.image(bundle)
+    } else {
+        watch.everything(bundle)?;
+        watch.image(bundle)
+    }
+}
+
+/// Programs that are called like an init, and one that is.
+fn furnish(bundle: &Bundle) {
+    const SCRIPT: &str = "#!/bin/sh\nexec s6-svscan\n";
+    for directory in ["script/systemd", "copy"] {
+        fs::create_dir_all(bundle.image(directory)).unwrap();
+    }
+    for path in ["init", "script/init", "script/systemd/systemd"] {
+        fs::write(bundle.image(path), SCRIPT).unwrap();
+    }
+    fs::write(bundle.image("copy/init"), ELF).unwrap();
+    fs::write(bundle.image("dev/init"), ELF).unwrap();
+    fs::write(bundle.image("usr/lib/systemd/systemd-journald"), ELF).unwrap();
+    symlink("usr/lib", bundle.image("lib")).unwrap();
+    symlink("../lib/systemd/systemd", bundle.image("usr/bin/systemd")).unwrap();
+}
+
+/// A container that isn't ours needs no root, and none of the rest.
+pub fn nothing_is_opened(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        bundle.config["process"]["args"] = json!(OTHER);
+        bundle.config["root"]["path"] = json!("nowhere");
+        bundle.config["mounts"] = json!("not even read");
+        bundle.write_config();
+        let watch = bundle.watch();
+        bundle.create()?.silently()?;
+        watch.everything(bundle)
+    })
+}
+
+/// While others mount, the kernel asks to look again (EAGAIN of openat2(2)): that must not look like an image
+/// without systemd.
+pub fn while_others_mount(realm: Realm) -> Check {
+    const CALLS: u32 = 40;
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                isolated(|| {
+                    let place = crate::bundle::BASE.get().unwrap();
+                    while !done.load(Ordering::Relaxed) {
+                        tmpfs(place, "mode=755");
+                        unmount(place, UnmountFlags::DETACH).unwrap();
+                    }
+                    Ok(())
+                })
+            });
+        }
+        let result = (0..CALLS).try_for_each(|call| {
+            with_bundle(realm, |bundle| {
+                bundle.start(Cgroup::Mounted);
+                bundle.create()?.silently()?;
+                ensure!(table::at(&bundle.root("run")).is_some(), "it was left alone");
+                Ok(())
+            })
+            .map_err(|message| format!("call {call}: {message}"))
+        });
+        done.store(true, Ordering::Relaxed);
+        result
+    })
+}

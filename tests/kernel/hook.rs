@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how a runtime runs the hook, and how long that may take.
+
+use std::io::{Read, Seek, Write};
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use crate::Check;
+use crate::bundle::Bundle;
+
+/// Far more than any call takes, and less than a runtime's patience.
+const DEADLINE: Duration = Duration::from_secs(5);
+/// The program's name in front of each line that it says.
+const SAYS: &str = "oci-systemd-hook: ";
+
+/// How to call it, where that is not as usual.
+#[derive(Debug, Default)]
+pub struct How<'a> {
+    /// The working directory; otherwise the root, as with runc.
+    pub cwd: Option<PathBuf>,
+    /// Shell commands before it, such as a limit.
+    pub first: Option<&'a str>,
+    /// The stage as a word.
+    pub word: Option<&'a str>,
+    /// Whether it gets no environment, as with runc.
+    pub no_environment: bool,
+}
+
+/// What became of a call.
+#[derive(Debug)]
+pub struct Finished {
+    pub code: Option<i32>,
+    pub stderr: String,
+}
+
+impl Finished {
+    /// It worked, and had nothing to say.
+    pub fn silently(&self) -> Check {
+        ensure!(self.code == Some(0) && self.stderr.is_empty(), "expected silence and status 0: {self:?}");
+        Ok(())
+    }
+
+    /// It worked, and said this in one line.
+    pub fn with_warning(&self, words: &[&str]) -> Check {
+        ensure!(self.code == Some(0), "expected status 0: {self:?}");
+        self.one_line(words)
+    }
+
+    /// It failed, and said why in one line with these words.
+    pub fn refused(&self, words: &[&str]) -> Check {
+        ensure!(self.code == Some(1), "expected status 1: {self:?}");
+        self.one_line(words)
+    }
+
+    fn one_line(&self, words: &[&str]) -> Check {
+        let lines: Vec<&str> = self.stderr.lines().collect();
+        ensure!(lines.len() == 1 && lines[0].starts_with(SAYS), "expected one line of the hook's: {:?}", self.stderr);
+        ensure!(self.stderr.ends_with('\n'), "the line has no end: {:?}", self.stderr);
+        for word in words {
+            ensure!(self.stderr.contains(word), "expected {word:?} in {:?}", self.stderr);
+        }
+        Ok(())
+    }
+
+    /// It either worked, with or without warnings, or failed with one line.
+    pub fn in_order(&self) -> Check {
+        match self.code {
+            Some(0) => {
+                let all_ours = self.stderr.lines().all(|line| line.starts_with(SAYS));
+                ensure!(all_ours, "not all lines are the hook's: {:?}", self.stderr);
+                Ok(())
+            }
+            _ => self.refused(&[]),
+        }
+    }
+}
+
+/// The hook's own binary.
+pub fn program() -> PathBuf {
+    std::env::var_os("OCI_SYSTEMD_HOOK").unwrap_or_else(|| env!("CARGO_BIN_EXE_oci-systemd-hook").into()).into()
+}
+
+impl Bundle {
+    /// Calls it as at createContainer.
+    pub fn create(&self) -> Result<Finished, String> {
+        self.create_as(&How::default())
+    }
+
+    pub fn create_as(&self, how: &How<'_>) -> Result<Finished, String> {
+        self.call(self.state.to_string().as_bytes(), how)
+    }
+
+    /// Calls it as after the container's end.
+    pub fn poststop(&self) -> Result<Finished, String> {
+        let mut state = self.state.clone();
+        state["status"] = json!("stopped");
+        state["annotations"] = Value::Null;
+        self.call(state.to_string().as_bytes(), &How { cwd: Some("/".into()), ..How::default() })
+    }
+
+    /// Calls it with this on standard input.
+    pub fn call(&self, input: &[u8], how: &How<'_>) -> Result<Finished, String> {
+        let hook = program();
+        let mut command = match how.first {
+            Some(first) => {
+                let mut shell = Command::new("/bin/sh");
+                shell.args(["-c", &format!("{first} exec \"$0\" \"$@\"")]).arg(hook);
+                shell
+            }
+            None => Command::new(hook),
+        };
+        let mut stderr = tempfile::tempfile().unwrap();
+        let mut stdout = tempfile::tempfile().unwrap();
+        command
+            .args(how.word)
+            .env_clear()
+            .current_dir(how.cwd.clone().unwrap_or_else(|| self.root("")))
+            .stdin(Stdio::piped())
+            .stdout(stdout.try_clone().unwrap())
+            .stderr(stderr.try_clone().unwrap());
+        if !how.no_environment {
+            command.env("XDG_RUNTIME_DIR", self.runtime_directory());
+        }
+        let mut child = command.spawn().map_err(|error| format!("cannot run the hook: {error}"))?;
+        let mut stdin = child.stdin.take().unwrap();
+        let until = Instant::now() + DEADLINE;
+        let status = std::thread::scope(|scope| {
+            // It may end without having read all.
+            scope.spawn(move || drop(stdin.write_all(input)));
+            loop {
+                if let Some(status) = child.try_wait().unwrap() {
+                    return Ok(status);
+                }
+                if Instant::now() > until {
+                    child.kill().unwrap();
+                    child.wait().unwrap();
+                    return Err(format!("the hook still ran after {DEADLINE:?}"));
+                }
+                std::thread::sleep(Duration::from_millis(1));
+            }
+        })?;
+        let mut said = String::new();
+        for (name, file) in [("stdout", &mut stdout), ("stderr", &mut stderr)] {
+            said.clear();
+            file.rewind().unwrap();
+            file.read_to_string(&mut said).map_err(|error| format!("cannot read {name}: {error}"))?;
+            ensure!(name == "stderr" || said.is_empty(), "it said {said:?} on stdout");
+        }
+        Ok(Finished { code: status.code(), stderr: said })
+    }
+}

@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that nothing outside the root changes, whatever an image has at the paths that the hook touches.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{FileType, makedev};
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, ELF, sentinel, with_bundle};
+use crate::copy_up::node;
+use crate::hook::How;
+use crate::namespace::Realm;
+
+/// The paths that the hook looks at, and those above them.
+pub const PATHS: [&str; 22] = [
+    "run",
+    "run/lock",
+    "run/host",
+    "run/host/container-manager",
+    "run/host/container-uuid",
+    "run/host/os-release",
+    "run/host/inaccessible",
+    "run/host/inaccessible/reg",
+    "run/systemd",
+    "run/systemd/system",
+    "run/systemd/system/console-getty.service",
+    "tmp",
+    "var",
+    "var/log",
+    "var/log/journal",
+    "var/lib",
+    "var/lib/dbus/machine-id",
+    "etc",
+    "etc/machine-id",
+    "sys",
+    "sys/fs",
+    "sys/fs/cgroup",
+];
+
+/// What a link that tries to lead out is aimed at: the host's, of each kind.
+const TARGETS: [&str; 4] = ["full", "empty", "file", "nothing"];
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    Absolute,
+    /// More `..` than there are directories.
+    Relative,
+    ProcSelfRoot,
+    ProcThreadSelfRoot,
+    ProcOneRoot,
+    /// The hook's working directory is on the host, as it is a bundle with crun.
+    ProcCwd,
+    ProcSelfTaskCwd,
+}
+
+const WAYS: [Way; 7] = [
+    Way::Absolute,
+    Way::Relative,
+    Way::ProcSelfRoot,
+    Way::ProcThreadSelfRoot,
+    Way::ProcOneRoot,
+    Way::ProcCwd,
+    Way::ProcSelfTaskCwd,
+];
+
+#[derive(Debug, Clone, Copy)]
+enum Thing {
+    /// A link that tries to lead out.
+    Out(Way, &'static str),
+    /// A link to this very path.
+    Link(&'static str),
+    File,
+    Directory(u32),
+    Fifo,
+    Socket,
+    /// Only the initial user namespace's root makes these.
+    Device(u32, u32),
+}
+
+/// Links that need no way out.
+const LINKS: [&str; 19] = [
+    "/nowhere",
+    "/nowhere/at/all",
+    "nowhere",
+    "/",
+    ".",
+    "..",
+    "../..",
+    "/etc",
+    "/srv/inside",
+    "/srv/nothing",
+    "/srv/inside/kept",
+    "/proc/self/fd/0",
+    "/proc/self/exe",
+    "/proc/self/ns/mnt",
+    "/proc/self",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+    "/run/run",
+    "/sys/fs/cgroup",
+];
+
+fn things() -> Vec<Thing> {
+    let out = WAYS.into_iter().flat_map(|way| TARGETS.into_iter().map(move |target| Thing::Out(way, target)));
+    let others = [
+        Thing::Link("loop"),
+        Thing::File,
+        Thing::Directory(0),
+        Thing::Directory(0o7777),
+        Thing::Fifo,
+        Thing::Socket,
+        Thing::Device(1, 3),
+        Thing::Device(0, 0),
+    ];
+    out.chain(LINKS.into_iter().map(Thing::Link)).chain(others).collect()
+}
+
+/// How many cases there are for one path.
+pub fn count() -> usize {
+    things().len()
+}
+
+/// One path as each thing.
+pub fn path(realm: Realm, path: &'static str) -> Check {
+    let possible = things().into_iter().filter(|thing| realm == Realm::Initial || !matches!(thing, Thing::Device(..)));
+    crate::all(possible.map(|thing| {
+        let result = with_bundle(realm, |bundle| check(bundle, path, thing));
+        (format!("/{path} as {thing:?}"), result)
+    }))
+}
+
+fn check(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
+    let cwd = put(bundle, path, thing);
+    let cgroup = if path.starts_with("sys") { Cgroup::Nowhere } else { Cgroup::Mounted };
+    bundle.start(cgroup);
+    let watch = bundle.watch();
+    let finished = bundle.create_as(&How { cwd, ..How::default() })?;
+    finished.in_order()?;
+    watch.host(bundle)?;
+    if finished.code == Some(0) {
+        // What was made in the image is taken back at the end, and there was nothing else.
+        bundle.end();
+        bundle.poststop()?.silently()?;
+        watch.restored(bundle)?;
+        ensure!(!bundle.records().exists(), "a record is left");
+        return Ok(());
+    }
+    watch.everything(bundle)
+}
+
+/// Puts a thing at a path of the image. Returns the hook's working directory, where it matters.
+fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
+    let at = bundle.image(path);
+    clear(&at);
+    fs::create_dir_all(at.parent().unwrap()).unwrap();
+    let mut cwd = None;
+    match thing {
+        Thing::Out(way, target) => {
+            // The first process's root is another mount namespace's.
+            let host = if matches!(way, Way::ProcOneRoot) { sentinel() } else { bundle.host("") };
+            let target = host.join(target);
+            symlink(lead(way, &target), at).unwrap();
+            if matches!(way, Way::ProcCwd | Way::ProcSelfTaskCwd) {
+                cwd = target.parent().map(Path::to_owned);
+            }
+        }
+        Thing::Link("loop") => {
+            symlink("loop-2", &at).unwrap();
+            symlink(at.file_name().unwrap(), at.with_file_name("loop-2")).unwrap();
+        }
+        Thing::Link(target) => symlink(target, at).unwrap(),
+        Thing::File => fs::write(at, "a file").unwrap(),
+        Thing::Directory(mode) => {
+            fs::create_dir(&at).unwrap();
+            fs::set_permissions(at, Permissions::from_mode(mode)).unwrap();
+        }
+        Thing::Fifo => node(&at, FileType::Fifo, 0o666, 0),
+        Thing::Socket => node(&at, FileType::Socket, 0o666, 0),
+        Thing::Device(major, minor) => node(&at, FileType::CharacterDevice, 0o666, makedev(major, minor)),
+    }
+    cwd
+}
+
+fn lead(way: Way, target: &Path) -> PathBuf {
+    let relative = target.strip_prefix("/").unwrap();
+    let name = target.file_name().unwrap();
+    match way {
+        Way::Absolute => target.to_owned(),
+        Way::Relative => Path::new("../../../../../../../../../../../../../../../..").join(relative),
+        Way::ProcSelfRoot => Path::new("/proc/self/root").join(relative),
+        Way::ProcThreadSelfRoot => Path::new("/proc/thread-self/root").join(relative),
+        Way::ProcOneRoot => Path::new("/proc/1/root").join(relative),
+        Way::ProcCwd => Path::new("/proc/self/cwd").join(name),
+        Way::ProcSelfTaskCwd => Path::new("../proc/self/task/../cwd").join(name),
+    }
+}
+
+fn clear(at: &Path) {
+    match fs::symlink_metadata(at) {
+        Ok(file) if file.is_dir() => fs::remove_dir_all(at).unwrap(),
+        Ok(_) => fs::remove_file(at).unwrap(),
+        Err(_) => {}
+    }
+}
+
+/// A program on the host is not the image's systemd, and what is no program is not read.
+pub fn init(realm: Realm) -> Check {
+    let outside = WAYS.into_iter().map(|way| Thing::Out(way, "systemd/systemd"));
+    let others = [Thing::Fifo, Thing::Socket, Thing::File, Thing::Directory(0o755), Thing::Link("loop")];
+    let all = outside.chain(others).chain(LINKS.into_iter().map(Thing::Link));
+    crate::all(all.flat_map(|thing| {
+        ["sbin/init", "sbin", "usr/lib/systemd/systemd", "usr/lib/systemd"].into_iter().map(move |path| {
+            let result = with_bundle(realm, |bundle| check_init(bundle, path, thing));
+            (format!("/{path} as {thing:?}"), result)
+        })
+    }))
+}
+
+fn check_init(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
+    let is_directory = matches!((path, thing), ("usr/lib/systemd" | "sbin", Thing::Out(..)));
+    let cwd = put(bundle, path, if is_directory { above(thing) } else { thing });
+    if path == "sbin" && is_directory {
+        // A directory on the host in which the command's name is.
+        bundle.config["process"]["args"] = serde_json::json!(["/sbin/systemd"]);
+    }
+    fs::write(bundle.image("srv/inside/systemd"), b"#!/bin/sh\n").unwrap();
+    bundle.start(Cgroup::Mounted);
+    let watch = bundle.watch();
+    let finished = bundle.create_as(&How { cwd, ..How::default() })?;
+    finished.in_order()?;
+    ensure!(finished.code == Some(0), "{finished:?}");
+    watch.everything(bundle)?;
+    watch.image(bundle)
+}
+
+/// The directory of a program.
+fn above(thing: Thing) -> Thing {
+    match thing {
+        Thing::Out(way, _) => Thing::Out(way, "systemd"),
+        other => other,
+    }
+}
+
+/// The counterpart: links that stay inside do lead to systemd, also absolute ones and those that climb too high.
+pub fn init_inside(realm: Realm) -> Check {
+    for target in ["/usr/lib/systemd/systemd", "../../../../usr/lib/systemd/systemd", "/opt/link"] {
+        with_bundle(realm, |bundle| {
+            clear(&bundle.image("sbin/init"));
+            symlink(target, bundle.image("sbin/init")).unwrap();
+            fs::create_dir(bundle.image("opt")).unwrap();
+            symlink("../usr/./lib/../lib/systemd/systemd", bundle.image("opt/link")).unwrap();
+            fs::write(bundle.image("usr/lib/systemd/systemd"), ELF).unwrap();
+            bundle.start(Cgroup::Mounted);
+            bundle.create()?.silently()?;
+            ensure!(crate::table::at(&bundle.root("run")).is_some(), "it was not recognised");
+            Ok(())
+        })
+        .map_err(|message| format!("{target}: {message}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that bad input is one clear line that names what and where, and that nothing is touched.
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, with_bundle};
+use crate::hook::How;
+use crate::namespace::Realm;
+
+type Spoil = fn(&mut Bundle);
+
+/// What is written to standard input in place of the state, and what the line says.
+const INPUTS: [(&str, &str); 13] = [
+    ("", "standard input"),
+    ("   \n", "standard input"),
+    ("{", "standard input"),
+    (r#"{"ociVersion":"1.0.2","id":"c1","status":"crea"#, "standard input"),
+    ("no json at all", "standard input"),
+    ("null", "standard input"),
+    ("[]", "standard input"),
+    ("\u{feff}{}", "standard input"),
+    ("\0\0\0\0", "standard input"),
+    (r#"{"id":"c1","status":"creating","bundle":"/b"}}"#, "standard input"),
+    (r#"{"id":7,"status":"creating","bundle":"/b"}"#, "standard input"),
+    (r#"{"id":"c1","status":"creating"}"#, "bundle"),
+    (r#"{"status":"creating","bundle":"/b"}"#, "id"),
+];
+
+/// Fields of the state.
+const STATES: [(&str, &str, &str); 14] = [
+    ("id", r#""a/b""#, "a/b"),
+    ("id", r#""..""#, r#"".."#),
+    ("id", r#""""#, "id"),
+    ("id", r#""a\nb""#, "id"),
+    ("id", "null", "id"),
+    ("bundle", r#""relative/bundle""#, "relative/bundle"),
+    ("bundle", r#""""#, "bundle"),
+    ("bundle", r#""/nowhere/../nowhere""#, "/nowhere/../nowhere"),
+    ("bundle", r#""/nowhere/at/all""#, "/nowhere/at/all/config.json"),
+    ("bundle", "[]", "standard input"),
+    ("pid", r#""1""#, "standard input"),
+    ("status", "7", "standard input"),
+    ("annotations", r#"{"oci-systemd-hook":"yes"}"#, "yes"),
+    ("annotations", "[1]", "standard input"),
+];
+
+/// Fields of config.json, as JSON pointers; nothing in place of a value takes the field away.
+const CONFIGS: [(&str, &str, &str); 26] = [
+    ("/process", "", "config.json"),
+    ("/process", "7", "config.json"),
+    ("/process/args", "", "process.args"),
+    ("/process/args", "[]", "process.args"),
+    ("/process/args", "null", "process.args"),
+    ("/process/args", r#""/sbin/init""#, "config.json"),
+    ("/process/args", "[1]", "config.json"),
+    ("/process/env", r#"{"a":"b"}"#, "config.json"),
+    ("/process/env", "[null]", "config.json"),
+    ("/process/cwd", "1", "config.json"),
+    ("/process/terminal", r#""no""#, "config.json"),
+    ("/process/capabilities", "7", "config.json"),
+    ("/process/capabilities/bounding", "1", "config.json"),
+    ("/root", "", "root.path"),
+    ("/root", "[1]", "config.json"),
+    ("/root/path", "", "root.path"),
+    ("/root/path", r#""""#, "root.path"),
+    ("/root/path", "{}", "config.json"),
+    ("/root/path", r#""nowhere""#, "nowhere"),
+    ("/root/path", r#""config.json""#, "config.json"),
+    ("/annotations", r#"{"oci-systemd-hook":"on"}"#, "\"on\""),
+    ("/annotations", r#"{"oci-systemd-hook":true}"#, "config.json"),
+    ("/annotations", "7", "config.json"),
+    ("/linux", "7", "config.json"),
+    ("/linux/uidMappings", r#"[{"containerID":"x"}]"#, "config.json"),
+    ("/linux/namespaces", r#"[{"type":1}]"#, "config.json"),
+];
+
+/// Whole files.
+const FILES: [(&str, Spoil, &str); 6] = [
+    ("config.json is missing", |bundle| fs::remove_file(config_file(bundle)).unwrap(), "config.json"),
+    ("config.json is empty", |bundle| fs::write(config_file(bundle), "").unwrap(), "config.json"),
+    (
+        "config.json is cut short",
+        |bundle| {
+            let text = bundle.config.to_string();
+            fs::write(config_file(bundle), &text[..text.len() / 2]).unwrap();
+        },
+        "config.json",
+    ),
+    (
+        "config.json is a directory",
+        |bundle| {
+            fs::remove_file(config_file(bundle)).unwrap();
+            fs::create_dir(config_file(bundle)).unwrap();
+        },
+        "config.json",
+    ),
+    ("config.json nests deep", |bundle| fs::write(config_file(bundle), "[".repeat(1_000_000)).unwrap(), "config.json"),
+    (
+        "config.json is huge",
+        |bundle| fs::File::create(config_file(bundle)).unwrap().set_len(100 << 20).unwrap(),
+        "config.json",
+    ),
+];
+
+/// Enough for the hook, and not for what is too large.
+const LITTLE_MEMORY: &str = "ulimit -v 65536;";
+
+fn config_file(bundle: &Bundle) -> std::path::PathBuf {
+    bundle.directory().join("config.json")
+}
+
+/// What can't be a state.
+pub fn states(realm: Realm) -> Check {
+    for (text, word) in INPUTS {
+        refused(realm, text, word, |_| {}, Some(text.as_bytes()))?;
+    }
+    for (field, value, word) in STATES {
+        let name = format!("{field}: {value}");
+        let spoil = move |bundle: &mut Bundle| bundle.state[field] = serde_json::from_str(value).unwrap();
+        refused(realm, &name, word, spoil, None)?;
+    }
+    for (what, byte) in [("text", b'x'), ("space", b' '), ("arrays", b'['), ("zeros", 0)] {
+        let flood = vec![byte; 100 << 20];
+        refused(realm, &format!("100 MiB of {what}"), "standard input", |_| {}, Some(&flood))?;
+    }
+    refused(realm, "deep nesting", "standard input", |_| {}, Some("[".repeat(500_000).as_bytes()))
+}
+
+/// What can't be a config.json.
+pub fn configs(realm: Realm) -> Check {
+    for (pointer, value, word) in CONFIGS {
+        let spoil = move |bundle: &mut Bundle| {
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            let parent = bundle.config.pointer_mut(parent).and_then(Value::as_object_mut).unwrap();
+            if value.is_empty() {
+                parent.remove(key);
+            } else {
+                parent.insert(key.to_owned(), serde_json::from_str(value).unwrap());
+            }
+            bundle.write_config();
+        };
+        refused(realm, &format!("{pointer}: {value:?}"), word, spoil, None)?;
+    }
+    for (name, spoil, word) in FILES {
+        refused(realm, name, word, spoil, None)?;
+    }
+    Ok(())
+}
+
+fn refused(
+    realm: Realm,
+    name: &str,
+    word: &str,
+    spoil: impl FnOnce(&mut Bundle) + Send,
+    input: Option<&[u8]>,
+) -> Check {
+    let check = |bundle: &mut Bundle| {
+        bundle.start(Cgroup::Mounted);
+        spoil(bundle);
+        let watch = bundle.watch();
+        let state = bundle.state.to_string();
+        let how = How { first: Some(LITTLE_MEMORY), ..How::default() };
+        bundle.call(input.unwrap_or(state.as_bytes()), &how)?.refused(&[word])?;
+        watch.everything(bundle)?;
+        watch.image(bundle)
+    };
+    with_bundle(realm, check).map_err(|message| format!("{name:?}: {message}"))
+}
+
+/// What runtimes accept is not refused, however odd.
+pub fn tolerated(realm: Realm) -> Check {
+    for (pointer, value) in [
+        ("/mounts", json!(null)),
+        ("/hooks", json!({"createContainer": null, "poststart": [], "fromTheFuture": 7})),
+        ("/process/capabilities/bounding", json!(["CAP_SYS_ADMIN", "CAP_FROM_THE_FUTURE"])),
+        ("/process/user", json!("nobody")),
+        ("/linux/seccomp", json!({"defaultAction": 7})),
+        ("/annotations", json!({"other": "yes"})),
+        ("/annotations", json!(null)),
+        ("/linux/rootfsPropagation", json!("")),
+        ("/linux/uidMappings", json!(null)),
+        ("/process/args", json!(["/sbin/init", "--unit=multi-user.target", "\u{1f600}"])),
+    ] {
+        with_bundle(realm, |bundle| {
+            bundle.start(Cgroup::Mounted);
+            let (parent, key) = pointer.rsplit_once('/').unwrap();
+            bundle.config.pointer_mut(parent).unwrap()[key] = value.clone();
+            bundle.write_config();
+            bundle.create()?.silently()?;
+            ensure!(crate::table::at(&bundle.root("run")).is_some(), "nothing was done");
+            Ok(())
+        })
+        .map_err(|message| format!("{pointer}: {value}: {message}"))?;
+    }
+    Ok(())
+}

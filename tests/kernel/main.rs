@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the list of the kernel tests: the real hook on real mounts and files, in namespaces of its own, without
+//! a runtime.
+//!
+//! They need no privilege, but a user namespace. As root they run a second time in the initial one, as under
+//! rootful engines: `OCI_SYSTEMD_HOOK_REALM` is how this program tells itself so. `OCI_SYSTEMD_HOOK` names another
+//! hook than the one that cargo built. What the machine lacks is a failure where `CI` is `true` and else skipped.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+/// Fails the trial with a message where something doesn't hold.
+macro_rules! ensure {
+    ($holds:expr, $($message:tt)+) => {
+        if !$holds {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+mod bundle;
+mod copy_up;
+mod decision;
+mod hook;
+mod hostile;
+mod input;
+mod lasting;
+mod memory;
+mod namespace;
+mod plain;
+mod runtime;
+mod submounts;
+mod table;
+mod tree;
+mod undo;
+
+use std::path::Path;
+use std::process::{Command, ExitCode};
+
+use libtest_mimic::{Arguments, Failed, Trial};
+use rustix::fs::FileType;
+
+use crate::namespace::Realm;
+
+/// What a trial finds out.
+type Check = Result<(), String>;
+/// One trial.
+type Run = fn(Realm) -> Check;
+
+/// Whether all of some cases hold; if not, which ones don't.
+fn all<Name: std::fmt::Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for (name, result) in cases {
+        count += 1;
+        wrong.extend(result.err().map(|message| format!("{name}: {message}")));
+    }
+    ensure!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// Set where this program runs the trials of the initial user namespace.
+const REALM: &str = "OCI_SYSTEMD_HOOK_REALM";
+
+const TRIALS: &[(&str, Run)] = &[
+    ("plain", plain::whole),
+    ("plain/choices", plain::choices),
+    ("copy-up", copy_up::everything),
+    ("copy-up/devices", copy_up::devices_in_a_user_namespace),
+    ("plain/read-only-root", plain::read_only_root),
+    ("memory-limit", memory::of_the_cgroup),
+    ("create-runtime", runtime::does_the_whole_job),
+    ("create-runtime/create-container-follows", runtime::leaves_it_to_create_container),
+    ("submounts", submounts::are_kept),
+    ("submounts/of-the-user", submounts::of_the_users_are_left_alone),
+    ("submounts/volume-on-run", submounts::volume_on_run),
+    ("second-run", submounts::second_run),
+    ("propagation/peers", submounts::peers),
+    ("propagation/root-on-a-shared-mount", submounts::root_on_a_shared_mount),
+    ("hostile/init", hostile::init),
+    ("hostile/init-inside", hostile::init_inside),
+    ("input/states", input::states),
+    ("input/configs", input::configs),
+    ("input/tolerated", input::tolerated),
+    ("lasting", lasting::is_taken_back),
+    ("lasting/with-what-is-above", lasting::is_taken_back_with_what_is_above),
+    ("lasting/and-nothing-else", lasting::and_nothing_else),
+    ("lasting/when-things-are-gone", lasting::when_things_are_gone),
+    ("lasting/spoilt-record", lasting::of_a_spoilt_record),
+    ("lasting/stays-in-the-root", lasting::stays_in_the_root),
+    ("lasting/nothing", lasting::of_nothing),
+    ("lasting/needs-a-place", lasting::needs_a_place),
+    ("lasting/one-container-only", lasting::of_one_container_only),
+    ("decision", decision::all),
+    ("decision/nothing-is-opened", decision::nothing_is_opened),
+    ("decision/while-others-mount", decision::while_others_mount),
+    ("undo", undo::everything),
+    ("undo/shared-root", undo::shared_root),
+    ("undo/best-effort", undo::best_effort),
+];
+
+fn main() -> ExitCode {
+    let arguments = Arguments::from_args();
+    let scratch = tempfile::Builder::new().prefix("oci-systemd-hook-kernel.").tempdir().unwrap();
+    set_up(&scratch.path().canonicalize().unwrap());
+    let mut trials = Vec::new();
+    let mut passed = true;
+    if std::env::var_os(REALM).is_some() {
+        trials.extend(list(Realm::Initial, &namespace::enter_initial()));
+    } else {
+        match namespace::missing_for_initial() {
+            None => passed = run_again(),
+            Some(why) => trials.extend(list(Realm::Initial, &Err(why))),
+        }
+        trials.extend(list(Realm::User, &namespace::enter_user()));
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    drop(scratch);
+    if passed { conclusion.exit_code() } else { ExitCode::FAILURE }
+}
+
+/// Makes what trials find in the scratch directory; some of it can't be made in a user namespace.
+fn set_up(scratch: &Path) {
+    std::fs::create_dir(scratch.join("trial")).unwrap();
+    if namespace::missing_for_initial().is_none() {
+        let run = scratch.join("devices/run");
+        std::fs::create_dir_all(run.join("deep")).unwrap();
+        copy_up::node(&run.join("null"), FileType::CharacterDevice, 0o666, rustix::fs::makedev(1, 3));
+        std::fs::hard_link(run.join("null"), run.join("deep/null")).unwrap();
+    }
+    bundle::furnish_host(&scratch.join("sentinel"));
+    bundle::BASE.set(scratch.join("trial")).unwrap();
+    bundle::SCRATCH.set(scratch.to_owned()).unwrap();
+}
+
+/// Runs the trials of the initial user namespace, which this process is about to leave.
+fn run_again() -> bool {
+    let own = std::env::current_exe().unwrap();
+    Command::new(own).args(std::env::args_os().skip(1)).env(REALM, "initial").status().unwrap().success()
+}
+
+fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let is_ignored = entered.is_err() && !in_ci;
+    let trial = |name: String, check: Box<dyn FnOnce(Realm) -> Check + Send>| {
+        let entered = entered.clone();
+        let run = move || entered.and_then(|()| check(realm)).map_err(Failed::from);
+        Trial::test(format!("{}/{name}", realm.name()), run).with_ignored_flag(is_ignored)
+    };
+    let mut trials: Vec<Trial> =
+        TRIALS.iter().map(|(name, check)| trial((*name).to_owned(), Box::new(*check))).collect();
+    for path in hostile::PATHS {
+        let name = format!("hostile/{path} ({} cases)", hostile::count());
+        trials.push(trial(name, Box::new(move |realm| hostile::path(realm, path))));
+    }
+    if let Err(why) = entered {
+        eprintln!("skipped: {why} ({} tests)", trials.len());
+    }
+    trials
+}

@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the stage createRuntime: the hook is in the runtime's mount namespace, the container in another.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+
+use serde_json::json;
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, bind, with_bundle};
+use crate::hook::{How, program};
+use crate::namespace::{Realm, isolated};
+
+/// The first process of a container, while its runtime still prepares it.
+struct Container(Child);
+
+impl Container {
+    /// Starts the bundle in a mount namespace of its own.
+    fn start(bundle: &mut Bundle) -> Result<Self, String> {
+        // The runtime sees the root's files, and not what is mounted there.
+        bind(&bundle.image(""), &bundle.root(""));
+        isolated(|| {
+            bundle.start(Cgroup::Nowhere);
+            bundle.submount("run/secrets");
+            // It ends with its standard input at the latest.
+            let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+            child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
+        })
+    }
+
+    /// A path of its namespace, in which the root's mounts are seen.
+    fn path(&self, path: &Path) -> PathBuf {
+        Path::new("/proc").join(self.0.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
+    }
+
+    fn mounts(&self) -> String {
+        fs::read_to_string(format!("/proc/{}/mountinfo", self.0.id())).unwrap()
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        // Worst case: it is gone already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Where no createContainer follows, all is done in the container's namespace, for the container's root, and
+/// nothing in the runtime's.
+pub fn does_the_whole_job(realm: Realm) -> Check {
+    const OWNER: u32 = 1000;
+    with_bundle(realm, |bundle| {
+        let may_chown = std::os::unix::fs::lchown(bundle.elsewhere("owned"), Some(OWNER), Some(OWNER)).is_ok();
+        if may_chown {
+            let map = json!([{"containerID": 0, "hostID": OWNER, "size": 1000}]);
+            bundle.config["linux"]["uidMappings"] = map.clone();
+            bundle.config["linux"]["gidMappings"] = map;
+        }
+        let container = Container::start(bundle)?;
+        bundle.state["pid"] = json!(container.0.id());
+        let watch = bundle.watch();
+        let how = How { cwd: Some(bundle.directory()), ..How::default() };
+        bundle.create_as(&how)?.silently()?;
+        watch.everything(bundle)?;
+        watch.image(bundle)?;
+        for (path, is_ours) in [
+            ("run", true),
+            ("run/lock", true),
+            ("tmp", true),
+            ("run/host/container-manager", true),
+            ("run/secrets/kept", false),
+            ("etc/machine-id", true),
+        ] {
+            let file = fs::metadata(container.path(&bundle.root(path))).map_err(|error| format!("{path}: {error}"))?;
+            let owner = if is_ours && may_chown { OWNER } else { 0 };
+            ensure!((file.uid(), file.gid()) == (owner, owner), "{path} is {}:{}'s", file.uid(), file.gid());
+        }
+        // Once more finds it done.
+        let before = container.mounts();
+        bundle.create_as(&how)?.silently()?;
+        ensure!(before == container.mounts(), "a second run changed the mounts");
+        watch.everything(bundle)
+    })
+}
+
+/// Where config.json lists the hook for createContainer too, nothing happens yet.
+pub fn leaves_it_to_create_container(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        bundle.config["hooks"] = json!({"createContainer": [{"path": "/nowhere"}, {"path": program()}]});
+        let container = Container::start(bundle)?;
+        bundle.state["pid"] = json!(container.0.id());
+        let (watch, before) = (bundle.watch(), container.mounts());
+        let how = How { cwd: Some(bundle.directory()), ..How::default() };
+        bundle.create_as(&how)?.silently()?;
+        ensure!(before == container.mounts(), "something was mounted");
+        watch.everything(bundle)?;
+        watch.image(bundle)
+    })
+}

@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the mount table of the trial's namespace, read apart from the hook's own reader.
+
+use std::ffi::OsString;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{CWD, Mode, OFlags, openat};
+
+use crate::tree::Snapshot;
+
+/// One line of mountinfo.
+#[derive(Debug, Clone)]
+pub struct Mount {
+    pub id: String,
+    pub device: String,
+    /// Which directory of its file system.
+    pub root: PathBuf,
+    pub at: PathBuf,
+    pub options: String,
+    /// `shared:1 master:2`.
+    pub propagation: String,
+    pub fs_type: String,
+    line: String,
+}
+
+impl Mount {
+    pub fn has(&self, option: &str) -> bool {
+        self.options.split(',').any(|each| each == option)
+    }
+}
+
+/// All mounts of this thread's namespace: `/proc/self` is the first thread's.
+pub fn read() -> Vec<Mount> {
+    let text = std::fs::read("/proc/thread-self/mountinfo").unwrap();
+    String::from_utf8_lossy(&text).lines().map(parse).collect()
+}
+
+fn parse(line: &str) -> Mount {
+    let fields: Vec<&str> = line.split(' ').collect();
+    let hyphen = fields.iter().position(|field| *field == "-").unwrap();
+    Mount {
+        id: fields[0].to_owned(),
+        device: fields[2].to_owned(),
+        root: unescape(fields[3]),
+        at: unescape(fields[4]),
+        options: fields[5].to_owned(),
+        propagation: fields[6..hyphen].join(" "),
+        fs_type: fields[hyphen + 1].to_owned(),
+        line: line.to_owned(),
+    }
+}
+
+fn unescape(field: &str) -> PathBuf {
+    let mut bytes = Vec::new();
+    let mut rest = field.as_bytes();
+    while let Some((first, tail)) = rest.split_first() {
+        let octal = tail.get(..3).filter(|_| *first == b'\\').and_then(|digits| std::str::from_utf8(digits).ok());
+        match octal.and_then(|digits| u8::from_str_radix(digits, 8).ok()) {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = &tail[3..];
+            }
+            None => {
+                bytes.push(*first);
+                rest = tail;
+            }
+        }
+    }
+    PathBuf::from(OsString::from_vec(bytes))
+}
+
+/// The mount at a path, as the kernel's walk finds it: of several it is the topmost.
+pub fn at(path: &Path) -> Option<Mount> {
+    let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
+    let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", file.as_raw_fd())).unwrap();
+    let id = info.lines().find_map(|line| line.strip_prefix("mnt_id:")).unwrap().trim();
+    read().into_iter().find(|mount| mount.id == id && mount.at == path)
+}
+
+/// Every mount's line, by its number: a moved mount changes its place in the table.
+pub fn whole() -> Snapshot {
+    read().into_iter().map(|mount| (PathBuf::from(&mount.id), mount.line)).collect()
+}
+
+/// As [`whole`], but for what is at or below `root`.
+pub fn outside(root: &Path) -> Snapshot {
+    read()
+        .into_iter()
+        .filter(|mount| !mount.at.starts_with(root))
+        .map(|mount| (PathBuf::from(&mount.id), mount.line))
+        .collect()
+}
+
+/// The mounts below `root`, as paths in it.
+pub fn below(root: &Path) -> Vec<String> {
+    let mut paths: Vec<String> = read()
+        .into_iter()
+        .filter_map(|mount| mount.at.strip_prefix(root).ok().map(|path| format!("/{}", path.display())))
+        .collect();
+    paths.sort();
+    paths
+}
