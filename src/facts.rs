@@ -10,7 +10,7 @@ use crate::path::InnerPath;
 
 pub mod mounts;
 
-pub use mounts::{Mount, Mounts};
+pub use mounts::{CgroupRoot, Mount, Mounts};
 
 /// What a runtime calls this process for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -127,6 +127,11 @@ fn each_plan_is_in_order() {
                 assert!(!mounted.iter().any(|other| other.is_below(at)), "{}: covers: {line}", case.display());
                 mounted.push(at);
             }
+            if let Action::MakeWritable { at } = &step.action {
+                let whole =
+                    steps.iter().any(|step| matches!(&step.action, Action::BindHost { at: host, .. } if host == at));
+                assert!(!whole, "{}: the host's hierarchy: {line}", case.display());
+            }
             if let Action::Tmpfs { at, keep, .. } = &step.action {
                 assert!(keep.iter().all(|kept| kept.is_below(at)), "{}: {line}", case.display());
             }

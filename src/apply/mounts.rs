@@ -25,9 +25,11 @@ impl Run<'_> {
         Ok(new)
     }
 
-    /// Mounts, and sets the access, which needs a mount in this namespace.
+    /// Mounts a copy of another mount, lets it have nothing to do with that one, and sets the access;
+    /// both need a mount in this namespace.
     pub(super) fn put(&mut self, new: OwnedFd, place: &OwnedFd, access: Access) -> Result<(), SysError> {
         let mounted = self.attach(new, place)?;
+        mount::make_private(mounted.as_fd())?;
         mount::set_access(mounted.as_fd(), access)
     }
 
@@ -67,9 +69,12 @@ impl Run<'_> {
         } else {
             self.empty_file(&target)?;
         }
+        // First what is needed to undo it.
+        let back = fs::open_at(covered.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)?;
         mount::put(&moved, self.root.place(&target)?)?;
         self.last_directory = None;
-        self.undo.move_back(moved, covered, below)
+        self.undo.move_back(moved, back, below);
+        Ok(())
     }
 
     pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str) -> Result<(), SysError> {

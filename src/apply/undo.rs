@@ -39,10 +39,8 @@ impl Undo {
         self.0.push(Each::Unmount(new));
     }
 
-    pub(super) fn move_back(&mut self, moved: OwnedFd, covered: &OwnedFd, below: PathBuf) -> Result<(), SysError> {
-        let covered = fs::open_at(covered.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)?;
+    pub(super) fn move_back(&mut self, moved: OwnedFd, covered: OwnedFd, below: PathBuf) {
         self.0.push(Each::MoveBack { moved, covered, below });
-        Ok(())
     }
 
     pub(super) fn remove(&mut self, directory: Rc<OwnedFd>, name: OsString, kind: FileType) {

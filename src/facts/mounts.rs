@@ -24,7 +24,22 @@ pub struct Mount {
     /// Whether mounts on it also appear elsewhere.
     pub shared: bool,
     /// The cgroup hierarchy that it shows, and from which cgroup on.
-    pub cgroup: Option<(Hierarchy, InnerPath)>,
+    pub cgroup: Option<(Hierarchy, CgroupRoot)>,
+}
+
+/// Which cgroup is at the top of a mount of a hierarchy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum CgroupRoot {
+    /// This one, from the root of this process's cgroup namespace.
+    At(InnerPath),
+    /// One above or beside that root, where paths begin with `/..`.
+    Outside,
+}
+
+impl CgroupRoot {
+    fn new(path: &Path) -> Self {
+        if path.starts_with("/..") { Self::Outside } else { Self::At(InnerPath::new(path)) }
+    }
 }
 
 /// The container's mounts.
@@ -32,7 +47,9 @@ pub struct Mount {
 pub struct Mounts {
     root: u64,
     all: Vec<Mount>,
-    /// By the mount that they are mounted on, and where: a container can have thousands.
+    // Indexes into `all`, since a container can have thousands: by number, and by the mount that it
+    // is mounted on and where.
+    by_id: HashMap<u64, usize>,
     on: HashMap<u64, HashMap<InnerPath, usize>>,
 }
 
@@ -49,14 +66,19 @@ impl Mount {
 
 impl Mounts {
     fn new(root: u64) -> Self {
-        Self { root, all: Vec::new(), on: HashMap::new() }
+        Self { root, all: Vec::new(), by_id: HashMap::new(), on: HashMap::new() }
     }
 
     fn push(&mut self, mount: Mount) {
         if mount.id != self.root {
             self.on.entry(mount.parent).or_default().insert(mount.at.clone(), self.all.len());
         }
+        self.by_id.insert(mount.id, self.all.len());
         self.all.push(mount);
+    }
+
+    fn numbered(&self, id: u64) -> Option<&Mount> {
+        self.by_id.get(&id).and_then(|index| self.all.get(*index))
     }
 
     /// Picks the container's mounts out of a mount namespace's table. `root_path` is where the
@@ -109,7 +131,7 @@ impl Mounts {
     pub fn holding(&self, path: &InnerPath) -> Option<&Mount> {
         let mut ancestors: Vec<InnerPath> = std::iter::successors(Some(path.clone()), InnerPath::parent).collect();
         ancestors.reverse();
-        let mut current = self.all.iter().find(|mount| mount.id == self.root)?;
+        let mut current = self.numbered(self.root)?;
         // Each turn goes one mount deeper, so there are at most as many as mounts.
         for _ in 0..self.all.len() {
             let Some(on_current) = self.on.get(&current.id) else { break };
@@ -131,7 +153,7 @@ impl Mounts {
     /// The mount that a mount lies on.
     #[must_use]
     pub fn below(&self, mount: &Mount) -> Option<&Mount> {
-        self.all.iter().find(|other| other.id == mount.parent)
+        self.numbered(mount.parent)
     }
 
     /// The mounts below a path that can be reached, without those that lie on one of them.
@@ -145,7 +167,7 @@ impl Mounts {
     }
 
     /// The mounts that show a cgroup hierarchy, as far as they can be reached.
-    pub fn of_hierarchy(&self, hierarchy: Hierarchy) -> impl Iterator<Item = (&Mount, &InnerPath)> {
+    pub fn of_hierarchy(&self, hierarchy: Hierarchy) -> impl Iterator<Item = (&Mount, &CgroupRoot)> {
         self.all.iter().filter_map(move |mount| match &mount.cgroup {
             Some((kind, root)) if *kind == hierarchy && self.is_seen(mount) => Some((mount, root)),
             _ => None,
@@ -167,7 +189,7 @@ fn inside(entry: &Entry<'_>, root_path: &Path, root_mount: u64) -> Option<Mount>
     };
     let fs_type = entry.fs_type();
     let cgroup = hierarchy(&fs_type, |option| entry.has_super_option(option))
-        .map(|hierarchy| (hierarchy, InnerPath::new(entry.root())));
+        .map(|hierarchy| (hierarchy, CgroupRoot::new(&entry.root())));
     let exclusive = entry.root() == Path::new("/");
     Some(Mount {
         id,
@@ -187,7 +209,7 @@ pub struct Foretold {
     at: InnerPath,
     fs_type: String,
     read_only: bool,
-    cgroup: Option<(Hierarchy, InnerPath)>,
+    cgroup: Option<(Hierarchy, CgroupRoot)>,
 }
 
 impl Foretold {
@@ -204,7 +226,7 @@ impl Foretold {
             Hierarchy::Unified => "cgroup2",
             Hierarchy::Systemd | Hierarchy::Memory => "cgroup",
         };
-        Self { cgroup: Some((hierarchy, from)), ..Self::plain(at, fs_type, read_only) }
+        Self { cgroup: Some((hierarchy, CgroupRoot::At(from))), ..Self::plain(at, fs_type, read_only) }
     }
 }
 
@@ -292,8 +314,11 @@ mod tests {
     #[test]
     fn knows_cgroup_mounts_in_the_container_and_on_the_host() {
         let mounts = mounts("");
-        let seen: Vec<_> = mounts.of_hierarchy(Hierarchy::Systemd).map(|(m, r)| format!("{} {r}", m.at)).collect();
-        assert_eq!(seen, ["/sys/fs/cgroup/systemd /ctr"]);
+        let seen: Vec<_> = mounts.of_hierarchy(Hierarchy::Systemd).collect();
+        assert_eq!(seen.len(), 1);
+        assert_eq!(seen.first().unwrap().0.at, InnerPath::new("/sys/fs/cgroup/systemd"));
+        assert_eq!(*seen.first().unwrap().1, CgroupRoot::At(InnerPath::new("/ctr")));
+        assert_eq!(CgroupRoot::new(Path::new("/../..")), CgroupRoot::Outside);
         assert_eq!(
             whole_hierarchy(TABLE, Hierarchy::Systemd, Path::new("/b/rootfs")),
             Some(PathBuf::from("/sys/fs/cgroup/systemd"))

@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, Cgroups, Devices, Image, Membership, Memory, MemorySource, Mounts, Owner,
+    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Devices, Image, Membership, Memory, MemorySource, Mounts, Owner,
     Propagation, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
@@ -37,7 +37,7 @@ pub struct Sources<'a> {
     pub root_mount: u64,
     /// `/proc/<pid>/cgroup` of the container.
     pub cgroup: &'a str,
-    /// The same of the runtime, where it isn't the container's.
+    /// The same of the runtime, where that can be told.
     pub runtime_cgroup: Option<&'a str>,
     /// Reads a small file inside the root.
     pub inside: &'a dyn Fn(&InnerPath) -> Option<String>,
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Sources<'_> {
 #[must_use]
 pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -> Surroundings {
     let mounts = Mounts::read(sources.mountinfo, sources.root_path, sources.root_mount);
-    let cgroups = cgroups(config, &mounts, &sources);
+    let cgroups = cgroups(config, &sources);
     let memory = limit(&mounts, &sources).map_or_else(|| host_memory(host), |limit| limited(limit, host_memory(host)));
     Surroundings {
         owner: owner(config, sources.stage),
@@ -148,13 +148,12 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
-fn cgroups(config: &Config, mounts: &Mounts, sources: &Sources<'_>) -> Cgroups {
+fn cgroups(config: &Config, sources: &Sources<'_>) -> Cgroups {
     let member = |hierarchy| {
         let path = cgroup::parse(sources.cgroup, hierarchy)?;
+        // A runtime that makes no cgroup for the container leaves it in its own.
         let of_runtime = sources.runtime_cgroup.and_then(|text| cgroup::parse(text, hierarchy));
-        let is_shared = of_runtime.as_ref() == Some(&path)
-            || directory(mounts, hierarchy, &path).is_some_and(|at| has_strangers(sources, &at));
-        let owner = if is_shared { CgroupOwner::Shared } else { CgroupOwner::Container };
+        let owner = if of_runtime.as_ref() == Some(&path) { CgroupOwner::Shared } else { CgroupOwner::Container };
         let on_host = mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path);
         Some(Membership { path, owner, on_host })
     };
@@ -167,13 +166,10 @@ fn cgroups(config: &Config, mounts: &Mounts, sources: &Sources<'_>) -> Cgroups {
 
 /// Where the container sees its cgroup of a hierarchy.
 fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &InnerPath) -> Option<InnerPath> {
-    mounts.of_hierarchy(hierarchy).find_map(|(mount, root)| path.below(root).map(|below| mount.at.join(below)))
-}
-
-/// Whether processes outside this pid namespace are in a cgroup: the kernel lists them as 0
-/// (cgroups(7)). At createContainer those are all but the container's.
-fn has_strangers(sources: &Sources<'_>, at: &InnerPath) -> bool {
-    (sources.inside)(&at.join("cgroup.procs")).is_some_and(|text| text.lines().any(|pid| pid == "0"))
+    mounts.of_hierarchy(hierarchy).find_map(|(mount, root)| match root {
+        CgroupRoot::At(root) => path.below(root).map(|below| mount.at.join(below)),
+        CgroupRoot::Outside => None,
+    })
 }
 
 fn limit(mounts: &Mounts, sources: &Sources<'_>) -> Option<u64> {

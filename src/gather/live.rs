@@ -10,7 +10,7 @@ use super::{ConfigText, GatherError, open_root};
 use crate::facts::{Devices, Image, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
-use crate::kernel::id_map;
+use crate::kernel::{id_map, status};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -23,7 +23,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
     let host = host();
     let (cgroup, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
-        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None),
+        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, runtime_cgroup()),
         Stage::CreateRuntime => {
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
             let cgroup = read_text(&format!("/proc/{pid}/cgroup"))?;
@@ -48,6 +48,24 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
     };
     let facts = interpret::live(state, &config, &host, sources);
     Ok((root, facts))
+}
+
+/// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. None
+/// where the container has no pid namespace of its own, and it can't be told.
+fn runtime_cgroup() -> Option<String> {
+    /// The container's first process, and what may wrap this hook.
+    const ANCESTORS_MAX: usize = 8;
+    let read = |pid: &str| fs::read_host_text(&format!("/proc/{pid}/status")).ok();
+    let mut status = read("self")?;
+    let own_depth = status::pid_namespaces(&status)?;
+    for _ in 0..ANCESTORS_MAX {
+        let pid = status::parent(&status)?.to_string();
+        status = read(&pid)?;
+        if status::pid_namespaces(&status)? < own_depth {
+            return fs::read_host_text(&format!("/proc/{pid}/cgroup")).ok();
+        }
+    }
+    None
 }
 
 /// What is known of the host.

@@ -5,3 +5,4 @@ pub mod cgroup;
 pub mod id_map;
 pub mod memory;
 pub mod mountinfo;
+pub mod status;

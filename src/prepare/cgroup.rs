@@ -3,7 +3,7 @@
 //! nothing else. <https://systemd.io/CGROUP_DELEGATION/>
 
 use super::Refusal;
-use crate::facts::{CgroupNamespace, CgroupOwner, Mount, Surroundings};
+use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Mount, Surroundings};
 use crate::interface::CGROUP;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
@@ -18,11 +18,11 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     // The layout that systemd finds: legacy where only v1's named hierarchy is there, hybrid with
     // both, unified alone. In hybrid it manages processes by v1's and can do without the other.
     let unified_need = if systemd.is_some() { Need::BestEffort } else { Need::Required };
-    if let Some((mount, root)) = systemd {
-        writable(facts, plan, Hierarchy::Systemd, mount, root, Need::Required)?;
+    if let Some(found) = systemd {
+        writable(facts, plan, Hierarchy::Systemd, found, Need::Required)?;
     }
-    if let Some((mount, root)) = unified {
-        writable(facts, plan, Hierarchy::Unified, mount, root, unified_need)?;
+    if let Some(found) = unified {
+        writable(facts, plan, Hierarchy::Unified, found, unified_need)?;
     }
     if systemd.is_none() && unified.is_none() {
         if !facts.container_may_mount {
@@ -37,54 +37,65 @@ fn writable(
     facts: &Surroundings,
     plan: &mut Plan,
     hierarchy: Hierarchy,
-    mount: &Mount,
-    mount_root: &InnerPath,
+    (mount, mount_root): (&Mount, &CgroupRoot),
     need: Need,
 ) -> Result<(), Refusal> {
+    let at = &mount.at;
+    // What can't be made writable is fatal where systemd needs it, unless it is writable already.
+    let unless_needed = |plan: &mut Plan, refusal: Refusal, why: &str| {
+        if need == Need::Required && mount.read_only {
+            return Err(refusal);
+        }
+        plan.leave(at.clone(), why);
+        Ok(())
+    };
     let Some(member) = facts.cgroups.of(hierarchy) else {
-        plan.leave(mount.at.clone(), "the container is in no cgroup of this hierarchy");
-        return Ok(());
+        let why = "the container is in no cgroup of this hierarchy";
+        return unless_needed(plan, Refusal::NoMembership { at: at.clone() }, why);
     };
     if member.owner == CgroupOwner::Shared {
-        if mount.read_only && need == Need::Required {
-            return Err(Refusal::SharedCgroup { at: mount.at.clone() });
-        }
-        plan.leave(mount.at.clone(), "the engine gave the container no cgroup of its own there");
-        return Ok(());
+        let why = "the engine gave the container no cgroup of its own there";
+        return unless_needed(plan, Refusal::SharedCgroup { at: at.clone() }, why);
     }
-    // The path that /proc/1/cgroup will show.
-    let path = match facts.cgroups.namespace {
-        CgroupNamespace::Private => InnerPath::root(),
-        CgroupNamespace::Host => member.path.clone(),
+    let below = match mount_root {
+        CgroupRoot::At(root) => member.path.below(root),
+        CgroupRoot::Outside => None,
     };
-    let own = mount.at.join(path.as_path());
-    let is_at_own_path = member.path.below(mount_root).is_some_and(|below| mount.at.join(below) == own);
-    if is_at_own_path {
-        if is_bound(facts, hierarchy, &own) {
-            plan.leave(own, "writable already, by a mount of its own");
-        } else {
-            // Also where it is writable now: crun makes what config.json wants read-only so after
-            // its hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
-            plan.step(need, Action::MakeWritable { at: own }, WHY);
-        }
-        return Ok(());
-    }
-    // runc binds the container's cgroup alone on the hierarchy's mount point where the namespace is
-    // the host's: systemd would look for its path below it, in vain.
-    match &member.on_host {
-        Some(from) => {
-            let why = format!("/proc/1/cgroup says {path}, which must exist below {}", mount.at);
-            plan.step(need, Action::BindHost { from: from.clone(), at: mount.at.clone() }, why);
-            plan.step(need, Action::MakeWritable { at: own }, WHY);
+    match facts.cgroups.namespace {
+        // The container's cgroup is `/` there, and must be what is mounted.
+        CgroupNamespace::Private if below.is_some_and(|below| below.as_os_str().is_empty()) => {
+            make_writable(facts, plan, hierarchy, at.clone(), need);
             Ok(())
         }
-        None => match need {
-            Need::Required => Err(Refusal::HiddenCgroup { at: mount.at.clone(), path }),
-            Need::BestEffort => {
-                plan.leave(mount.at.clone(), "the hierarchy is mounted nowhere as a whole");
-                Ok(())
+        CgroupNamespace::Private => {
+            let why = "it shows the host's cgroups, which have no path in the container's cgroup namespace";
+            unless_needed(plan, Refusal::HostHierarchy { at: at.clone() }, why)
+        }
+        CgroupNamespace::Host => {
+            let own = at.join(member.path.as_path());
+            if below.is_none_or(|below| at.join(below) != own) {
+                // runc binds the container's cgroup alone on the hierarchy's mount point: systemd
+                // would look for the path of /proc/1/cgroup below it, in vain.
+                let Some(from) = &member.on_host else {
+                    let refusal = Refusal::HiddenCgroup { at: at.clone(), path: member.path.clone() };
+                    return unless_needed(plan, refusal, "the hierarchy is mounted nowhere as a whole");
+                };
+                let why = format!("/proc/1/cgroup says {}, which must exist below {at}", member.path);
+                plan.step(need, Action::BindHost { from: from.clone(), at: at.clone() }, why);
             }
-        },
+            make_writable(facts, plan, hierarchy, own, need);
+            Ok(())
+        }
+    }
+}
+
+fn make_writable(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, own: InnerPath, need: Need) {
+    if is_bound(facts, hierarchy, &own) {
+        plan.leave(own, "writable already, by a mount of its own");
+    } else {
+        // Also where it is writable now: crun makes what config.json wants read-only so after its
+        // hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
+        plan.step(need, Action::MakeWritable { at: own }, WHY);
     }
 }
 

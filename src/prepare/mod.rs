@@ -45,6 +45,25 @@ pub enum Refusal {
         /// The hierarchy's mount in the container.
         at: InnerPath,
     },
+    /// The container's processes are elsewhere.
+    #[error(
+        "cannot make the container's cgroup below {at} writable: its processes are in none that can be seen from \
+         its cgroup namespace; don't let it join another container's"
+    )]
+    NoMembership {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+    },
+    /// The host's whole hierarchy is mounted.
+    #[error(
+        "cannot make the container's cgroup below {at} writable: the host's cgroups are mounted there, and have no \
+         path in the container's own cgroup namespace; leave out that mount (-v /sys/fs/cgroup:…), since the engine \
+         mounts the right one"
+    )]
+    HostHierarchy {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+    },
     /// The hierarchy has the wrong root.
     #[error(
         "cannot show the cgroup {path} at its own path below {at}: the hierarchy is mounted nowhere as a whole; \

@@ -111,6 +111,11 @@ pub fn make_slave(mount: BorrowedFd<'_>) -> Result<(), SysError> {
     change(mount, MountPropagationFlags::DOWNSTREAM, "MS_SLAVE")
 }
 
+/// Takes a mount out of its peer group: the copy of a shared mount is born into it.
+pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), SysError> {
+    change(mount, MountPropagationFlags::PRIVATE, "MS_PRIVATE")
+}
+
 /// Starts a peer group with this mount.
 pub fn make_shared(mount: BorrowedFd<'_>) -> Result<(), SysError> {
     change(mount, MountPropagationFlags::SHARED, "MS_SHARED")

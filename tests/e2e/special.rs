@@ -8,7 +8,7 @@ use std::sync::Arc;
 use libtest_mimic::Failed;
 
 use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, same};
-use crate::config::{Config, Stages};
+use crate::config::{CgroupNs, Config, Stages};
 use crate::container::{Cell, Container, Planted};
 use crate::mounts::{self, Mount};
 use crate::site::Site;
@@ -188,7 +188,14 @@ pub fn killed(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
 
 /// Nothing of ours shows on the host where the bundle's mount passes mounts on.
 pub fn shared_propagation(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    let config = Config { shared: true, ..Config::default() };
+    for cgroupns in [CgroupNs::Private, CgroupNs::Host] {
+        shows_nothing(site, cell, cgroupns)?;
+    }
+    Ok(())
+}
+
+fn shows_nothing(site: &Arc<Site>, cell: Cell, cgroupns: CgroupNs) -> Result<(), Failed> {
+    let config = Config { shared: true, cgroupns, ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;
     container.explain(|container| {
         container.start()?;
@@ -198,10 +205,12 @@ pub fn shared_propagation(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         let leaked: Vec<Mount> = mounts::parse(&container.holder().mountinfo()?)
             .into_iter()
             .filter(|mount| {
-                mount
-                    .point
-                    .strip_prefix(&rootfs)
-                    .is_some_and(|inner| ["/run", "/tmp", "/etc", "/var"].iter().any(|ours| inner.starts_with(ours)))
+                // What the test itself mounts there is older than the container.
+                let of_cgroup = mount.kind.starts_with("cgroup") && mount.root != "/";
+                of_cgroup
+                    || mount.point.strip_prefix(&rootfs).is_some_and(|inner| {
+                        ["/run", "/tmp", "/etc", "/var"].iter().any(|ours| inner.starts_with(ours))
+                    })
             })
             .collect();
         if !leaked.is_empty() {
