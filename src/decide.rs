@@ -13,7 +13,7 @@ pub enum Decision {
     Skip(Reason),
     /// Prepare the container for systemd.
     Prepare(Because),
-    /// Of preparing it, only what lasts: a later call does the rest, and could not record that.
+    /// Of preparing it, only what lasts: a later call does the rest.
     PrepareWhatLasts,
 }
 
@@ -63,7 +63,7 @@ pub fn decide(container: &Container) -> Decision {
     };
     match (container.stage, container.follow_up) {
         (Stage::CreateRuntime, FollowUp::CreateContainer) => Decision::Skip(Reason::CreateContainerFollows),
-        (Stage::CreateRuntime, FollowUp::CreateContainerInUserNamespace) => Decision::PrepareWhatLasts,
+        (Stage::CreateRuntime, FollowUp::CreateContainerOnReadOnlyRoot) => Decision::PrepareWhatLasts,
         (Stage::CreateRuntime | Stage::CreateContainer, _) => Decision::Prepare(because),
     }
 }
@@ -141,7 +141,7 @@ mod tests {
                     FollowUp::CreateContainer,
                     later(Decision::Skip(Reason::CreateContainerFollows)),
                 ),
-                (Stage::CreateRuntime, FollowUp::CreateContainerInUserNamespace, later(Decision::PrepareWhatLasts)),
+                (Stage::CreateRuntime, FollowUp::CreateContainerOnReadOnlyRoot, later(Decision::PrepareWhatLasts)),
             ] {
                 let container = Container {
                     id: "c".to_owned(),

@@ -84,11 +84,11 @@ pub enum Program {
 pub enum FollowUp {
     /// Nothing: this call has to do it all.
     None,
-    /// config.json calls this hook at createContainer, too.
+    /// config.json calls this hook at createContainer, too, and it can do all there.
     CreateContainer,
-    /// It does, in a user namespace: there a record can't be written where the host's root has its
-    /// own.
-    CreateContainerInUserNamespace,
+    /// It does, and crun has made the root read-only by then: what the image lacks as mount point
+    /// has to be made before.
+    CreateContainerOnReadOnlyRoot,
 }
 
 /// The facts of the decision whether to act.
@@ -142,11 +142,11 @@ impl Image {
         })
     }
 
-    /// What was found at `path`; a path that nobody looked at is as good as not there.
+    /// What was found at `path`. A path that nobody looked at is left alone.
     #[must_use]
     pub fn at(&self, path: &str) -> Found {
-        let path = InnerPath::new(path);
-        self.0.get(&path).cloned().unwrap_or(Found::Nothing(path))
+        let found = self.0.get(&InnerPath::new(path)).cloned();
+        found.unwrap_or_else(|| Found::Unreachable("nobody looked there".to_owned()))
     }
 }
 

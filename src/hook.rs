@@ -2,11 +2,11 @@
 //! One call from beginning to end: gather, decide, prepare, apply, report.
 
 use std::fmt::Write as _;
-use std::fs::File;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use log::{debug, info, warn};
+use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::apply::{Outcome, StepError, apply};
@@ -14,12 +14,12 @@ use crate::cli::Form;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::{Call, Stage};
 use crate::gather::{self, ConfigText, GatherError};
-use crate::oci::state::{State, StateError, Status};
+use crate::oci::state::{State, StateError};
 use crate::plan::Plan;
 use crate::prepare::{Refusal, prepare};
 use crate::record::Record;
 use crate::report::{chain, short};
-use crate::sys::{SysError, process};
+use crate::sys::{SysError, fs, process};
 
 /// Why a call failed; the container is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +57,13 @@ pub struct Failure {
 
 /// Works as a hook with the state on `input`. `call` is what the command line says that it is for.
 pub fn run(input: impl AsFd, call: Option<Call>) -> Result<(), Failure> {
-    let state = gather::state(input).map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
+    let state = match gather::state(input, "standard input") {
+        Err(error) if call == Some(Call::CleanUp) => {
+            warn!("{}", chain(&error));
+            return Ok(());
+        }
+        result => result.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?,
+    };
     match call.unwrap_or_else(|| gather::call(&state)) {
         Call::CleanUp => {
             clean_up(&state);
@@ -71,7 +77,20 @@ pub fn run(input: impl AsFd, call: Option<Call>) -> Result<(), Failure> {
 
 fn create(state: &State, stage: Stage) -> Result<(), HookError> {
     let id = short(&state.id);
-    let text = ConfigText::read(&state.bundle)?;
+    let text = match ConfigText::read(state) {
+        Err(GatherError::Read { path, source })
+            if source.errno() == Errno::ACCESS && process::is_in_user_namespace() =>
+        {
+            // This may be any container, and where it is ours createRuntime could read it.
+            info!(
+                "{id}: left alone at {}: cannot read {} in this user namespace: {source}",
+                stage.name(),
+                path.display()
+            );
+            return Ok(());
+        }
+        result => result?,
+    };
     let decision = decide(&gather::container(state, stage, &text)?);
     match &decision {
         Decision::Skip(reason @ Reason::Unreachable(..)) => {
@@ -137,18 +156,12 @@ struct Printed<'a> {
 pub fn plan(bundle: &Path, state: Option<&Path>, form: Form) -> Result<String, HookError> {
     let state = match state {
         Some(path) => {
-            let file = File::open(path).map_err(|error| HookError::Open {
-                path: path.to_owned(),
-                source: SysError::new(
-                    "open()",
-                    rustix::io::Errno::from_io_error(&error).unwrap_or(rustix::io::Errno::IO),
-                ),
-            })?;
-            State { bundle: absolute(bundle), status: Status::NotStopped, ..gather::state(file)? }
+            let file = fs::open_host(path).map_err(|source| HookError::Open { path: path.to_owned(), source })?;
+            gather::state(file, &path.display().to_string())?.with_bundle(absolute(bundle))
         }
         None => foretold_state(bundle)?,
     };
-    let text = ConfigText::read(&state.bundle)?;
+    let text = ConfigText::read(&state)?;
     // What happens at createContainer is the whole job, at whichever stage it is done.
     let (decision, because, plan) = match decide(&gather::container(&state, Stage::CreateContainer, &text)?) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),

@@ -7,8 +7,10 @@ use std::process::ExitCode;
 use oci_systemd_hook::cli::{self, Request};
 use oci_systemd_hook::hook::{self, Failure};
 use oci_systemd_hook::report::{self, chain, short};
+use oci_systemd_hook::sys::process;
 
 fn main() -> ExitCode {
+    process::clear_environment();
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Request::Hook { call, log_level }) => {
             report::start(log_level);

@@ -368,7 +368,8 @@ impl fmt::Display for Action {
                 write!(f, "make {at}/{{{}}} (mode=000)", names.join(","))
             }
             Self::MountPoint { at, node } => {
-                write!(f, "make {} {at} in the root, until poststop", node.name())
+                let kind = if *node == Node::Dir { "directory" } else { "file" };
+                write!(f, "make an empty {kind} {at} in the image's root, until poststop")
             }
             Self::MountFile { at, content } => {
                 write!(f, "mount a file with {:?} on {at}", content.trim_end())

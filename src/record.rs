@@ -3,7 +3,7 @@
 //! only thing that poststop works from, since then neither annotations nor the root may be there.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::{DirBuilder, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
@@ -64,19 +64,6 @@ pub enum RecordError {
     },
 }
 
-impl RecordError {
-    /// The system call that failed.
-    #[must_use]
-    pub fn into_sys(self) -> SysError {
-        match self {
-            Self::Write { source, .. }
-            | Self::Read { source, .. }
-            | Self::TakeBack { source, .. }
-            | Self::Remove { source, .. } => source,
-        }
-    }
-}
-
 /// One thing that was made, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
 struct Made {
@@ -97,16 +84,15 @@ pub struct Record {
     id: String,
 }
 
-/// Where records can be: the first is where one is written.
-fn places() -> Vec<PathBuf> {
+/// Where records are: in the runtime directory of the user on whose behalf the engine runs. Not
+/// where the environment says, since that may be the container's.
+fn place() -> PathBuf {
     let map = fs::read_host_text("/proc/self/uid_map").unwrap_or_default();
-    if id_map::is_identity(&map) && rustix::process::geteuid().is_root() {
-        return vec![PathBuf::from("/run")];
+    match (id_map::is_identity(&map), id_map::parent_of_root(&map)) {
+        (true, _) if rustix::process::geteuid().is_root() => PathBuf::from("/run"),
+        (true, _) => PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())),
+        (false, root) => PathBuf::from(format!("/run/user/{}", root.unwrap_or_default())),
     }
-    // runc gives hooks no environment, crun its own.
-    let by_env = std::env::var_os("XDG_RUNTIME_DIR").map(PathBuf::from).filter(|path| path.is_absolute());
-    let by_id = id_map::parent_of_root(&map).map(|uid| PathBuf::from(format!("/run/user/{uid}")));
-    by_env.into_iter().chain(by_id).collect()
 }
 
 impl Record {
@@ -130,45 +116,33 @@ impl Record {
                 .take_while(|above| root.place(above).is_err_and(|error| error.errno() == Errno::NOENT))
                 .count(),
         };
-        let mut error = None;
-        for place in places() {
-            match append(&place, &self.id, &made) {
-                Ok(()) => return Ok(()),
-                Err(source) => {
-                    error = Some(RecordError::Write { path: place.join(NAME).join(&self.id), source });
-                }
-            }
-        }
-        Err(error.unwrap_or_else(|| RecordError::Write {
-            path: PathBuf::from("$XDG_RUNTIME_DIR").join(NAME),
-            source: SysError::new("getenv(\"XDG_RUNTIME_DIR\")", Errno::NOENT),
-        }))
+        let place = place();
+        append(&place, &self.id, &made)
+            .map_err(|source| RecordError::Write { path: place.join(NAME).join(&self.id), source })
     }
 
     /// Takes back what was made, the last thing first, and then the record. Goes on after an error
     /// and returns them all; what is gone already is no error.
     #[must_use]
     pub fn take_back(&self) -> Vec<RecordError> {
+        let place = place();
+        let directory = place.join(NAME).join(&self.id);
         let mut errors = Vec::new();
-        for place in places() {
-            let directory = place.join(NAME).join(&self.id);
-            match read(&directory.join(FILE)) {
-                Ok(None) => {
-                    // A record that was to be written and wasn't.
-                    let _ = std::fs::remove_dir(&directory);
-                }
-                Ok(Some(made)) => {
-                    let before = errors.len();
-                    errors.extend(made.iter().rev().filter_map(|made| take_back(made).err()));
-                    if errors.len() == before {
-                        errors.extend(remove(&directory).err());
-                    }
-                }
-                Err(error) => errors.push(error),
+        match read(&directory.join(FILE)) {
+            Ok(None) => {
+                // A record that was to be written and wasn't.
+                let _ = std::fs::remove_dir(&directory);
             }
-            // Worst case: another container's record is in it, or an empty directory stays.
-            let _ = std::fs::remove_dir(place.join(NAME));
+            Ok(Some(made)) => {
+                errors.extend(made.iter().rev().filter_map(|made| take_back(made).err()));
+                if errors.is_empty() {
+                    errors.extend(remove(&directory).err());
+                }
+            }
+            Err(error) => errors.push(error),
         }
+        // Worst case: another container's record is in it, or an empty directory stays.
+        let _ = std::fs::remove_dir(place.join(NAME));
         errors
     }
 }
@@ -202,14 +176,9 @@ fn append(place: &Path, id: &str, made: &Made) -> Result<(), SysError> {
 
 fn read(path: &Path) -> Result<Option<Vec<Made>>, RecordError> {
     let error = |source| RecordError::Read { path: path.to_owned(), source };
-    let file = match File::open(path) {
-        Ok(file) => file,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(None);
-        }
-        Err(source) => {
-            return Err(error(SysError::new("open()", Errno::from_io_error(&source).unwrap_or(Errno::IO))));
-        }
+    let file = match fs::open_host(path) {
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+        result => result.map_err(error)?,
     };
     let text =
         fs::read_up_to(file, LIMIT_BYTES).map_err(error)?.ok_or_else(|| error(SysError::new("read()", Errno::FBIG)))?;
@@ -258,9 +227,8 @@ fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), S
 fn remove(directory: &Path) -> Result<(), RecordError> {
     let path = directory.join(FILE);
     for result in [std::fs::remove_file(&path), std::fs::remove_dir(directory)] {
-        match result {
-            Err(error) if error.kind() != ErrorKind::NotFound => {
-                let source = SysError::new("unlink()", Errno::from_io_error(&error).unwrap_or(Errno::IO));
+        match result.call(|| format!("remove({directory:?})")) {
+            Err(source) if source.errno() != Errno::NOENT => {
                 return Err(RecordError::Remove { path: directory.to_owned(), source });
             }
             _ => {}

@@ -13,6 +13,7 @@ use std::path::Path;
 use oci_systemd_hook::facts::{Devices, Found, Image, Stage, Surroundings};
 use oci_systemd_hook::gather::interpret::{self, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
+use oci_systemd_hook::interface::PATHS;
 use oci_systemd_hook::oci::config::Config;
 use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
@@ -85,6 +86,13 @@ fn image(text: &str) -> Image {
             other => panic!("{other} in {line}"),
         };
         image.insert(InnerPath::new(path), found);
+    }
+    // What a case doesn't say isn't there.
+    let looked_at: Vec<_> = text.lines().filter_map(|line| line.split(' ').nth(1)).collect();
+    for path in PATHS.into_iter().filter(|path| !looked_at.contains(path)) {
+        let path = InnerPath::new(path);
+        let found = image.below_nothing(&path).unwrap_or(Found::Nothing(path.clone()));
+        image.insert(path, found);
     }
     image
 }

@@ -34,12 +34,8 @@ pub(super) fn copy(
     at: &InnerPath,
     keep: &[InnerPath],
 ) -> Result<(), StepCause> {
-    let mut copy = Copy {
-        to,
-        device: fs::stat(from)?.st_dev,
-        keep: keep.iter().filter_map(|path| path.below(at)).collect(),
-        first_links: HashMap::new(),
-    };
+    let mut copy =
+        Copy { to, keep: keep.iter().filter_map(|path| path.below(at)).collect(), first_links: HashMap::new() };
     let mut levels = vec![Level::open(from, to, OsStr::new("."), PathBuf::new())?];
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.names.pop() else {
@@ -83,26 +79,27 @@ impl Level {
 
 struct Copy<'a> {
     to: BorrowedFd<'a>,
-    device: u64,
+    /// Everything that is mounted below: nothing else leads to another file system.
     keep: HashSet<&'a Path>,
-    /// By inode: where the first name of a file with several names was copied to.
-    first_links: HashMap<u64, PathBuf>,
+    /// By device and inode, since an overlay shows those of its layers: where the first name of a file with several names was copied to.
+    first_links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Copy<'_> {
     /// Copies one entry; a directory is returned to be gone through.
     fn entry(&mut self, level: &Level, name: &OsStr, path: &Path) -> Result<Option<Level>, SysError> {
         let stat = fs::stat_at(level.from.as_fd(), name)?;
-        if self.keep.contains(path) || stat.st_dev != self.device {
+        if self.keep.contains(path) {
             return Ok(None);
         }
+        let inode = (stat.st_dev, stat.st_ino);
         let kind = fs::kind(&stat);
         if kind == FileType::Directory {
             fs::mkdir_at(level.to.as_fd(), name, 0o700)?;
             return Level::open(level.from.as_fd(), level.to.as_fd(), name, path.to_owned()).map(Some);
         }
         if stat.st_nlink > 1 {
-            if let Some(first) = self.first_links.get(&stat.st_ino) {
+            if let Some(first) = self.first_links.get(&inode) {
                 return fs::link_at(self.to, first.as_os_str(), level.to.as_fd(), name).map(|()| None);
             }
         }
@@ -122,7 +119,7 @@ impl Copy<'_> {
             FileType::Directory | FileType::Unknown => {}
         }
         if stat.st_nlink > 1 {
-            self.first_links.insert(stat.st_ino, path.to_owned());
+            self.first_links.insert(inode, path.to_owned());
         }
         Ok(None)
     }

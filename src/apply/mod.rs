@@ -29,8 +29,8 @@ pub struct StepError {
 }
 
 impl StepError {
-    fn of_undoing(source: SysError) -> Self {
-        Self { step: "undo a step that failed".to_owned(), source: source.into() }
+    fn of_undoing(source: StepCause) -> Self {
+        Self { step: "undo a step that failed".to_owned(), source }
     }
 }
 
@@ -59,7 +59,7 @@ pub enum Outcome {
     /// The container is prepared; these best-effort steps failed.
     Prepared(Vec<StepError>),
     /// A required step failed, everything is undone, and these parts of the undoing failed.
-    Undone(StepError, Vec<SysError>),
+    Undone(StepError, Vec<StepCause>),
 }
 
 /// Carries out a plan.

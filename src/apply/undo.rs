@@ -10,7 +10,8 @@ use std::rc::Rc;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use crate::record::{Record, RecordError};
+use super::StepCause;
+use crate::record::Record;
 use crate::sys::{SysError, fs, mount};
 
 #[derive(Debug)]
@@ -57,13 +58,13 @@ impl Undo {
     }
 
     /// Undoes all but the first `length`, goes on after an error, and returns the errors.
-    pub(super) fn back_to(&mut self, length: usize) -> Vec<SysError> {
+    pub(super) fn back_to(&mut self, length: usize) -> Vec<StepCause> {
         self.0.split_off(length).into_iter().rev().flat_map(Each::undo).collect()
     }
 }
 
 impl Each {
-    fn undo(self) -> Vec<SysError> {
+    fn undo(self) -> Vec<StepCause> {
         let result = match self {
             Self::Unmount(new) => mount::take_away(new.as_fd()),
             Self::MoveBack { moved, covered, below } => {
@@ -75,10 +76,10 @@ impl Each {
                 result => result,
             },
             Self::TakeBack(record) => {
-                return record.take_back().into_iter().map(RecordError::into_sys).collect();
+                return record.take_back().into_iter().map(StepCause::from).collect();
             }
         };
-        result.err().into_iter().collect()
+        result.err().map(StepCause::from).into_iter().collect()
     }
 }
 

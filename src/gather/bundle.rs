@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use super::interpret::{cgroup_namespace, common};
+use super::interpret::{cgroup_namespace, common, container_memory};
 use super::{ConfigText, GatherError, live, open_root};
 use crate::facts::mounts::Foretold;
 use crate::facts::{CgroupNamespace, CgroupOwner, Cgroups, Membership, Mounts, Surroundings};
@@ -17,13 +17,16 @@ use crate::path::InnerPath;
 /// at createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, GatherError> {
     let config = text.config()?;
-    let root = open_root(state, config.root(&state.bundle), text)?;
+    let root = open_root(state, &config, text)?;
     let layout = Layout::of_host();
     let namespace = cgroup_namespace(&config);
     let mounts = mounts(&text.mounts()?, layout, &own_cgroup(state, namespace));
+    let host = live::host();
+    let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
         cgroups: cgroups(state, namespace, layout),
-        ..common(state, &config, &live::host(), mounts, live::image(&root))
+        memory: container_memory(limit, &host),
+        ..common(state, &config, &host, mounts, live::image(&root))
     })
 }
 

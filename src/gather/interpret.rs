@@ -63,7 +63,7 @@ impl std::fmt::Debug for Sources<'_> {
 pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -> Surroundings {
     let mounts = Mounts::read(sources.mountinfo, sources.root_path, sources.root_mount);
     let cgroups = cgroups(config, &sources);
-    let memory = limit(&mounts, &sources).map_or_else(|| host_memory(host), |limit| limited(limit, host_memory(host)));
+    let memory = container_memory(limit(&mounts, &sources), host);
     Surroundings {
         owner: owner(config, sources.stage),
         may_mount: sources.may_mount,
@@ -84,7 +84,7 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         container_may_mount: config.may_have("CAP_SYS_ADMIN"),
         mounts,
         image,
-        memory: host_memory(host),
+        memory: container_memory(None, host),
         cgroups: Cgroups { namespace: cgroup_namespace(config), unified: None, systemd: None },
         propagation: propagation(state, config),
         machine_id,
@@ -128,12 +128,11 @@ pub(super) fn cgroup_namespace(config: &Config) -> CgroupNamespace {
     if config.has_namespace("cgroup") { CgroupNamespace::Private } else { CgroupNamespace::Host }
 }
 
-fn host_memory(host: &Host) -> Memory {
-    Memory { bytes: host.memory_bytes, source: MemorySource::Host }
-}
-
-fn limited(limit_bytes: u64, host: Memory) -> Memory {
-    if limit_bytes < host.bytes { Memory { bytes: limit_bytes, source: MemorySource::Limit } } else { host }
+pub(super) fn container_memory(limit_bytes: Option<u64>, host: &Host) -> Memory {
+    match limit_bytes {
+        Some(bytes) if bytes < host.memory_bytes => Memory { bytes, source: MemorySource::Limit },
+        Some(_) | None => Memory { bytes: host.memory_bytes, source: MemorySource::Host },
+    }
 }
 
 /// At createRuntime this process is in the runtime's user namespace, where the container's root has

@@ -10,7 +10,7 @@ use super::{ConfigText, GatherError, open_root};
 use crate::facts::{Devices, Image, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
-use crate::kernel::{id_map, status};
+use crate::kernel::status;
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -28,11 +28,14 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
             let cgroup = read_text(&format!("/proc/{pid}/cgroup"))?;
             let own = read_text("/proc/self/cgroup")?;
+            if process::mount_namespace(&pid.to_string()) == process::mount_namespace("self") {
+                return Err(GatherError::OwnNamespace { pid });
+            }
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
             (cgroup, Some(own))
         }
     };
-    let root = open_root(state, config.root(&state.bundle), text)?;
+    let root = open_root(state, &config, text)?;
     let mountinfo = read("/proc/self/mountinfo")?;
     let sources = Sources {
         stage,
@@ -105,8 +108,7 @@ fn may(capability: Capability) -> bool {
 
 /// CAP_MKNOD counts in the initial user namespace only, user_namespaces(7).
 fn devices() -> Devices {
-    let is_initial = fs::read_host_text("/proc/self/uid_map").is_ok_and(|text| id_map::is_identity(&text));
-    if is_initial && may(Capability::CAP_MKNOD) { Devices::Allowed } else { Devices::Forbidden }
+    if !process::is_in_user_namespace() && may(Capability::CAP_MKNOD) { Devices::Allowed } else { Devices::Forbidden }
 }
 
 /// A small file of the kernel's, inside the root; none where it isn't there.

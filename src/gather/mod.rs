@@ -29,9 +29,22 @@ const SWITCH: &str = "oci-systemd-hook";
 /// Why the facts can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
-    /// Standard input.
-    #[error("cannot read the container's state on standard input")]
-    Stdin(#[source] SysError),
+    /// The state can't be read.
+    #[error("cannot read the container's state from {from}")]
+    ReadState {
+        /// Standard input, or a file.
+        from: String,
+        /// Why.
+        source: SysError,
+    },
+    /// What was read is none.
+    #[error("cannot use the container's state from {from}")]
+    ParseState {
+        /// Standard input, or a file.
+        from: String,
+        /// Why.
+        source: StateError,
+    },
     /// Something that can't be a state or a config.
     #[error("{what} is larger than {limit_bytes} bytes")]
     TooLarge {
@@ -76,9 +89,20 @@ pub enum GatherError {
     /// A typing error in the annotation must not look like a choice.
     #[error("the annotation {SWITCH} is {0:?}: it must be `enabled` or `disabled`")]
     Switch(String),
+    /// The container would share the host's mounts.
+    #[error("{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display())]
+    NoMountNamespace(PathBuf),
     /// createRuntime without a pid.
     #[error("the state has no pid, which {0} needs: is this the right stage?")]
     NoPid(&'static str),
+    /// The pid is not the container's.
+    #[error(
+        "the state's pid {pid} is in this process's own mount namespace: there is nothing to enter at createRuntime"
+    )]
+    OwnNamespace {
+        /// Whose.
+        pid: u32,
+    },
     /// The mount namespace can't be entered.
     #[error("cannot enter the mount namespace of the container's process {pid}")]
     Enter {
@@ -89,14 +113,15 @@ pub enum GatherError {
     },
 }
 
-/// Reads the state.
-pub fn state(input: impl AsFd) -> Result<State, GatherError> {
-    let text = fs::read_up_to(input, STATE_LIMIT_BYTES).map_err(GatherError::Stdin)?;
+/// Reads the state; `from` names the input in errors.
+pub fn state(input: impl AsFd, from: &str) -> Result<State, GatherError> {
+    let text = fs::read_up_to(input, STATE_LIMIT_BYTES)
+        .map_err(|source| GatherError::ReadState { from: from.to_owned(), source })?;
     let text = text.ok_or_else(|| GatherError::TooLarge {
-        what: "the container's state on standard input".to_owned(),
+        what: format!("the container's state from {from}"),
         limit_bytes: STATE_LIMIT_BYTES,
     })?;
-    Ok(State::parse(&text)?)
+    State::parse(&text).map_err(|source| GatherError::ParseState { from: from.to_owned(), source })
 }
 
 /// A bundle's config.json, as text: it is parsed once or twice.
@@ -107,9 +132,9 @@ pub struct ConfigText {
 }
 
 impl ConfigText {
-    /// Reads `config.json` in `bundle`.
-    pub fn read(bundle: &Path) -> Result<Self, GatherError> {
-        let path = bundle.join("config.json");
+    /// Reads it in the state's bundle.
+    pub fn read(state: &State) -> Result<Self, GatherError> {
+        let path = state.bundle()?.join("config.json");
         let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, CONFIG_LIMIT_BYTES));
         match text {
             Ok(Some(text)) => Ok(Self { path, text }),
@@ -170,19 +195,23 @@ pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Conta
     let command = if command::names_init(program) && switch == Switch::Unset {
         Command::Init {
             name: program.to_owned(),
-            program: look_up(&open_root(state, peek.root(&state.bundle), text)?, program, &peek),
+            program: look_up(&open_root(state, &text.config()?, text)?, program, &peek),
         }
     } else {
         Command::Other(program.to_owned())
     };
     let is_ours = switch == Switch::Enabled || matches!(command, Command::Init { program: Program::Systemd(_), .. });
+    if is_ours && !text.config()?.has_namespace("mount") {
+        return Err(GatherError::NoMountNamespace(text.path.clone()));
+    }
     let follow_up = if is_ours && stage == Stage::CreateRuntime { follow_up(&text.config()?) } else { FollowUp::None };
     Ok(Container { id: state.id.clone(), stage, switch, command, follow_up })
 }
 
 /// Opens the root directory that config.json names, or crun's state.
-fn open_root(state: &State, in_config: Option<PathBuf>, text: &ConfigText) -> Result<Root, GatherError> {
-    let path = in_config.or_else(|| state.root.as_ref().map(|root| state.bundle.join(root)));
+fn open_root(state: &State, config: &Config, text: &ConfigText) -> Result<Root, GatherError> {
+    let bundle = state.bundle()?;
+    let path = config.root(bundle).or_else(|| state.root.as_ref().map(|root| bundle.join(root)));
     let path = path.ok_or_else(|| GatherError::NoRoot(text.path.clone()))?;
     Root::open(&path).map_err(|source| GatherError::Root { path, source })
 }
@@ -205,10 +234,12 @@ fn switch(state: &State, peek: &Peek<'_>) -> Result<Switch, GatherError> {
 }
 
 fn follow_up(config: &Config) -> FollowUp {
-    match (lists_this_hook(config), config.has_namespace("user")) {
+    // In a user namespace createContainer may be unable to read config.json (a bundle below a
+    // directory of mode 0700) or to write a record, so that there this call does the whole job.
+    match (lists_this_hook(config) && !config.has_namespace("user"), config.root.readonly) {
         (false, _) => FollowUp::None,
         (true, false) => FollowUp::CreateContainer,
-        (true, true) => FollowUp::CreateContainerInUserNamespace,
+        (true, true) => FollowUp::CreateContainerOnReadOnlyRoot,
     }
 }
 

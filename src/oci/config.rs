@@ -16,8 +16,6 @@ pub struct Peek<'a> {
     #[serde(default, borrow, deserialize_with = "super::or_default")]
     process: PeekProcess<'a>,
     #[serde(default, borrow, deserialize_with = "super::or_default")]
-    root: PeekRoot<'a>,
-    #[serde(default, borrow, deserialize_with = "super::or_default")]
     annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
@@ -29,12 +27,6 @@ struct PeekProcess<'a> {
     env: Vec<Cow<'a, str>>,
     #[serde(default, borrow)]
     cwd: Option<Cow<'a, str>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct PeekRoot<'a> {
-    #[serde(default, borrow)]
-    path: Option<Cow<'a, str>>,
 }
 
 impl<'a> Peek<'a> {
@@ -66,12 +58,6 @@ impl<'a> Peek<'a> {
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(AsRef::as_ref)
     }
-
-    /// Where the root file system is, for a bundle in `bundle`.
-    #[must_use]
-    pub fn root(&self, bundle: &Path) -> Option<PathBuf> {
-        self.root.path.as_deref().filter(|path| !path.is_empty()).map(|path| bundle.join(path))
-    }
 }
 
 fn lookup<'t, T: AsRef<str>>(env: &'t [T], name: &str) -> Option<&'t str> {
@@ -87,8 +73,9 @@ pub struct Config {
     /// The container's first process.
     #[serde(default, deserialize_with = "super::or_default")]
     pub process: Process,
+    /// The root file system.
     #[serde(default, deserialize_with = "super::or_default")]
-    root: Root,
+    pub root: Root,
     /// The hooks that the runtime runs.
     #[serde(default, deserialize_with = "super::or_default")]
     pub hooks: Hooks,
@@ -97,10 +84,14 @@ pub struct Config {
     pub linux: Linux,
 }
 
+/// `root`.
 #[derive(Debug, Default, Deserialize)]
-struct Root {
+pub struct Root {
     #[serde(default)]
     path: Option<PathBuf>,
+    /// Whether the container shall not write to it.
+    #[serde(default)]
+    pub readonly: bool,
 }
 
 /// `process`.
@@ -180,9 +171,28 @@ pub struct Linux {
     /// As `uid_mappings`, of groups.
     #[serde(default, rename = "gidMappings", deserialize_with = "super::or_default")]
     pub gid_mappings: Vec<IdMapping>,
+    /// What the container may use.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub resources: Resources,
     /// `shared`, `slave`, `private`, … or nothing.
     #[serde(default, rename = "rootfsPropagation")]
     pub rootfs_propagation: Option<String>,
+}
+
+/// `linux.resources`.
+#[derive(Debug, Default, Deserialize)]
+pub struct Resources {
+    /// Of memory.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub memory: MemoryLimit,
+}
+
+/// `linux.resources.memory`.
+#[derive(Debug, Default, Deserialize)]
+pub struct MemoryLimit {
+    /// In bytes; -1 is none.
+    #[serde(default)]
+    pub limit: Option<i64>,
 }
 
 /// One of `linux.namespaces`.
@@ -256,8 +266,8 @@ mod tests {
             "linux":{"namespaces":[{"type":"time"}],"uidMappings":null},"annotations":null,"x":1.5e400}"#;
         let peek = Peek::parse(text).unwrap();
         assert_eq!(peek.args(), ["/sbin/init"]);
-        assert_eq!(peek.root(Path::new("/b")), None);
         let config = Config::parse(text).unwrap();
+        assert_eq!(config.root(Path::new("/b")), None);
         assert!(config.has_namespace("time") && !config.has_namespace("cgroup"));
         assert!(config.may_have("CAP_FROM_THE_FUTURE"));
     }
@@ -271,10 +281,11 @@ mod tests {
 
     #[test]
     fn a_relative_root_is_below_the_bundle() {
-        let peek = br#"{"root":{"path":"rootfs"}}"#;
-        assert_eq!(Peek::parse(peek).unwrap().root(Path::new("/b")), Some(PathBuf::from("/b/rootfs")));
-        let peek = br#"{"root":{"path":"/r"}}"#;
-        assert_eq!(Peek::parse(peek).unwrap().root(Path::new("/b")), Some(PathBuf::from("/r")));
+        for (path, expected) in [("rootfs", "/b/rootfs"), ("/r", "/r")] {
+            let text = format!(r#"{{"root":{{"path":"{path}"}}}}"#);
+            let config = Config::parse(text.as_bytes()).unwrap();
+            assert_eq!(config.root(Path::new("/b")), Some(PathBuf::from(expected)));
+        }
     }
 
     #[test]

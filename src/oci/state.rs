@@ -12,14 +12,19 @@ use serde::Deserialize;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// No JSON, or fields of another type.
-    #[error("cannot read the container's state on standard input as OCI state")]
+    #[error("it is no OCI state")]
     Json(#[source] serde_json::Error),
     /// The id names files; see [`State::id`].
-    #[error("the state's id {0:?} is not a container id: letters, digits and `_+-.` are allowed")]
+    #[error(
+        "the state's id {0:?} can't be a container's: it is empty, too long, begins with a dot, or has a `/` or a control character in it"
+    )]
     Id(String),
     /// The specification asks for an absolute path.
     #[error("the state's bundle {0:?} is not an absolute path without `..`")]
     Bundle(PathBuf),
+    /// At poststop nobody needs it.
+    #[error("the state has no bundle")]
+    NoBundle,
 }
 
 /// The states that make a difference here.
@@ -41,8 +46,7 @@ pub struct State {
     /// The pid of the container's first process, as the runtime told it. Runtimes differ: see
     /// [`crate::gather::call`].
     pub pid: Option<u32>,
-    /// The bundle's directory, absolute.
-    pub bundle: PathBuf,
+    bundle: Option<PathBuf>,
     /// crun's own key: `root.path` as config.json has it, so it may be relative to the bundle.
     pub root: Option<PathBuf>,
     /// Docker's state has none; config.json's come first.
@@ -57,8 +61,8 @@ struct Wire {
     #[serde(default)]
     pid: Option<i64>,
     // Docker before 17.12 and runc before 1.0 wrote `bundlePath`.
-    #[serde(alias = "bundlePath")]
-    bundle: PathBuf,
+    #[serde(default, alias = "bundlePath")]
+    bundle: Option<PathBuf>,
     #[serde(default)]
     root: Option<PathBuf>,
     #[serde(default, deserialize_with = "super::or_default")]
@@ -71,9 +75,6 @@ impl State {
         let wire: Wire = serde_json::from_slice(text).map_err(StateError::Json)?;
         if !is_id(&wire.id) {
             return Err(StateError::Id(wire.id));
-        }
-        if !is_plain_absolute(&wire.bundle) {
-            return Err(StateError::Bundle(wire.bundle));
         }
         Ok(Self {
             status: match wire.status.as_deref() {
@@ -90,12 +91,31 @@ impl State {
     }
 }
 
-/// runc's rule (`^[\w+-\.]+$`), and no leading dot, since the id becomes a directory's name.
+impl State {
+    /// The bundle's directory, an absolute path.
+    pub fn bundle(&self) -> Result<&Path, StateError> {
+        match &self.bundle {
+            Some(bundle) if is_plain_absolute(bundle) => Ok(bundle),
+            Some(bundle) => Err(StateError::Bundle(bundle.clone())),
+            None => Err(StateError::NoBundle),
+        }
+    }
+
+    /// The same container with another bundle, and about to be created.
+    #[must_use]
+    pub fn with_bundle(self, bundle: PathBuf) -> Self {
+        Self { bundle: Some(bundle), status: Status::NotStopped, ..self }
+    }
+}
+
+/// What can be a directory's name; runtimes are stricter, each in its own way.
 fn is_id(id: &str) -> bool {
-    !id.starts_with('.')
-        && !id.is_empty()
-        && id.len() <= 255
-        && id.chars().all(|c| c.is_ascii_alphanumeric() || "_+-.,:@".contains(c))
+    /// The longest name that Linux file systems allow, `NAME_MAX`.
+    const LENGTH_MAX_BYTES: usize = 255;
+    !id.is_empty()
+        && !id.starts_with('.')
+        && id.len() <= LENGTH_MAX_BYTES
+        && !id.contains(|c: char| c == '/' || c.is_control())
 }
 
 fn is_plain_absolute(path: &Path) -> bool {
@@ -140,7 +160,7 @@ mod tests {
         for (text, pid, status) in table {
             let state = State::parse(text.as_bytes()).unwrap();
             assert_eq!((state.pid, state.status), (pid, status), "{text}");
-            assert_eq!(state.bundle, Path::new("/b"), "{text}");
+            assert_eq!(state.bundle().unwrap(), Path::new("/b"), "{text}");
         }
     }
 
@@ -151,17 +171,22 @@ mod tests {
             "{",
             "[]",
             "null",
-            r#"{"id":"c1"}"#,
             r#"{"bundle":"/b"}"#,
             r#"{"id":7,"bundle":"/b"}"#,
-            r#"{"id":"c1","bundle":"b"}"#,
-            r#"{"id":"c1","bundle":"/b/../c"}"#,
             r#"{"id":"../c1","bundle":"/b"}"#,
             r#"{"id":"..","bundle":"/b"}"#,
             r#"{"id":"","bundle":"/b"}"#,
             r#"{"id":"c1","bundle":"/b","annotations":{"a":1}}"#,
         ] {
             assert!(State::parse(text.as_bytes()).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_bundle_is_an_absolute_path() {
+        for text in [r#"{"id":"c1"}"#, r#"{"id":"c1","bundle":"b"}"#, r#"{"id":"c1","bundle":"/b/../c"}"#] {
+            let state = State::parse(text.as_bytes()).unwrap();
+            assert!(state.bundle().is_err(), "{text}");
         }
     }
 }

@@ -3,8 +3,8 @@
 //! <https://systemd.io/CONTAINER_INTERFACE/#the-runhost-hierarchy>
 
 use super::{is_there, traceless};
-use crate::facts::{Devices, Surroundings};
-use crate::interface::{CONTAINER_MANAGER, CONTAINER_UUID, HOST_OS_RELEASE, INACCESSIBLE, RUN_HOST};
+use crate::facts::{Devices, Found, Surroundings};
+use crate::interface::{CONTAINER_MANAGER, CONTAINER_UUID, HOST_OS_RELEASE, INACCESSIBLE, MACHINE_ID, RUN_HOST};
 use crate::path::InnerPath;
 use crate::plan::{Action, Need, Node, Plan};
 
@@ -12,18 +12,25 @@ const NODES: [Node; 6] = [Node::Reg, Node::Dir, Node::Fifo, Node::Sock, Node::Ch
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     let Some(directory) = traceless(facts, plan, RUN_HOST) else { return };
+    // Where the user mounted a machine id, that one counts.
+    let is_users = matches!(facts.image.at(MACHINE_ID), Found::File(at) if facts.mounts.at(&at).is_some());
+    let uuid = if is_users { None } else { Some(format!("{}\n", facts.machine_id.hyphenated())) };
     let files = [
         (
             CONTAINER_MANAGER,
             Some(format!("{}\n", facts.container_manager)),
             "systemd sees that it is in a container without $container",
         ),
-        (CONTAINER_UUID, Some(format!("{}\n", facts.machine_id.hyphenated())), "the machine id for other readers"),
+        (CONTAINER_UUID, uuid, "the machine id for other readers"),
         (HOST_OS_RELEASE, facts.host_os_release.clone(), "the host's os-release"),
     ];
     for (path, content, why) in files {
         let Some(content) = content else { continue };
-        unless_there(facts, plan, below(&directory, path), why, |at| Action::WriteFile { at, mode: 0o444, content });
+        unless_there(facts, plan, (path, below(&directory, path)), why, |at| Action::WriteFile {
+            at,
+            mode: 0o444,
+            content,
+        });
     }
     // A user namespace forbids device nodes; systemd then uses the socket instead.
     let nodes = match facts.devices {
@@ -31,17 +38,20 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         Devices::Forbidden => NODES.into_iter().filter(|node| !matches!(node, Node::Chr | Node::Blk)).collect(),
     };
     let why = "systemd binds them over what InaccessiblePaths= hides";
-    unless_there(facts, plan, below(&directory, INACCESSIBLE), why, |at| Action::Inaccessible { at, nodes });
+    unless_there(facts, plan, (INACCESSIBLE, below(&directory, INACCESSIBLE)), why, |at| Action::Inaccessible {
+        at,
+        nodes,
+    });
 }
 
 fn unless_there(
     facts: &Surroundings,
     plan: &mut Plan,
-    at: InnerPath,
+    (path, at): (&str, InnerPath),
     why: &str,
     action: impl FnOnce(InnerPath) -> Action,
 ) {
-    if is_there(facts, plan, &at) {
+    if is_there(facts, plan, path, &at) {
         plan.leave(at, "it is there already");
     } else {
         plan.step(Need::BestEffort, action(at), why);

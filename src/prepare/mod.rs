@@ -121,8 +121,8 @@ fn traceless(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<I
     }
 }
 
-/// Whether a file of ours at `at` would only replace what is there already: it isn't on a new tmpfs,
-/// and there is something.
-fn is_there(facts: &Surroundings, plan: &Plan, at: &InnerPath) -> bool {
-    !plan.covers(at) && !matches!(facts.image.at(&at.as_path().to_string_lossy()), Found::Nothing(_))
+/// Whether what is to be made at `at`, which is `path` to the container, would only replace what is
+/// there already: it isn't on a new tmpfs, and there is something.
+fn is_there(facts: &Surroundings, plan: &Plan, path: &str, at: &InnerPath) -> bool {
+    !plan.covers(at) && !matches!(facts.image.at(path), Found::Nothing(_))
 }

@@ -31,7 +31,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     };
     for (unit, why) in masks {
         let at = directory.join(unit);
-        if is_there(facts, plan, &at) {
+        if is_there(facts, plan, &format!("{RUNTIME_UNITS}/{unit}"), &at) {
             plan.leave(at, "it is there already");
             continue;
         }

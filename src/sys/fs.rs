@@ -161,7 +161,8 @@ pub fn set_times_at(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Res
 }
 
 /// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
-/// rights don't allow are passed over: tmpfs has no `user.` ones before Linux 6.6.
+/// rights don't allow, or that name ids without a mapping, are passed over: tmpfs has no `user.` ones
+/// before Linux 6.6.
 pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
     let mut names = vec![0_u8; 64 * 1024];
     let length = match rustix::fs::flistxattr(&from, names.as_mut_slice()) {
@@ -179,7 +180,7 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
             rustix::fs::fgetxattr(&from, name, value.as_mut_slice()).call(|| format!("fgetxattr({name:?})"))?;
         value.truncate(length);
         match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS) => {}
+            Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OVERFLOW) => {}
             Err(errno) => return Err(SysError::new(format!("fsetxattr({name:?})"), errno)),
         }
     }

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use rustix::thread::LinkNameSpaceType;
 
 use super::{Context, SysError, fs};
+use crate::kernel::id_map;
 
 /// The pid of this process's parent, in its own pid namespace.
 #[must_use]
@@ -28,6 +29,12 @@ pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
 }
 
+/// Whether this process is in another user namespace than the host's.
+#[must_use]
+pub fn is_in_user_namespace() -> bool {
+    fs::read_host_text("/proc/self/uid_map").is_ok_and(|map| !id_map::is_identity(&map))
+}
+
 /// All of the machine's memory, as sysinfo(2) tells: what /proc/meminfo calls `MemTotal`.
 #[must_use]
 // The field is 32 bits wide on 32-bit machines.
@@ -35,6 +42,14 @@ pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
 pub fn host_memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// Forgets the environment. runc 1.1 gives hooks the container's, which is its author's to write,
+/// and libc listens to more variables than one thinks of: `TZ` makes syslog(3) open a file.
+#[allow(unsafe_code)]
+pub fn clear_environment() {
+    // SAFETY: no other thread exists that could read the environment meanwhile.
+    unsafe { libc::clearenv() };
 }
 
 /// Lets created files have exactly the permissions that they are created with.

@@ -7,6 +7,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::{Value, json};
 
@@ -93,6 +94,12 @@ pub fn furnish_host(at: &Path) {
     fs::write(at.join("systemd/systemd"), ELF).unwrap();
 }
 
+/// The runtime directory of whoever is the namespace's root, as seen from outside it.
+pub fn runtime_directory() -> PathBuf {
+    let map = fs::read_to_string("/proc/self/uid_map").unwrap();
+    Path::new("/run/user").join(map.split_ascii_whitespace().nth(1).unwrap())
+}
+
 /// Works with a bundle in a mount namespace of its own.
 pub fn with_bundle(realm: Realm, work: impl FnOnce(&mut Bundle) -> Check + Send) -> Check {
     isolated(|| work(&mut Bundle::new(realm)))
@@ -115,7 +122,8 @@ impl Bundle {
         }
         furnish_host(&bundle.host(""));
         fs::create_dir_all(bundle.directory().join("rootfs")).unwrap();
-        fs::create_dir_all(bundle.base.join("runtime")).unwrap();
+        fs::create_dir_all(runtime_directory()).unwrap();
+        mknodat(CWD, bundle.fifo(), FileType::Fifo, Mode::RUSR | Mode::WUSR, 0).unwrap();
         fs::set_permissions(bundle.image("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
         fs::write(bundle.image("etc/machine-id"), IMAGE_ID).unwrap();
         symlink("/etc/machine-id", bundle.image("var/lib/dbus/machine-id")).unwrap();
@@ -124,6 +132,11 @@ impl Bundle {
         fs::write(bundle.image("srv/inside/kept"), "inside").unwrap();
         fs::write(bundle.image("dev/null"), "").unwrap();
         bundle
+    }
+
+    /// What blocks who opens it.
+    pub fn fifo(&self) -> PathBuf {
+        self.base.join("fifo")
     }
 
     /// The bundle's own directory; its name is one that mountinfo has to escape.
@@ -153,15 +166,10 @@ impl Bundle {
         path
     }
 
-    /// The directory that the hook finds by its environment.
-    pub fn runtime_directory(&self) -> PathBuf {
-        self.base.join("runtime")
-    }
-
     /// Where the hook keeps its records.
     pub fn records(&self) -> PathBuf {
         match self.realm {
-            Realm::User => self.runtime_directory().join("oci-systemd-hook"),
+            Realm::User => runtime_directory().join("oci-systemd-hook"),
             Realm::Initial => PathBuf::from("/run/oci-systemd-hook"),
         }
     }
@@ -219,7 +227,7 @@ impl Bundle {
     /// The directories that hold records, but for the records.
     fn surroundings(&self) -> Snapshot {
         let mut all = Snapshot::new();
-        for top in ["/run".into(), self.runtime_directory()] {
+        for top in ["/run".into(), runtime_directory()] {
             let tree = tree::read(&top, Detail::Restored).into_iter();
             let tree = tree.map(|(path, line)| (top.join(path), line));
             all.extend(tree.filter(|(path, _)| !path.starts_with(self.records())));

@@ -122,7 +122,8 @@ impl Bundle {
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap());
         if !how.no_environment {
-            command.env("XDG_RUNTIME_DIR", self.runtime_directory());
+            // As runc 1.1 gives it, which is the container's: nothing of it may be listened to.
+            command.env("XDG_RUNTIME_DIR", self.host("")).env("TZ", format!(":{}", self.fifo().display()));
         }
         let mut child = command.spawn().map_err(|error| format!("cannot run the hook: {error}"))?;
         let mut stdin = child.stdin.take().unwrap();

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use serde_json::json;
 
 use crate::Check;
-use crate::bundle::{Bundle, Cgroup, ID, Watch, with_bundle};
+use crate::bundle::{Bundle, Cgroup, ID, Watch, runtime_directory, with_bundle};
 use crate::copy_up::node;
 use crate::hook::How;
 use crate::namespace::Realm;
@@ -261,13 +261,12 @@ pub fn needs_a_place(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         lack(bundle, &["etc/machine-id"]);
         bundle.start(Cgroup::Mounted);
-        fs::remove_dir(bundle.runtime_directory()).unwrap();
+        fs::remove_dir(runtime_directory()).unwrap();
         let before = crate::table::whole();
         bundle.create()?.refused(&["/etc/machine-id", "record"])?;
         crate::tree::same("the mount table", &before, &crate::table::whole())?;
         ensure!(!bundle.image("etc/machine-id").exists(), "it was made");
-        ensure!(!bundle.runtime_directory().exists(), "the runtime directory was made, which nobody takes back");
-        ensure!(!PathBuf::from("/run/user").exists(), "/run/user was made, which nobody takes back");
+        ensure!(!runtime_directory().exists(), "the runtime directory was made, which nobody takes back");
         Ok(())
     })
 }
