@@ -41,9 +41,9 @@ fn writable(
     need: Need,
 ) -> Result<(), Refusal> {
     let at = &mount.at;
-    // What can't be made writable is fatal where systemd needs it, unless it is writable already.
+    // Also where it is writable: systemd moves all processes of the cgroup that it takes for its own.
     let unless_needed = |plan: &mut Plan, refusal: Refusal, why: &str| {
-        if need == Need::Required && mount.read_only {
+        if need == Need::Required {
             return Err(refusal);
         }
         plan.leave(at.clone(), why);

@@ -3,6 +3,7 @@
 
 use std::path::Path;
 
+use oci_spec::runtime::Spec;
 use serde_json::{Value, json};
 
 use crate::site::{Layout, Runtime};
@@ -60,6 +61,8 @@ pub struct Config {
     pub shared: bool,
     /// Directories of the test's own, by name, and where the container sees them.
     pub binds: Vec<(&'static str, &'static str)>,
+    /// The host's own /sys/fs/cgroup in place of the runtime's.
+    pub host_cgroups: bool,
     /// Further tmpfs mounts.
     pub tmpfs: Vec<&'static str>,
     pub memory_limit_bytes: Option<u64>,
@@ -77,11 +80,32 @@ impl Default for Config {
             readonly: false,
             shared: false,
             binds: Vec::new(),
+            host_cgroups: false,
             tmpfs: Vec::new(),
             memory_limit_bytes: None,
             host_id: None,
         }
     }
+}
+
+/// The first field of `written` that is not in `known`.
+fn lost(written: &Value, known: &Value) -> Option<String> {
+    match (written, known) {
+        (Value::Object(written), Value::Object(known)) => {
+            written.iter().find_map(|(name, value)| match known.get(name) {
+                Some(known) => lost(value, known).map(|below| format!("{name}.{below}")),
+                None => (!is_empty(value)).then(|| name.clone()),
+            })
+        }
+        (Value::Array(written), Value::Array(known)) if written.len() == known.len() => {
+            written.iter().zip(known).find_map(|(written, known)| lost(written, known))
+        }
+        _ => None,
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    value.is_null() || value.as_array().is_some_and(Vec::is_empty)
 }
 
 /// The paths of one container.
@@ -166,6 +190,13 @@ impl Config {
         for stage in stages {
             config["hooks"][stage] = hooks.clone();
         }
+        // A typing error in a field's name must not make a test that proves nothing: what the
+        // specification doesn't know is lost on the way through its types.
+        let spec: Spec = serde_json::from_value(config.clone()).expect("an OCI configuration");
+        let known = serde_json::to_value(spec).expect("an OCI configuration");
+        if let Some(lost) = lost(&config, &known) {
+            panic!("not in the OCI runtime specification: {lost}");
+        }
         config
     }
 
@@ -185,6 +216,11 @@ impl Config {
             json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
                 "options": ["nosuid", "noexec", "nodev", "relatime", "ro"]}),
         ];
+        if self.host_cgroups {
+            mounts.retain(|mount| mount["type"] != "cgroup");
+            mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": "/sys/fs/cgroup",
+                "options": ["rbind", "ro"]}));
+        }
         mounts.extend(self.tmpfs.iter().map(|point| {
             json!({"destination": point, "type": "tmpfs", "source": "tmpfs",
                 "options": ["nosuid", "nodev", "mode=755"]})

@@ -140,6 +140,10 @@ impl<'a> Trials<'a> {
         self.each("user-namespace", &[runc_hybrid, crun_legacy, crun_unified], special::user_namespace);
         let once_each = [runc_hybrid, runc_unified, crun_legacy, crun_unified];
         self.each("read-only-root", &once_each, special::read_only_root);
+        let name = "read-only-root-without-machine-id";
+        self.each(name, &two, special::read_only_root_without_machine_id);
+        self.each("host-cgroups", &PLATFORMS, outside::host_cgroups);
+        self.each("unreadable-bundle", &two, outside::unreadable_bundle);
         self.each("mounts-below-run", &once_each, special::mounts_below_run);
         self.each("killed", &once_each, special::killed);
         self.each("shared-propagation", &once_each, special::shared_propagation);

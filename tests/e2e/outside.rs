@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows what happens to containers that the hook does not, or can't, prepare.
 
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use libtest_mimic::Failed;
@@ -96,6 +98,42 @@ pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
             return Err(format!("no {line:?} with /run in: {said}").into());
         }
         container.delete(&["--force"])
+    })?;
+    container.host_is_as_before()?;
+    upper::nobody_wrote(&container)
+}
+
+/// Users bind the host's cgroups, as many guides say; in a cgroup namespace they have no path, and
+/// must not become writable.
+pub fn host_cgroups(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    for stages in [Stages::All, Stages::PrestartOnly] {
+        let config = Config { host_cgroups: true, stages, ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        container.explain(|container| {
+            if container.create()?.status.success() {
+                return Err("a container with the host's cgroups was created".into());
+            }
+            let said = container.said();
+            if !said.contains("the host's cgroups are mounted there") {
+                return Err(format!("not what the hook should say: {said}").into());
+            }
+            container.delete(&["--force"])
+        })?;
+        container.host_is_as_before()?;
+    }
+    Ok(())
+}
+
+/// In a user namespace config.json may be out of sight, and the container anybody's.
+pub fn unreadable_bundle(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { args: vec!["/init"], host_id: Some(100_000), ..Config::default() };
+    let container = Container::new(site, cell, &config, &OTHER_INIT)?;
+    fs::set_permissions(container.home().join("bundle/config.json"), fs::Permissions::from_mode(0o600))?;
+    container.explain(|container| {
+        container.start()?;
+        container.kill("KILL")?;
+        container.until_stopped()?;
+        container.delete(&[])
     })?;
     container.host_is_as_before()?;
     upper::nobody_wrote(&container)

@@ -58,6 +58,14 @@ pub fn read_only_root(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::nobody_wrote(&container)
 }
 
+/// What the image lacks as mount point is made before crun makes the root read-only.
+pub fn read_only_root_without_machine_id(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { readonly: true, tmpfs: vec!["/var"], ..Config::default() };
+    let container = Container::new(site, cell, &config, &[Planted::Gone("etc/machine-id")])?;
+    life(&container)?;
+    upper::nobody_wrote(&container)
+}
+
 /// A second run finds its work done.
 pub fn twice(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { stages: Stages::Twice, ..Config::default() };
