@@ -15,8 +15,8 @@ in_demo() { $AS_ROOT runc --root "$work/state" "$@"; }
 
 clean_up() {
     [ -z "$started" ] || in_demo delete --force "$id" || true # Worst case: it never got that far.
-    ! mountpoint -q "$work/bundle/rootfs" || $AS_ROOT umount "$work/bundle/rootfs"
-    $AS_ROOT rm -rf "$work/bundle" "$work/state"
+    ! mountpoint -q "$work/demo/rootfs" || $AS_ROOT umount "$work/demo/rootfs"
+    $AS_ROOT rm -rf "$work/demo" "$work/state"
 }
 trap clean_up EXIT
 trap 'exit 1' INT TERM
@@ -46,10 +46,10 @@ image bookworm "$PWD/target/roots/bookworm"
 
 say "4. a bundle: what 'runc spec' writes, the capabilities that Docker grants, and the hook"
 clean_up
-mkdir -p "$work/bundle/upper" "$work/bundle/scratch" "$work/bundle/rootfs"
+mkdir -p "$work/demo/upper" "$work/demo/scratch" "$work/demo/rootfs"
 $AS_ROOT mount -t overlay overlay \
-    -o "lowerdir=$PWD/target/roots/bookworm,upperdir=$work/bundle/upper,workdir=$work/bundle/scratch" "$work/bundle/rootfs"
-runc spec --bundle "$work/bundle"
+    -o "lowerdir=$PWD/target/roots/bookworm,upperdir=$work/demo/upper,workdir=$work/demo/scratch" "$work/demo/rootfs"
+runc spec --bundle "$work/demo"
 capabilities='["AUDIT_WRITE","KILL","NET_BIND_SERVICE","MKNOD","CHOWN","DAC_OVERRIDE","FSETID","FOWNER","NET_RAW",
     "SETGID","SETUID","SETFCAP","SETPCAP","SYS_CHROOT"] | map("CAP_" + .)'
 jq --arg hook "$hook" "
@@ -59,16 +59,16 @@ jq --arg hook "$hook" "
     | .linux.cgroupsPath = \"/oci-systemd-hook-demo\"
     | .linux.namespaces |= (map(select(.type != \"cgroup\")) + [{type: \"cgroup\"}])
     | .hooks = ([\"createRuntime\", \"createContainer\", \"poststop\"] | map({(.): [{path: \$hook}]}) | add)
-" "$work/bundle/config.json" >"$work/bundle/config.json.new"
-mv "$work/bundle/config.json.new" "$work/bundle/config.json"
-echo "$work/bundle/config.json"
+" "$work/demo/config.json" >"$work/demo/config.json.new"
+mv "$work/demo/config.json.new" "$work/demo/config.json"
+echo "$work/demo/config.json"
 
-say "5. the plan: oci-systemd-hook plan $work/bundle"
-$AS_ROOT "$hook" plan "$work/bundle"
+say "5. the plan: oci-systemd-hook plan $work/demo"
+$AS_ROOT "$hook" plan "$work/demo"
 
 say "6. boot"
 started=yes
-in_demo create --bundle "$work/bundle" "$id" </dev/null >"$work/console" 2>&1 || {
+in_demo create --bundle "$work/demo" "$id" </dev/null >"$work/console" 2>&1 || {
     cat "$work/console" >&2
     stop "runc could not create the container"
 }

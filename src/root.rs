@@ -32,7 +32,6 @@ const TRIES_MAX: u32 = 128;
 pub struct Root {
     directory: OwnedFd,
     path: PathBuf,
-    mount: u64,
 }
 
 /// Which links a path may have in it.
@@ -48,9 +47,7 @@ impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
         let directory = fs::open_host_directory(path)?;
-        let info = fs::fd_info(directory.as_fd())?;
-        let mount = mountinfo::mount_of(&info).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))?;
-        Ok(Self { path: fs::path_of(directory.as_fd())?, directory, mount })
+        Ok(Self { path: fs::path_of(directory.as_fd())?, directory })
     }
 
     /// Where it is on the host, without symbolic links.
@@ -59,10 +56,10 @@ impl Root {
         &self.path
     }
 
-    /// The number of the mount that it lies on.
-    #[must_use]
-    pub fn mount(&self) -> u64 {
-        self.mount
+    /// The number of the mount that it lies on, as in mountinfo.
+    pub fn mount(&self) -> Result<u64, SysError> {
+        let info = fs::fd_info(self.directory())?;
+        mountinfo::mount_of(&info).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))
     }
 
     /// The directory itself.

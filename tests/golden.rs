@@ -60,7 +60,7 @@ fn facts(case: &Path) -> Surroundings {
         root_path: Path::new(ROOT),
         root_mount: ROOT_MOUNT,
         cgroup: &cgroup,
-        runtime_cgroup: runtime_cgroup.as_deref(),
+        runtime_cgroup: &|| runtime_cgroup.clone(),
         inside: &|at| fs::read_to_string(case.join("inside").join(at.below(&InnerPath::root()).unwrap())).ok(),
         may_mount: !rights.contains("no CAP_SYS_ADMIN"),
         devices: if rights.contains("no CAP_MKNOD") { Devices::Forbidden } else { Devices::Allowed },

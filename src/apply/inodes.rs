@@ -74,15 +74,15 @@ impl Run<'_> {
     }
 
     pub(super) fn write_file(&mut self, at: &InnerPath, mode: u32, content: &str) -> Result<(), SysError> {
-        let (parent, name) = self.cleared(at)?;
-        let mut file = fs::create_at(parent.as_fd(), &name, mode)?;
+        let (parent, name) = self.parent(at)?;
+        let mut file = in_place(parent.as_fd(), &name, || fs::create_at(parent.as_fd(), &name, mode))?;
         self.made(parent, &name, FileType::RegularFile)?;
         fs::write(&mut file, content)
     }
 
     pub(super) fn symlink(&mut self, at: &InnerPath, target: &str) -> Result<(), SysError> {
-        let (parent, name) = self.cleared(at)?;
-        fs::symlink_at(OsStr::new(target), parent.as_fd(), &name)?;
+        let (parent, name) = self.parent(at)?;
+        in_place(parent.as_fd(), &name, || fs::symlink_at(OsStr::new(target), parent.as_fd(), &name))?;
         self.made(parent, &name, FileType::Symlink)
     }
 
@@ -114,15 +114,6 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// The directory and name of a path at which nothing is left.
-    fn cleared(&mut self, at: &InnerPath) -> Result<(Rc<OwnedFd>, OsString), SysError> {
-        let (parent, name) = self.parent(at)?;
-        match fs::unlink_at(parent.as_fd(), &name, FileType::RegularFile) {
-            Err(error) if error.errno() != Errno::NOENT => Err(error),
-            _ => Ok((parent, name)),
-        }
-    }
-
     /// Notes how to undo what was made, and gives it to its owner.
     fn made(&mut self, directory: Rc<OwnedFd>, name: &OsStr, kind: FileType) -> Result<(), SysError> {
         let result = self.give(directory.as_fd(), name);
@@ -135,5 +126,16 @@ impl Run<'_> {
             Some(Owner { uid, gid }) => fs::chown_at(directory, name, uid, gid),
             None => Ok(()),
         }
+    }
+}
+
+/// Makes something in place of the file or link that may be there.
+fn in_place<T>(directory: BorrowedFd<'_>, name: &OsStr, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
+    match make() {
+        Err(error) if error.errno() == Errno::EXIST => {
+            fs::unlink_at(directory, name, FileType::RegularFile)?;
+            make()
+        }
+        result => result,
     }
 }

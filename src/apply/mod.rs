@@ -80,6 +80,8 @@ pub fn apply(root: &Root, plan: &Plan, record: &Record) -> Outcome {
             }
         }
     }
+    // The kernel closes what is open when the process ends, all at once.
+    std::mem::forget(run.undo);
     Outcome::Prepared(failed)
 }
 

@@ -25,12 +25,20 @@ impl Run<'_> {
         Ok(new)
     }
 
-    /// Mounts a copy of another mount, lets it have nothing to do with that one, and sets the access;
-    /// both need a mount in this namespace.
+    /// Mounts a copy of another mount, lets it have nothing to do with that one, and sets the access.
     pub(super) fn put(&mut self, new: OwnedFd, place: &OwnedFd, access: Access) -> Result<(), SysError> {
-        let mounted = self.attach(new, place)?;
-        mount::make_private(mounted.as_fd())?;
-        mount::set_access(mounted.as_fd(), access)
+        match mount::set_attributes(new.as_fd(), access) {
+            // Before Linux 5.12 only a mount in the tree can be changed.
+            Err(error) if error.errno() == Errno::NOSYS => {
+                let mounted = self.attach(new, place)?;
+                mount::make_private(mounted.as_fd())?;
+                mount::set_access(mounted.as_fd(), access)
+            }
+            result => {
+                result?;
+                self.attach(new, place).map(drop)
+            }
+        }
     }
 
     pub(super) fn tmpfs(

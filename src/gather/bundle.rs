@@ -17,16 +17,16 @@ use crate::path::InnerPath;
 /// at createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, GatherError> {
     let config = text.config()?;
-    let root = open_root(state, &config, text)?;
+    let root = open_root(state, text)?;
     let layout = Layout::of_host();
-    let namespace = cgroup_namespace(&config);
+    let namespace = cgroup_namespace(config);
     let mounts = mounts(&text.mounts()?, layout, &own_cgroup(state, namespace));
     let host = live::host();
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
         cgroups: cgroups(state, namespace, layout),
         memory: container_memory(limit, &host),
-        ..common(state, &config, &host, mounts, live::image(&root))
+        ..common(state, config, &host, mounts, live::image(&root))
     })
 }
 

@@ -37,8 +37,8 @@ pub struct Sources<'a> {
     pub root_mount: u64,
     /// `/proc/<pid>/cgroup` of the container.
     pub cgroup: &'a str,
-    /// The same of the runtime, where that can be told.
-    pub runtime_cgroup: Option<&'a str>,
+    /// The same of the runtime, where that can be told; asked only where it matters.
+    pub runtime_cgroup: &'a dyn Fn() -> Option<String>,
     /// Reads a small file inside the root.
     pub inside: &'a dyn Fn(&InnerPath) -> Option<String>,
     /// Whether this process may mount.
@@ -62,7 +62,7 @@ impl std::fmt::Debug for Sources<'_> {
 #[must_use]
 pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -> Surroundings {
     let mounts = Mounts::read(sources.mountinfo, sources.root_path, sources.root_mount);
-    let cgroups = cgroups(config, &sources);
+    let cgroups = cgroups(config, &mounts, &sources);
     let memory = container_memory(limit(&mounts, &sources), host);
     Surroundings {
         owner: owner(config, sources.stage),
@@ -147,11 +147,18 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
-fn cgroups(config: &Config, sources: &Sources<'_>) -> Cgroups {
+fn cgroups(config: &Config, mounts: &Mounts, sources: &Sources<'_>) -> Cgroups {
+    // An engine that names a cgroup gives the container one; but on hybrid hosts runc makes none in
+    // the unified hierarchy.
+    let is_named = config.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty());
+    let is_hybrid = [Hierarchy::Systemd, Hierarchy::Unified]
+        .into_iter()
+        .all(|hierarchy| mounts.of_hierarchy(hierarchy).next().is_some());
+    let runtime = if is_named && !is_hybrid { None } else { (sources.runtime_cgroup)() };
     let member = |hierarchy| {
         let path = cgroup::parse(sources.cgroup, hierarchy)?;
         // A runtime that makes no cgroup for the container leaves it in its own.
-        let of_runtime = sources.runtime_cgroup.and_then(|text| cgroup::parse(text, hierarchy));
+        let of_runtime = runtime.as_deref().and_then(|text| cgroup::parse(text, hierarchy));
         let owner = if of_runtime.as_ref() == Some(&path) { CgroupOwner::Shared } else { CgroupOwner::Container };
         let on_host = mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path);
         Some(Membership { path, owner, on_host })

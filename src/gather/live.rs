@@ -7,13 +7,14 @@ use caps::{CapSet, Capability};
 
 use super::interpret::{self, Host, Sources};
 use super::{ConfigText, GatherError, open_root};
-use crate::facts::{Devices, Image, Stage, Surroundings};
+use crate::facts::{Devices, Image, Mounts, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::status;
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
+use crate::sys::mount_table::{self, Table};
 use crate::sys::{fs, process};
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
@@ -23,7 +24,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
     let host = host();
     let (cgroup, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
-        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, runtime_cgroup()),
+        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None),
         Stage::CreateRuntime => {
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
             let cgroup = read_text(&format!("/proc/{pid}/cgroup"))?;
@@ -35,27 +36,57 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
             (cgroup, Some(own))
         }
     };
-    let root = open_root(state, &config, text)?;
-    let mountinfo = read("/proc/self/mountinfo")?;
+    let root = open_root(state, text)?;
+    let (mountinfo, root_mount) = mount_table(&root)?;
     let sources = Sources {
         stage,
         mountinfo: &mountinfo,
         root_path: root.path(),
-        root_mount: root.mount(),
+        root_mount,
         cgroup: &cgroup,
-        runtime_cgroup: runtime_cgroup.as_deref(),
+        runtime_cgroup: &|| runtime_cgroup.clone().or_else(cgroup_of_runtime),
         inside: &|at| read_inside(&root, at),
         may_mount: may(Capability::CAP_SYS_ADMIN),
         devices: devices(),
         image: image(&root),
     };
-    let facts = interpret::live(state, &config, &host, sources);
+    let facts = interpret::live(state, config, &host, sources);
     Ok((root, facts))
+}
+
+/// The container's mounts, and the number of the root's.
+///
+/// A table of usual size is read whole. A host can have 10,000 mounts, and then the kernel is asked
+/// for the container's alone, and for the host's cgroup hierarchies; unless those are many, too, or
+/// /run is a tmpfs already, which may be one of the host's.
+fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
+    /// Some 150 mounts.
+    const USUAL_BYTES: u64 = 16 * 1024;
+    /// Asking for a mount takes the kernel half as long again as to write it into the table.
+    const ASKED_MAX: usize = 400;
+    /// Where hosts mount the hierarchies that systemd uses, cgroups(7).
+    const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
+    const TABLE: &str = "/proc/self/mountinfo";
+    let number = || root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source });
+    let short = fs::open_host(Path::new(TABLE))
+        .and_then(|file| fs::read_up_to(file, USUAL_BYTES))
+        .map_err(|source| GatherError::Read { path: PathBuf::from(TABLE), source })?;
+    if let Some(table) = short {
+        return Ok((table, number()?));
+    }
+    let run = InnerPath::new(interface::RUN);
+    let asked = mount_table::below(root.directory(), &HIERARCHIES, ASKED_MAX).filter(|Table { text, root_mount }| {
+        Mounts::read(text, root.path(), *root_mount).at(&run).is_none_or(|mount| mount.fs_type != "tmpfs")
+    });
+    match asked {
+        Some(Table { text, root_mount }) => Ok((text, root_mount)),
+        None => Ok((read(TABLE)?, number()?)),
+    }
 }
 
 /// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. None
 /// where the container has no pid namespace of its own, and it can't be told.
-fn runtime_cgroup() -> Option<String> {
+fn cgroup_of_runtime() -> Option<String> {
     /// The container's first process, and what may wrap this hook.
     const ANCESTORS_MAX: usize = 8;
     let read = |pid: &str| fs::read_host_text(&format!("/proc/{pid}/status")).ok();

@@ -6,6 +6,7 @@ pub mod bundle;
 pub mod interpret;
 pub mod live;
 
+use std::cell::OnceCell;
 use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -124,11 +125,12 @@ pub fn state(input: impl AsFd, from: &str) -> Result<State, GatherError> {
     State::parse(&text).map_err(|source| GatherError::ParseState { from: from.to_owned(), source })
 }
 
-/// A bundle's config.json, as text: it is parsed once or twice.
+/// A bundle's config.json, as text: how much of it is parsed depends on what it says.
 #[derive(Debug)]
 pub struct ConfigText {
     path: PathBuf,
     text: Vec<u8>,
+    parsed: OnceCell<Config>,
 }
 
 impl ConfigText {
@@ -137,7 +139,7 @@ impl ConfigText {
         let path = state.bundle()?.join("config.json");
         let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, CONFIG_LIMIT_BYTES));
         match text {
-            Ok(Some(text)) => Ok(Self { path, text }),
+            Ok(Some(text)) => Ok(Self { path, text, parsed: OnceCell::new() }),
             Ok(None) => {
                 Err(GatherError::TooLarge { what: path.display().to_string(), limit_bytes: CONFIG_LIMIT_BYTES })
             }
@@ -156,8 +158,13 @@ impl ConfigText {
     }
 
     /// The fields of the plan.
-    pub fn config(&self) -> Result<Config, GatherError> {
-        Config::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
+    pub fn config(&self) -> Result<&Config, GatherError> {
+        if let Some(config) = self.parsed.get() {
+            return Ok(config);
+        }
+        let config =
+            Config::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })?;
+        Ok(self.parsed.get_or_init(|| config))
     }
 }
 
@@ -193,10 +200,7 @@ pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Conta
     let switch = switch(state, &peek)?;
     let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
     let command = if command::names_init(program) && switch == Switch::Unset {
-        Command::Init {
-            name: program.to_owned(),
-            program: look_up(&open_root(state, &text.config()?, text)?, program, &peek),
-        }
+        Command::Init { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, &peek) }
     } else {
         Command::Other(program.to_owned())
     };
@@ -204,14 +208,14 @@ pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Conta
     if is_ours && !text.config()?.has_namespace("mount") {
         return Err(GatherError::NoMountNamespace(text.path.clone()));
     }
-    let follow_up = if is_ours && stage == Stage::CreateRuntime { follow_up(&text.config()?) } else { FollowUp::None };
+    let follow_up = if is_ours && stage == Stage::CreateRuntime { follow_up(text.config()?) } else { FollowUp::None };
     Ok(Container { id: state.id.clone(), stage, switch, command, follow_up })
 }
 
 /// Opens the root directory that config.json names, or crun's state.
-fn open_root(state: &State, config: &Config, text: &ConfigText) -> Result<Root, GatherError> {
+fn open_root(state: &State, text: &ConfigText) -> Result<Root, GatherError> {
     let bundle = state.bundle()?;
-    let path = config.root(bundle).or_else(|| state.root.as_ref().map(|root| bundle.join(root)));
+    let path = text.config()?.root(bundle).or_else(|| state.root.as_ref().map(|root| bundle.join(root)));
     let path = path.ok_or_else(|| GatherError::NoRoot(text.path.clone()))?;
     Root::open(&path).map_err(|source| GatherError::Root { path, source })
 }

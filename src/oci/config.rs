@@ -174,6 +174,9 @@ pub struct Linux {
     /// What the container may use.
     #[serde(default, deserialize_with = "super::or_default")]
     pub resources: Resources,
+    /// The cgroup that the engine asks for; without one the runtime chooses, or makes none.
+    #[serde(default, rename = "cgroupsPath")]
+    pub cgroups_path: Option<String>,
     /// `shared`, `slave`, `private`, … or nothing.
     #[serde(default, rename = "rootfsPropagation")]
     pub rootfs_propagation: Option<String>,

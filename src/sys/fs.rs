@@ -213,8 +213,10 @@ pub fn read_up_to(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, 
             return Ok(None);
         }
         if text.len() == text.capacity() {
-            // Half a megabyte of annotations needs six turns.
-            text.reserve(text.capacity());
+            // It is larger than usual; then by how much, where that can be told.
+            let size = stat(&from).ok().and_then(|stat| usize::try_from(stat.st_size).ok()).unwrap_or_default();
+            let rest = size.min(usize::try_from(limit_bytes).unwrap_or(usize::MAX)).saturating_sub(text.len());
+            text.reserve((rest + 1).max(text.len()));
         }
     }
 }

@@ -6,6 +6,7 @@
 pub mod fs;
 pub mod journal;
 pub mod mount;
+pub mod mount_table;
 pub mod process;
 
 use std::fmt;

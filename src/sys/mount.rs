@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Mounts by descriptor: what is mounted and where are both open files, never paths.
 //!
-//! The mount calls of Linux 5.2. Flags and propagation go through mount(2) on `/proc/self/fd/N`,
-//! since mount_setattr(2) is of 5.12.
+//! The mount calls of Linux 5.2, and mount_setattr(2) of 5.12 where it is there; otherwise flags and
+//! propagation go through mount(2) on `/proc/self/fd/N`.
 
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::StatVfsMountFlags;
 use rustix::io::Errno;
@@ -73,8 +73,63 @@ pub enum Access {
     ReadWrite,
 }
 
-/// Changes a mount's access, leaving its other flags, and sees to it that it worked: a file
-/// system that is read-only as a whole stays so.
+/// As in mount_setattr(2), linux/mount.h.
+#[repr(C)]
+struct Attributes {
+    set: u64,
+    clear: u64,
+    propagation: u64,
+    user_namespace: u64,
+}
+
+/// Makes a copy of a mount private and sets its access, before it is mounted anywhere: at no time is
+/// it in its original's peer group and in the tree. Needs Linux 5.12, without which it is `ENOSYS`.
+#[allow(unsafe_code)]
+pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
+    let attributes = match access {
+        Access::ReadOnly => {
+            MountAttrFlags::MOUNT_ATTR_RDONLY
+                | MountAttrFlags::MOUNT_ATTR_NOSUID
+                | MountAttrFlags::MOUNT_ATTR_NODEV
+                | MountAttrFlags::MOUNT_ATTR_NOEXEC
+        }
+        Access::ReadWrite => MountAttrFlags::MOUNT_ATTR_RDONLY,
+    };
+    let bits = u64::from(attributes.bits());
+    let (set, clear) = match access {
+        Access::ReadOnly => (bits, 0),
+        Access::ReadWrite => (0, bits),
+    };
+    let request = Attributes { set, clear, propagation: libc::MS_PRIVATE, user_namespace: 0 };
+    let call = || format!("mount_setattr({set:#x}, {clear:#x}, MS_PRIVATE)");
+    // SAFETY: the path is an empty string, and the request of the size that is said.
+    let result = unsafe {
+        libc::syscall(
+            libc::SYS_mount_setattr,
+            mount.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_EMPTY_PATH,
+            &raw const request,
+            size_of::<Attributes>(),
+        )
+    };
+    if result != 0 {
+        return Err(std::io::Error::last_os_error()).call(call);
+    }
+    is_as_wanted(mount, access, call)
+}
+
+/// A file system that is read-only as a whole stays so, whatever the mount.
+fn is_as_wanted(mount: BorrowedFd<'_>, access: Access, call: impl Fn() -> String) -> Result<(), SysError> {
+    match access {
+        Access::ReadWrite if fs::stat_fs(mount)?.f_flag.contains(StatVfsMountFlags::RDONLY) => {
+            Err(SysError::new(call(), Errno::ROFS))
+        }
+        Access::ReadOnly | Access::ReadWrite => Ok(()),
+    }
+}
+
+/// Changes the access of a mount that is in the tree, leaving its other flags.
 pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     let path = fs::proc_path(mount);
     let wanted = match access {
@@ -84,11 +139,7 @@ pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError>
     let flags = wanted | kept_flags(fs::stat_fs(mount)?.f_flag);
     let call = || format!("mount({path:?}, MS_REMOUNT|MS_BIND|{flags:?})");
     rustix::mount::mount_remount(&path, MountFlags::BIND | flags, "").call(call)?;
-    let is_read_only = fs::stat_fs(mount)?.f_flag.contains(StatVfsMountFlags::RDONLY);
-    if is_read_only && access == Access::ReadWrite {
-        return Err(SysError::new(call(), Errno::ROFS));
-    }
-    Ok(())
+    is_as_wanted(mount, access, call)
 }
 
 /// A remount must name every flag that shall stay: leaving one out is EPERM in a user namespace.

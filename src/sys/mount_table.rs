@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The mounts below a directory, by listmount(2) and statmount(2) of Linux 6.8, in the form of
+//! proc_pid_mountinfo(5).
+//!
+//! Reading /proc/self/mountinfo costs some 5 µs a mount, and a host can have 10,000 of them; this asks
+//! for the container's alone. What the kernel can't tell, mountinfo does: then there is no table.
+
+#![allow(unsafe_code)]
+
+use std::os::fd::BorrowedFd;
+
+use rustix::fs::{AtFlags, CWD, StatxFlags};
+
+use crate::kernel::mountinfo;
+
+// linux/mount.h and asm-generic/unistd.h; the numbers are the same on all architectures but alpha.
+const SYS_STATMOUNT: libc::c_long = 457;
+const SYS_LISTMOUNT: libc::c_long = 458;
+const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
+const SB_BASIC: u64 = 0x1;
+const MNT_BASIC: u64 = 0x2;
+const MNT_ROOT: u64 = 0x8;
+const MNT_POINT: u64 = 0x10;
+const FS_TYPE: u64 = 0x20;
+/// Since Linux 6.11.
+const MNT_OPTS: u64 = 0x80;
+const NEEDED: u64 = SB_BASIC | MNT_BASIC | MNT_ROOT | MNT_POINT | FS_TYPE;
+const MOUNT_ATTR_RDONLY: u64 = 1;
+const SB_RDONLY: u32 = 1;
+const MS_SHARED: u64 = 1 << 20;
+
+/// A mount table, and the number that the directory's own mount has in it.
+#[derive(Debug)]
+pub struct Table {
+    /// As in mountinfo.
+    pub text: Vec<u8>,
+    /// The directory's mount.
+    pub root_mount: u64,
+}
+
+/// The mount that `directory` lies on and all below it, and those that the host's paths `beside` lie
+/// on; none where the kernel is older, or where there are more than `most`.
+#[must_use]
+pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<Table> {
+    let root_mount = number(directory, "")?;
+    let below = list(root_mount).filter(|below| below.len() <= most)?;
+    let beside = beside.iter().filter_map(|path| number(CWD, path));
+    let mut text = Vec::new();
+    let mut buffer = vec![0_u64; 1152];
+    for id in std::iter::once(root_mount).chain(below).chain(beside) {
+        let line = match Row::parse(describe(id, NEEDED, &mut buffer)?)? {
+            // Only the options tell one v1 hierarchy from another.
+            row if row.fs_type == b"cgroup" => {
+                let mask = NEEDED | MNT_OPTS;
+                Row::parse(describe(id, mask, &mut buffer)?).filter(|row| !row.super_options.is_empty())?.line()
+            }
+            row => row.line(),
+        };
+        text.extend_from_slice(&line);
+    }
+    Some(Table { text, root_mount })
+}
+
+/// The number of the mount that a file lies on.
+fn number(directory: BorrowedFd<'_>, path: &str) -> Option<u64> {
+    let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
+    let stat = rustix::fs::statx(directory, path, AtFlags::EMPTY_PATH, wanted).ok()?;
+    (stat.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(stat.stx_mnt_id)
+}
+
+#[repr(C)]
+struct Request {
+    size: u32,
+    spare: u32,
+    mount: u64,
+    parameter: u64,
+}
+
+impl Request {
+    fn new(mount: u64, parameter: u64) -> Self {
+        Self { size: 24, spare: 0, mount, parameter }
+    }
+}
+
+/// The numbers of all mounts below one.
+fn list(mount: u64) -> Option<Vec<u64>> {
+    let mut all = Vec::new();
+    let mut part = [0_u64; 256];
+    loop {
+        let request = Request::new(mount, all.last().copied().unwrap_or_default());
+        // SAFETY: the request is of the size that it says, and the kernel writes at most as many
+        // numbers as it is told that there is room for.
+        let count = unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, part.as_mut_ptr(), part.len(), 0) };
+        let count = usize::try_from(count).ok()?;
+        all.extend_from_slice(part.get(..count)?);
+        if count < part.len() {
+            return Some(all);
+        }
+    }
+}
+
+/// What the kernel says of one mount. The buffer is of numbers, since the kernel writes some.
+fn describe(mount: u64, mask: u64, buffer: &mut [u64]) -> Option<&[u8]> {
+    let request = Request::new(mount, mask);
+    let length_bytes = size_of_val(buffer);
+    // SAFETY: as above; the kernel writes at most as many bytes as it is told.
+    let result = unsafe { libc::syscall(SYS_STATMOUNT, &raw const request, buffer.as_mut_ptr(), length_bytes, 0) };
+    if result != 0 {
+        return None;
+    }
+    // SAFETY: any number is eight initialised bytes, and bytes have no alignment.
+    Some(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length_bytes) })
+}
+
+/// The fields of `struct statmount` that mountinfo shows, too.
+#[derive(Debug, PartialEq, Eq)]
+struct Row<'a> {
+    id: u64,
+    parent: u64,
+    device: (u32, u32),
+    root: &'a [u8],
+    mount_point: &'a [u8],
+    is_read_only: bool,
+    shared: Option<u64>,
+    fs_type: &'a [u8],
+    is_super_read_only: bool,
+    super_options: &'a [u8],
+}
+
+impl<'a> Row<'a> {
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        const STRINGS: usize = 512;
+        let at32 = |offset: usize| bytes.get(offset..offset + 4)?.try_into().ok().map(u32::from_ne_bytes);
+        let at64 = |offset: usize| bytes.get(offset..offset + 8)?.try_into().ok().map(u64::from_ne_bytes);
+        let string = |offset: usize| {
+            let start = STRINGS + usize::try_from(at32(offset)?).ok()?;
+            bytes.get(start..)?.split(|byte| *byte == 0).next()
+        };
+        let mask = at64(8)?;
+        if mask & NEEDED != NEEDED {
+            return None;
+        }
+        Some(Self {
+            id: at64(40)?,
+            parent: at64(48)?,
+            device: (at32(16)?, at32(20)?),
+            root: string(104)?,
+            mount_point: string(108)?,
+            is_read_only: at64(64)? & MOUNT_ATTR_RDONLY != 0,
+            shared: if at64(72)? & MS_SHARED != 0 { at64(80) } else { None },
+            fs_type: string(36)?,
+            is_super_read_only: at32(32)? & SB_RDONLY != 0,
+            super_options: if mask & MNT_OPTS != 0 { string(4)? } else { b"" },
+        })
+    }
+
+    fn line(&self) -> Vec<u8> {
+        let access = |is_read_only: bool| if is_read_only { "ro" } else { "rw" };
+        let mut line = format!("{} {} {}:{} ", self.id, self.parent, self.device.0, self.device.1).into_bytes();
+        line.extend(mountinfo::escape(self.root));
+        line.push(b' ');
+        line.extend(mountinfo::escape(self.mount_point));
+        line.extend(format!(" {} ", access(self.is_read_only)).bytes());
+        line.extend(self.shared.map(|group| format!("shared:{group} ")).unwrap_or_default().bytes());
+        line.extend(b"- ");
+        line.extend(self.fs_type);
+        line.extend(format!(" none {},", access(self.is_super_read_only)).bytes());
+        line.extend(self.super_options);
+        line.push(b'\n');
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::os::fd::AsFd;
+
+    use crate::facts::Mounts;
+    use crate::path::InnerPath;
+
+    /// Both ways tell the same of this process's own mounts.
+    #[test]
+    fn agrees_with_mountinfo() {
+        let root = std::fs::File::open("/").unwrap();
+        let Some(table) = below(root.as_fd(), &[], usize::MAX) else {
+            println!("skipped: this kernel has no listmount(2) or no options in statmount(2), Linux 6.11");
+            return;
+        };
+        let info = crate::sys::fs::fd_info(root.as_fd()).unwrap();
+        let whole = std::fs::read("/proc/self/mountinfo").unwrap();
+        let root_path = std::path::Path::new("/");
+        let ours = Mounts::read(&table.text, root_path, table.root_mount);
+        let kernels = Mounts::read(&whole, root_path, mountinfo::mount_of(&info).unwrap());
+        let points = mountinfo::entries(&whole).map(|entry| InnerPath::new(entry.mount_point()));
+        let mut compared = 0;
+        for at in points {
+            let (Some(ours), Some(kernels)) = (ours.at(&at), kernels.at(&at)) else { continue };
+            assert_eq!(
+                (&ours.fs_type, ours.read_only, ours.shared, &ours.cgroup),
+                (&kernels.fs_type, kernels.read_only, kernels.shared, &kernels.cgroup),
+                "{at}"
+            );
+            compared += 1;
+        }
+        assert!(compared > 3, "{compared} mounts compared");
+    }
+
+    #[test]
+    fn refuses_what_is_too_short_or_lacks_something() {
+        assert_eq!(Row::parse(&[0; 8]), None);
+        assert_eq!(Row::parse(&[0; 600]), None);
+    }
+}
