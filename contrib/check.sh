@@ -15,7 +15,7 @@ shellcheck -x .ci/run contrib/*.sh
 groff -man -ww -z share/man/man1/*.1
 
 say "units and plans"
-cargo test --quiet --locked --lib --test golden
+cargo test --quiet --locked --lib --test golden --test plan
 
 say "installation"
 stage=$PWD/target/stage

@@ -191,7 +191,12 @@ impl Printed<'_> {
 /// A state as a runtime would write it, with the bundle's name as id.
 fn foretold_state(bundle: &Path) -> Result<State, HookError> {
     let bundle = absolute(bundle);
-    let id = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    let name = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
+    // A hidden directory's name can't be an id.
+    let id = match name.trim_start_matches('.') {
+        "" => "bundle",
+        id => id,
+    };
     let json = serde_json::json!({ "id": id, "bundle": bundle, "status": "creating" });
     State::parse(json.to_string().as_bytes()).map_err(|error| HookError::Bundle(bundle, error))
 }

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `oci-systemd-hook plan` as somebody types it: what it prints, and that it does nothing.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// A bundle whose command is systemd, as far as a file can tell.
+fn bundle(config: &Value) -> (TempDir, PathBuf) {
+    let directory = tempfile::tempdir().unwrap();
+    let bundle = directory.path().join("web");
+    let root = bundle.join("rootfs");
+    for each in ["run", "tmp", "etc", "sbin", "usr/lib/systemd"] {
+        fs::create_dir_all(root.join(each)).unwrap();
+    }
+    fs::write(root.join("etc/machine-id"), "").unwrap();
+    fs::write(root.join("usr/lib/systemd/systemd"), b"\x7fELF and more").unwrap();
+    symlink("../usr/lib/systemd/systemd", root.join("sbin/init")).unwrap();
+    fs::write(bundle.join("config.json"), config.to_string()).unwrap();
+    (directory, bundle)
+}
+
+fn config(command: &str) -> Value {
+    json!({
+        "process": {"args": [command], "capabilities": {"bounding": ["CAP_SYS_ADMIN"]}},
+        "root": {"path": "rootfs"},
+        "linux": {"namespaces": [{"type": "mount"}], "resources": {"memory": {"limit": 1 << 30}}},
+    })
+}
+
+fn plan(arguments: &[&Path]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_oci-systemd-hook")).arg("plan").args(arguments).output().unwrap()
+}
+
+/// What is in a directory, with what a change would change.
+fn tree(at: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
+    let mut all = BTreeMap::new();
+    for entry in fs::read_dir(at).unwrap() {
+        let path = entry.unwrap().path();
+        let stat = path.symlink_metadata().unwrap();
+        if stat.is_dir() {
+            all.extend(tree(&path));
+        }
+        all.insert(path, (stat.ino(), stat.mtime(), stat.mtime_nsec()));
+    }
+    all
+}
+
+#[test]
+fn prints_the_plan_and_does_nothing() {
+    let (_directory, bundle) = bundle(&config("/sbin/init"));
+    let before = (tree(&bundle), fs::read("/proc/self/mountinfo").unwrap());
+    let output = plan(&[&bundle]);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{text}");
+    let first = "prepare web: the command \"/sbin/init\" is systemd, /usr/lib/systemd/systemd in the image\n";
+    assert!(text.starts_with(first), "{text}");
+    // 20 and 50 % of the limit of 1 GiB.
+    for line in ["must  mount tmpfs on /run (mode=755,size=204M,", "must  mount tmpfs on /tmp (mode=1777,size=512M,"] {
+        assert!(text.contains(line), "no {line:?} in\n{text}");
+    }
+    assert_eq!(before, (tree(&bundle), fs::read("/proc/self/mountinfo").unwrap()), "something changed");
+}
+
+#[test]
+fn gives_the_same_to_programs() {
+    let (directory, bundle) = bundle(&config("/sbin/init"));
+    let state = directory.path().join("state.json");
+    let id = "0123456789abcdef".repeat(4);
+    fs::write(&state, json!({"id": id, "bundle": "/elsewhere", "status": "running"}).to_string()).unwrap();
+    let output = plan(&[Path::new("--json"), Path::new("--state"), &state, &bundle]);
+    let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!((&json["id"], &json["decision"]), (&json!(id), &json!("prepare")));
+    let steps = json["steps"].as_array().unwrap();
+    let run = steps.iter().find(|step| step["action"] == "tmpfs" && step["at"] == "/run").expect("/run");
+    assert_eq!(
+        (&run["need"], &run["size_bytes"], &run["mode"]),
+        (&json!("required"), &json!(204 << 20), &json!("0755"))
+    );
+    let file = steps.iter().find(|step| step["action"] == "mount-file").expect("the machine id");
+    assert_eq!(file["content"], format!("{}\n", &id[..32]));
+}
+
+#[test]
+fn says_why_a_container_is_left_alone() {
+    let (_directory, bundle) = bundle(&config("nginx"));
+    let text = String::from_utf8(plan(&[&bundle]).stdout).unwrap();
+    assert_eq!(text, "skip web: the command \"nginx\" is not called init or systemd\n");
+}
+
+#[test]
+fn says_what_is_wrong_in_one_line() {
+    let directory = tempfile::tempdir().unwrap();
+    let output = plan(&[directory.path()]);
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
+    assert!(line.starts_with("oci-systemd-hook: cannot read ") && line.contains("config.json"), "{line}");
+    assert_eq!(plan(&[]).status.code(), Some(2), "a wrong command line");
+}
