@@ -221,12 +221,12 @@ impl Foretold {
 
     /// A mount of a cgroup hierarchy from the cgroup `from` on.
     #[must_use]
-    pub fn cgroup(at: InnerPath, hierarchy: Hierarchy, from: InnerPath, read_only: bool) -> Self {
+    pub fn cgroup(at: InnerPath, hierarchy: Hierarchy, from: CgroupRoot, read_only: bool) -> Self {
         let fs_type = match hierarchy {
             Hierarchy::Unified => "cgroup2",
             Hierarchy::Systemd | Hierarchy::Memory => "cgroup",
         };
-        Self { cgroup: Some((hierarchy, CgroupRoot::At(from))), ..Self::plain(at, fs_type, read_only) }
+        Self { cgroup: Some((hierarchy, from)), ..Self::plain(at, fs_type, read_only) }
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::interpret::{cgroup_namespace, common, container_memory};
 use super::{ConfigText, GatherError, live, open_root};
 use crate::facts::mounts::Foretold;
-use crate::facts::{CgroupNamespace, CgroupOwner, Cgroups, Membership, Mounts, Surroundings};
+use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Membership, Mounts, Surroundings};
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
 use crate::oci::config::MountList;
@@ -20,7 +20,7 @@ pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, Ga
     let root = open_root(state, text)?;
     let layout = Layout::of_host();
     let namespace = cgroup_namespace(config);
-    let mounts = mounts(&text.mounts()?, layout, &own_cgroup(state, namespace));
+    let mounts = mounts(&text.mounts()?, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host();
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
@@ -64,22 +64,36 @@ fn cgroups(state: &State, namespace: CgroupNamespace, layout: Layout) -> Cgroups
     }
 }
 
-fn mounts(list: &MountList, layout: Layout, own: &InnerPath) -> Mounts {
+fn mounts(list: &MountList, layout: Layout, namespace: CgroupNamespace, own: &InnerPath) -> Mounts {
+    let cgroup = InnerPath::new(interface::CGROUP);
+    // What is bound from the host shows the host's own cgroups.
+    let hosts = match namespace {
+        CgroupNamespace::Private => CgroupRoot::Outside,
+        CgroupNamespace::Host => CgroupRoot::At(InnerPath::root()),
+    };
     let mut mounts = Vec::new();
     for mount in &list.mounts {
         let at = InnerPath::new(&mount.destination);
         let read_only = mount.options.iter().any(|option| option == "ro" || option == "rro");
-        let fs_type = mount.kind.as_deref().unwrap_or("bind");
-        match (fs_type, layout) {
-            ("cgroup", Layout::Unified) | ("cgroup2", _) => {
-                mounts.push(Foretold::cgroup(at, Hierarchy::Unified, InnerPath::root(), read_only));
+        let is_bind = mount.options.iter().any(|option| option == "bind" || option == "rbind");
+        let fs_type = mount.kind.as_deref().filter(|_| !is_bind).unwrap_or("bind");
+        let (whole, legacy) = match fs_type {
+            "cgroup" | "cgroup2" => (CgroupRoot::At(InnerPath::root()), CgroupRoot::At(own.clone())),
+            "bind" if at == cgroup => (hosts.clone(), hosts.clone()),
+            _ => {
+                mounts.push(Foretold::plain(at, fs_type, read_only));
+                continue;
             }
-            ("cgroup", Layout::Legacy) => {
+        };
+        match layout {
+            Layout::Legacy if fs_type != "cgroup2" => {
                 let systemd = at.join("systemd");
                 mounts.push(Foretold::plain(at, "tmpfs", read_only));
-                mounts.push(Foretold::cgroup(systemd, Hierarchy::Systemd, own.clone(), read_only));
+                mounts.push(Foretold::cgroup(systemd, Hierarchy::Systemd, legacy, read_only));
             }
-            _ => mounts.push(Foretold::plain(at, fs_type, read_only)),
+            Layout::Legacy | Layout::Unified => {
+                mounts.push(Foretold::cgroup(at, Hierarchy::Unified, whole, read_only));
+            }
         }
     }
     Mounts::foretold(mounts)
