@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use log::{debug, info, warn};
+use log::{Level, debug, info, log, warn};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -93,13 +93,10 @@ fn create(state: &State, stage: Stage) -> Result<(), HookError> {
     };
     let decision = decide(&gather::container(state, stage, &text)?);
     match &decision {
-        Decision::Skip(reason @ Reason::Unreachable(..)) => {
-            // It may be systemd, and then its container will not start.
-            warn!("{id}: left alone at {}: {reason}", stage.name());
-            return Ok(());
-        }
         Decision::Skip(reason) => {
-            debug!("{id}: left alone at {}: {reason}", stage.name());
+            // What can't be told may be systemd, and then its container will not start.
+            let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
+            log!(level, "{id}: left alone at {}: {reason}", stage.name());
             return Ok(());
         }
         Decision::Prepare(because) => debug!("{id}: prepare at {}: {because}", stage.name()),

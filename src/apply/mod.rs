@@ -75,6 +75,8 @@ pub fn apply(root: &Root, plan: &Plan, record: &Record) -> Outcome {
                 Need::BestEffort => {
                     failed.push(error);
                     failed.extend(run.undo.back_to(done_before).into_iter().map(StepError::of_undoing));
+                    // It may be among what was undone.
+                    run.last_directory = None;
                 }
                 Need::Required => return Outcome::Undone(error, run.undo.back_to(0)),
             }

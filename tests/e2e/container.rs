@@ -226,6 +226,13 @@ impl Container {
         Ok(())
     }
 
+    /// Ends and deletes a container that isn't asked to end in order.
+    pub fn kill_and_delete(&self) -> Result<(), Failed> {
+        self.kill("KILL")?;
+        self.until_stopped()?;
+        self.delete(&[])
+    }
+
     /// Nothing of the deleted container is left, and nothing else was touched.
     pub fn host_is_as_before(&self) -> Result<(), Failed> {
         until("the host as it was before", Duration::from_secs(5), || {

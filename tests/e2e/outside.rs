@@ -67,9 +67,7 @@ fn mounts_of_other_init(site: &Arc<Site>, cell: Cell, stages: Stages) -> Result<
             Err(failed) => Look::Never(message(&failed)),
         })?;
         seen = container.mounts()?;
-        container.kill("KILL")?;
-        container.until_stopped()?;
-        container.delete(&[])
+        container.kill_and_delete()
     })?;
     container.host_is_as_before()?;
     upper::nobody_wrote(&container)?;
@@ -131,9 +129,7 @@ pub fn unreadable_bundle(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     fs::set_permissions(container.home().join("bundle/config.json"), fs::Permissions::from_mode(0o600))?;
     container.explain(|container| {
         container.start()?;
-        container.kill("KILL")?;
-        container.until_stopped()?;
-        container.delete(&[])
+        container.kill_and_delete()
     })?;
     container.host_is_as_before()?;
     upper::nobody_wrote(&container)

@@ -173,9 +173,7 @@ pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
             if owners.lines().count() != paths.len() || owners.lines().any(|owner| owner != "0:0") {
                 return Err(format!("{stages:?}: owners of {paths:?}: {owners}").into());
             }
-            container.kill("KILL")?;
-            container.until_stopped()?;
-            container.delete(&[])
+            container.kill_and_delete()
         })?;
         container.host_is_as_before()?;
         upper::nobody_wrote(&container)?;
