@@ -6,11 +6,12 @@ cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 
 say "packages"
-need gcc libc6-dev groff-base mmdebstrap runc crun shellcheck strace util-linux
+need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun shellcheck strace util-linux
 
 say "form"
 cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
+cargo clippy --quiet --locked --no-default-features -- -D warnings
 shellcheck -x .ci/run contrib/*.sh
 groff -man -ww -z share/man/man1/*.1
 

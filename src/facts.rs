@@ -9,8 +9,10 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 
 pub mod mounts;
+pub mod selinux;
 
 pub use mounts::{CgroupRoot, Mount, Mounts};
+pub use selinux::Selinux;
 
 /// What a runtime calls this process for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -266,6 +268,8 @@ pub struct Surroundings {
     pub memory: Memory,
     /// The container's cgroups.
     pub cgroups: Cgroups,
+    /// What SELinux makes of the container.
+    pub selinux: Selinux,
     /// What happens to /run's propagation.
     pub propagation: Propagation,
     /// The id that the container shall have, and where it's from.

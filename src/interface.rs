@@ -18,6 +18,8 @@ pub const MACHINE_ID: &str = "/etc/machine-id";
 pub const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
 /// Where cgroup hierarchies are mounted, cgroups(7).
 pub const CGROUP: &str = "/sys/fs/cgroup";
+/// Where v1's hierarchy without a controller is, which systemd uses in the legacy and hybrid layouts.
+pub const CGROUP_SYSTEMD: &str = "/sys/fs/cgroup/systemd";
 /// "The Environment": what the container manager tells the container.
 pub const RUN_HOST: &str = "/run/host";
 /// systemd 247 and newer reads it before `$container`.
@@ -35,6 +37,28 @@ pub const RUNTIME_UNITS: &str = "/run/systemd/system";
 pub const CONSOLE_GETTY: &str = "console-getty.service";
 /// Wants to unmount a mounted machine-id and write the file, which needs CAP_SYS_ADMIN.
 pub const MACHINE_ID_COMMIT: &str = "systemd-machine-id-commit.service";
+
+/// What systemd's own services need of the capabilities that engines grant: users and groups of
+/// services, files of theirs, signals to them. With their names in SELinux policies.
+pub const CAPABILITIES: [(&str, &str); 6] = [
+    ("CAP_CHOWN", "chown"),
+    ("CAP_DAC_OVERRIDE", "dac_override"),
+    ("CAP_FOWNER", "fowner"),
+    ("CAP_KILL", "kill"),
+    ("CAP_SETGID", "setgid"),
+    ("CAP_SETUID", "setuid"),
+];
+/// Lets containers manage cgroups, container_selinux(8).
+pub const MANAGE_CGROUP: &str = "container_manage_cgroup";
+/// In Debian's policy: lets containers use the capabilities that they are given.
+pub const USE_CAPABILITIES: &str = "container_use_host_all_caps";
+/// As `USE_CAPABILITIES`, in user namespaces.
+pub const USE_CAPABILITIES_IN_USER_NAMESPACE: &str = "container_use_userns_all_caps";
+/// The files in a cgroup that its manager writes, whichever hierarchy it is of:
+/// <https://systemd.io/CGROUP_DELEGATION/> and cg_set_access() in systemd's src/shared/cgroup-setup.c.
+/// None of them sets a limit.
+pub const CGROUP_FILES: [&str; 5] =
+    ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks", "cgroup.clone_children"];
 
 /// The inode limit of /run in systemd's mount table (`TMPFS_LIMITS_RUN`, "nr_inodes=800k").
 pub const RUN_INODES: u64 = 800 * 1024;

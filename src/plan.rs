@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::facts::Owner;
-use crate::interface::MIB;
+use crate::interface::{MANAGE_CGROUP, MIB};
 use crate::path::InnerPath;
 
 /// Everything that will be done to one container, in its order.
@@ -18,6 +18,9 @@ pub struct Plan {
     /// Who owns what is created; none: the hook's own user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
+    /// The SELinux context of what is created, where its mount has none for all that is on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
     /// The steps.
     pub steps: Vec<Step>,
     /// What is left alone, and what the administrator should know.
@@ -110,6 +113,9 @@ pub enum Action {
         /// How many inodes; none: the kernel's default.
         #[serde(skip_serializing_if = "Option::is_none")]
         inodes: Option<u64>,
+        /// The SELinux context of all that is on it.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        context: Option<String>,
         /// What is on it from the start.
         content: Content,
         /// The mounts below `at` that are moved onto it.
@@ -161,11 +167,21 @@ pub enum Action {
         at: InnerPath,
         /// All of it.
         content: String,
+        /// Its SELinux context.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        context: Option<String>,
     },
     /// Makes a directory writable that is mounted read-only, and only that directory.
     MakeWritable {
         /// Where.
         at: InnerPath,
+    },
+    /// Gives a cgroup and the files that its manager writes another SELinux context.
+    Label {
+        /// The cgroup.
+        at: InnerPath,
+        /// The context.
+        label: String,
     },
     /// Shows a directory of the host read-only.
     BindHost {
@@ -195,6 +211,7 @@ impl Action {
             | Self::MountPoint { at, .. }
             | Self::MountFile { at, .. }
             | Self::MakeWritable { at }
+            | Self::Label { at, .. }
             | Self::BindHost { at, .. }
             | Self::MakeShared { at } => at,
         }
@@ -207,6 +224,9 @@ impl Action {
             Self::Tmpfs { at, .. } => format!("mount tmpfs on {at}"),
             Self::WriteFile { at, .. } => format!("write {at}"),
             Self::MountFile { at, .. } => format!("mount a file on {at}"),
+            Self::Label { at, .. } => {
+                format!("label {at} for the container ('setsebool -P {MANAGE_CGROUP} on' does without)")
+            }
             Self::MakeSlave { .. }
             | Self::Directory { .. }
             | Self::Symlink { .. }
@@ -229,6 +249,7 @@ impl Action {
             | Self::Symlink { .. }
             | Self::Inaccessible { .. }
             | Self::MountPoint { .. }
+            | Self::Label { .. }
             | Self::MakeShared { .. } => false,
         }
     }
@@ -244,6 +265,11 @@ pub enum Note {
         at: InnerPath,
         /// Why.
         why: String,
+    },
+    /// Something that the administrator may wonder about, and all is well.
+    Remark {
+        /// What.
+        text: String,
     },
     /// Something will not be as systemd wants it.
     Warning {
@@ -271,6 +297,11 @@ impl Plan {
         self.notes.push(Note::Leave { at, why: why.into() });
     }
 
+    /// Notes a remark.
+    pub fn remark(&mut self, text: impl Into<String>) {
+        self.notes.push(Note::Remark { text: text.into() });
+    }
+
     /// Notes a warning.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.notes.push(Note::Warning { text: text.into() });
@@ -280,7 +311,7 @@ impl Plan {
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().filter_map(|note| match note {
             Note::Warning { text } => Some(text.as_str()),
-            Note::Leave { .. } => None,
+            Note::Leave { .. } | Note::Remark { .. } => None,
         })
     }
 
@@ -307,6 +338,9 @@ impl fmt::Display for Plan {
         if let Some(Owner { uid, gid }) = self.owner {
             writeln!(f, "owner {uid}:{gid} on the host: the container's root")?;
         }
+        if let Some(label) = &self.label {
+            writeln!(f, "label {label}: for all that is made")?;
+        }
         for step in &self.steps {
             writeln!(f, "{step}")?;
         }
@@ -331,6 +365,7 @@ impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Leave { at, why } => write!(f, "leave {at}: {why}"),
+            Self::Remark { text } => write!(f, "note  {text}"),
             Self::Warning { text } => write!(f, "warn  {text}"),
         }
     }
@@ -340,10 +375,14 @@ impl fmt::Display for Action {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MakeSlave { at } => write!(f, "make the mount at {at} a slave"),
-            Self::Tmpfs { at, mode, size_bytes, inodes, content, keep } => {
+            Self::Tmpfs { at, mode, size_bytes, inodes, context, content, keep } => {
                 write!(f, "mount tmpfs on {at} (mode={mode:o},size={}M", size_bytes / MIB)?;
                 if let Some(inodes) = inodes {
                     write!(f, ",nr_inodes={inodes}")?;
+                }
+                if let Some(context) = context {
+                    // As mount(8) wants it, because of the comma between categories.
+                    write!(f, ",context={context:?}")?;
                 }
                 f.write_str(",nosuid,nodev)")?;
                 match content {
@@ -371,10 +410,12 @@ impl fmt::Display for Action {
                 let kind = if *node == Node::Dir { "directory" } else { "file" };
                 write!(f, "make an empty {kind} {at} in the image's root, until poststop")
             }
-            Self::MountFile { at, content } => {
-                write!(f, "mount a file with {:?} on {at}", content.trim_end())
+            Self::MountFile { at, content, context } => {
+                write!(f, "mount a file with {:?} on {at}", content.trim_end())?;
+                context.iter().try_for_each(|context| write!(f, " (context={context:?})"))
             }
             Self::MakeWritable { at } => write!(f, "make {at} writable"),
+            Self::Label { at, label } => write!(f, "label {at}, and what systemd writes there, {label:?}"),
             Self::BindHost { from, at } => {
                 write!(f, "bind the host's {} on {at}, read-only", from.display())
             }

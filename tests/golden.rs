@@ -10,10 +10,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
-use oci_systemd_hook::facts::{Devices, Found, Image, Stage, Surroundings};
+use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Labelling};
+use oci_systemd_hook::facts::{Devices, Found, Image, Selinux, Stage, Surroundings};
 use oci_systemd_hook::gather::interpret::{self, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
-use oci_systemd_hook::interface::PATHS;
+use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
+use oci_systemd_hook::kernel::selinux::Label;
 use oci_systemd_hook::oci::config::Config;
 use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
@@ -65,8 +67,57 @@ fn facts(case: &Path) -> Surroundings {
         may_mount: !rights.contains("no CAP_SYS_ADMIN"),
         devices: if rights.contains("no CAP_MKNOD") { Devices::Forbidden } else { Devices::Allowed },
         image: image(&text("image").expect("image")),
+        selinux: selinux(&config, text("selinux").as_deref()),
     };
     interpret::live(&state, &config, &host(), sources)
+}
+
+/// What a policy answers, a line each; the labels are in config.json.
+fn selinux(config: &Config, policy: Option<&str>) -> Selinux {
+    let label = |text: &String| {
+        let mut parts = text.splitn(4, ':').skip(2).map(str::to_owned);
+        Label { text: text.clone(), kind: parts.next().unwrap(), level: parts.next().unwrap() }
+    };
+    let mount = config.linux.mount_label.as_ref().map(label);
+    let Some(policy) = policy else { return Selinux::Off { has_label: mount.is_some() } };
+    let mut labelling = Labelling::ByMount;
+    let mut cgroup = CgroupLabel {
+        label: label(&"system_u:object_r:cgroup_t:s0".to_owned()),
+        manageable: Some(true),
+        manageable_if_labelled: Some(true),
+        boolean: None,
+    };
+    let mut confinement = Confinement {
+        enforcing: true,
+        process: config.process.selinux_label.as_ref().map(label),
+        mount: None,
+        files_writable: Some(true),
+        cgroup: None,
+        denied_capabilities: Vec::new(),
+        capability_boolean: None,
+    };
+    for line in policy.lines() {
+        match line {
+            "enforcing" => {}
+            "not built" => return Selinux::NotBuilt,
+            "permissive" => confinement.enforcing = false,
+            "can't be asked" => {
+                (confinement.files_writable, cgroup.manageable, cgroup.manageable_if_labelled) = (None, None, None);
+            }
+            "files: denied" => confinement.files_writable = Some(false),
+            "cgroup: denied" => cgroup.manageable = Some(false),
+            "cgroup: denied with the mount label" => cgroup.manageable_if_labelled = Some(false),
+            "container_manage_cgroup: off" => cgroup.boolean = Some(MANAGE_CGROUP),
+            "setuid: denied" => confinement.denied_capabilities.push("setuid"),
+            "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES),
+            "context=: EACCES" => labelling = Labelling::ByFile("fsconfig() = EACCES".to_owned()),
+            "labels: EPERM" => labelling = Labelling::Refused("fsetfilecon() = EPERM".to_owned()),
+            other => panic!("{other}"),
+        }
+    }
+    confinement.mount = mount.map(|mount| (mount, labelling));
+    confinement.cgroup = Some(cgroup);
+    Selinux::On(Box::new(confinement))
 }
 
 /// Lines of `kind path`, or `kind path -> path` where links lead elsewhere.

@@ -87,3 +87,25 @@ fn the_binary_runs_without_shared_libraries() {
     let version = concat!("oci-systemd-hook ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), version);
 }
+
+/// Linked as usual, libselinux looks for SELinux before main, at the start of each hook for each
+/// container; libselinux.ld takes that out.
+#[test]
+fn libselinux_does_not_run_for_other_containers() {
+    let Some(stage) = stage() else { return };
+    let binary = stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook");
+    let bundle = tempfile::tempdir().unwrap();
+    std::fs::write(bundle.path().join("config.json"), r#"{"process":{"args":["/bin/true"]}}"#).unwrap();
+    let state = serde_json::json!({ "id": "c", "status": "creating", "pid": 1, "bundle": bundle.path() });
+    std::fs::write(bundle.path().join("state"), state.to_string()).unwrap();
+    let output = Command::new("strace")
+        .arg(&binary)
+        .stdin(std::fs::File::open(bundle.path().join("state")).unwrap())
+        .output()
+        .expect("strace");
+    let calls = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && calls.contains("config.json"), "{calls}");
+    for looked_at in ["selinux", "/proc/filesystems"] {
+        assert!(!calls.contains(looked_at), "{looked_at}: {calls}");
+    }
+}

@@ -10,9 +10,10 @@ use rustix::io::Errno;
 
 use super::{Run, StepCause};
 use crate::facts::Owner;
+use crate::interface::CGROUP_FILES;
 use crate::path::InnerPath;
 use crate::plan::Node;
-use crate::sys::{SysError, fs};
+use crate::sys::{SysError, fs, selinux};
 
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
@@ -114,18 +115,41 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Notes how to undo what was made, and gives it to its owner.
+    /// Notes how to undo what was made, and gives it to the container.
     fn made(&mut self, directory: Rc<OwnedFd>, name: &OsStr, kind: FileType) -> Result<(), SysError> {
         let result = self.give(directory.as_fd(), name);
         self.undo.remove(directory, name.to_owned(), kind);
         result
     }
 
+    /// Gives a file to the container: its owner and its label.
     pub(super) fn give(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
-        match self.owner {
-            Some(Owner { uid, gid }) => fs::chown_at(directory, name, uid, gid),
-            None => Ok(()),
+        if let Some(Owner { uid, gid }) = self.owner {
+            fs::chown_at(directory, name, uid, gid)?;
         }
+        self.label.map_or(Ok(()), |label| selinux::set_label_at(directory, name, label))
+    }
+
+    /// Labels a cgroup and those of its files that systemd writes. What is made in it later gets the
+    /// label from it.
+    pub(super) fn label_cgroup(&mut self, at: &InnerPath, label: &str) -> Result<(), SysError> {
+        let directory = self.root.open_directory(at)?;
+        for name in CGROUP_FILES {
+            match fs::open_at(directory.as_fd(), name, OFlags::PATH) {
+                Ok(file) => self.relabel(file, label)?,
+                // Each hierarchy has some of them.
+                Err(error) if error.errno() == Errno::NOENT => {}
+                Err(error) => return Err(error),
+            }
+        }
+        self.relabel(directory, label)
+    }
+
+    fn relabel(&mut self, file: OwnedFd, label: &str) -> Result<(), SysError> {
+        let before = selinux::label_of(&file);
+        selinux::set_label(&file, label)?;
+        self.undo.label_again(file, before);
+        Ok(())
     }
 }
 

@@ -65,7 +65,14 @@ pub enum Outcome {
 /// Carries out a plan.
 #[must_use]
 pub fn apply(root: &Root, plan: &Plan, record: &Record) -> Outcome {
-    let mut run = Run { root, record, owner: plan.owner, undo: Undo::default(), last_directory: None };
+    let mut run = Run {
+        root,
+        record,
+        owner: plan.owner,
+        label: plan.label.as_deref(),
+        undo: Undo::default(),
+        last_directory: None,
+    };
     let mut failed = Vec::new();
     for Step { action, need, .. } in &plan.steps {
         let done_before = run.undo.len();
@@ -91,6 +98,7 @@ struct Run<'a> {
     root: &'a Root,
     record: &'a Record,
     owner: Option<Owner>,
+    label: Option<&'a str>,
     undo: Undo,
     /// The directory in which something was made last: most files go to the same few. Forgotten
     /// when something is mounted, since the path may lead elsewhere then.
@@ -102,10 +110,10 @@ impl Run<'_> {
         match action {
             Action::MakeSlave { at } => mount::make_slave(self.root.place(at)?.as_fd())?,
             Action::MakeShared { at } => mount::make_shared(self.root.place(at)?.as_fd())?,
-            Action::Tmpfs { at, mode, size_bytes, inodes, content, keep } => {
+            Action::Tmpfs { at, mode, size_bytes, inodes, context, content, keep } => {
                 let mut options = vec![("mode", format!("{mode:o}")), ("size", size_bytes.to_string())];
                 options.extend(inodes.map(|inodes| ("nr_inodes", inodes.to_string())));
-                self.tmpfs(at, options, *content, keep)?;
+                self.tmpfs(at, options, context.as_deref(), *content, keep)?;
             }
             Action::Directory { at, mode } => self.directory(at, *mode)?,
             Action::WriteFile { at, mode, content } => self.write_file(at, *mode, content)?,
@@ -114,12 +122,13 @@ impl Run<'_> {
                 nodes.iter().try_for_each(|node| self.node(&at.join(node.name()), *node))?;
             }
             Action::MountPoint { at, node } => self.mount_point(at, *node)?,
-            Action::MountFile { at, content } => self.mount_file(at, content)?,
+            Action::MountFile { at, content, context } => self.mount_file(at, content, context.as_deref())?,
             Action::MakeWritable { at } => {
                 let place = self.root.open_directory(at)?;
                 let own = mount::copy_of(&place)?;
                 self.put(own, &place, Access::ReadWrite)?;
             }
+            Action::Label { at, label } => self.label_cgroup(at, label)?,
             Action::BindHost { from, at } => {
                 let place = self.root.open_directory(at)?;
                 let hosts = mount::copy_of(fs::open_host_directory(from)?)?;

@@ -13,7 +13,7 @@ use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Content;
 use crate::sys::mount::Access;
-use crate::sys::{SysError, fs, mount};
+use crate::sys::{SysError, fs, mount, selinux};
 
 impl Run<'_> {
     /// Mounts, and notes how to undo it.
@@ -45,6 +45,7 @@ impl Run<'_> {
         &mut self,
         at: &InnerPath,
         mut options: Vec<(&str, String)>,
+        context: Option<&str>,
         content: Content,
         keep: &[InnerPath],
     ) -> Result<(), StepCause> {
@@ -52,9 +53,13 @@ impl Run<'_> {
             options.extend([("uid", uid.to_string()), ("gid", gid.to_string())]);
         }
         let place = self.root.open_directory(at)?;
+        options.extend(context.map(|context| ("context", context.to_owned())));
         let new = mount::new_tmpfs(&options)?;
+        // Without a context for all that is on it, each file is labelled.
+        let label = self.label.filter(|_| context.is_none());
+        label.map_or(Ok(()), |label| selinux::set_label(&new, label))?;
         if content == Content::Copied {
-            copy_up::copy(place.as_fd(), new.as_fd(), at, keep)?;
+            copy_up::copy(place.as_fd(), new.as_fd(), at, keep, label)?;
         }
         // Opened before they are covered; a moved mount takes along what is mounted on it.
         let kept: Vec<(PathBuf, OwnedFd)> = keep
@@ -85,14 +90,15 @@ impl Run<'_> {
         Ok(())
     }
 
-    pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str) -> Result<(), SysError> {
+    pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str, context: Option<&str>) -> Result<(), SysError> {
         let (parent, name) = self.root.parent(at)?;
         let place = self.root.place(at)?;
         if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
             return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL));
         }
         // Two inodes: the directory and the file.
-        let options = [("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "2".to_owned())];
+        let mut options = vec![("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "2".to_owned())];
+        options.extend(context.map(|context| ("context", context.to_owned())));
         let holder = mount::new_tmpfs(&options)?;
         fs::write(&mut fs::create_at(holder.as_fd(), &name, 0o444)?, content)?;
         self.give(holder.as_fd(), &name)?;

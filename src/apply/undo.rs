@@ -11,8 +11,9 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::StepCause;
+use crate::kernel::selinux::Label;
 use crate::record::Record;
-use crate::sys::{SysError, fs, mount};
+use crate::sys::{SysError, fs, mount, selinux};
 
 #[derive(Debug)]
 enum Each {
@@ -27,6 +28,10 @@ enum Each {
         directory: Rc<OwnedFd>,
         name: OsString,
         kind: FileType,
+    },
+    LabelAgain {
+        file: OwnedFd,
+        before: Label,
     },
     TakeBack(Record),
 }
@@ -46,6 +51,10 @@ impl Undo {
 
     pub(super) fn remove(&mut self, directory: Rc<OwnedFd>, name: OsString, kind: FileType) {
         self.0.push(Each::Remove { directory, name, kind });
+    }
+
+    pub(super) fn label_again(&mut self, file: OwnedFd, before: Option<Label>) {
+        self.0.extend(before.map(|before| Each::LabelAgain { file, before }));
     }
 
     pub(super) fn take_back(&mut self, record: &Record) {
@@ -75,6 +84,7 @@ impl Each {
                 Err(error) if matches!(error.errno(), Errno::NOENT | Errno::BUSY) => Ok(()),
                 result => result,
             },
+            Self::LabelAgain { file, before } => selinux::set_label(file, &before.text),
             Self::TakeBack(record) => {
                 return record.take_back().into_iter().map(StepCause::from).collect();
             }

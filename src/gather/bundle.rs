@@ -4,14 +4,17 @@
 use std::path::Path;
 
 use super::interpret::{cgroup_namespace, common, container_memory};
+use super::selinux::selinux;
 use super::{ConfigText, GatherError, live, open_root};
 use crate::facts::mounts::Foretold;
+use crate::facts::selinux::Labelling;
 use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Membership, Mounts, Surroundings};
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
 use crate::oci::config::MountList;
 use crate::oci::state::State;
 use crate::path::InnerPath;
+use crate::sys::fs;
 
 /// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
 /// at createContainer and with the rights that a runtime gives a hook there.
@@ -26,6 +29,8 @@ pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, Ga
     Ok(Surroundings {
         cgroups: cgroups(state, namespace, layout),
         memory: container_memory(limit, &host),
+        // A runtime can give labels; whoever asks for a plan may have no right to try.
+        selinux: selinux(config, |_| Labelling::ByMount, |at| fs::open_host_directory(Path::new(at))),
         ..common(state, config, &host, mounts, live::image(&root))
     })
 }

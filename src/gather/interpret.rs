@@ -5,7 +5,7 @@ use std::path::Path;
 
 use crate::facts::{
     CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Devices, Image, Membership, Memory, MemorySource, Mounts, Owner,
-    Propagation, Stage, Surroundings, mounts,
+    Propagation, Selinux, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -47,6 +47,8 @@ pub struct Sources<'a> {
     pub devices: Devices,
     /// What the image has.
     pub image: Image,
+    /// What SELinux makes of the container.
+    pub selinux: Selinux,
 }
 
 impl std::fmt::Debug for Sources<'_> {
@@ -70,6 +72,7 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
         devices: sources.devices,
         memory,
         cgroups,
+        selinux: sources.selinux,
         ..common(state, config, host, mounts, sources.image)
     }
 }
@@ -86,6 +89,7 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         image,
         memory: container_memory(None, host),
         cgroups: Cgroups { namespace: cgroup_namespace(config), unified: None, systemd: None },
+        selinux: Selinux::Off { has_label: false },
         propagation: propagation(state, config),
         machine_id,
         bad_uuid,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use caps::{CapSet, Capability};
 
 use super::interpret::{self, Host, Sources};
+use super::selinux::{self, selinux};
 use super::{ConfigText, GatherError, open_root};
 use crate::facts::{Devices, Image, Mounts, Stage, Surroundings};
 use crate::identity::MachineId;
@@ -49,6 +50,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
         may_mount: may(Capability::CAP_SYS_ADMIN),
         devices: devices(),
         image: image(&root),
+        selinux: selinux(config, selinux::labelling, |at| root.open_directory(&InnerPath::new(at))),
     };
     let facts = interpret::live(state, config, &host, sources);
     Ok((root, facts))
@@ -65,7 +67,7 @@ fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
     /// Asking for a mount takes the kernel half as long again as to write it into the table.
     const ASKED_MAX: usize = 400;
     /// Where hosts mount the hierarchies that systemd uses, cgroups(7).
-    const HIERARCHIES: [&str; 2] = ["/sys/fs/cgroup", "/sys/fs/cgroup/systemd"];
+    const HIERARCHIES: [&str; 2] = [interface::CGROUP, interface::CGROUP_SYSTEMD];
     const TABLE: &str = "/proc/self/mountinfo";
     let number = || root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source });
     let short = fs::open_host(Path::new(TABLE))

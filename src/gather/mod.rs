@@ -5,6 +5,7 @@
 pub mod bundle;
 pub mod interpret;
 pub mod live;
+mod selinux;
 
 use std::cell::OnceCell;
 use std::io::Read;

@@ -5,4 +5,5 @@ pub mod cgroup;
 pub mod id_map;
 pub mod memory;
 pub mod mountinfo;
+pub mod selinux;
 pub mod status;

@@ -105,6 +105,9 @@ pub struct Process {
     /// Sets of capabilities.
     #[serde(default, deserialize_with = "super::or_default")]
     pub capabilities: Capabilities,
+    /// The SELinux context of the container's processes.
+    #[serde(default, rename = "selinuxLabel")]
+    pub selinux_label: Option<String>,
 }
 
 /// `process.capabilities`.
@@ -177,6 +180,9 @@ pub struct Linux {
     /// The cgroup that the engine asks for; without one the runtime chooses, or makes none.
     #[serde(default, rename = "cgroupsPath")]
     pub cgroups_path: Option<String>,
+    /// The SELinux context of the container's files.
+    #[serde(default, rename = "mountLabel")]
+    pub mount_label: Option<String>,
     /// `shared`, `slave`, `private`, … or nothing.
     #[serde(default, rename = "rootfsPropagation")]
     pub rootfs_propagation: Option<String>,

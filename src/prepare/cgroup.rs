@@ -91,11 +91,15 @@ fn writable(
 
 fn make_writable(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, own: InnerPath, need: Need) {
     if is_bound(facts, hierarchy, &own) {
-        plan.leave(own, "writable already, by a mount of its own");
+        plan.leave(own.clone(), "writable already, by a mount of its own");
     } else {
         // Also where it is writable now: crun makes what config.json wants read-only so after its
         // hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
-        plan.step(need, Action::MakeWritable { at: own }, WHY);
+        plan.step(need, Action::MakeWritable { at: own.clone() }, WHY);
+    }
+    if let Some(label) = facts.selinux.cgroup_label() {
+        let why = "as it is, the policy lets the container write none of it";
+        plan.step(Need::BestEffort, Action::Label { at: own, label: label.to_owned() }, why);
     }
 }
 

@@ -125,7 +125,15 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted) -> Result<(), R
     let keep = facts.mounts.directly_below(&at).into_iter().map(|mount| mount.at.clone()).collect();
     plan.step(
         wanted.need,
-        Action::Tmpfs { at, mode: wanted.mode, size_bytes: wanted.size_bytes, inodes: wanted.inodes, content, keep },
+        Action::Tmpfs {
+            at,
+            mode: wanted.mode,
+            size_bytes: wanted.size_bytes,
+            inodes: wanted.inodes,
+            context: facts.selinux.context().map(str::to_owned),
+            content,
+            keep,
+        },
         format!("{}; {}", wanted.why, wanted.size_why),
     );
     Ok(())

@@ -45,7 +45,10 @@ fn mount_over(facts: &Surroundings, plan: &mut Plan, at: &InnerPath, need: Need,
         Some(mount) if mount.at != InnerPath::root() => {
             plan.leave(at.clone(), format!("it lies on the mount at {}, which config.json asks for", mount.at));
         }
-        _ => plan.step(need, Action::MountFile { at: at.clone(), content: line(facts) }, why),
+        _ => {
+            let context = facts.selinux.context().map(str::to_owned);
+            plan.step(need, Action::MountFile { at: at.clone(), content: line(facts), context }, why);
+        }
     }
 }
 

@@ -6,6 +6,7 @@ mod filesystems;
 mod host_interface;
 mod identity;
 mod propagation;
+mod selinux;
 mod units;
 
 use crate::facts::{Found, Surroundings};
@@ -83,7 +84,9 @@ pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
     if !facts.may_mount {
         return Err(Refusal::MayNotMount);
     }
-    let mut plan = Plan { owner: facts.owner, ..Plan::default() };
+    let label = facts.selinux.label().map(str::to_owned);
+    let mut plan = Plan { owner: facts.owner, label, ..Plan::default() };
+    selinux::plan(facts, &mut plan);
     filesystems::plan(facts, &mut plan)?;
     cgroup::plan(facts, &mut plan)?;
     identity::plan(facts, &mut plan);

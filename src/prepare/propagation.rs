@@ -48,7 +48,7 @@ fn share_run(facts: &Surroundings, plan: &mut Plan) {
             let why = "services get their credentials through it (systemd issue 38103)";
             plan.step(Need::BestEffort, Action::MakeShared { at }, why);
         }
-        Propagation::Lost => plan.warn(format!(
+        Propagation::Lost => plan.remark(format!(
             "{at} will be a private mount, so services may miss their credentials: crun makes every mount private \
              after its hooks; set linux.rootfsPropagation to \"private\" in config.json to keep it shared"
         )),

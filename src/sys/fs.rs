@@ -175,6 +175,9 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
             continue;
         };
+        if name == c"security.selinux" {
+            continue;
+        }
         let mut value = vec![0_u8; 64 * 1024];
         let length =
             rustix::fs::fgetxattr(&from, name, value.as_mut_slice()).call(|| format!("fgetxattr({name:?})"))?;

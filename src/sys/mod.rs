@@ -8,6 +8,7 @@ pub mod journal;
 pub mod mount;
 pub mod mount_table;
 pub mod process;
+pub mod selinux;
 
 use std::fmt;
 

@@ -100,15 +100,13 @@ pub fn has_what_systemd_needs(container: &Container) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Services get their credentials through it. crun makes every mount private after its hooks, and
-/// there the hook says so.
+/// Services get their credentials through it; but crun makes every mount private after its hooks.
 fn run_is_shared(container: &Container) -> Result<(), Failed> {
     let seen = container.mounts()?;
     let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
-    let warned = container.said().contains("/run will be a private mount");
-    match (container.runtime(), run.shared, warned) {
-        (Runtime::Runc, true, false) | (Runtime::Crun, false, true) => Ok(()),
-        other => Err(format!("/run on (runtime, shared, warned) {other:?}").into()),
+    match (container.runtime(), run.shared) {
+        (Runtime::Runc, true) | (Runtime::Crun, false) => Ok(()),
+        other => Err(format!("/run on (runtime, shared) {other:?}").into()),
     }
 }
 

@@ -1,0 +1,88 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Asks the loaded SELinux policy about the container, and nothing where there is none.
+
+use std::os::fd::OwnedFd;
+
+use crate::facts::Selinux;
+use crate::facts::selinux::{CgroupLabel, Confinement, Labelling};
+use crate::interface::{
+    CAPABILITIES, CGROUP, CGROUP_SYSTEMD, MANAGE_CGROUP, USE_CAPABILITIES, USE_CAPABILITIES_IN_USER_NAMESPACE,
+};
+use crate::kernel::selinux::Label;
+use crate::oci::config::Config;
+use crate::sys::{SysError, mount, process, selinux};
+
+/// `labelling` finds out how a label can be given, `open` opens a directory as the container sees it.
+pub(super) fn selinux(
+    config: &Config,
+    labelling: impl FnOnce(&str) -> Labelling,
+    open: impl Fn(&str) -> Result<OwnedFd, SysError>,
+) -> Selinux {
+    let is_there = |label: &&str| !label.is_empty();
+    let mount = config.linux.mount_label.as_deref().filter(is_there);
+    if !selinux::is_enabled() {
+        return Selinux::Off { has_label: mount.is_some() };
+    }
+    if !cfg!(feature = "selinux") {
+        return Selinux::NotBuilt;
+    }
+    let process = config.process.selinux_label.as_deref().filter(is_there).map(selinux::parse);
+    let mount = mount.map(|text| (selinux::parse(text), labelling(text)));
+    let label = mount.as_ref().map(|(label, _)| label);
+    let cgroup = cgroup(open).and_then(selinux::label_of).map(|at| CgroupLabel {
+        manageable: process.as_ref().and_then(|process| may_manage(process, &at)),
+        manageable_if_labelled: process.as_ref().zip(label).and_then(|(process, label)| {
+            Some(may_manage(process, label)? && selinux::denied(label, &at, "filesystem", &["associate"])?.is_empty())
+        }),
+        boolean: if_off(MANAGE_CGROUP),
+        label: at,
+    });
+    let (class, boolean) = if config.has_namespace("user") || process::is_in_user_namespace() {
+        ("cap_userns", USE_CAPABILITIES_IN_USER_NAMESPACE)
+    } else {
+        ("capability", USE_CAPABILITIES)
+    };
+    Selinux::On(Box::new(Confinement {
+        enforcing: selinux::is_enforcing(),
+        files_writable: process.as_ref().zip(label).and_then(|(process, label)| may_manage(process, label)),
+        denied_capabilities: process.as_ref().map(|of| denied_capabilities(config, of, class)).unwrap_or_default(),
+        capability_boolean: if_off(boolean),
+        process,
+        mount,
+        cgroup,
+    }))
+}
+
+/// The hierarchy that systemd uses: v1's own where it is there.
+fn cgroup(open: impl Fn(&str) -> Result<OwnedFd, SysError>) -> Option<OwnedFd> {
+    [CGROUP_SYSTEMD, CGROUP].into_iter().find_map(|at| open(at).ok())
+}
+
+fn if_off(boolean: &'static str) -> Option<&'static str> {
+    Some(boolean).filter(|name| selinux::boolean(name) == Some(false))
+}
+
+/// What systemd does in its cgroup, and its services in their directories. Not `create`: that is asked
+/// of the new file's label, whose user is the process's.
+fn may_manage(process: &Label, label: &Label) -> Option<bool> {
+    let directory = selinux::denied(process, label, "dir", &["add_name", "remove_name", "write"])?;
+    let file = selinux::denied(process, label, "file", &["open", "write"])?;
+    Some(directory.is_empty() && file.is_empty())
+}
+
+fn denied_capabilities(config: &Config, process: &Label, class: &str) -> Vec<&'static str> {
+    let granted: Vec<_> =
+        CAPABILITIES.into_iter().filter(|(name, _)| config.may_have(name)).map(|(_, permission)| permission).collect();
+    selinux::denied(process, process, class, &granted).unwrap_or_default()
+}
+
+/// Tries on a tmpfs that is mounted nowhere, and gone again after it.
+pub(super) fn labelling(label: &str) -> Labelling {
+    let Err(by_mount) = mount::new_tmpfs(&[("context", label.to_owned())]) else {
+        return Labelling::ByMount;
+    };
+    match mount::new_tmpfs(&[]).and_then(|mount| selinux::set_label(mount, label)) {
+        Ok(()) => Labelling::ByFile(by_mount.to_string()),
+        Err(by_file) => Labelling::Refused(format!("{by_mount}, {by_file}")),
+    }
+}

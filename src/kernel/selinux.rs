@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! SELinux contexts and their levels, `s0:c1,c5.c9`.
+
+/// A context: `user:role:type:level`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Label {
+    /// All of it.
+    pub text: String,
+    /// Its type.
+    pub kind: String,
+    /// Its level, or range of levels; empty where the policy has none.
+    pub level: String,
+}
+
+/// Whether what runs at one level may write what is at another: the same sensitivity or a higher
+/// one, and all of its categories. None where a level is written in some other way.
+#[must_use]
+pub fn dominates(process: &str, file: &str) -> Option<bool> {
+    let (process, file) = (Level::parse(process)?, Level::parse(file)?);
+    let holds = |category: u32| process.categories.iter().any(|(first, last)| (*first..=*last).contains(&category));
+    let all = file.categories.iter().all(|(first, last)| (*first..=*last).all(holds));
+    Some(process.sensitivity >= file.sensitivity && all)
+}
+
+/// The upper end of a range of levels.
+struct Level {
+    sensitivity: u32,
+    categories: Vec<(u32, u32)>,
+}
+
+impl Level {
+    fn parse(range: &str) -> Option<Self> {
+        /// As many categories as any policy has.
+        const CATEGORIES_MAX: u32 = 4096;
+        let number = |text: &str, letter: char| text.strip_prefix(letter)?.parse::<u32>().ok();
+        let level = range.rsplit('-').next()?;
+        let (sensitivity, categories) = level.split_once(':').unwrap_or((level, ""));
+        let span = |text: &str| {
+            let (first, last) = text.split_once('.').unwrap_or((text, text));
+            Some((number(first, 'c')?, number(last, 'c').filter(|last| *last < CATEGORIES_MAX)?))
+        };
+        let categories = categories.split(',').filter(|text| !text.is_empty()).map(span).collect::<Option<_>>()?;
+        Some(Self { sensitivity: number(sensitivity, 's')?, categories })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn compares_levels() {
+        for (process, file, expected) in [
+            ("s0:c1,c2", "s0:c1,c2", Some(true)),
+            ("s0:c2,c1", "s0:c1,c2", Some(true)),
+            ("s0:c1,c2", "s0", Some(true)),
+            ("s0", "s0:c1", Some(false)),
+            ("s0:c1,c2", "s0:c1,c3", Some(false)),
+            ("s0-s0:c0.c1023", "s0:c1,c1023", Some(true)),
+            ("s0-s0:c0.c99", "s0:c90.c100", Some(false)),
+            ("s1", "s0", Some(true)),
+            ("s0", "s1", Some(false)),
+            ("SystemLow", "s0", None),
+            ("s0", "s0:c1.c99999", None),
+            ("", "s0", None),
+        ] {
+            assert_eq!(dominates(process, file), expected, "{process} {file}");
+        }
+    }
+}

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the administrator should know of SELinux. The labels themselves are in the steps that make
+//! something.
+
+use crate::facts::selinux::{CgroupLabel, Confinement, Labelling};
+use crate::facts::{Selinux, Surroundings};
+use crate::kernel::selinux::{Label, dominates};
+use crate::plan::Plan;
+
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
+    match &facts.selinux {
+        Selinux::Off { has_label: false } => {}
+        Selinux::Off { has_label: true } => {
+            plan.remark("SELinux is off: linux.mountLabel in config.json has no effect");
+        }
+        Selinux::NotBuilt => plan.warn(
+            "this host has SELinux, and this oci-systemd-hook was built without: what it makes has the policy's \
+             default labels, which containers may not write; install one with the feature selinux",
+        ),
+        Selinux::On(confinement) => {
+            labels(confinement, plan);
+            // Otherwise a denial is only logged.
+            if confinement.enforcing {
+                denials(confinement, plan);
+            }
+        }
+    }
+}
+
+fn labels(confinement: &Confinement, plan: &mut Plan) {
+    match &confinement.mount {
+        Some((_, Labelling::ByMount)) => {}
+        Some((_, Labelling::ByFile(why))) => {
+            plan.remark(format!("each file is labelled on its own, since the kernel refuses it for a mount: {why}"));
+        }
+        Some((label, Labelling::Refused(why))) => plan.warn(format!(
+            "nothing gets the label {}, and the container may be denied what it needs: the kernel refuses it: {why}",
+            label.text
+        )),
+        None if confinement.process.is_some() => plan.warn(
+            "config.json has process.selinuxLabel and no linux.mountLabel: what this hook makes has the policy's \
+             default labels, which the container may not be able to write; set both",
+        ),
+        None => plan.warn(
+            "SELinux doesn't confine this container: config.json has no labels. Where that isn't meant, leave out \
+             --privileged and --security-opt label=disable, or set \"selinux-enabled\": true in Docker's daemon.json",
+        ),
+    }
+}
+
+fn denials(confinement: &Confinement, plan: &mut Plan) {
+    let Some(process) = &confinement.process else { return };
+    if let Some((label, _)) = &confinement.mount {
+        files(process, label, confinement.files_writable, plan);
+    }
+    if let Some(cgroup) = &confinement.cgroup {
+        manage_cgroup(process, cgroup, plan);
+    }
+    if !confinement.denied_capabilities.is_empty() {
+        let how = match confinement.capability_boolean {
+            Some(boolean) => turn_on(boolean),
+            None => "choose another type by --security-opt label=type:…".to_owned(),
+        };
+        plan.warn(format!(
+            "SELinux denies {} the capabilities that services need, though config.json grants them: {}; {how}",
+            process.kind,
+            confinement.denied_capabilities.join(", ")
+        ));
+    }
+}
+
+fn files(process: &Label, label: &Label, writable: Option<bool>, plan: &mut Plan) {
+    let higher = dominates(&process.level, &label.level) == Some(false);
+    if writable == Some(true) || (writable.is_none() && !higher) {
+        return;
+    }
+    if higher {
+        plan.warn(format!(
+            "process.selinuxLabel and linux.mountLabel in config.json disagree: a process at level {} may not write \
+             files at {}; set one level by --security-opt label=level:…, or none at all",
+            process.level, label.level
+        ));
+    } else {
+        plan.warn(format!(
+            "SELinux lets no {} write files that are {}, as linux.mountLabel in config.json says; leave out \
+             --security-opt label=type:… or filetype:…, or choose types that fit",
+            process.kind, label.kind
+        ));
+    }
+}
+
+fn manage_cgroup(process: &Label, cgroup: &CgroupLabel, plan: &mut Plan) {
+    if cgroup.manageable != Some(false) || cgroup.manageable_if_labelled == Some(true) {
+        return;
+    }
+    let how = match cgroup.boolean {
+        Some(boolean) => turn_on(boolean),
+        None => "choose a type that may by --security-opt label=type:…, such as container_init_t".to_owned(),
+    };
+    plan.warn(format!(
+        "SELinux lets no {} write the container's cgroup, which is {}, and systemd will exit; {how}",
+        process.kind, cgroup.label.kind
+    ));
+}
+
+fn turn_on(boolean: &str) -> String {
+    format!("turn that on for all containers by 'setsebool -P {boolean} on'")
+}
