@@ -29,7 +29,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
 
 fn labels(confinement: &Confinement, plan: &mut Plan) {
     match &confinement.mount {
-        Some((_, Labelling::ByMount)) => {}
+        None | Some((_, Labelling::ByMount)) => {}
         Some((_, Labelling::ByFile(why))) => {
             plan.remark(format!("each file is labelled on its own, since the kernel refuses it for a mount: {why}"));
         }
@@ -37,14 +37,18 @@ fn labels(confinement: &Confinement, plan: &mut Plan) {
             "nothing gets the label {}, and the container may be denied what it needs: the kernel refuses it: {why}",
             label.text
         )),
-        None if confinement.process.is_some() => plan.warn(
+    }
+    match (&confinement.process, &confinement.mount) {
+        (None, _) => plan.warn(
+            "SELinux doesn't confine this container: config.json has no process.selinuxLabel. Where that isn't meant, \
+             leave out --privileged and --security-opt label=disable, or set \"selinux-enabled\": true in Docker's \
+             daemon.json",
+        ),
+        (Some(_), None) => plan.warn(
             "config.json has process.selinuxLabel and no linux.mountLabel: what this hook makes has the policy's \
              default labels, which the container may not be able to write; set both",
         ),
-        None => plan.warn(
-            "SELinux doesn't confine this container: config.json has no labels. Where that isn't meant, leave out \
-             --privileged and --security-opt label=disable, or set \"selinux-enabled\": true in Docker's daemon.json",
-        ),
+        (Some(_), Some(_)) => {}
     }
 }
 
