@@ -20,24 +20,28 @@ impl MachineId {
         valid.then_some(Self(digits))
     }
 
-    /// The id for a container of this name: its first 32 digits where they are hexadecimal, as
-    /// podman and the old hook do it, so that the id can be told from `ps`. Otherwise a hash of
-    /// the name and the host's machine id: the same name on two hosts must not give one id.
+    /// The id that a container's name is: its first 32 digits where they are hexadecimal, as podman
+    /// and the old hook do it, so that the id can be told from `ps`.
     #[must_use]
-    pub fn of_container(id: &str, host: Option<&Self>) -> Self {
-        id.get(..32).and_then(|start| if start.contains('-') { None } else { Self::parse(start) }).unwrap_or_else(
-            || {
-                let mut hash = Sha256::new();
-                hash.update(b"oci-systemd-hook machine id\0");
-                hash.update(host.map_or("", |host| &host.0));
-                hash.update(b"\0");
-                hash.update(id);
-                let mut digits = format!("{:x}", hash.finalize());
-                digits.truncate(32);
-                // 128 zero bits of a hash will not be seen; were they, 1 is as good an id.
-                Self::parse(&digits).unwrap_or_else(|| Self(format!("{:032x}", 1)))
-            },
-        )
+    pub fn in_name(name: &str) -> Option<Self> {
+        name.get(..32).filter(|start| !start.contains('-')).and_then(Self::parse)
+    }
+
+    /// The id for a container of this name: what the name is, or a hash of it and the host's machine
+    /// id, since the same name on two hosts must not give one id.
+    #[must_use]
+    pub fn of_container(name: &str, host: Option<&Self>) -> Self {
+        Self::in_name(name).unwrap_or_else(|| {
+            let mut hash = Sha256::new();
+            hash.update(b"oci-systemd-hook machine id\0");
+            hash.update(host.map_or("", |host| &host.0));
+            hash.update(b"\0");
+            hash.update(name);
+            let mut digits = format!("{:x}", hash.finalize());
+            digits.truncate(32);
+            // 128 zero bits of a hash will not be seen; were they, 1 is as good an id.
+            Self::parse(&digits).unwrap_or_else(|| Self(format!("{:032x}", 1)))
+        })
     }
 
     /// As a UUID is written, with hyphens.

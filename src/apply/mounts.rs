@@ -96,8 +96,8 @@ impl Run<'_> {
         if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
             return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL));
         }
-        // Two inodes: the directory and the file.
-        let mut options = vec![("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "2".to_owned())];
+        // The directory and the file; since Linux 6.6 their extended attributes are counted, too.
+        let mut options = vec![("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "16".to_owned())];
         options.extend(context.map(|context| ("context", context.to_owned())));
         let holder = mount::new_tmpfs(&options)?;
         fs::write(&mut fs::create_at(holder.as_fd(), &name, 0o444)?, content)?;

@@ -19,7 +19,7 @@ use crate::path::InnerPath;
 pub struct Host {
     /// All of its memory.
     pub memory_bytes: u64,
-    /// The host's own machine id, if it has one.
+    /// The host's own machine id, if it has one and the container's name is none.
     pub machine_id: Option<MachineId>,
     /// The text of its os-release, if it has one.
     pub os_release: Option<String>,

@@ -22,7 +22,7 @@ use crate::sys::{fs, process};
 /// namespace on the way, and stays there.
 pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(Root, Surroundings), GatherError> {
     let config = text.config()?;
-    let host = host();
+    let host = host(state);
     let (cgroup, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
         Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None),
@@ -104,12 +104,16 @@ fn cgroup_of_runtime() -> Option<String> {
     None
 }
 
-/// What is known of the host.
-pub(super) fn host() -> Host {
+/// What is known of the host, as far as this container needs it.
+pub(super) fn host(state: &State) -> Host {
     let text = |path: &str| fs::read_host_text(path).ok();
     Host {
         memory_bytes: process::host_memory_bytes(),
-        machine_id: text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
+        // Asked only where it matters: SELinux denies it to a hook of Docker's in Debian's policy.
+        machine_id: match MachineId::in_name(&state.id) {
+            Some(_) => None,
+            None => text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
+        },
         os_release: ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(text),
     }
 }
