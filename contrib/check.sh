@@ -1,9 +1,19 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# The whole test suite with its set-up, on a Debian machine: as root, or with sudo.
+# The test suite with its set-up, on a Debian machine: as root, or with sudo.
+#
+#   --full  also in a virtual machine that enforces SELinux, which is made in target/: 3 GiB of memory,
+#           10 GB of disk and a quarter of an hour more
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
+
+full=
+case ${1:-} in
+'') ;;
+--full) full=yes ;;
+*) stop "$1 is no option; there is --full" ;;
+esac
 
 say "packages"
 need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun shellcheck strace util-linux
@@ -12,7 +22,8 @@ say "form"
 cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
 cargo clippy --quiet --locked --no-default-features -- -D warnings
-shellcheck -x .ci/run contrib/*.sh
+shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
+(cd tests/selinux && shellcheck -x ./*.sh hooked-runc)
 groff -man -ww -z share/man/man1/*.1
 
 say "units and plans"
@@ -55,5 +66,16 @@ done
 
 say "end to end on real runtimes"
 cargo test --quiet --locked --test e2e
+
+if [ -n "$full" ]; then
+    say "SELinux, rootful engines"
+    contrib/machine.sh tests/selinux/root.sh
+
+    say "SELinux, rootless podman"
+    contrib/machine.sh --user tests/selinux/user.sh
+
+    say "the same machine without SELinux and nsdelegate"
+    contrib/machine.sh --selinux off --cgroup no-nsdelegate tests/selinux/off.sh
+fi
 
 say "all passed"

@@ -1,0 +1,229 @@
+# shellcheck shell=sh disable=SC2317 # pid and ask are called by labels and boots
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Sourced by the scripts beside it, which contrib/machine.sh runs in a machine that enforces SELinux.
+# A trial starts one container; these are the questions that each is asked. The first answer that is
+# wrong ends the script.
+
+PATH=$PATH:/usr/sbin # A user's has it not.
+work=$(mktemp -d)
+trial=
+
+# as_root COMMAND...
+if [ "$(id -u)" = 0 ]; then
+    as_root() { "$@"; }
+else
+    as_root() { sudo "$@"; }
+fi
+
+wrong() {
+    echo "FAILED: $trial: $*" >&2
+    as_root journalctl --no-pager --lines 5 --identifier oci-systemd-hook >&2
+    exit 1
+}
+
+# same WHAT IS WANTED
+same() { [ "$2" = "$3" ] || wrong "$1 is '$2', not '$3'"; }
+
+# until_ SECONDS COMMAND...: waits until the command succeeds.
+until_() {
+    deadline=$(($(date +%s) + $1))
+    shift
+    until "$@"; do
+        [ "$(date +%s)" -lt "$deadline" ] || return 1
+        sleep 0.3
+    done
+}
+
+# What is denied, one kind a line: who, what, to whom. Only what came since the last call.
+seen_bytes=0
+denials() {
+    as_root cat /var/log/audit/audit.log | tail -c "+$((seen_bytes + 1))" >"$work/audit"
+    seen_bytes=$((seen_bytes + $(wc -c <"$work/audit")))
+    status=0
+    ausearch --input "$work/audit" --raw -m avc >"$work/avc" 2>"$work/ausearch" || status=$?
+    # 1 is nothing found.
+    [ "$status" -le 1 ] || wrong "ausearch: $(cat "$work/ausearch")"
+    sed -n 's/.*avc:  denied  { \(.*\) } .* scontext=[^:]*:[^:]*:\([^: ]*\)[: ].* tcontext=[^:]*:[^:]*:\([^: ]*\)[: ].*tclass=\([a-z_0-9]*\).*/\2: \1 \3:\4/p' \
+        "$work/avc" | sort -u
+}
+
+# What the hook may have changed on the host.
+host() {
+    echo "mounts:"
+    # The sessions' own come and go.
+    findmnt --noheadings --raw --output TARGET,FSTYPE | grep -v '^/run/user/[0-9]* ' | sort
+    echo "cgroups:"
+    find /sys/fs/cgroup -type d \( -name '*libpod*' -o -name 'docker-*' -o -name 'selinux-test*' \)
+    echo "directories:"
+    for directory in /run/oci-systemd-hook /run/user/*/oci-systemd-hook; do
+        as_root find "$directory" 2>/dev/null || true # As it should be.
+    done
+    find /tmp /run/lock /var/log/journal -maxdepth 1 | sort
+}
+
+is_as_before() {
+    host >"$work/after"
+    cmp -s "$work/before" "$work/after"
+}
+
+# begin NAME
+begin() {
+    trial=$1
+    denials >"$work/earlier"
+    host >"$work/before"
+    since=$(date '+%Y-%m-%d %H:%M:%S')
+}
+
+# unchanged: the host is as before.
+unchanged() {
+    until_ 20 is_as_before || wrong "the host is not as before: $(diff "$work/before" "$work/after")"
+    echo "ok: $trial"
+}
+
+# end: the host is as before, and nothing was denied but what podman's own mode was denied, too.
+end() {
+    denials >"$work/denials"
+    new=$(comm -13 "$work/baseline" "$work/denials")
+    [ -z "$new" ] || wrong "SELinux denied what it doesn't deny to podman's own mode:
+$new"
+    unchanged
+}
+
+# What the hook logged in this trial.
+said() { as_root journalctl --no-pager --output cat --identifier oci-systemd-hook --since "$since"; }
+
+warns() {
+    case $(said) in
+    *"$1"*) ;;
+    *) wrong "the hook does not say '$1' but: $(said)" ;;
+    esac
+}
+
+says_nothing() { same "what the hook says" "$(said)" ""; }
+
+# Set by each engine: ask COMMAND... runs a command in the container, pid prints its first process.
+
+has_booted() {
+    state=$(ask systemctl is-system-running 2>/dev/null) || true # It fails until the last one.
+    case $state in running | degraded) ;; *) return 1 ;; esac
+}
+
+boots() {
+    until_ 120 has_booted || wrong "systemd says '$state' after 120 s"
+    same "failed units" "$(ask systemctl list-units --failed --no-legend --plain)" ""
+    same "the state" "$state" running
+    # A service can write where the hook has mounted something.
+    ask systemd-run --quiet --wait touch /run/by-a-service /run/lock/by-a-service /tmp/by-a-service ||
+        wrong "a service may not write"
+}
+
+# is_labelled LABEL PATH...
+is_labelled() {
+    label=$1
+    shift
+    for path in "$@"; do
+        same "the label of $path" "$(ask stat --format %C "$path")" "$label"
+    done
+}
+
+# labels PROCESS MOUNT: of the container's processes, and of what the hook makes in each.
+labels() {
+    cgroup=/sys/fs/cgroup$(cut -d : -f 3 "/proc/$(pid)/cgroup" | sed 's,/init.scope$,,')
+    find "$cgroup" -name cgroup.procs -exec cat {} + >"$work/processes"
+    count=0
+    while read -r process; do
+        # It may have ended meanwhile.
+        label=$(tr -d '\0' <"/proc/$process/attr/current" 2>/dev/null) || continue
+        same "the label of process $process" "$label" "$1"
+        count=$((count + 1))
+    done <"$work/processes"
+    [ "$count" -ge 3 ] || wrong "only $count processes in $cgroup"
+    is_labelled "$2" /run /run/lock /tmp /etc/machine-id /run/host /run/host/container-manager \
+        /run/host/os-release /run/host/inaccessible/reg /run/host/inaccessible/fifo \
+        /run/systemd/system/systemd-machine-id-commit.service /run/by-a-service /tmp/by-a-service
+}
+
+# podman and docker
+
+# engine podman|docker
+engine() {
+    engine=$1
+    ask() { "$engine" exec "$engine-trial" "$@" </dev/null; }
+    pid() { "$engine" inspect --format '{{.State.Pid}}' "$engine-trial"; }
+}
+
+# run OPTION...: of a container of the systemd image.
+run() {
+    "$engine" run --detach --name "$engine-trial" "$@" localhost/systemd:latest /sbin/init >/dev/null
+}
+
+# has_labels: those that the engine gave it.
+has_labels() {
+    labels "$("$engine" inspect --format '{{.ProcessLabel}}' "$engine-trial")" \
+        "$("$engine" inspect --format '{{.MountLabel}}' "$engine-trial")"
+}
+
+exit_code() { "$engine" inspect --format '{{.State.ExitCode}}' "$engine-trial"; }
+
+stops() {
+    "$engine" stop --time 60 "$engine-trial" >/dev/null
+    # systemd's own, after an orderly shutdown; 137 would be a kill.
+    case $(exit_code) in 0 | 130) ;; *) wrong "it stopped with $(exit_code)" ;; esac
+}
+
+is_stopped() { [ "$("$engine" inspect --format '{{.State.Running}}' "$engine-trial")" = false ]; }
+
+# fails: as systemd does that finds nothing prepared.
+fails() {
+    until_ 60 is_stopped || wrong "it runs"
+    same "the exit code" "$(exit_code)" 255
+}
+
+remove() { "$engine" rm --force "$engine-trial" >/dev/null; }
+
+# The same for podman as root and as a user: NAME is put in front of the trials' names.
+podman_trials() {
+    engine podman
+
+    begin "$1, its own systemd mode, without the hook"
+    run --annotation oci-systemd-hook=disabled
+    boots
+    stops
+    remove
+    denials >"$work/baseline"
+    unchanged
+    # What even the yardstick may not do is no secret.
+    sed 's/^/    denied there: /' "$work/baseline"
+
+    begin "$1, the hook alone"
+    run --systemd=false --stop-signal=RTMIN+3
+    boots
+    has_labels
+    says_nothing
+    stops
+    remove
+    end
+
+    begin "$1, its own systemd mode, with the hook"
+    run
+    boots
+    has_labels
+    says_nothing
+    stops
+    remove
+    end
+
+    begin "$1, neither"
+    run --systemd=false --annotation oci-systemd-hook=disabled
+    fails
+    remove
+    end
+
+    begin "$1, labelling disabled"
+    run --systemd=false --stop-signal=RTMIN+3 --security-opt label=disable
+    boots
+    warns "SELinux doesn't confine this container"
+    stops
+    remove
+    unchanged
+}
