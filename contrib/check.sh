@@ -21,13 +21,14 @@ need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun shellch
 say "form"
 cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
-cargo clippy --quiet --locked --no-default-features -- -D warnings
+cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
 shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
 (cd tests/selinux && shellcheck -x ./*.sh hooked-runc)
 groff -man -ww -z share/man/man1/*.1
 
 say "units and plans"
 cargo test --quiet --locked --lib --test golden --test plan
+cargo test --quiet --locked --no-default-features --lib --test golden --test plan
 
 say "installation"
 stage=$PWD/target/stage
@@ -49,7 +50,7 @@ cargo test --quiet --locked --test kernel
 say "older kernels"
 # As on a kernel without a system call, or where it can't do something yet: the other way is taken.
 older=$PWD/target/older-kernel
-for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2; do
+for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
     printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s %s "$@"\n' \
         "${lack%%:*}" "$lack" "$OCI_SYSTEMD_HOOK" >"$older"
     chmod +x "$older"

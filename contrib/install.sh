@@ -20,13 +20,14 @@ command -v cargo >/dev/null || {
 set -- -C target-feature=+crt-static
 case $SELINUX in
 yes)
-    echo '#include <selinux/selinux.h>' | cc -E - >/dev/null 2>&1 || {
-        echo "install.sh: libselinux is missing: install libselinux1-dev and clang (libselinux-static," \
-            "libselinux-devel and clang-devel on Fedora), or set SELINUX=no for hosts without SELinux" >&2
+    printf '#include <selinux/selinux.h>\nint main(void) { return !freecon; }\n' |
+        cc -static -o /dev/null -x c - -lselinux >/dev/null 2>&1 || {
+        echo "install.sh: libselinux is missing: install libselinux1-dev and clang (on Fedora libselinux-devel," \
+            "libselinux-static, glibc-static and clang), or set SELINUX=no for hosts without SELinux" >&2
         exit 1
     }
     export SELINUX_STATIC=1 # For selinux-sys.
-    set -- -- "$@" -C "link-arg=-Wl,-T,$PWD/src/sys/libselinux.ld"
+    set -- -- "$@" -C link-arg=-T -C "link-arg=$PWD/src/sys/libselinux.ld"
     ;;
 no) set -- --no-default-features -- "$@" ;;
 *)

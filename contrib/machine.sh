@@ -51,12 +51,19 @@ else
         exit 1
     fi
     directory=$(cd "$(dirname "$1")" && pwd)
-    command="exec ./$(basename "$1")"
+    script=./$(basename "$1")
     shift
-    for argument in "$@"; do
+    command="exec"
+    for argument in "$script" "$@"; do
         command="$command '$(printf '%s\n' "$argument" | sed "s/'/'\\\\''/g")'"
     done
 fi
+
+[ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || {
+    echo "machine.sh: the machine is made for amd64 only" >&2
+    exit 1
+}
+case ${OCI_SYSTEMD_HOOK_STAGE:-/} in /*) ;; *) OCI_SYSTEMD_HOOK_STAGE=$PWD/$OCI_SYSTEMD_HOOK_STAGE ;; esac
 
 # What is said here goes to stderr: on stdout is the script's output alone.
 exec 5>&1 >&2
@@ -67,10 +74,10 @@ need e2fsprogs mmdebstrap openssh-client qemu-system-x86 util-linux
 # Paths from here on are relative and have no spaces, whatever the project's directory is called.
 mkdir -p target/machine
 # A snapshot is for the qemu that took it.
-key=$({ sha256sum contrib/machine/* && qemu-system-x86_64 --version; } | sha256sum | cut -c 1-16)
+key=$({ sha256sum contrib/machine.sh contrib/machine/* && qemu-system-x86_64 --version; } | sha256sum | cut -c 1-16)
 made=target/machine/$key
 for run in target/machine/run.*; do
-    [ -d "/proc/${run##*.}" ] || rm -rf "$run" # Its process was killed.
+    [ -d "/proc/${run##*.}" ] || $AS_ROOT rm -rf "$run" # Its process was killed.
 done
 run=target/machine/run.$$
 mkdir "$run"

@@ -50,10 +50,8 @@ pub const CAPABILITIES: [(&str, &str); 6] = [
 ];
 /// Lets containers manage cgroups, container_selinux(8).
 pub const MANAGE_CGROUP: &str = "container_manage_cgroup";
-/// In Debian's policy: lets containers use the capabilities that they are given.
-pub const USE_CAPABILITIES: &str = "container_use_host_all_caps";
-/// As `USE_CAPABILITIES`, in user namespaces.
-pub const USE_CAPABILITIES_IN_USER_NAMESPACE: &str = "container_use_userns_all_caps";
+/// Let containers use the capabilities that they are given: in Debian's policy, and in Fedora's.
+pub const USE_CAPABILITIES: [&str; 2] = ["container_use_host_all_caps", "virt_sandbox_use_all_caps"];
 /// The files in a cgroup that its manager writes, whichever hierarchy it is of:
 /// <https://systemd.io/CGROUP_DELEGATION/> and cg_set_access() in systemd's src/shared/cgroup-setup.c.
 /// None of them sets a limit.

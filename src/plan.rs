@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::facts::Owner;
-use crate::interface::{MANAGE_CGROUP, MIB};
+use crate::interface::MIB;
 use crate::path::InnerPath;
 
 /// Everything that will be done to one container, in its order.
@@ -224,9 +224,7 @@ impl Action {
             Self::Tmpfs { at, .. } => format!("mount tmpfs on {at}"),
             Self::WriteFile { at, .. } => format!("write {at}"),
             Self::MountFile { at, .. } => format!("mount a file on {at}"),
-            Self::Label { at, .. } => {
-                format!("label {at} for the container ('setsebool -P {MANAGE_CGROUP} on' does without)")
-            }
+            Self::Label { at, .. } => format!("label {at} for the container, which may not write it as it is"),
             Self::MakeSlave { .. }
             | Self::Directory { .. }
             | Self::Symlink { .. }

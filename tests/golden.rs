@@ -74,10 +74,7 @@ fn facts(case: &Path) -> Surroundings {
 
 /// What a policy answers, a line each; the labels are in config.json.
 fn selinux(config: &Config, policy: Option<&str>) -> Selinux {
-    let label = |text: &String| {
-        let mut parts = text.splitn(4, ':').skip(2).map(str::to_owned);
-        Label { text: text.clone(), kind: parts.next().unwrap(), level: parts.next().unwrap() }
-    };
+    let label = |text: &String| Label::parse(text);
     let mount = config.linux.mount_label.as_ref().map(label);
     let Some(policy) = policy else { return Selinux::Off { has_label: mount.is_some() } };
     let mut labelling = Labelling::ByMount;
@@ -88,7 +85,7 @@ fn selinux(config: &Config, policy: Option<&str>) -> Selinux {
         boolean: None,
     };
     let mut confinement = Confinement {
-        enforcing: true,
+        enforcing: Some(true),
         process: config.process.selinux_label.as_ref().map(label),
         mount: None,
         files_writable: Some(true),
@@ -100,16 +97,17 @@ fn selinux(config: &Config, policy: Option<&str>) -> Selinux {
         match line {
             "enforcing" => {}
             "not built" => return Selinux::NotBuilt,
-            "permissive" => confinement.enforcing = false,
+            "permissive" => confinement.enforcing = Some(false),
             "can't be asked" => {
-                (confinement.files_writable, cgroup.manageable, cgroup.manageable_if_labelled) = (None, None, None);
+                (confinement.enforcing, confinement.files_writable) = (None, None);
+                (cgroup.manageable, cgroup.manageable_if_labelled) = (None, None);
             }
             "files: denied" => confinement.files_writable = Some(false),
             "cgroup: denied" => cgroup.manageable = Some(false),
             "cgroup: denied with the mount label" => cgroup.manageable_if_labelled = Some(false),
             "container_manage_cgroup: off" => cgroup.boolean = Some(MANAGE_CGROUP),
             "setuid: denied" => confinement.denied_capabilities.push("setuid"),
-            "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES),
+            "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES[0]),
             "context=: EACCES" => labelling = Labelling::ByFile("fsconfig() = EACCES".to_owned()),
             "labels: EPERM" => labelling = Labelling::Refused("fsetfilecon() = EPERM".to_owned()),
             other => panic!("{other}"),

@@ -105,7 +105,10 @@ fn libselinux_does_not_run_for_other_containers() {
         .expect("strace");
     let calls = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success() && calls.contains("config.json"), "{calls}");
-    for looked_at in ["selinux", "/proc/filesystems"] {
+    for looked_at in ["\"/sys/fs/selinux", "\"/selinux", "\"/etc/selinux", "\"/proc/filesystems"] {
         assert!(!calls.contains(looked_at), "{looked_at}: {calls}");
     }
+    // It is not simply a build without.
+    let section = b"libselinux_init\0";
+    assert!(std::fs::read(&binary).unwrap().windows(section.len()).any(|bytes| bytes == section));
 }

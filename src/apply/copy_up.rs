@@ -14,8 +14,9 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::StepCause;
+use super::labels::Labels;
 use crate::path::InnerPath;
-use crate::sys::{SysError, fs, selinux};
+use crate::sys::{SysError, fs};
 
 /// One directory on the way down. Two descriptors a level: an image can nest so deep that they run
 /// out, which is an error, where recursion would overflow the stack.
@@ -27,17 +28,17 @@ struct Level {
 }
 
 /// Copies the content of `from` to `to`, but nothing at the paths `keep`: there mounts will be.
-/// `at` is the directory's path in the container, for errors. Each copy gets `label`: the image's own
+/// `at` is the directory's path in the container, for errors. Each copy gets a label: the image's own
 /// SELinux contexts are of no use on another file system.
 pub(super) fn copy(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
     at: &InnerPath,
     keep: &[InnerPath],
-    label: Option<&str>,
+    labels: Option<&Labels<'_>>,
 ) -> Result<(), StepCause> {
     let keep = keep.iter().filter_map(|path| path.below(at)).collect();
-    let mut copy = Copy { to, keep, label, first_links: HashMap::new() };
+    let mut copy = Copy { to, keep, labels, first_links: HashMap::new() };
     let mut levels = vec![Level::open(from, to, OsStr::new("."), PathBuf::new())?];
     while let Some(level) = levels.last_mut() {
         let Some(name) = level.names.pop() else {
@@ -83,7 +84,7 @@ struct Copy<'a> {
     to: BorrowedFd<'a>,
     /// Everything that is mounted below: nothing else leads to another file system.
     keep: HashSet<&'a Path>,
-    label: Option<&'a str>,
+    labels: Option<&'a Labels<'a>>,
     /// By device and inode, since an overlay shows those of its layers: where the first name of a file with several names was copied to.
     first_links: HashMap<(u64, u64), PathBuf>,
 }
@@ -99,7 +100,7 @@ impl Copy<'_> {
         let kind = fs::kind(&stat);
         if kind == FileType::Directory {
             fs::mkdir_at(level.to.as_fd(), name, 0o700)?;
-            self.label(level, name)?;
+            self.label(level, name);
             return Level::open(level.from.as_fd(), level.to.as_fd(), name, path.to_owned()).map(Some);
         }
         if stat.st_nlink > 1 {
@@ -122,15 +123,17 @@ impl Copy<'_> {
             }
             FileType::Directory | FileType::Unknown => {}
         }
-        self.label(level, name)?;
+        self.label(level, name);
         if stat.st_nlink > 1 {
             self.first_links.insert(inode, path.to_owned());
         }
         Ok(None)
     }
 
-    fn label(&self, level: &Level, name: &OsStr) -> Result<(), SysError> {
-        self.label.map_or(Ok(()), |label| selinux::set_label_at(level.to.as_fd(), name, label))
+    fn label(&self, level: &Level, name: &OsStr) {
+        if let Some(labels) = self.labels {
+            labels.give_at(level.to.as_fd(), name);
+        }
     }
 }
 

@@ -127,7 +127,8 @@ impl Run<'_> {
         if let Some(Owner { uid, gid }) = self.owner {
             fs::chown_at(directory, name, uid, gid)?;
         }
-        self.label.map_or(Ok(()), |label| selinux::set_label_at(directory, name, label))
+        self.labels.give_at(directory, name);
+        Ok(())
     }
 
     /// Labels a cgroup and those of its files that systemd writes. What is made in it later gets the

@@ -5,6 +5,7 @@
 
 mod copy_up;
 mod inodes;
+mod labels;
 mod mounts;
 mod undo;
 
@@ -18,6 +19,7 @@ use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
 use crate::sys::{SysError, fs, mount};
+use labels::Labels;
 use undo::Undo;
 
 /// A step that failed.
@@ -29,6 +31,10 @@ pub struct StepError {
 }
 
 impl StepError {
+    fn of_labelling(action: &Action, source: SysError) -> Self {
+        Self { step: format!("label all that '{}' made", action.brief()), source: source.into() }
+    }
+
     fn of_undoing(source: StepCause) -> Self {
         Self { step: "undo a step that failed".to_owned(), source }
     }
@@ -65,18 +71,14 @@ pub enum Outcome {
 /// Carries out a plan.
 #[must_use]
 pub fn apply(root: &Root, plan: &Plan, record: &Record) -> Outcome {
-    let mut run = Run {
-        root,
-        record,
-        owner: plan.owner,
-        label: plan.label.as_deref(),
-        undo: Undo::default(),
-        last_directory: None,
-    };
+    let labels = Labels::new(plan.label.as_deref());
+    let mut run = Run { root, record, owner: plan.owner, labels, undo: Undo::default(), last_directory: None };
     let mut failed = Vec::new();
     for Step { action, need, .. } in &plan.steps {
         let done_before = run.undo.len();
-        if let Err(source) = run.perform(action) {
+        let result = run.perform(action);
+        failed.extend(run.labels.failure().map(|error| StepError::of_labelling(action, error)));
+        if let Err(source) = result {
             let error = StepError { step: action.brief(), source };
             match need {
                 Need::BestEffort => {
@@ -98,7 +100,7 @@ struct Run<'a> {
     root: &'a Root,
     record: &'a Record,
     owner: Option<Owner>,
-    label: Option<&'a str>,
+    labels: Labels<'a>,
     undo: Undo,
     /// The directory in which something was made last: most files go to the same few. Forgotten
     /// when something is mounted, since the path may lead elsewhere then.

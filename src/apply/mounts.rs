@@ -13,7 +13,7 @@ use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Content;
 use crate::sys::mount::Access;
-use crate::sys::{SysError, fs, mount, selinux};
+use crate::sys::{SysError, fs, mount};
 
 impl Run<'_> {
     /// Mounts, and notes how to undo it.
@@ -55,11 +55,13 @@ impl Run<'_> {
         let place = self.root.open_directory(at)?;
         options.extend(context.map(|context| ("context", context.to_owned())));
         let new = mount::new_tmpfs(&options)?;
-        // Without a context for all that is on it, each file is labelled.
-        let label = self.label.filter(|_| context.is_none());
-        label.map_or(Ok(()), |label| selinux::set_label(&new, label))?;
+        // With a context all that is on it has that label.
+        let labels = Some(&self.labels).filter(|_| context.is_none());
+        if let Some(labels) = labels {
+            labels.give(&new);
+        }
         if content == Content::Copied {
-            copy_up::copy(place.as_fd(), new.as_fd(), at, keep, label)?;
+            copy_up::copy(place.as_fd(), new.as_fd(), at, keep, labels)?;
         }
         // Opened before they are covered; a moved mount takes along what is mounted on it.
         let kept: Vec<(PathBuf, OwnedFd)> = keep

@@ -30,8 +30,8 @@ pub struct CgroupLabel {
 /// What the loaded policy and config.json say.
 #[derive(Debug, Clone)]
 pub struct Confinement {
-    /// Whether the policy denies; otherwise it only logs.
-    pub enforcing: bool,
+    /// Whether the policy denies, or only logs; none: this process may not know.
+    pub enforcing: Option<bool>,
     /// `process.selinuxLabel`.
     pub process: Option<Label>,
     /// `linux.mountLabel`, and how it can be given.
@@ -50,7 +50,7 @@ pub struct Confinement {
 /// What SELinux makes of the container.
 #[derive(Debug, Clone)]
 pub enum Selinux {
-    /// Nothing.
+    /// Nothing: there is no selinuxfs, or one that is read-only.
     Off {
         /// Whether config.json has a mount label all the same.
         has_label: bool,

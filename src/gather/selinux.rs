@@ -5,9 +5,7 @@ use std::os::fd::OwnedFd;
 
 use crate::facts::Selinux;
 use crate::facts::selinux::{CgroupLabel, Confinement, Labelling};
-use crate::interface::{
-    CAPABILITIES, CGROUP, CGROUP_SYSTEMD, MANAGE_CGROUP, USE_CAPABILITIES, USE_CAPABILITIES_IN_USER_NAMESPACE,
-};
+use crate::interface::{CAPABILITIES, CGROUP, CGROUP_SYSTEMD, MANAGE_CGROUP, USE_CAPABILITIES};
 use crate::kernel::selinux::Label;
 use crate::oci::config::Config;
 use crate::sys::{SysError, mount, process, selinux};
@@ -26,27 +24,29 @@ pub(super) fn selinux(
     if !cfg!(feature = "selinux") {
         return Selinux::NotBuilt;
     }
-    let process = config.process.selinux_label.as_deref().filter(is_there).map(selinux::parse);
-    let mount = mount.map(|text| (selinux::parse(text), labelling(text)));
+    let process = config.process.selinux_label.as_deref().filter(is_there).map(Label::parse);
+    let mount = mount.map(|text| (Label::parse(text), labelling(text)));
     let label = mount.as_ref().map(|(label, _)| label);
+    let files_writable = process.as_ref().zip(label).and_then(|(process, label)| may_manage(process, label));
     let cgroup = cgroup(open).and_then(selinux::label_of).map(|at| CgroupLabel {
         manageable: process.as_ref().and_then(|process| may_manage(process, &at)),
-        manageable_if_labelled: process.as_ref().zip(label).and_then(|(process, label)| {
-            Some(may_manage(process, label)? && selinux::denied(label, &at, "filesystem", &["associate"])?.is_empty())
+        manageable_if_labelled: label.and_then(|label| {
+            Some(files_writable? && selinux::denied(label, &at, "filesystem", &["associate"])?.is_empty())
         }),
         boolean: if_off(MANAGE_CGROUP),
         label: at,
     });
-    let (class, boolean) = if config.has_namespace("user") || process::is_in_user_namespace() {
-        ("cap_userns", USE_CAPABILITIES_IN_USER_NAMESPACE)
-    } else {
-        ("capability", USE_CAPABILITIES)
-    };
+    // In a user namespace it is another class, which policies allow.
+    let asks_for_capabilities = !config.has_namespace("user") && !process::is_in_user_namespace();
     Selinux::On(Box::new(Confinement {
         enforcing: selinux::is_enforcing(),
-        files_writable: process.as_ref().zip(label).and_then(|(process, label)| may_manage(process, label)),
-        denied_capabilities: process.as_ref().map(|of| denied_capabilities(config, of, class)).unwrap_or_default(),
-        capability_boolean: if_off(boolean),
+        files_writable,
+        denied_capabilities: process
+            .as_ref()
+            .filter(|_| asks_for_capabilities)
+            .map(|process| denied_capabilities(config, process))
+            .unwrap_or_default(),
+        capability_boolean: USE_CAPABILITIES.into_iter().find_map(if_off),
         process,
         mount,
         cgroup,
@@ -70,10 +70,10 @@ fn may_manage(process: &Label, label: &Label) -> Option<bool> {
     Some(directory.is_empty() && file.is_empty())
 }
 
-fn denied_capabilities(config: &Config, process: &Label, class: &str) -> Vec<&'static str> {
+fn denied_capabilities(config: &Config, process: &Label) -> Vec<&'static str> {
     let granted: Vec<_> =
         CAPABILITIES.into_iter().filter(|(name, _)| config.may_have(name)).map(|(_, permission)| permission).collect();
-    selinux::denied(process, process, class, &granted).unwrap_or_default()
+    selinux::denied(process, process, "capability", &granted).unwrap_or_default()
 }
 
 /// Tries on a tmpfs that is mounted nowhere, and gone again after it.

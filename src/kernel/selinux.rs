@@ -12,6 +12,16 @@ pub struct Label {
     pub level: String,
 }
 
+impl Label {
+    /// Reads a context. What it doesn't have is empty.
+    #[must_use]
+    pub fn parse(text: &str) -> Self {
+        let mut parts = text.splitn(4, ':').skip(2).map(str::to_owned);
+        let (kind, level) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+        Self { text: text.to_owned(), kind, level }
+    }
+}
+
 /// Whether what runs at one level may write what is at another: the same sensitivity or a higher
 /// one, and all of its categories. None where a level is written in some other way.
 #[must_use]
@@ -47,6 +57,19 @@ impl Level {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reads_contexts() {
+        let parts = |text| {
+            let Label { kind, level, .. } = Label::parse(text);
+            (kind, level)
+        };
+        let pair = |kind: &str, level: &str| (kind.to_owned(), level.to_owned());
+        assert_eq!(parts("system_u:object_r:container_file_t:s0:c1,c2"), pair("container_file_t", "s0:c1,c2"));
+        assert_eq!(parts("u:r:t:s0-s0:c0.c1023"), pair("t", "s0-s0:c0.c1023"));
+        assert_eq!(parts("u:r:t"), pair("t", ""));
+        assert_eq!(parts("nonsense"), pair("", ""));
+    }
 
     #[test]
     fn compares_levels() {

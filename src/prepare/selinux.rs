@@ -11,7 +11,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     match &facts.selinux {
         Selinux::Off { has_label: false } => {}
         Selinux::Off { has_label: true } => {
-            plan.remark("SELinux is off: linux.mountLabel in config.json has no effect");
+            plan.remark("SELinux is off here, or selinuxfs read-only: linux.mountLabel in config.json has no effect");
         }
         Selinux::NotBuilt => plan.warn(
             "this host has SELinux, and this oci-systemd-hook was built without: what it makes has the policy's \
@@ -19,8 +19,8 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         ),
         Selinux::On(confinement) => {
             labels(confinement, plan);
-            // Otherwise a denial is only logged.
-            if confinement.enforcing {
+            // Where the policy only logs, nothing is denied.
+            if confinement.enforcing != Some(false) {
                 denials(confinement, plan);
             }
         }
@@ -54,6 +54,12 @@ fn labels(confinement: &Confinement, plan: &mut Plan) {
 
 fn denials(confinement: &Confinement, plan: &mut Plan) {
     let Some(process) = &confinement.process else { return };
+    if confinement.enforcing.is_none() {
+        plan.remark(format!(
+            "the SELinux policy doesn't let this hook ask what a {} may do: the engine that runs it is confined",
+            process.kind
+        ));
+    }
     if let Some((label, _)) = &confinement.mount {
         files(process, label, confinement.files_writable, plan);
     }
@@ -99,7 +105,7 @@ fn manage_cgroup(process: &Label, cgroup: &CgroupLabel, plan: &mut Plan) {
     }
     let how = match cgroup.boolean {
         Some(boolean) => turn_on(boolean),
-        None => "choose a type that may by --security-opt label=type:…, such as container_init_t".to_owned(),
+        None => "choose a type that may by --security-opt label=type:…, in Fedora's policy container_init_t".to_owned(),
     };
     plan.warn(format!(
         "SELinux lets no {} write the container's cgroup, which is {}, and systemd will exit; {how}",

@@ -4,6 +4,7 @@
 //! The mount calls of Linux 5.2, and mount_setattr(2) of 5.12 where it is there; otherwise flags and
 //! propagation go through mount(2) on `/proc/self/fd/N`.
 
+use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::StatVfsMountFlags;
@@ -38,12 +39,25 @@ pub fn new_tmpfs(options: &[(&str, String)]) -> Result<OwnedFd, SysError> {
     // The source's name, as mount(8) shows it.
     let named = [("source", "tmpfs".to_owned())];
     for (key, value) in named.iter().chain(options) {
-        rustix::mount::fsconfig_set_string(&context, *key, value.as_str())
+        set_string(context.as_fd(), key, value)
             .call(|| format!("fsconfig(FSCONFIG_SET_STRING, \"{key}\", \"{value}\"){}", said()))?;
     }
     rustix::mount::fsconfig_create(&context).call(|| format!("fsconfig(FSCONFIG_CMD_CREATE){}", said()))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).call(|| format!("fsmount(){}", said()))
+}
+
+/// fsconfig(2) itself, since rustix takes the 1 for an error that Linux before 5.17 gives where SELinux
+/// takes an option ("LSM: general protection fault in legacy_parse_param").
+#[allow(unsafe_code)]
+fn set_string(context: BorrowedFd<'_>, key: &str, value: &str) -> std::io::Result<()> {
+    /// `FSCONFIG_SET_STRING` in linux/mount.h.
+    const SET_STRING: libc::c_uint = 1;
+    let (key, value) = (CString::new(key)?, CString::new(value)?);
+    // SAFETY: the strings end with a NUL and live until the call is over.
+    let result =
+        unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), SET_STRING, key.as_ptr(), value.as_ptr(), 0) };
+    if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Copies the mount at an open file, from that file on; mounted nowhere yet.

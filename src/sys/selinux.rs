@@ -10,12 +10,12 @@ use rustix::io::Errno;
 
 use super::{SysError, fs};
 
-pub use library::{denied, is_enforcing, label_of, parse, set_label};
+pub use library::{denied, is_enforcing, label_of, set_label};
 
 const SELINUXFS: &str = "/sys/fs/selinux";
 
-/// Whether the kernel has SELinux on. As for libselinux and the runtimes it is off where selinuxfs is
-/// read-only: in a container, for programs that are to think so.
+/// Whether SELinux can be used here. As for libselinux and the runtimes it can't where selinuxfs is
+/// read-only: in a container, for programs that are to think that it is off.
 #[must_use]
 pub fn is_enabled() -> bool {
     /// `SELINUX_MAGIC` in linux/magic.h.
@@ -42,7 +42,8 @@ pub fn boolean(name: &str) -> Option<bool> {
 pub fn set_label_at(directory: BorrowedFd<'_>, name: &OsStr, label: &str) -> Result<(), SysError> {
     match set_label(fs::open_at(directory, name, OFlags::PATH)?, label) {
         Err(error) if error.errno() == Errno::NOTSUP => Ok(()),
-        result => result,
+        Err(error) => Err(SysError::new(format!("setfilecon({name:?}, {label:?})"), error.errno())),
+        Ok(()) => Ok(()),
     }
 }
 
@@ -50,14 +51,14 @@ pub fn set_label_at(directory: BorrowedFd<'_>, name: &OsStr, label: &str) -> Res
 mod library {
     use std::error::Error as _;
     use std::ffi::CString;
-    use std::os::fd::{AsFd, AsRawFd};
+    use std::os::fd::AsFd;
     use std::sync::Once;
 
     use rustix::io::Errno;
-    use selinux::{OpaqueSecurityContext, SELinuxMode, SecurityClass, SecurityContext};
+    use selinux::{SELinuxMode, SecurityClass, SecurityContext};
 
     use crate::kernel::selinux::Label;
-    use crate::sys::SysError;
+    use crate::sys::{SysError, fs};
 
     /// Runs the constructor that libselinux.ld took out of the program's start.
     #[allow(unsafe_code)]
@@ -71,13 +72,13 @@ mod library {
         // SAFETY: linkers define these two as the bounds of a section that is called so.
         unsafe extern "C" {
             #[link_name = "__start_libselinux_init"]
-            static FIRST: Constructor;
+            static FIRST: [Constructor; 0];
             #[link_name = "__stop_libselinux_init"]
-            static END: Constructor;
+            static END: [Constructor; 0];
         }
         static ONCE: Once = Once::new();
         ONCE.call_once(|| {
-            let (mut next, end) = (&raw const FIRST, &raw const END);
+            let (mut next, end) = ((&raw const FIRST).cast::<Constructor>(), (&raw const END).cast());
             while next < end {
                 // SAFETY: `next` is in the section, and the constructor is one that the start of a
                 // program would have run, without arguments.
@@ -91,35 +92,31 @@ mod library {
         });
     }
 
-    /// Whether the policy denies, or only logs.
+    /// Whether the policy denies; none where this process may not know.
     #[must_use]
-    pub fn is_enforcing() -> bool {
-        selinux::current_mode() == SELinuxMode::Enforcing
+    pub fn is_enforcing() -> Option<bool> {
+        match selinux::current_mode() {
+            SELinuxMode::Enforcing => Some(true),
+            SELinuxMode::Permissive => Some(false),
+            _ => None,
+        }
     }
 
-    /// Reads a context. What can't be told of it is empty.
-    #[must_use]
-    pub fn parse(text: &str) -> Label {
-        let context = OpaqueSecurityContext::new(text);
-        let part = |of: fn(&OpaqueSecurityContext) -> selinux::errors::Result<CString>| {
-            context.as_ref().ok().and_then(|context| of(context).ok()?.into_string().ok()).unwrap_or_default()
-        };
-        let (kind, level) = (part(OpaqueSecurityContext::the_type), part(OpaqueSecurityContext::range));
-        Label { text: text.to_owned(), kind, level }
-    }
-
-    /// The label of an open file; none where its file system has none.
+    /// The label of an open file, also one that was opened as a path only; none where its file system
+    /// has none.
     #[must_use]
     pub fn label_of(file: impl AsFd) -> Option<Label> {
-        let context = SecurityContext::of_file(&file.as_fd().as_raw_fd(), true).ok()??;
-        context.to_c_string().ok()??.to_str().ok().map(parse)
+        let context = SecurityContext::of_path(fs::proc_path(file.as_fd()), true, true).ok()??;
+        context.to_c_string().ok()??.to_str().ok().map(Label::parse)
     }
 
-    /// Labels an open file, also one that was opened as a path only.
+    /// Labels an open file, likewise. By its link in /proc: libselinux before 3.4 can't do it to a
+    /// descriptor that is a path only.
     pub fn set_label(file: impl AsFd, label: &str) -> Result<(), SysError> {
-        let wrong = |errno| SysError::new(format!("fsetfilecon({label:?})"), errno);
+        let path = fs::proc_path(file.as_fd());
+        let wrong = |errno| SysError::new(format!("setfilecon({path:?}, {label:?})"), errno);
         let text = CString::new(label).map_err(|_| wrong(Errno::INVAL))?;
-        SecurityContext::from_c_str(&text, true).set_for_file(&file.as_fd().as_raw_fd()).map_err(|error| {
+        SecurityContext::from_c_str(&text, true).set_for_path(&path, true, true).map_err(|error| {
             let cause = error.source().and_then(|cause| cause.downcast_ref()).and_then(Errno::from_io_error);
             wrong(cause.unwrap_or(Errno::IO))
         })
@@ -164,14 +161,8 @@ mod library {
 
     /// Can't be told.
     #[must_use]
-    pub fn is_enforcing() -> bool {
-        false
-    }
-
-    /// No part of a context can be told.
-    #[must_use]
-    pub fn parse(text: &str) -> Label {
-        Label { text: text.to_owned(), kind: String::new(), level: String::new() }
+    pub fn is_enforcing() -> Option<bool> {
+        None
     }
 
     /// No label can be read.
@@ -182,7 +173,7 @@ mod library {
 
     /// No label can be set.
     pub fn set_label(_: impl AsFd, label: &str) -> Result<(), SysError> {
-        Err(SysError::new(format!("fsetfilecon({label:?})"), Errno::NOSYS))
+        Err(SysError::new(format!("setfilecon({label:?})"), Errno::NOSYS))
     }
 
     /// No policy can be asked.

@@ -10,8 +10,8 @@ begin "podman without SELinux"
 run --systemd=false --stop-signal=RTMIN+3
 boots
 says_nothing
-same "the mount label" "$(podman inspect --format '{{.MountLabel}}' podman-trial)" ""
 stops
 remove
 unchanged
+echo "ok: $trial"
 echo "all passed"
