@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use crate::identity::MachineId;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
+use crate::systemd::Version;
 
 pub mod mounts;
 pub mod selinux;
@@ -268,6 +269,10 @@ pub struct Surroundings {
     pub memory: Memory,
     /// The container's cgroups.
     pub cgroups: Cgroups,
+    /// The files in a cgroup that belong to whom it is delegated.
+    pub delegated: Vec<String>,
+    /// The image's systemd; none: its version can't be told.
+    pub systemd: Option<Version>,
     /// What SELinux makes of the container.
     pub selinux: Selinux,
     /// What happens to /run's propagation.

@@ -3,6 +3,8 @@
 //!
 //! The source is <https://systemd.io/CONTAINER_INTERFACE/> where nothing else is said.
 
+use crate::systemd::Version;
+
 /// Must be a mount before PID 1 starts, or PID 1 mounts it and dies where it may not
 /// (`mount_table` in systemd's src/shared/mount-setup.c).
 pub const RUN: &str = "/run";
@@ -16,6 +18,12 @@ pub const JOURNAL: &str = "/var/log/journal";
 pub const MACHINE_ID: &str = "/etc/machine-id";
 /// libdbus reads this copy first, and systemd copies it into an empty machine-id.
 pub const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
+/// systemd's own program: in /lib where that is not yet a link to /usr/lib.
+pub const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
+/// The last release that knows only cgroup v1: 230 is the first to know v2 as the kernel has it.
+pub const LAST_ON_V1_ALONE: Version = Version(229);
+/// From here on systemd refuses v1 and hybrid: "Detected unsupported legacy cgroup hierarchy".
+pub const FIRST_ON_V2_ALONE: Version = Version(258);
 /// Where cgroup hierarchies are mounted, cgroups(7).
 pub const CGROUP: &str = "/sys/fs/cgroup";
 /// Where v1's hierarchy without a controller is, which systemd uses in the legacy and hybrid layouts.
@@ -52,10 +60,11 @@ pub const CAPABILITIES: [(&str, &str); 6] = [
 pub const MANAGE_CGROUP: &str = "container_manage_cgroup";
 /// Let containers use the capabilities that they are given: in Debian's policy, and in Fedora's.
 pub const USE_CAPABILITIES: [&str; 2] = ["container_use_host_all_caps", "virt_sandbox_use_all_caps"];
-/// The files in a cgroup that its manager writes, whichever hierarchy it is of:
-/// <https://systemd.io/CGROUP_DELEGATION/> and cg_set_access() in systemd's src/shared/cgroup-setup.c.
-/// None of them sets a limit.
-pub const CGROUP_FILES: [&str; 5] =
+/// The names of the files that the kernel says belong to whom a cgroup is delegated, cgroups(7).
+pub const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
+/// Such files of both versions, where the kernel names none (before Linux 4.15) or only v2's: as
+/// cg_set_access() in systemd's src/shared/cgroup-setup.c. None of them sets a limit.
+pub const DELEGATED: [&str; 5] =
     ["cgroup.procs", "cgroup.subtree_control", "cgroup.threads", "tasks", "cgroup.clone_children"];
 
 /// The inode limit of /run in systemd's mount table (`TMPFS_LIMITS_RUN`, "nr_inodes=800k").

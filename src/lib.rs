@@ -11,6 +11,8 @@ pub mod kernel;
 pub mod oci;
 pub mod sys;
 
+pub mod systemd;
+
 pub mod command;
 pub mod facts;
 pub mod identity;

@@ -176,12 +176,18 @@ pub enum Action {
         /// Where.
         at: InnerPath,
     },
-    /// Gives a cgroup and the files that its manager writes another SELinux context.
-    Label {
+    /// Gives a cgroup, and those of its files that its manager writes, to the container.
+    Delegate {
         /// The cgroup.
         at: InnerPath,
-        /// The context.
-        label: String,
+        /// The files' names; not each hierarchy has all of them.
+        files: Vec<String>,
+        /// The new owner; none: they keep theirs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        owner: Option<Owner>,
+        /// The new SELinux context; none: they keep theirs.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        label: Option<String>,
     },
     /// Shows a directory of the host read-only.
     BindHost {
@@ -211,7 +217,7 @@ impl Action {
             | Self::MountPoint { at, .. }
             | Self::MountFile { at, .. }
             | Self::MakeWritable { at }
-            | Self::Label { at, .. }
+            | Self::Delegate { at, .. }
             | Self::BindHost { at, .. }
             | Self::MakeShared { at } => at,
         }
@@ -224,7 +230,7 @@ impl Action {
             Self::Tmpfs { at, .. } => format!("mount tmpfs on {at}"),
             Self::WriteFile { at, .. } => format!("write {at}"),
             Self::MountFile { at, .. } => format!("mount a file on {at}"),
-            Self::Label { at, .. } => format!("label {at} for the container, which may not write it as it is"),
+            Self::Delegate { at, .. } => format!("give {at} to the container, which may not write it as it is"),
             Self::MakeSlave { .. }
             | Self::Directory { .. }
             | Self::Symlink { .. }
@@ -247,7 +253,7 @@ impl Action {
             | Self::Symlink { .. }
             | Self::Inaccessible { .. }
             | Self::MountPoint { .. }
-            | Self::Label { .. }
+            | Self::Delegate { .. }
             | Self::MakeShared { .. } => false,
         }
     }
@@ -413,7 +419,16 @@ impl fmt::Display for Action {
                 context.iter().try_for_each(|context| write!(f, " (context={context:?})"))
             }
             Self::MakeWritable { at } => write!(f, "make {at} writable"),
-            Self::Label { at, label } => write!(f, "label {at}, and what systemd writes there, {label:?}"),
+            Self::Delegate { at, files, owner, label } => {
+                write!(f, "give {at}, and in it {}, to the container (", files.join(" "))?;
+                if let Some(Owner { uid, gid }) = owner {
+                    write!(f, "owner {uid}:{gid}")?;
+                }
+                if let Some(label) = label {
+                    write!(f, "{}label {label:?}", if owner.is_some() { ", " } else { "" })?;
+                }
+                f.write_str(")")
+            }
             Self::BindHost { from, at } => {
                 write!(f, "bind the host's {} on {at}, read-only", from.display())
             }

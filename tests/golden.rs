@@ -21,6 +21,7 @@ use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
 use oci_systemd_hook::plan::{Action, Plan};
 use oci_systemd_hook::prepare::prepare;
+use oci_systemd_hook::systemd::Version;
 
 /// Where each case's root is, on the mount number 10.
 const ROOT: &str = "/bundle/rootfs";
@@ -32,6 +33,7 @@ fn host() -> Host {
     Host {
         memory_bytes: 8 << 30,
         machine_id: MachineId::parse(&"a".repeat(32)),
+        delegated: ["cgroup.procs", "memory.oom.group"].map(str::to_owned).into(),
         os_release: Some("ID=debian\nVERSION_ID=13\n".to_owned()),
     }
 }
@@ -67,6 +69,7 @@ fn facts(case: &Path) -> Surroundings {
         may_mount: !rights.contains("no CAP_SYS_ADMIN"),
         devices: if rights.contains("no CAP_MKNOD") { Devices::Forbidden } else { Devices::Allowed },
         image: image(&text("image").expect("image")),
+        systemd: text("systemd").map(|number| Version(number.trim().parse().expect("systemd"))),
         selinux: selinux(&config, text("selinux").as_deref()),
     };
     interpret::live(&state, &config, &host(), sources)

@@ -10,7 +10,6 @@ use rustix::io::Errno;
 
 use super::{Run, StepCause};
 use crate::facts::Owner;
-use crate::interface::CGROUP_FILES;
 use crate::path::InnerPath;
 use crate::plan::Node;
 use crate::sys::{SysError, fs, selinux};
@@ -131,25 +130,38 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Labels a cgroup and those of its files that systemd writes. What is made in it later gets the
-    /// label from it.
-    pub(super) fn label_cgroup(&mut self, at: &InnerPath, label: &str) -> Result<(), SysError> {
+    /// What is made in the cgroup later belongs to who makes it, and gets its label from the cgroup.
+    pub(super) fn delegate(
+        &mut self,
+        at: &InnerPath,
+        files: &[String],
+        owner: Option<Owner>,
+        label: Option<&str>,
+    ) -> Result<(), SysError> {
         let directory = self.root.open_directory(at)?;
-        for name in CGROUP_FILES {
+        for name in files {
             match fs::open_at(directory.as_fd(), name, OFlags::PATH) {
-                Ok(file) => self.relabel(file, label)?,
+                Ok(file) => self.hand_over(file, owner, label)?,
                 // Each hierarchy has some of them.
                 Err(error) if error.errno() == Errno::NOENT => {}
                 Err(error) => return Err(error),
             }
         }
-        self.relabel(directory, label)
+        self.hand_over(directory, owner, label)
     }
 
-    fn relabel(&mut self, file: OwnedFd, label: &str) -> Result<(), SysError> {
-        let before = selinux::label_of(&file);
-        selinux::set_label(&file, label)?;
-        self.undo.label_again(file, before);
+    fn hand_over(&mut self, file: OwnedFd, owner: Option<Owner>, label: Option<&str>) -> Result<(), SysError> {
+        let file = Rc::new(file);
+        if let Some(Owner { uid, gid }) = owner {
+            let before = fs::stat(&file)?;
+            fs::chown_at(file.as_fd(), OsStr::new(""), uid, gid)?;
+            self.undo.own_again(Rc::clone(&file), before);
+        }
+        if let Some(label) = label {
+            let before = selinux::label_of(&file);
+            selinux::set_label(&file, label)?;
+            self.undo.label_again(file, before);
+        }
         Ok(())
     }
 }

@@ -130,7 +130,7 @@ impl Run<'_> {
                 let own = mount::copy_of(&place)?;
                 self.put(own, &place, Access::ReadWrite)?;
             }
-            Action::Label { at, label } => self.label_cgroup(at, label)?,
+            Action::Delegate { at, files, owner, label } => self.delegate(at, files, *owner, label.as_deref())?,
             Action::BindHost { from, at } => {
                 let place = self.root.open_directory(at)?;
                 let hosts = mount::copy_of(fs::open_host_directory(from)?)?;

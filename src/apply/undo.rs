@@ -2,12 +2,12 @@
 //! How to take back what was done so far, last first. Slaves stay slaves: a mount can't join its old
 //! peer group again, and the mount namespace dies with the container that is not created.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::StepCause;
@@ -29,8 +29,12 @@ enum Each {
         name: OsString,
         kind: FileType,
     },
+    OwnAgain {
+        file: Rc<OwnedFd>,
+        before: Stat,
+    },
     LabelAgain {
-        file: OwnedFd,
+        file: Rc<OwnedFd>,
         before: Label,
     },
     TakeBack(Record),
@@ -53,7 +57,11 @@ impl Undo {
         self.0.push(Each::Remove { directory, name, kind });
     }
 
-    pub(super) fn label_again(&mut self, file: OwnedFd, before: Option<Label>) {
+    pub(super) fn own_again(&mut self, file: Rc<OwnedFd>, before: Stat) {
+        self.0.push(Each::OwnAgain { file, before });
+    }
+
+    pub(super) fn label_again(&mut self, file: Rc<OwnedFd>, before: Option<Label>) {
         self.0.extend(before.map(|before| Each::LabelAgain { file, before }));
     }
 
@@ -84,6 +92,7 @@ impl Each {
                 Err(error) if matches!(error.errno(), Errno::NOENT | Errno::BUSY) => Ok(()),
                 result => result,
             },
+            Self::OwnAgain { file, before } => fs::chown_at(file.as_fd(), OsStr::new(""), before.st_uid, before.st_gid),
             Self::LabelAgain { file, before } => selinux::set_label(file, &before.text),
             Self::TakeBack(record) => {
                 return record.take_back().into_iter().map(StepCause::from).collect();

@@ -29,6 +29,7 @@ pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, Ga
     Ok(Surroundings {
         cgroups: cgroups(state, namespace, layout),
         memory: container_memory(limit, &host),
+        systemd: live::systemd(&root),
         // A runtime can give labels; whoever asks for a plan may have no right to try.
         selinux: selinux(config, |_| Labelling::ByMount, |at| fs::open_host_directory(Path::new(at))),
         ..common(state, config, &host, mounts, live::image(&root))

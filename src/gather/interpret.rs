@@ -13,6 +13,7 @@ use crate::kernel::memory;
 use crate::oci::config::{Config, host_id_of_root};
 use crate::oci::state::State;
 use crate::path::InnerPath;
+use crate::systemd::Version;
 
 /// What is known of the host, whichever container it is about.
 #[derive(Debug, Clone)]
@@ -21,6 +22,8 @@ pub struct Host {
     pub memory_bytes: u64,
     /// The host's own machine id, if it has one and the container's name is none.
     pub machine_id: Option<MachineId>,
+    /// The files in a cgroup that belong to whom it is delegated.
+    pub delegated: Vec<String>,
     /// The text of its os-release, if it has one.
     pub os_release: Option<String>,
 }
@@ -47,6 +50,8 @@ pub struct Sources<'a> {
     pub devices: Devices,
     /// What the image has.
     pub image: Image,
+    /// The version of its systemd.
+    pub systemd: Option<Version>,
     /// What SELinux makes of the container.
     pub selinux: Selinux,
 }
@@ -72,6 +77,7 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
         devices: sources.devices,
         memory,
         cgroups,
+        systemd: sources.systemd,
         selinux: sources.selinux,
         ..common(state, config, host, mounts, sources.image)
     }
@@ -89,6 +95,8 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         image,
         memory: container_memory(None, host),
         cgroups: Cgroups { namespace: cgroup_namespace(config), unified: None, systemd: None },
+        delegated: host.delegated.clone(),
+        systemd: None,
         selinux: Selinux::Off { has_label: false },
         propagation: propagation(state, config),
         machine_id,

@@ -8,7 +8,7 @@ use caps::{CapSet, Capability};
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
 use super::{ConfigText, GatherError, open_root};
-use crate::facts::{Devices, Image, Mounts, Stage, Surroundings};
+use crate::facts::{Devices, Found, Image, Mounts, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::status;
@@ -17,6 +17,7 @@ use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::mount_table::{self, Table};
 use crate::sys::{fs, process};
+use crate::systemd::Version;
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
 /// namespace on the way, and stays there.
@@ -50,6 +51,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
         may_mount: may(Capability::CAP_SYS_ADMIN),
         devices: devices(),
         image: image(&root),
+        systemd: systemd(&root),
         selinux: selinux(config, selinux::labelling, |at| root.open_directory(&InnerPath::new(at))),
     };
     let facts = interpret::live(state, config, &host, sources);
@@ -114,6 +116,7 @@ pub(super) fn host(state: &State) -> Host {
             Some(_) => None,
             None => text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
         },
+        delegated: delegated(&text(interface::DELEGATE).unwrap_or_default()),
         os_release: ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(text),
     }
 }
@@ -127,6 +130,23 @@ pub(super) fn image(root: &Root) -> Image {
         image.insert(path, found);
     }
     image
+}
+
+/// The kernel's list, and what it has from before there was one.
+fn delegated(list: &str) -> Vec<String> {
+    let mut names: Vec<String> = interface::DELEGATED.map(str::to_owned).into();
+    names.extend(list.lines().filter(|name| !interface::DELEGATED.contains(name)).map(str::to_owned));
+    names
+}
+
+/// The version of the image's systemd.
+pub(super) fn systemd(root: &Root) -> Option<Version> {
+    /// Since 231 the program is small; the largest before has some 2 MB.
+    const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+    interface::SYSTEMD.into_iter().find_map(|path| match root.find(&InnerPath::new(path)) {
+        Found::File(at) => Version::in_program(&fs::read_up_to(root.read(&at).ok()?, LIMIT_BYTES).ok()??),
+        _ => None,
+    })
 }
 
 fn read(path: &str) -> Result<Vec<u8>, GatherError> {

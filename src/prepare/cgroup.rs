@@ -4,7 +4,7 @@
 
 use super::Refusal;
 use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Mount, Surroundings};
-use crate::interface::CGROUP;
+use crate::interface::{CGROUP, FIRST_ON_V2_ALONE, LAST_ON_V1_ALONE};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Action, Need, Plan};
@@ -15,6 +15,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     let base = InnerPath::new(CGROUP);
     let find = |hierarchy| facts.mounts.of_hierarchy(hierarchy).find(|(mount, _)| mount.at.is_at_or_below(&base));
     let (systemd, unified) = (find(Hierarchy::Systemd), find(Hierarchy::Unified));
+    fits(facts, systemd.map(|(mount, _)| &mount.at), unified.is_some())?;
     // The layout that systemd finds: legacy where only v1's named hierarchy is there, hybrid with
     // both, unified alone. In hybrid it manages processes by v1's and can do without the other.
     let unified_need = if systemd.is_some() { Need::BestEffort } else { Need::Required };
@@ -31,6 +32,16 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
         plan.leave(base, "no cgroup hierarchy is mounted; systemd has CAP_SYS_ADMIN and mounts it itself");
     }
     Ok(())
+}
+
+/// Whether the image's systemd can use what is mounted, as far as its version is known.
+fn fits(facts: &Surroundings, v1: Option<&InnerPath>, has_unified: bool) -> Result<(), Refusal> {
+    let Some(version) = facts.systemd else { return Ok(()) };
+    match v1 {
+        Some(at) if version >= FIRST_ON_V2_ALONE => Err(Refusal::TooNew { version, at: at.clone() }),
+        None if has_unified && version <= LAST_ON_V1_ALONE => Err(Refusal::TooOld { version }),
+        Some(_) | None => Ok(()),
+    }
 }
 
 fn writable(
@@ -97,10 +108,18 @@ fn make_writable(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, ow
         // hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
         plan.step(need, Action::MakeWritable { at: own.clone() }, WHY);
     }
-    if let Some(label) = facts.selinux.cgroup_label() {
-        let why = "as it is, the policy lets the container write none of it";
-        plan.step(Need::BestEffort, Action::Label { at: own, label: label.to_owned() }, why);
-    }
+    let label = facts.selinux.cgroup_label().map(str::to_owned);
+    let why = match (facts.owner, &label) {
+        (None, None) => return,
+        // crun does it itself on v2, others don't.
+        (Some(_), None) => "in the user namespace others own it",
+        (None, Some(_)) => "as it is, the SELinux policy lets the container write none of it",
+        (Some(_), Some(_)) => {
+            "in the user namespace others own it, and the SELinux policy lets the container not write it"
+        }
+    };
+    let files = facts.delegated.clone();
+    plan.step(Need::BestEffort, Action::Delegate { at: own, files, owner: facts.owner, label }, why);
 }
 
 /// Whether the cgroup at `own` is already mounted writable over the hierarchy's own mount: by an

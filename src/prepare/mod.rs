@@ -12,6 +12,7 @@ mod units;
 use crate::facts::{Found, Surroundings};
 use crate::path::InnerPath;
 use crate::plan::Plan;
+use crate::systemd::Version;
 
 /// Why a container can't be prepared at all; found out before anything is touched.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -37,6 +38,26 @@ pub enum Refusal {
          \"cgroup\"}} to the mounts in config.json"
     )]
     NoCgroup,
+    /// The image's systemd is too new for the host's cgroups.
+    #[error(
+        "{version} in the image needs cgroup v2 alone, and the runtime mounted v1 at {at}: use a host with v2 alone \
+         (boot it with systemd.unified_cgroup_hierarchy=1), or an image with systemd 257 or older"
+    )]
+    TooNew {
+        /// Which.
+        version: Version,
+        /// v1's mount in the container.
+        at: InnerPath,
+    },
+    /// The image's systemd is too old for the host's cgroups.
+    #[error(
+        "{version} in the image knows no cgroup v2, and this host has nothing else: use a host with cgroup v1 (boot \
+         it with systemd.unified_cgroup_hierarchy=0), or an image with systemd 230 or newer"
+    )]
+    TooOld {
+        /// Which.
+        version: Version,
+    },
     /// The cgroup isn't the container's alone.
     #[error(
         "cannot make {at} writable: the engine gave the container no cgroup of its own there, and one that others \

@@ -109,10 +109,6 @@ impl<'a> Trials<'a> {
         let namespaces = [(CgroupNs::Private, "private"), (CgroupNs::Host, "host")];
         for (runtime, layout) in PLATFORMS {
             for suite in [Suite::Bookworm, Suite::Trixie] {
-                // systemd 257 sleeps half a minute where it sees version 1.
-                if suite == Suite::Trixie && layout != Layout::Unified {
-                    continue;
-                }
                 for (cgroupns, word) in namespaces {
                     let cell = Cell { runtime, layout, suite };
                     let name = format!("boot/{runtime}/{layout}/{word}/{suite}");
@@ -137,11 +133,12 @@ impl<'a> Trials<'a> {
         self.each("enabled", &two, special::enabled);
         let with_controllers = [(Runtime::Runc, Layout::Legacy), runc_hybrid, crun_legacy];
         self.each("memory-limit", &with_controllers, special::memory_limit);
-        self.each("user-namespace", &[runc_hybrid, crun_legacy, crun_unified], special::user_namespace);
+        self.each("user-namespace", &PLATFORMS, special::user_namespace);
         let once_each = [runc_hybrid, runc_unified, crun_legacy, crun_unified];
         self.each("read-only-root", &once_each, special::read_only_root);
         let name = "read-only-root-without-machine-id";
         self.each(name, &two, special::read_only_root_without_machine_id);
+        self.each("unfit-systemd", &two, outside::unfit_systemd);
         self.each("host-cgroups", &PLATFORMS, outside::host_cgroups);
         self.each("unreadable-bundle", &two, outside::unreadable_bundle);
         self.each("mounts-below-run", &once_each, special::mounts_below_run);

@@ -12,7 +12,7 @@ use crate::command::{Look, SHORT, until};
 use crate::config::{Config, Stages};
 use crate::container::{Cell, Container, Planted, message};
 use crate::mounts::Mount;
-use crate::site::Site;
+use crate::site::{Layout, Site};
 use crate::upper;
 
 /// systemd does not come up in the same container if the hook is not there:
@@ -94,6 +94,29 @@ pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         let line = format!("oci-systemd-hook: {}: ", &container.id()[..12]);
         if !said.lines().any(|one| one.contains(&line) && one.contains("/run")) {
             return Err(format!("no {line:?} with /run in: {said}").into());
+        }
+        container.delete(&["--force"])
+    })?;
+    container.host_is_as_before()?;
+    upper::nobody_wrote(&container)
+}
+
+/// A stand-in for a systemd that can't use what the layout has: no suite at hand has a real one.
+pub fn unfit_systemd(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let (library, says) = match cell.layout {
+        Layout::Legacy | Layout::Hybrid => ("libsystemd-shared-258.so", "systemd 258 in the image needs cgroup v2"),
+        Layout::Unified => ("libsystemd-shared-229.so", "systemd 229 in the image knows no cgroup v2"),
+    };
+    let program = format!("\u{7f}ELF\0{library}\0");
+    let planted = [Planted::File("usr/lib/systemd/systemd", 0o755, program.leak())];
+    let container = Container::new(site, cell, &Config::default(), &planted)?;
+    container.explain(|container| {
+        if container.create()?.status.success() {
+            return Err("a container was created whose systemd would exit".into());
+        }
+        let said = container.said();
+        if !said.contains(says) {
+            return Err(format!("no {says:?} in: {said}").into());
         }
         container.delete(&["--force"])
     })?;

@@ -11,7 +11,7 @@ use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, sam
 use crate::config::{CgroupNs, Config, Stages};
 use crate::container::{Cell, Container, Planted};
 use crate::mounts::{self, Mount};
-use crate::site::Site;
+use crate::site::{Layout, Site};
 use crate::upper;
 
 /// A shorter life than the matrix has: comes up, has all, ends.
@@ -146,8 +146,8 @@ pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// What is made belongs to the container's root, whichever id that has on the host; at prestart the
-/// hook itself is in the host's user namespace.
+/// What is made belongs to the container's root, whichever id that has on the host, and so does its
+/// cgroup; at prestart the hook itself is in the host's user namespace.
 pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     // Without a machine id in the image the host's side has to make the file and to record it; at
     // prestart alone nothing would take it back.
@@ -173,6 +173,15 @@ pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
             if owners.lines().count() != paths.len() || owners.lines().any(|owner| owner != "0:0") {
                 return Err(format!("{stages:?}: owners of {paths:?}: {owners}").into());
             }
+            // As systemd does with each service.
+            let own = match cell.layout {
+                Layout::Legacy | Layout::Hybrid => "/sys/fs/cgroup/systemd",
+                Layout::Unified => "/sys/fs/cgroup",
+            };
+            let as_systemd =
+                format!("mkdir {own}/probe && echo $$ >{own}/probe/cgroup.procs && grep probe /proc/self/cgroup");
+            container.ask(&["sh", "-c", &as_systemd])?;
+            container.ask(&["rmdir", &format!("{own}/probe")])?;
             container.kill_and_delete()
         })?;
         container.host_is_as_before()?;
