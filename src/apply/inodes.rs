@@ -12,7 +12,7 @@ use super::{Run, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Node;
-use crate::sys::{SysError, fs, selinux};
+use crate::sys::{SysError, fs, process, selinux};
 
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
@@ -55,7 +55,7 @@ impl Run<'_> {
     }
 
     fn make_directory(&mut self, parent: Rc<OwnedFd>, name: &OsStr, mode: u32) -> Result<(), SysError> {
-        match fs::mkdir_at(parent.as_fd(), name, mode) {
+        match self.create(|| fs::mkdir_at(parent.as_fd(), name, mode)) {
             Ok(()) => self.made(parent, name, FileType::Directory),
             Err(error) if error.errno() == Errno::EXIST => {
                 fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY).map(drop)
@@ -66,7 +66,7 @@ impl Run<'_> {
 
     pub(super) fn empty_file(&mut self, at: &InnerPath) -> Result<(), SysError> {
         let (parent, name) = self.parent(at)?;
-        match fs::create_at(parent.as_fd(), &name, 0o444) {
+        match self.create(|| fs::create_at(parent.as_fd(), &name, 0o444)) {
             Ok(_) => self.made(parent, &name, FileType::RegularFile),
             Err(error) if error.errno() == Errno::EXIST => Ok(()),
             Err(error) => Err(error),
@@ -75,14 +75,16 @@ impl Run<'_> {
 
     pub(super) fn write_file(&mut self, at: &InnerPath, mode: u32, content: &str) -> Result<(), SysError> {
         let (parent, name) = self.parent(at)?;
-        let mut file = in_place(parent.as_fd(), &name, || fs::create_at(parent.as_fd(), &name, mode))?;
+        let create = || self.create(|| fs::create_at(parent.as_fd(), &name, mode));
+        let mut file = in_place(parent.as_fd(), &name, create)?;
         self.made(parent, &name, FileType::RegularFile)?;
         fs::write(&mut file, content)
     }
 
     pub(super) fn symlink(&mut self, at: &InnerPath, target: &str) -> Result<(), SysError> {
         let (parent, name) = self.parent(at)?;
-        in_place(parent.as_fd(), &name, || fs::symlink_at(OsStr::new(target), parent.as_fd(), &name))?;
+        let create = || self.create(|| fs::symlink_at(OsStr::new(target), parent.as_fd(), &name));
+        in_place(parent.as_fd(), &name, create)?;
         self.made(parent, &name, FileType::Symlink)
     }
 
@@ -96,7 +98,7 @@ impl Run<'_> {
             Node::Blk => FileType::BlockDevice,
         };
         let (parent, name) = self.parent(at)?;
-        match fs::mknod_at(parent.as_fd(), &name, kind, 0, 0) {
+        match self.create(|| fs::mknod_at(parent.as_fd(), &name, kind, 0, 0)) {
             Ok(()) => self.made(parent, &name, kind),
             Err(error) if error.errno() == Errno::EXIST => Ok(()),
             Err(error) => Err(error),
@@ -112,6 +114,17 @@ impl Run<'_> {
             Node::Reg | Node::Fifo | Node::Sock | Node::Chr | Node::Blk => self.empty_file(at)?,
         }
         Ok(())
+    }
+
+    /// Makes something. On a file system that was mounted in the container's user namespace only its
+    /// own ids can: others are EOVERFLOW there.
+    fn create<T>(&self, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
+        match (make(), self.owner) {
+            (Err(error), Some(Owner { uid, gid })) if error.errno() == Errno::OVERFLOW => {
+                process::as_file_owner(uid, gid, make)
+            }
+            (result, _) => result,
+        }
     }
 
     /// Notes how to undo what was made, and gives it to the container.

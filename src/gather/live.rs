@@ -12,6 +12,7 @@ use crate::facts::{Devices, Found, Image, Mounts, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::status;
+use crate::oci::config::Config;
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -49,7 +50,7 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
         runtime_cgroup: &|| runtime_cgroup.clone().or_else(cgroup_of_runtime),
         inside: &|at| read_inside(&root, at),
         may_mount: may(Capability::CAP_SYS_ADMIN),
-        devices: devices(),
+        devices: devices(config),
         image: image(&root),
         systemd: systemd(&root),
         selinux: selinux(config, selinux::labelling, |at| root.open_directory(&InnerPath::new(at))),
@@ -163,9 +164,11 @@ fn may(capability: Capability) -> bool {
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
 }
 
-/// CAP_MKNOD counts in the initial user namespace only, user_namespaces(7).
-fn devices() -> Devices {
-    if !process::is_in_user_namespace() && may(Capability::CAP_MKNOD) { Devices::Allowed } else { Devices::Forbidden }
+/// CAP_MKNOD counts in the initial user namespace only, user_namespaces(7); and on what was mounted in
+/// the container's own, this process may have to act as the container's root.
+fn devices(config: &Config) -> Devices {
+    let in_user_namespace = config.has_namespace("user") || process::is_in_user_namespace();
+    if !in_user_namespace && may(Capability::CAP_MKNOD) { Devices::Allowed } else { Devices::Forbidden }
 }
 
 /// A small file of the kernel's, inside the root; none where it isn't there.

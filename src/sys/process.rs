@@ -52,6 +52,22 @@ pub fn clear_environment() {
     unsafe { libc::clearenv() };
 }
 
+/// Does something as another owner of new files, setfsuid(2), without the capabilities that act on
+/// files (capabilities(7)); they are back after it.
+// The calls take the ids unsigned and tell them signed.
+#[allow(unsafe_code, clippy::cast_sign_loss)]
+pub fn as_file_owner<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> T {
+    // SAFETY: both calls only change this thread's ids, and tell the ones before.
+    let (before_gid, before_uid) = unsafe { (libc::setfsgid(gid), libc::setfsuid(uid)) };
+    let done = act();
+    // SAFETY: as above. The ids are those that this thread had, which it may always have again.
+    unsafe {
+        libc::setfsuid(before_uid as libc::uid_t);
+        libc::setfsgid(before_gid as libc::gid_t);
+    }
+    done
+}
+
 /// Lets created files have exactly the permissions that they are created with.
 pub fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::empty());

@@ -150,12 +150,21 @@ pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
 /// cgroup; at prestart the hook itself is in the host's user namespace.
 pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     // Without a machine id in the image the host's side has to make the file and to record it; at
-    // prestart alone nothing would take it back.
-    for (stages, image) in
-        [(Stages::All, &[Planted::Gone("etc/machine-id")][..]), (Stages::All, &[]), (Stages::PrestartOnly, &[])]
-    {
-        let args = vec!["/bin/sleep", "infinity"];
-        let config = Config { stages, args, annotation: Some("enabled"), host_id: Some(100_000), ..Config::default() };
+    // prestart alone nothing would take it back. What the runtime mounts is its user namespace's.
+    for (stages, image, tmpfs) in [
+        (Stages::All, &[Planted::Gone("etc/machine-id")][..], vec![]),
+        (Stages::All, &[], vec![]),
+        (Stages::All, &[], vec!["/run"]),
+        (Stages::PrestartOnly, &[], vec![]),
+    ] {
+        let config = Config {
+            stages,
+            args: vec!["/bin/sleep", "infinity"],
+            annotation: Some("enabled"),
+            host_id: Some(100_000),
+            tmpfs,
+            ..Config::default()
+        };
         let container = Container::new(site, cell, &config, image)?;
         container.explain(|container| {
             container.start()?;
