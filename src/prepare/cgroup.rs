@@ -111,7 +111,7 @@ fn make_writable(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, ow
     let label = facts.selinux.cgroup_label().map(str::to_owned);
     let why = match (facts.owner, &label) {
         (None, None) => return,
-        // crun does it itself on v2, others don't.
+        // Some runtimes do it themselves, with some cgroup drivers, on v2.
         (Some(_), None) => "in the user namespace others own it",
         (None, Some(_)) => "as it is, the SELinux policy lets the container write none of it",
         (Some(_), Some(_)) => {
