@@ -1,15 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The plan as data, and its printed form: what will be done, where, and why. Does nothing itself.
-//!
-//! The printed form is an interface: `oci-systemd-hook plan` prints it, the golden tests compare it.
+//! The plan as data: what will be done, where, and why. Does nothing itself.
 
-use std::fmt;
+mod printed;
+
 use std::path::PathBuf;
 
 use serde::Serialize;
 
 use crate::facts::Owner;
-use crate::interface::MIB;
 use crate::path::InnerPath;
 
 /// Everything that will be done to one container, in its order.
@@ -335,104 +333,4 @@ impl Plan {
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{mode:04o}"))
-}
-
-impl fmt::Display for Plan {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(Owner { uid, gid }) = self.owner {
-            writeln!(f, "owner {uid}:{gid} on the host: the container's root")?;
-        }
-        if let Some(label) = &self.label {
-            writeln!(f, "label {label}: for all that is made")?;
-        }
-        for step in &self.steps {
-            writeln!(f, "{step}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "{note}")?;
-        }
-        Ok(())
-    }
-}
-
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let word = match self.need {
-            Need::Required => "must",
-            Need::BestEffort => "try ",
-        };
-        write!(f, "{word}  {}: {}", self.action, self.why)
-    }
-}
-
-impl fmt::Display for Note {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Leave { at, why } => write!(f, "leave {at}: {why}"),
-            Self::Remark { text } => write!(f, "note  {text}"),
-            Self::Warning { text } => write!(f, "warn  {text}"),
-        }
-    }
-}
-
-impl fmt::Display for Action {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MakeSlave { at } => write!(f, "make the mount at {at} a slave"),
-            Self::Tmpfs { at, mode, size_bytes, inodes, context, content, keep } => {
-                write!(f, "mount tmpfs on {at} (mode={mode:o},size={}M", size_bytes / MIB)?;
-                if let Some(inodes) = inodes {
-                    write!(f, ",nr_inodes={inodes}")?;
-                }
-                if let Some(context) = context {
-                    // As mount(8) wants it, because of the comma between categories.
-                    write!(f, ",context={context:?}")?;
-                }
-                f.write_str(",nosuid,nodev)")?;
-                match content {
-                    Content::None => {}
-                    Content::Copied => f.write_str(", copy the image's content")?,
-                }
-                for (index, path) in keep.iter().enumerate() {
-                    write!(f, "{} {path}", if index == 0 { ", keep" } else { "," })?;
-                }
-                Ok(())
-            }
-            Self::Directory { at, mode } => write!(f, "make directory {at} (mode={mode:o})"),
-            Self::WriteFile { at, mode, content } => match content.strip_suffix('\n') {
-                Some(line) if !line.contains('\n') => {
-                    write!(f, "write {line:?} to {at} (mode={mode:o})")
-                }
-                _ => write!(f, "write {} bytes to {at} (mode={mode:o})", content.len()),
-            },
-            Self::Symlink { at, target } => write!(f, "link {at} to {target}"),
-            Self::Inaccessible { at, nodes } => {
-                let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
-                write!(f, "make {at}/{{{}}} (mode=000)", names.join(","))
-            }
-            Self::MountPoint { at, node } => {
-                let kind = if *node == Node::Dir { "directory" } else { "file" };
-                write!(f, "make an empty {kind} {at} in the image's root, until poststop")
-            }
-            Self::MountFile { at, content, context } => {
-                write!(f, "mount a file with {:?} on {at}", content.trim_end())?;
-                context.iter().try_for_each(|context| write!(f, " (context={context:?})"))
-            }
-            Self::MakeWritable { at } => write!(f, "make {at} writable"),
-            Self::Delegate { at, files, owner, label } => {
-                write!(f, "give {at}, and in it {}, to the container (", files.join(" "))?;
-                if let Some(Owner { uid, gid }) = owner {
-                    write!(f, "owner {uid}:{gid}")?;
-                }
-                if let Some(label) = label {
-                    write!(f, "{}label {label:?}", if owner.is_some() { ", " } else { "" })?;
-                }
-                f.write_str(")")
-            }
-            Self::BindHost { from, at } => {
-                write!(f, "bind the host's {} on {at}, read-only", from.display())
-            }
-            Self::MakeShared { at } => write!(f, "make the mount at {at} shared"),
-        }
-    }
 }

@@ -77,19 +77,18 @@ fn facts(case: &Path) -> Surroundings {
 
 /// What a policy answers, a line each; the labels are in config.json.
 fn selinux(config: &Config, policy: Option<&str>) -> Selinux {
-    let label = |text: &String| Label::parse(text);
-    let mount = config.linux.mount_label.as_ref().map(label);
+    let mount = config.linux.mount_label.as_deref().map(Label::parse);
     let Some(policy) = policy else { return Selinux::Off { has_label: mount.is_some() } };
     let mut labelling = Labelling::ByMount;
     let mut cgroup = CgroupLabel {
-        label: label(&"system_u:object_r:cgroup_t:s0".to_owned()),
+        label: Label::parse("system_u:object_r:cgroup_t:s0"),
         manageable: Some(true),
         manageable_if_labelled: Some(true),
         boolean: None,
     };
     let mut confinement = Confinement {
         enforcing: Some(true),
-        process: config.process.selinux_label.as_ref().map(label),
+        process: config.process.selinux_label.as_deref().map(Label::parse),
         mount: None,
         files_writable: Some(true),
         cgroup: None,

@@ -35,7 +35,7 @@ pub(super) fn copy(
     to: BorrowedFd<'_>,
     at: &InnerPath,
     keep: &[InnerPath],
-    labels: Option<&Labels<'_>>,
+    labels: &Labels<'_>,
 ) -> Result<(), StepCause> {
     let keep = keep.iter().filter_map(|path| path.below(at)).collect();
     let mut copy = Copy { to, keep, labels, first_links: HashMap::new() };
@@ -84,8 +84,9 @@ struct Copy<'a> {
     to: BorrowedFd<'a>,
     /// Everything that is mounted below: nothing else leads to another file system.
     keep: HashSet<&'a Path>,
-    labels: Option<&'a Labels<'a>>,
-    /// By device and inode, since an overlay shows those of its layers: where the first name of a file with several names was copied to.
+    labels: &'a Labels<'a>,
+    /// By device and inode, since an overlay shows those of its layers: where the first name of a file
+    /// with several names was copied to.
     first_links: HashMap<(u64, u64), PathBuf>,
 }
 
@@ -100,7 +101,7 @@ impl Copy<'_> {
         let kind = fs::kind(&stat);
         if kind == FileType::Directory {
             fs::mkdir_at(level.to.as_fd(), name, 0o700)?;
-            self.label(level, name);
+            self.labels.give_at(level.to.as_fd(), name);
             return Level::open(level.from.as_fd(), level.to.as_fd(), name, path.to_owned()).map(Some);
         }
         if stat.st_nlink > 1 {
@@ -123,17 +124,11 @@ impl Copy<'_> {
             }
             FileType::Directory | FileType::Unknown => {}
         }
-        self.label(level, name);
+        self.labels.give_at(level.to.as_fd(), name);
         if stat.st_nlink > 1 {
             self.first_links.insert(inode, path.to_owned());
         }
         Ok(None)
-    }
-
-    fn label(&self, level: &Level, name: &OsStr) {
-        if let Some(labels) = self.labels {
-            labels.give_at(level.to.as_fd(), name);
-        }
     }
 }
 

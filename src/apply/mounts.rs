@@ -8,6 +8,7 @@ use std::rc::Rc;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use super::labels::Labels;
 use super::{Run, StepCause, copy_up};
 use crate::facts::Owner;
 use crate::path::InnerPath;
@@ -56,10 +57,9 @@ impl Run<'_> {
         options.extend(context.map(|context| ("context", context.to_owned())));
         let new = mount::new_tmpfs(&options)?;
         // With a context all that is on it has that label.
-        let labels = Some(&self.labels).filter(|_| context.is_none());
-        if let Some(labels) = labels {
-            labels.give(&new);
-        }
+        let none = Labels::new(None);
+        let labels = if context.is_some() { &none } else { &self.labels };
+        labels.give(&new);
         if content == Content::Copied {
             copy_up::copy(place.as_fd(), new.as_fd(), at, keep, labels)?;
         }

@@ -24,7 +24,7 @@ pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, Ga
     let layout = Layout::of_host();
     let namespace = cgroup_namespace(config);
     let mounts = mounts(&text.mounts()?, layout, namespace, &own_cgroup(state, namespace));
-    let host = live::host(state);
+    let host = live::host(state, config);
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
         cgroups: cgroups(state, namespace, layout),

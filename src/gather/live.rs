@@ -24,7 +24,7 @@ use crate::systemd::Version;
 /// namespace on the way, and stays there.
 pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(Root, Surroundings), GatherError> {
     let config = text.config()?;
-    let host = host(state);
+    let host = host(state, config);
     let (cgroup, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
         Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None),
@@ -108,7 +108,7 @@ fn cgroup_of_runtime() -> Option<String> {
 }
 
 /// What is known of the host, as far as this container needs it.
-pub(super) fn host(state: &State) -> Host {
+pub(super) fn host(state: &State, config: &Config) -> Host {
     let text = |path: &str| fs::read_host_text(path).ok();
     Host {
         memory_bytes: process::host_memory_bytes(),
@@ -117,7 +117,12 @@ pub(super) fn host(state: &State) -> Host {
             Some(_) => None,
             None => text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
         },
-        delegated: delegated(&text(interface::DELEGATE).unwrap_or_default()),
+        // Where the container's root is the host's and there are no labels, nothing is handed over.
+        delegated: if !config.linux.uid_mappings.is_empty() || config.linux.mount_label.is_some() {
+            delegated(&text(interface::DELEGATE).unwrap_or_default())
+        } else {
+            Vec::new()
+        },
         os_release: ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(text),
     }
 }

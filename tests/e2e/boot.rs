@@ -121,10 +121,11 @@ fn spaced(found: &str, id: &str) -> String {
 /// systemd finds its cgroup where /proc says it is, and can write there and
 /// nowhere else.
 fn cgroup_is_its_own(container: &Container) -> Result<(), Failed> {
-    let (top, prefix) = match container.layout() {
-        Layout::Unified => ("/sys/fs/cgroup", "0::"),
-        Layout::Legacy | Layout::Hybrid => ("/sys/fs/cgroup/systemd", ":name=systemd:"),
+    let prefix = match container.layout() {
+        Layout::Unified => "0::",
+        Layout::Legacy | Layout::Hybrid => ":name=systemd:",
     };
+    let top = container.layout().hierarchy();
     let cgroups = container.ask(&["cat", "/proc/1/cgroup"])?;
     let own = cgroups
         .lines()

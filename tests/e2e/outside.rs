@@ -82,22 +82,26 @@ fn mounts_of_other_init(site: &Arc<Site>, cell: Cell, stages: Stages) -> Result<
 /// A file where a tmpfs has to go.
 const NO_DIRECTORY: [Planted; 1] = [Planted::File("run", 0o644, "not a directory\n")];
 
-/// A hook that can't do its work fails the container with one line, and undoes the rest.
-pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    let container = Container::new(site, cell, &Config::default(), &NO_DIRECTORY)?;
+/// The runtime creates no container, and a line of what was said has all of these words in it.
+fn is_refused(container: &Container, words: &[&str]) -> Result<(), Failed> {
     container.explain(|container| {
-        let finished = container.create()?;
-        if finished.status.success() {
-            return Err("a container without /run was created".into());
+        if container.create()?.status.success() {
+            return Err("the container was created".into());
         }
         let said = container.said();
-        let line = format!("oci-systemd-hook: {}: ", &container.id()[..12]);
-        if !said.lines().any(|one| one.contains(&line) && one.contains("/run")) {
-            return Err(format!("no {line:?} with /run in: {said}").into());
+        if !said.lines().any(|line| words.iter().all(|word| line.contains(word))) {
+            return Err(format!("no line with {words:?} in: {said}").into());
         }
         container.delete(&["--force"])
     })?;
-    container.host_is_as_before()?;
+    container.host_is_as_before()
+}
+
+/// A hook that can't do its work fails the container with one line, and undoes the rest.
+pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let container = Container::new(site, cell, &Config::default(), &NO_DIRECTORY)?;
+    let line = format!("oci-systemd-hook: {}: ", &container.id()[..12]);
+    is_refused(&container, &[&line, "/run"])?;
     upper::nobody_wrote(&container)
 }
 
@@ -110,17 +114,7 @@ pub fn unfit_systemd(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let program = format!("\u{7f}ELF\0{library}\0");
     let planted = [Planted::File("usr/lib/systemd/systemd", 0o755, program.leak())];
     let container = Container::new(site, cell, &Config::default(), &planted)?;
-    container.explain(|container| {
-        if container.create()?.status.success() {
-            return Err("a container was created whose systemd would exit".into());
-        }
-        let said = container.said();
-        if !said.contains(says) {
-            return Err(format!("no {says:?} in: {said}").into());
-        }
-        container.delete(&["--force"])
-    })?;
-    container.host_is_as_before()?;
+    is_refused(&container, &[says])?;
     upper::nobody_wrote(&container)
 }
 
@@ -130,17 +124,7 @@ pub fn host_cgroups(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for stages in [Stages::All, Stages::PrestartOnly] {
         let config = Config { host_cgroups: true, stages, ..Config::default() };
         let container = Container::new(site, cell, &config, &PROBE)?;
-        container.explain(|container| {
-            if container.create()?.status.success() {
-                return Err("a container with the host's cgroups was created".into());
-            }
-            let said = container.said();
-            if !said.contains("the host's cgroups are mounted there") {
-                return Err(format!("not what the hook should say: {said}").into());
-            }
-            container.delete(&["--force"])
-        })?;
-        container.host_is_as_before()?;
+        is_refused(&container, &["the host's cgroups are mounted there"])?;
     }
     Ok(())
 }

@@ -50,6 +50,14 @@ impl fmt::Display for Layout {
 }
 
 impl Layout {
+    /// Where the hierarchy is mounted that systemd manages its processes by.
+    pub fn hierarchy(self) -> &'static str {
+        match self {
+            Self::Legacy | Self::Hybrid => "/sys/fs/cgroup/systemd",
+            Self::Unified => "/sys/fs/cgroup",
+        }
+    }
+
     fn of_this_machine() -> Self {
         if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
             Self::Unified

@@ -11,7 +11,7 @@ use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, sam
 use crate::config::{CgroupNs, Config, Stages};
 use crate::container::{Cell, Container, Planted};
 use crate::mounts::{self, Mount};
-use crate::site::{Layout, Site};
+use crate::site::Site;
 use crate::upper;
 
 /// A shorter life than the matrix has: comes up, has all, ends.
@@ -183,10 +183,7 @@ pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
                 return Err(format!("{stages:?}: owners of {paths:?}: {owners}").into());
             }
             // As systemd does with each service.
-            let own = match cell.layout {
-                Layout::Legacy | Layout::Hybrid => "/sys/fs/cgroup/systemd",
-                Layout::Unified => "/sys/fs/cgroup",
-            };
+            let own = cell.layout.hierarchy();
             let as_systemd =
                 format!("mkdir {own}/probe && echo $$ >{own}/probe/cgroup.procs && grep probe /proc/self/cgroup");
             container.ask(&["sh", "-c", &as_systemd])?;
