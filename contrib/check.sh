@@ -51,7 +51,7 @@ say "older kernels"
 # As on a kernel without a system call, or where it can't do something yet: the other way is taken.
 older=$PWD/target/older-kernel
 for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
-    printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s %s "$@"\n' \
+    printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s '\''%s'\'' "$@"\n' \
         "${lack%%:*}" "$lack" "$OCI_SYSTEMD_HOOK" >"$older"
     chmod +x "$older"
     for trials in plain submounts lasting copy-up undo propagation; do
