@@ -23,7 +23,7 @@ cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
 cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
 shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
-(cd tests/selinux && shellcheck -x ./*.sh hooked-runc)
+(cd tests/machine && shellcheck -x ./*.sh hooked-runc)
 groff -man -ww -z share/man/man1/*.1
 
 say "units and plans"
@@ -70,13 +70,13 @@ cargo test --quiet --locked --test e2e
 
 if [ -n "$full" ]; then
     say "SELinux, rootful engines"
-    contrib/machine.sh tests/selinux/root.sh
+    contrib/machine.sh tests/machine/selinux.sh
 
     say "SELinux, rootless podman"
-    contrib/machine.sh --user tests/selinux/user.sh
+    contrib/machine.sh --user tests/machine/selinux-user.sh
 
     say "the same machine without SELinux and nsdelegate"
-    contrib/machine.sh --selinux off --cgroup no-nsdelegate tests/selinux/off.sh
+    contrib/machine.sh --selinux off --cgroup no-nsdelegate tests/machine/selinux-off.sh
 fi
 
 say "all passed"

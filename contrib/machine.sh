@@ -18,7 +18,8 @@ Every run starts from the same state and leaves none.
   --shell                            a shell instead of a script
 
 In the machine: podman with localhost/systemd:latest (root's and tester's), docker with systemd:latest,
-the same as a directory in /srv/systemd, runc, crun. tester may use sudo.
+the same as a directory in /srv/systemd, older ones in /srv/bookworm and /srv/bullseye, runc, crun.
+tester may use sudo.
 
   OCI_SYSTEMD_HOOK_STAGE  what contrib/install.sh made, as DESTDIR; otherwise it is built
 END
@@ -102,11 +103,13 @@ flock -n 9 || {
 
 if [ ! -d "$made" ]; then
     say "making the machine (a minute or two)"
-    image trixie "$PWD/target/roots/trixie"
+    for suite in bullseye bookworm trixie; do
+        image "$suite" "$PWD/target/roots/$suite"
+    done
     for old in target/machine/*; do
         case $old in */lock | */run.*) ;; *) $AS_ROOT rm -rf "$old" ;; esac
     done
-    if ! $AS_ROOT contrib/machine/image.sh "$made.new" target/roots/trixie >"$run/log" 2>&1; then
+    if ! $AS_ROOT contrib/machine/image.sh "$made.new" target/roots >"$run/log" 2>&1; then
         tail -n 20 "$run/log" >&2
         stop "the virtual machine could not be made"
     fi
@@ -124,7 +127,8 @@ if [ ! -d "$snapshot" ]; then
     vm_answers
     { in_vm root sh <contrib/machine/first-boot.sh &&
         in_vm tester 'podman import --quiet /srv/systemd.tar localhost/systemd:latest && podman run --rm systemd true' &&
-        in_vm root 'rm /srv/systemd.tar && loginctl terminate-user tester && sync'; } </dev/null >"$run/log" 2>&1 || {
+        # The user may be gone already.
+        in_vm root 'rm /srv/systemd.tar && { loginctl terminate-user tester || true; } && sync'; } </dev/null >"$run/log" 2>&1 || {
         tail -n 20 "$run/log" >&2
         vm_failed "its first boot failed"
     }

@@ -2,13 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Makes the machine that machine.sh boots. As root: it writes labels and owners.
 #
-#   image.sh DIRECTORY SYSTEMD
+#   image.sh DIRECTORY ROOTS
 #
 # DIRECTORY gets disk.raw, vmlinuz, initrd.img, the key that opens root's and tester's doors and the
-# known_hosts that goes with it. SYSTEMD is the root file system that becomes the containers' image.
+# known_hosts that goes with it. ROOTS has the containers' root file systems by the names of Debian's
+# suites: trixie becomes the engines' image.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
-made=$1 systemd=$2
+made=$1 roots=$2
 root=$made/root
 suite=trixie
 
@@ -37,7 +38,8 @@ mv "$root"/boot/vmlinuz-* "$made/vmlinuz"
 mv "$root"/boot/initrd.img-* "$made/initrd.img"
 echo "machine $(cut -d ' ' -f 1,2 "$root/etc/ssh/ssh_host_ed25519_key.pub")" >"$made/known_hosts"
 
-cp -a "$systemd" "$root/srv/systemd"
+cp -a "$roots/trixie" "$root/srv/systemd"
+cp -a "$roots/bullseye" "$roots/bookworm" "$root/srv/"
 # Without device nodes, which the rootless podman could not make.
 tar -C "$root/srv/systemd" --exclude='./dev/*' -cf "$root/srv/systemd.tar" .
 

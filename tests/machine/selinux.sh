@@ -46,15 +46,8 @@ setsebool container_manage_cgroup on
 
 # Docker: a config.json that lists the hook
 
+hooked_docker
 engine docker
-docker tag systemd:latest localhost/systemd:latest
-install hooked-runc /usr/local/bin/
-restorecon /usr/local/bin/hooked-runc
-ln /usr/local/bin/hooked-runc /usr/local/bin/mislabelled-runc
-jq '.runtimes.hooked.path = "/usr/local/bin/hooked-runc"
-    | .runtimes.mislabelled.path = "/usr/local/bin/mislabelled-runc"' /etc/docker/daemon.json >"$work/daemon.json"
-cat "$work/daemon.json" >/etc/docker/daemon.json
-systemctl restart docker
 
 begin "docker"
 lives --runtime hooked --stop-signal RTMIN+3

@@ -34,8 +34,10 @@ until_() {
     done
 }
 
-# What is denied, one kind a line: who, what, to whom. Only what came since the last call.
+# What is denied, one kind a line: who, what, to whom. Only what came since the last call. Leaves each
+# kind with its record in $work/records.
 seen_bytes=0
+met_in_proc='{ search } .* name="[0-9]*" dev="proc" .*:container_t:[^ ]* tcontext=[^ ]*:unconfined_t:[^ ]* tclass=dir '
 denials() {
     [ "$(as_root stat --format %s /var/log/audit/audit.log)" -ge "$seen_bytes" ] || wrong "the audit log was rotated"
     as_root cat /var/log/audit/audit.log | tail -c "+$((seen_bytes + 1))" >"$work/audit"
@@ -44,11 +46,16 @@ denials() {
     ausearch --input "$work/audit" --raw -m avc >"$work/avc" 2>"$work/ausearch" || status=$?
     # 1 is nothing found.
     [ "$status" -le 1 ] || wrong "ausearch: $(cat "$work/ausearch")"
-    # A line that this doesn't understand stays as it is, and is unlike any other denial. The machine's
-    # own getty has nothing to do with containers.
-    grep 'avc: *denied' "$work/avc" | grep -v ':getty_t:' |
-        sed 's/.*{ \(.*\) } .* scontext=[^:]*:[^:]*:\([^: ]*\)[: ].* tcontext=[^:]*:[^:]*:\([^: ]*\)[: ].*tclass=\([a-z_0-9]*\).*/\2: \1 \3:\4/' |
-        sort -u
+    # The machine's own getty has nothing to do with containers. Nor is it the hook's doing that what
+    # enters a container, or is to become its first process, has the engine's label until its exec:
+    # systemd, or an early systemctl, may meet it in /proc.
+    # A line that this doesn't understand stays as it is, and is unlike any other denial.
+    grep 'avc: *denied' "$work/avc" | grep -v -e ':getty_t:' -e "$met_in_proc" |
+        sed 'h
+            s/.*{ \(.*\) } .* scontext=[^:]*:[^:]*:\([^: ]*\)[: ].* tcontext=[^:]*:[^:]*:\([^: ]*\)[: ].*tclass=\([a-z_0-9]*\).*/\2: \1 \3:\4/
+            G
+            s/\n/\t/' >"$work/records"
+    cut -f 1 "$work/records" | sort -u
 }
 
 # What the hook may have changed on the host.
@@ -56,8 +63,10 @@ host() {
     echo "mounts:"
     # The sessions' own come and go.
     findmnt --noheadings --raw --output TARGET,FSTYPE | grep -v '^/run/user/[0-9]* ' | sort
+    findmnt --noheadings --output TARGET,OPTIONS /sys/fs/cgroup
     echo "cgroups:"
-    find /sys/fs/cgroup -type d \( -name '*libpod*' -o -name 'docker-*' -o -name 'selinux-test*' \)
+    find /sys/fs/cgroup -type d \( -name '*libpod*' -o -name 'docker-*' -o -name 'selinux-test*' -o -name 'cgroup-test*' -o -name 'oci-systemd-hook*' \)
+    cut -d : -f 2 /proc/self/cgroup
     echo "directories:"
     for directory in /run/oci-systemd-hook /run/user/*/oci-systemd-hook; do
         as_root find "$directory" 2>/dev/null || true # As it should be.
@@ -91,7 +100,8 @@ end_but() {
     denials >"$work/denials"
     new=$(comm -13 "$work/baseline" "$work/denials" | grep -v -x -F "$1") || true # There is none.
     [ -z "$new" ] || wrong "SELinux denied what it doesn't deny to podman's own mode:
-$new"
+$new
+$(grep -F "$new" "$work/records" | cut -f 2)"
     echo "ok: $trial"
 }
 
@@ -181,6 +191,18 @@ run() {
 has_labels() {
     labels "$("$engine" inspect --format '{{.ProcessLabel}}' "$engine-trial")" \
         "$("$engine" inspect --format '{{.MountLabel}}' "$engine-trial")"
+}
+
+# hooked_docker: Docker with runtimes that put the hook into config.json.
+hooked_docker() {
+    docker tag systemd:latest localhost/systemd:latest
+    install hooked-runc /usr/local/bin/
+    [ ! -e /sys/fs/selinux/enforce ] || restorecon /usr/local/bin/hooked-runc
+    ln /usr/local/bin/hooked-runc /usr/local/bin/mislabelled-runc
+    jq '.runtimes.hooked.path = "/usr/local/bin/hooked-runc"
+        | .runtimes.mislabelled.path = "/usr/local/bin/mislabelled-runc"' /etc/docker/daemon.json >"$work/daemon.json"
+    cat "$work/daemon.json" >/etc/docker/daemon.json
+    systemctl restart docker
 }
 
 exit_code() { "$engine" inspect --format '{{.State.ExitCode}}' "$engine-trial"; }
