@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # The test suite with its set-up, on a Debian machine: as root, or with sudo.
 #
-#   --full  also in a virtual machine that enforces SELinux, which is made in target/: 3 GiB of memory,
-#           10 GB of disk and a quarter of an hour more
+#   --full  also in a virtual machine with SELinux and cgroup v2 alone, which is made in target/: 3 GiB of
+#           memory, 10 GB of disk and half an hour more
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
@@ -61,7 +61,7 @@ done
 
 say "images"
 export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"
-for suite in bookworm trixie; do
+for suite in bullseye bookworm trixie sid; do
     image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
 done
 

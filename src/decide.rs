@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::facts::{Command, Container, FollowUp, Program, Stage, Switch};
+use crate::facts::{Command, Container, Program, Switch};
 use crate::path::InnerPath;
 
 /// What this call is to do.
@@ -13,8 +13,6 @@ pub enum Decision {
     Skip(Reason),
     /// Prepare the container for systemd.
     Prepare(Because),
-    /// Of preparing it, only what lasts: a later call does the rest.
-    PrepareWhatLasts,
 }
 
 /// Why a container is left alone.
@@ -30,8 +28,6 @@ pub enum Reason {
     Unreachable(String, String),
     /// The author said so.
     Disabled(&'static str),
-    /// The same hook will run in a better place.
-    CreateContainerFollows,
 }
 
 /// Why a container is prepared.
@@ -46,25 +42,16 @@ pub enum Because {
 /// Decides.
 #[must_use]
 pub fn decide(container: &Container) -> Decision {
-    let because = match (&container.switch, &container.command) {
-        (Switch::Disabled(by), _) => return Decision::Skip(Reason::Disabled(by)),
-        (Switch::Enabled, _) => Because::Enabled,
-        (Switch::Unset, Command::Other(name)) => {
-            return Decision::Skip(Reason::OtherCommand(name.clone()));
-        }
+    match (&container.switch, &container.command) {
+        (Switch::Disabled(by), _) => Decision::Skip(Reason::Disabled(by)),
+        (Switch::Enabled, _) => Decision::Prepare(Because::Enabled),
+        (Switch::Unset, Command::Other(name)) => Decision::Skip(Reason::OtherCommand(name.clone())),
         (Switch::Unset, Command::Init { name, program }) => match program {
-            Program::Systemd(path) => Because::RunsSystemd(name.clone(), path.clone()),
-            Program::Else(path) => {
-                return Decision::Skip(Reason::NotSystemd(name.clone(), path.clone()));
-            }
-            Program::Nothing => return Decision::Skip(Reason::NoProgram(name.clone())),
-            Program::Unreachable(why) => return Decision::Skip(Reason::Unreachable(name.clone(), why.clone())),
+            Program::Systemd(path) => Decision::Prepare(Because::RunsSystemd(name.clone(), path.clone())),
+            Program::Else(path) => Decision::Skip(Reason::NotSystemd(name.clone(), path.clone())),
+            Program::Nothing => Decision::Skip(Reason::NoProgram(name.clone())),
+            Program::Unreachable(why) => Decision::Skip(Reason::Unreachable(name.clone(), why.clone())),
         },
-    };
-    match (container.stage, container.follow_up) {
-        (Stage::CreateRuntime, FollowUp::CreateContainer) => Decision::Skip(Reason::CreateContainerFollows),
-        (Stage::CreateRuntime, FollowUp::CreateContainerOnReadOnlyRoot) => Decision::PrepareWhatLasts,
-        (Stage::CreateRuntime | Stage::CreateContainer, _) => Decision::Prepare(because),
     }
 }
 
@@ -78,9 +65,6 @@ impl fmt::Display for Reason {
             Self::NoProgram(name) => write!(f, "the command {name:?} is not in the image"),
             Self::Unreachable(name, why) => write!(f, "what the command {name:?} is in the image can't be told: {why}"),
             Self::Disabled(by) => write!(f, "{by} says disabled"),
-            Self::CreateContainerFollows => {
-                f.write_str("config.json calls this hook at createContainer too, and nothing needs the host's side")
-            }
         }
     }
 }
@@ -129,29 +113,8 @@ mod tests {
             (Switch::Disabled("x"), other(), disabled()),
         ];
         for (switch, command, expected) in table {
-            let later = |instead: Decision| match &expected {
-                Decision::Prepare(_) => instead,
-                _ => expected.clone(),
-            };
-            for (stage, follow_up, expected) in [
-                (Stage::CreateContainer, FollowUp::CreateContainer, expected.clone()),
-                (Stage::CreateRuntime, FollowUp::None, expected.clone()),
-                (
-                    Stage::CreateRuntime,
-                    FollowUp::CreateContainer,
-                    later(Decision::Skip(Reason::CreateContainerFollows)),
-                ),
-                (Stage::CreateRuntime, FollowUp::CreateContainerOnReadOnlyRoot, later(Decision::PrepareWhatLasts)),
-            ] {
-                let container = Container {
-                    id: "c".to_owned(),
-                    stage,
-                    switch: switch.clone(),
-                    command: command.clone(),
-                    follow_up,
-                };
-                assert_eq!(decide(&container), expected, "{container:?}");
-            }
+            let container = Container { id: "c".to_owned(), switch, command };
+            assert_eq!(decide(&container), expected, "{container:?}");
         }
     }
 }

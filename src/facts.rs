@@ -2,16 +2,16 @@
 //! What is so: about the container, and about what surrounds it. No opinions, no effects.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 
 use crate::identity::MachineId;
-use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::systemd::Version;
 
+pub mod cgroups;
 pub mod mounts;
 pub mod selinux;
 
+pub use cgroups::{CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use selinux::Selinux;
 
@@ -99,14 +99,10 @@ pub enum FollowUp {
 pub struct Container {
     /// The container's id.
     pub id: String,
-    /// The stage of this call.
-    pub stage: Stage,
     /// What the author said.
     pub switch: Switch,
     /// What is to run.
     pub command: Command,
-    /// Whether this hook will run for this container again.
-    pub follow_up: FollowUp,
 }
 
 /// What is at a path in the image, symbolic links followed inside the root.
@@ -171,58 +167,6 @@ pub struct Memory {
     pub source: MemorySource,
 }
 
-/// Whose cgroup namespace the container's processes are in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupNamespace {
-    /// Its own: its cgroup is `/` there.
-    Private,
-    /// The host's: it sees the host's paths.
-    Host,
-}
-
-/// Whose a cgroup is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum CgroupOwner {
-    /// The container's alone.
-    Container,
-    /// Also the engine's or other processes': the runtime made none for the container.
-    Shared,
-}
-
-/// The container's place in one hierarchy.
-#[derive(Debug, Clone)]
-pub struct Membership {
-    /// Its cgroup's path, from the root of *this process's* cgroup namespace.
-    pub path: InnerPath,
-    /// Whose it is.
-    pub owner: CgroupOwner,
-    /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.
-    pub on_host: Option<PathBuf>,
-}
-
-/// The container's cgroups.
-#[derive(Debug, Clone)]
-pub struct Cgroups {
-    /// Whose namespace.
-    pub namespace: CgroupNamespace,
-    /// Its place in the unified hierarchy, if there is one.
-    pub unified: Option<Membership>,
-    /// Its place in v1's `name=systemd`, if there is one.
-    pub systemd: Option<Membership>,
-}
-
-impl Cgroups {
-    /// Its place in `hierarchy`.
-    #[must_use]
-    pub fn of(&self, hierarchy: Hierarchy) -> Option<&Membership> {
-        match hierarchy {
-            Hierarchy::Unified => self.unified.as_ref(),
-            Hierarchy::Systemd => self.systemd.as_ref(),
-            Hierarchy::Memory => None,
-        }
-    }
-}
-
 /// Who shall own what is created, where that is not the hook's own user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Owner {
@@ -253,6 +197,8 @@ pub enum Devices {
 /// The facts of the plan.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
+    /// Whether this hook will run for this container again.
+    pub follow_up: FollowUp,
     /// The ids to create as; none: the hook's own.
     pub owner: Option<Owner>,
     /// Whether this process may mount in the container's mount namespace.

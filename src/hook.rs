@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::apply::{Outcome, StepError, apply};
 use crate::cli::Form;
 use crate::decide::{Decision, Reason, decide};
-use crate::facts::{Call, Stage};
+use crate::facts::{Call, FollowUp, Stage};
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::state::{State, StateError};
 use crate::plan::Plan;
@@ -91,8 +91,7 @@ fn create(state: &State, stage: Stage) -> Result<(), HookError> {
         }
         result => result?,
     };
-    let decision = decide(&gather::container(state, stage, &text)?);
-    match &decision {
+    match decide(&gather::container(state, &text)?) {
         Decision::Skip(reason) => {
             // What can't be told may be systemd, and then its container will not start.
             let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
@@ -100,21 +99,29 @@ fn create(state: &State, stage: Stage) -> Result<(), HookError> {
             return Ok(());
         }
         Decision::Prepare(because) => debug!("{id}: prepare at {}: {because}", stage.name()),
-        Decision::PrepareWhatLasts => debug!("{id}: prepare what lasts at {}", stage.name()),
     }
     process::clear_umask();
-    let (root, facts) = gather::live::surroundings(state, stage, &text)?;
-    let plan = match decision {
-        Decision::PrepareWhatLasts => prepare(&facts)?.what_lasts(),
-        _ => prepare(&facts)?,
+    let (root, facts) = match gather::live::surroundings(state, stage, &text) {
+        Err(error @ (GatherError::NoPid(_) | GatherError::OwnNamespace { .. }))
+            if gather::follow_up(text.config()?, stage) != FollowUp::None =>
+        {
+            debug!("{id}: left alone at {}: {error}", stage.name());
+            return Ok(());
+        }
+        result => result?,
     };
+    let plan = prepare(&facts)?;
+    if plan.steps.is_empty() && facts.follow_up != FollowUp::None {
+        debug!("{id}: left alone at {}: createContainer follows, and nothing needs the host's side", stage.name());
+        return Ok(());
+    }
     for line in plan.to_string().lines() {
         debug!("{id}: {line}");
     }
     for warning in plan.warnings() {
         warn!("{id}: {warning}");
     }
-    match apply(&root, &plan, &Record::of(&state.id)) {
+    match apply(&root, &plan, &Record::of(&state.id), state.pid) {
         Outcome::Prepared(failed) => {
             for error in &failed {
                 warn!("{id}: {}", chain(error));
@@ -159,14 +166,11 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form) -> Result<String, H
         None => foretold_state(bundle)?,
     };
     let text = ConfigText::read(&state)?;
-    // What happens at createContainer is the whole job, at whichever stage it is done.
-    let (decision, because, plan) = match decide(&gather::container(&state, Stage::CreateContainer, &text)?) {
+    let (decision, because, plan) = match decide(&gather::container(&state, &text)?) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
         Decision::Prepare(because) => {
             ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text)?)?)
         }
-        // Only at createRuntime.
-        Decision::PrepareWhatLasts => ("skip", String::new(), Plan::default()),
     };
     let printed = Printed { id: &state.id, decision, because, plan };
     Ok(match form {

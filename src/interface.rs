@@ -24,10 +24,18 @@ pub const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/system
 pub const LAST_ON_V1_ALONE: Version = Version(229);
 /// From here on systemd refuses v1 and hybrid: "Detected unsupported legacy cgroup hierarchy".
 pub const FIRST_ON_V2_ALONE: Version = Version(258);
+/// From here on systemd calls v1 obsolete: it warns, and on a host it wants to be forced.
+pub const FIRST_THAT_WARNS_OF_V1: Version = Version(256);
 /// Where cgroup hierarchies are mounted, cgroups(7).
 pub const CGROUP: &str = "/sys/fs/cgroup";
 /// Where v1's hierarchy without a controller is, which systemd uses in the legacy and hybrid layouts.
 pub const CGROUP_SYSTEMD: &str = "/sys/fs/cgroup/systemd";
+/// Where v2 is in the hybrid layout, without controllers.
+pub const CGROUP_UNIFIED: &str = "/sys/fs/cgroup/unified";
+/// What these directories lie on; nothing is written to it.
+pub const CGROUP_TMPFS_BYTES: u64 = MIB;
+/// The annotation that asks for a cgroup layout.
+pub const OPTION_CGROUP: &str = "oci-systemd-hook.cgroup";
 /// "The Environment": what the container manager tells the container.
 pub const RUN_HOST: &str = "/run/host";
 /// systemd 247 and newer reads it before `$container`.

@@ -13,15 +13,16 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
+use crate::kernel::cgroup::Hierarchy;
 use crate::kernel::id_map;
 use crate::path::InnerPath;
-use crate::plan::Node;
+use crate::plan::{Cgroup, Node};
 use crate::root::Root;
-use crate::sys::{Context, SysError, fs};
+use crate::sys::{self, Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
 const FILE: &str = "made";
-/// A record has a line for each of at most four mount points, with two paths of at most 4096 bytes, and a byte takes
+/// A record has a line for each of at most four mount points and two cgroups, with two paths of at most 4096 bytes, and a byte takes
 /// at most four.
 const LIMIT_BYTES: u64 = 256 * 1024;
 
@@ -54,6 +55,14 @@ pub enum RecordError {
         /// Why.
         source: SysError,
     },
+    /// Processes are in it, or are just ending.
+    #[error("cannot remove the cgroup {cgroup}")]
+    Cgroup {
+        /// Which.
+        cgroup: Cgroup,
+        /// Why.
+        source: SysError,
+    },
     /// The record itself stays.
     #[error("cannot remove the record {}", path.display())]
     Remove {
@@ -66,7 +75,20 @@ pub enum RecordError {
 
 /// One thing that was made, as a line of JSON.
 #[derive(Debug, Serialize, Deserialize)]
-struct Made {
+#[serde(rename_all = "kebab-case")]
+enum Made {
+    MountPoint(MountPoint),
+    /// With all that is below it.
+    Cgroup {
+        hierarchy: Hierarchy,
+        /// From the root of the runtime's cgroup namespace, which is that of poststop, too.
+        path: OsString,
+    },
+}
+
+/// An empty file or directory in an image's root.
+#[derive(Debug, Serialize, Deserialize)]
+struct MountPoint {
     root: OsString,
     // The root directory itself: the same path may be another file system by then.
     device: u64,
@@ -102,11 +124,17 @@ impl Record {
         Self { id: id.to_owned() }
     }
 
+    /// Writes down that a cgroup will be made.
+    pub fn note_cgroup(&self, cgroup: &Cgroup) -> Result<(), RecordError> {
+        let path = cgroup.path.as_path().as_os_str().to_owned();
+        self.note(&Made::Cgroup { hierarchy: cgroup.hierarchy, path })
+    }
+
     /// Writes down that `at` will be made in `root`.
-    pub fn note(&self, root: &Root, at: &InnerPath, node: Node) -> Result<(), RecordError> {
+    pub fn note_mount_point(&self, root: &Root, at: &InnerPath, node: Node) -> Result<(), RecordError> {
         let stat =
             fs::stat(root.directory()).map_err(|source| RecordError::Write { path: root.path().to_owned(), source })?;
-        let made = Made {
+        self.note(&Made::MountPoint(MountPoint {
             root: root.path().as_os_str().to_owned(),
             device: stat.st_dev,
             inode: stat.st_ino,
@@ -115,9 +143,12 @@ impl Record {
             above: std::iter::successors(at.parent(), InnerPath::parent)
                 .take_while(|above| root.place(above).is_err_and(|error| error.errno() == Errno::NOENT))
                 .count(),
-        };
+        }))
+    }
+
+    fn note(&self, made: &Made) -> Result<(), RecordError> {
         let place = place();
-        append(&place, &self.id, &made)
+        append(&place, &self.id, made)
             .map_err(|source| RecordError::Write { path: place.join(NAME).join(&self.id), source })
     }
 
@@ -186,8 +217,18 @@ fn read(path: &Path) -> Result<Option<Vec<Made>>, RecordError> {
     Ok(Some(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()))
 }
 
-/// Removes one thing and what was made above it, if it is still what was made: empty, and in the same root.
 fn take_back(made: &Made) -> Result<(), RecordError> {
+    match made {
+        Made::MountPoint(made) => remove_mount_point(made),
+        Made::Cgroup { hierarchy, path } => {
+            let cgroup = Cgroup { hierarchy: *hierarchy, path: InnerPath::new(path) };
+            sys::cgroup::remove(*hierarchy, &cgroup.path).map_err(|source| RecordError::Cgroup { cgroup, source })
+        }
+    }
+}
+
+/// Removes one thing and what was made above it, if it is still what was made: empty, and in the same root.
+fn remove_mount_point(made: &MountPoint) -> Result<(), RecordError> {
     let at = InnerPath::new(&made.at);
     let error = |source| RecordError::TakeBack { root: PathBuf::from(&made.root), at: at.to_string(), source };
     let Ok(root) = Root::open(Path::new(&made.root)) else {

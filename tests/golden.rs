@@ -11,7 +11,7 @@ use std::fs;
 use std::path::Path;
 
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Labelling};
-use oci_systemd_hook::facts::{Devices, Found, Image, Selinux, Stage, Surroundings};
+use oci_systemd_hook::facts::{Devices, FollowUp, Found, Image, Layout, Making, Selinux, Stage, Surroundings};
 use oci_systemd_hook::gather::interpret::{self, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
@@ -58,14 +58,29 @@ fn facts(case: &Path) -> Surroundings {
     let rights = text("rights").unwrap_or_default();
     let mountinfo = text("mountinfo").expect("mountinfo");
     let (cgroup, runtime_cgroup) = (text("cgroup").expect("cgroup"), text("runtime-cgroup"));
+    let inside = text("cgroup-inside");
     let sources = Sources {
         stage,
         mountinfo: mountinfo.as_bytes(),
         root_path: Path::new(ROOT),
         root_mount: ROOT_MOUNT,
         cgroup: &cgroup,
+        cgroup_inside: inside.as_deref().unwrap_or(&cgroup),
         runtime_cgroup: &|| runtime_cgroup.clone(),
         inside: &|at| fs::read_to_string(case.join("inside").join(at.below(&InnerPath::root()).unwrap())).ok(),
+        owner_of: &|_| Some(if rights.contains("others own the limits") { 65534 } else { 0 }),
+        follow_up: match (stage, text("follow-up").as_deref().map(str::trim)) {
+            (_, None) => FollowUp::None,
+            (Stage::CreateRuntime, Some("createContainer")) => FollowUp::CreateContainer,
+            (_, Some(other)) => panic!("follow-up {other}"),
+        },
+        wanted: text("layout").map(|layout| Layout::parse(layout.trim()).expect("layout")),
+        making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
+            (Stage::CreateContainer, ..) => Making::Inside,
+            (Stage::CreateRuntime, _, true) => Making::Rootless,
+            (Stage::CreateRuntime, true, _) => Making::Forever,
+            (Stage::CreateRuntime, false, false) => Making::Possible,
+        },
         may_mount: !rights.contains("no CAP_SYS_ADMIN"),
         devices: if rights.contains("no CAP_MKNOD") { Devices::Forbidden } else { Devices::Allowed },
         image: image(&text("image").expect("image")),
@@ -181,8 +196,7 @@ fn each_plan_is_in_order() {
         for step in &steps {
             let line = step.to_string();
             assert!(seen.insert(step.action.to_string()), "{}: twice: {line}", case.display());
-            if step.action.mounts() {
-                let at = step.action.at();
+            if let Some(at) = step.action.mounts_at() {
                 assert!(!mounted.iter().any(|other| other.is_below(at)), "{}: covers: {line}", case.display());
                 mounted.push(at);
             }

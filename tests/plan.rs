@@ -89,6 +89,31 @@ fn gives_the_same_to_programs() {
 }
 
 #[test]
+fn takes_the_cgroup_layout_from_the_annotation() {
+    let asking_for = |layout: &str| {
+        let mut config = config("/sbin/init");
+        config["annotations"] = json!({"oci-systemd-hook.cgroup": layout});
+        config["mounts"] = json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup"}]);
+        let (_directory, bundle) = bundle(&config);
+        plan(&[Path::new("--json"), &bundle])
+    };
+    // Whatever this host has.
+    for layout in ["legacy", "hybrid", "unified"] {
+        let output = asking_for(layout);
+        let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        assert_eq!(json["cgroup-layout"]["layout"], layout);
+        let why = json["cgroup-layout"]["why"].as_str().unwrap();
+        assert!(why.contains("oci-systemd-hook.cgroup"), "{why}");
+    }
+    let output = asking_for("v2");
+    let line = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
+    for word in ["oci-systemd-hook.cgroup", "\"v2\"", "`legacy`", "`hybrid`", "`unified`"] {
+        assert!(line.contains(word), "no {word} in {line}");
+    }
+}
+
+#[test]
 fn says_why_a_container_is_left_alone() {
     let (_directory, bundle) = bundle(&config("nginx"));
     let text = String::from_utf8(plan(&[&bundle]).stdout).unwrap();

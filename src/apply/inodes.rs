@@ -108,7 +108,7 @@ impl Run<'_> {
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
         // Noted first: a record that can be written in part only is taken back too.
         self.undo.take_back(self.record);
-        self.record.note(self.root, at, node)?;
+        self.record.note_mount_point(self.root, at, node)?;
         match node {
             Node::Dir => self.directory(at, 0o755)?,
             Node::Reg | Node::Fifo | Node::Sock | Node::Chr | Node::Blk => self.empty_file(at)?,

@@ -3,16 +3,19 @@
 //!
 //! All or nothing: a required step that fails undoes what was done before it, last first.
 
+mod cgroups;
 mod copy_up;
 mod inodes;
 mod labels;
 mod mounts;
 mod undo;
 
+use std::collections::HashMap;
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::facts::Owner;
+use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Action, Need, Plan, Step};
 use crate::record::{Record, RecordError};
@@ -68,11 +71,20 @@ pub enum Outcome {
     Undone(StepError, Vec<StepCause>),
 }
 
-/// Carries out a plan.
+/// Carries out a plan. `first_process` is the container's, where a step may have to move it.
 #[must_use]
-pub fn apply(root: &Root, plan: &Plan, record: &Record) -> Outcome {
+pub fn apply(root: &Root, plan: &Plan, record: &Record, first_process: Option<u32>) -> Outcome {
     let labels = Labels::new(plan.label.as_deref());
-    let mut run = Run { root, record, owner: plan.owner, labels, undo: Undo::default(), last_directory: None };
+    let mut run = Run {
+        root,
+        record,
+        first_process,
+        owner: plan.owner,
+        labels,
+        hierarchies: HashMap::new(),
+        undo: Undo::default(),
+        last_directory: None,
+    };
     let mut failed = Vec::new();
     for Step { action, need, .. } in &plan.steps {
         let done_before = run.undo.len();
@@ -87,7 +99,11 @@ pub fn apply(root: &Root, plan: &Plan, record: &Record) -> Outcome {
                     // It may be among what was undone.
                     run.last_directory = None;
                 }
-                Need::Required => return Outcome::Undone(error, run.undo.back_to(0)),
+                Need::Required => {
+                    // poststop's part of it waits until a hierarchy that nobody needs any more is gone.
+                    run.hierarchies.clear();
+                    return Outcome::Undone(error, run.undo.back_to(0));
+                }
             }
         }
     }
@@ -99,8 +115,11 @@ pub fn apply(root: &Root, plan: &Plan, record: &Record) -> Outcome {
 struct Run<'a> {
     root: &'a Root,
     record: &'a Record,
+    first_process: Option<u32>,
     owner: Option<Owner>,
     labels: Labels<'a>,
+    /// Those that were needed so far.
+    hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
     undo: Undo,
     /// The directory in which something was made last: most files go to the same few. Forgotten
     /// when something is mounted, since the path may lead elsewhere then.
@@ -131,6 +150,11 @@ impl Run<'_> {
                 self.put(own, &place, Access::ReadWrite)?;
             }
             Action::Delegate { at, files, owner, label } => self.delegate(at, files, *owner, label.as_deref())?,
+            Action::MakeReadOnly { at } => mount::set_access(self.root.place(at)?.as_fd(), Access::ReadOnly)?,
+            Action::MakeCgroup { cgroup, until } => self.make_cgroup(cgroup, *until)?,
+            Action::EnterCgroup { cgroup, processes } => self.enter_cgroup(cgroup, *processes)?,
+            Action::EnableControllers { cgroup } => self.enable_controllers(cgroup)?,
+            Action::ShowCgroup { cgroup, at } => self.show_cgroup(cgroup, at)?,
             Action::BindHost { from, at } => {
                 let place = self.root.open_directory(at)?;
                 let hosts = mount::copy_of(fs::open_host_directory(from)?)?;

@@ -105,17 +105,21 @@ impl Run<'_> {
         fs::write(&mut fs::create_at(holder.as_fd(), &name, 0o444)?, content)?;
         self.give(holder.as_fd(), &name)?;
         let file = fs::open_at(holder.as_fd(), &name, OFlags::PATH)?;
-        let copy = match mount::copy_of(&file) {
-            // Before Linux 6.15 only what is mounted in this namespace can be copied, so the tmpfs
-            // is mounted for a moment over the directory of the file that is to be covered.
-            Err(error) if error.errno() == Errno::INVAL => {
-                mount::put(&holder, &parent)?;
-                let copy = mount::copy_of(&file);
-                mount::take_away(holder.as_fd())?;
-                copy?
-            }
-            result => result?,
-        };
+        let copy = copy_below(&holder, &file, &parent)?;
         self.put(copy, &place, Access::ReadOnly)
+    }
+}
+
+/// Copies a mount from something on it on, though it is mounted nowhere. Before Linux 6.15 only what is
+/// mounted in this namespace can be copied, so there it is mounted for a moment on `place`.
+pub(super) fn copy_below(holder: &OwnedFd, file: &OwnedFd, place: &OwnedFd) -> Result<OwnedFd, SysError> {
+    match mount::copy_of(file) {
+        Err(error) if error.errno() == Errno::INVAL => {
+            mount::put(holder, place)?;
+            let copy = mount::copy_of(file);
+            mount::take_away(holder.as_fd())?;
+            copy
+        }
+        result => result,
     }
 }

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use super::StepCause;
 use crate::kernel::selinux::Label;
 use crate::record::Record;
-use crate::sys::{SysError, fs, mount, selinux};
+use crate::sys::{SysError, cgroup, fs, mount, selinux};
 
 #[derive(Debug)]
 enum Each {
@@ -36,6 +36,15 @@ enum Each {
     LabelAgain {
         file: Rc<OwnedFd>,
         before: Label,
+    },
+    /// Processes that may have ended meanwhile.
+    EnterAgain {
+        cgroup: OwnedFd,
+        processes: Vec<u32>,
+    },
+    DisableController {
+        cgroup: Rc<OwnedFd>,
+        name: String,
     },
     TakeBack(Record),
 }
@@ -63,6 +72,14 @@ impl Undo {
 
     pub(super) fn label_again(&mut self, file: Rc<OwnedFd>, before: Option<Label>) {
         self.0.extend(before.map(|before| Each::LabelAgain { file, before }));
+    }
+
+    pub(super) fn enter_again(&mut self, cgroup: OwnedFd, processes: Vec<u32>) {
+        self.0.push(Each::EnterAgain { cgroup, processes });
+    }
+
+    pub(super) fn disable_controller(&mut self, cgroup: Rc<OwnedFd>, name: String) {
+        self.0.push(Each::DisableController { cgroup, name });
     }
 
     pub(super) fn take_back(&mut self, record: &Record) {
@@ -94,6 +111,13 @@ impl Each {
             },
             Self::OwnAgain { file, before } => fs::chown_at(file.as_fd(), OsStr::new(""), before.st_uid, before.st_gid),
             Self::LabelAgain { file, before } => selinux::set_label(file, &before.text),
+            Self::EnterAgain { cgroup, processes } => {
+                let moved = processes.into_iter().map(|pid| cgroup::enter(cgroup.as_fd(), pid));
+                moved.filter(|result| !matches!(result, Err(error) if error.errno() == Errno::SRCH)).collect()
+            }
+            Self::DisableController { cgroup, name } => {
+                cgroup::set_controller(cgroup.as_fd(), &name, cgroup::Below::Disabled)
+            }
             Self::TakeBack(record) => {
                 return record.take_back().into_iter().map(StepCause::from).collect();
             }

@@ -241,6 +241,13 @@ pub fn whole_hierarchy(table: &[u8], wanted: Hierarchy, root_path: &Path) -> Opt
         .find(|mount_point| !mount_point.starts_with(root_path))
 }
 
+/// Whether v2's hierarchy is mounted with `nsdelegate`; the option is the hierarchy's, whichever mount
+/// shows it.
+#[must_use]
+pub fn has_nsdelegate(table: &[u8]) -> bool {
+    mountinfo::entries(table).any(|entry| entry.is_type("cgroup2") && entry.has_super_option("nsdelegate"))
+}
+
 fn hierarchy(fs_type: &str, has_super_option: impl Fn(&str) -> bool) -> Option<Hierarchy> {
     match fs_type {
         "cgroup2" => Some(Hierarchy::Unified),

@@ -3,12 +3,14 @@
 
 use std::path::Path;
 
-use super::interpret::{cgroup_namespace, common, container_memory};
+use super::interpret::{cgroup_name, cgroup_namespace, common, container_memory};
 use super::selinux::selinux;
-use super::{ConfigText, GatherError, live, open_root};
-use crate::facts::mounts::Foretold;
+use super::{ConfigText, GatherError, live, open_root, wanted_layout};
+use crate::facts::mounts::{Foretold, has_nsdelegate};
 use crate::facts::selinux::Labelling;
-use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Membership, Mounts, Surroundings};
+use crate::facts::{
+    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Layout, Making, Membership, Mounts, Surroundings,
+};
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
 use crate::oci::config::MountList;
@@ -21,13 +23,13 @@ use crate::sys::fs;
 pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, GatherError> {
     let config = text.config()?;
     let root = open_root(state, text)?;
-    let layout = Layout::of_host();
+    let layout = layout_of_host();
     let namespace = cgroup_namespace(config);
     let mounts = mounts(&text.mounts()?, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host(state, config);
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
-        cgroups: cgroups(state, namespace, layout),
+        cgroups: cgroups(state, text, layout)?,
         memory: container_memory(limit, &host),
         systemd: live::systemd(&root),
         // A runtime can give labels; whoever asks for a plan may have no right to try.
@@ -36,18 +38,10 @@ pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, Ga
     })
 }
 
-/// Which hierarchies this host has mounted, cgroups(7).
-#[derive(Debug, Clone, Copy)]
-enum Layout {
-    Unified,
-    Legacy,
-}
-
-impl Layout {
-    fn of_host() -> Self {
-        let has = |name: &str| Path::new(interface::CGROUP).join(name).exists();
-        if has("cgroup.controllers") { Self::Unified } else { Self::Legacy }
-    }
+/// What runtimes mount on this host: of hybrid's two hierarchies v1's.
+fn layout_of_host() -> Layout {
+    let is_unified = Path::new(interface::CGROUP).join("cgroup.controllers").exists();
+    if is_unified { Layout::Unified } else { Layout::Legacy }
 }
 
 /// The path is the runtime's to choose; it is shown as the container's id.
@@ -58,16 +52,27 @@ fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
     }
 }
 
-fn cgroups(state: &State, namespace: CgroupNamespace, layout: Layout) -> Cgroups {
+fn cgroups(state: &State, text: &ConfigText, layout: Layout) -> Result<Cgroups, GatherError> {
+    let config = text.config()?;
+    let namespace = cgroup_namespace(config);
+    let path = own_cgroup(state, namespace);
     let member = |on_host: &str| Membership {
-        path: own_cgroup(state, namespace),
+        inside: Some(path.clone()),
         owner: CgroupOwner::Container,
         on_host: Some(InnerPath::new(interface::CGROUP).join(on_host).as_path().to_owned()),
+        owns_limits: !config.has_namespace("user"),
+        path: path.clone(),
     };
-    match layout {
-        Layout::Unified => Cgroups { namespace, unified: Some(member("")), systemd: None },
-        Layout::Legacy => Cgroups { namespace, unified: None, systemd: Some(member("systemd")) },
-    }
+    let mounts = fs::read_host(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    Ok(Cgroups {
+        namespace,
+        unified: (layout == Layout::Unified).then(|| member("")),
+        systemd: (layout == Layout::Legacy).then(|| member("systemd")),
+        nsdelegate: has_nsdelegate(&mounts),
+        wanted: wanted_layout(state, text)?,
+        making: Making::Possible,
+        name: cgroup_name(state),
+    })
 }
 
 fn mounts(list: &MountList, layout: Layout, namespace: CgroupNamespace, own: &InnerPath) -> Mounts {
@@ -97,7 +102,7 @@ fn mounts(list: &MountList, layout: Layout, namespace: CgroupNamespace, own: &In
                 mounts.push(Foretold::plain(at, "tmpfs", read_only));
                 mounts.push(Foretold::cgroup(systemd, Hierarchy::Systemd, legacy, read_only));
             }
-            Layout::Legacy | Layout::Unified => {
+            Layout::Legacy | Layout::Hybrid | Layout::Unified => {
                 mounts.push(Foretold::cgroup(at, Hierarchy::Unified, whole, read_only));
             }
         }

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! From the texts that were read to the facts of the plan; opens nothing itself.
 
+use std::cell::LazyCell;
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Devices, Image, Membership, Memory, MemorySource, Mounts, Owner,
-    Propagation, Selinux, Stage, Surroundings, mounts,
+    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Devices, FollowUp, Image, Layout, Making, Membership, Memory,
+    MemorySource, Mounts, Owner, Propagation, Selinux, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -40,10 +41,20 @@ pub struct Sources<'a> {
     pub root_mount: u64,
     /// `/proc/<pid>/cgroup` of the container.
     pub cgroup: &'a str,
+    /// The same as the container reads it.
+    pub cgroup_inside: &'a str,
     /// The same of the runtime, where that can be told; asked only where it matters.
     pub runtime_cgroup: &'a dyn Fn() -> Option<String>,
     /// Reads a small file inside the root.
     pub inside: &'a dyn Fn(&InnerPath) -> Option<String>,
+    /// The user id of a file inside the root.
+    pub owner_of: &'a dyn Fn(&InnerPath) -> Option<u32>,
+    /// Whether this hook will run for this container again.
+    pub follow_up: FollowUp,
+    /// The layout that the annotation asks for.
+    pub wanted: Option<Layout>,
+    /// Whether a cgroup can be made beside the container's own.
+    pub making: Making,
     /// Whether this process may mount.
     pub may_mount: bool,
     /// Whether it may make device nodes.
@@ -69,9 +80,10 @@ impl std::fmt::Debug for Sources<'_> {
 #[must_use]
 pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -> Surroundings {
     let mounts = Mounts::read(sources.mountinfo, sources.root_path, sources.root_mount);
-    let cgroups = cgroups(config, &mounts, &sources);
+    let cgroups = cgroups(state, config, &mounts, &sources);
     let memory = container_memory(limit(&mounts, &sources), host);
     Surroundings {
+        follow_up: sources.follow_up,
         owner: owner(config, sources.stage),
         may_mount: sources.may_mount,
         devices: sources.devices,
@@ -87,6 +99,7 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
 pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts, image: Image) -> Surroundings {
     let (machine_id, bad_uuid) = machine_id(state, config, host);
     Surroundings {
+        follow_up: FollowUp::None,
         owner: None,
         may_mount: true,
         devices: if config.has_namespace("user") { Devices::Forbidden } else { Devices::Allowed },
@@ -94,7 +107,15 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         mounts,
         image,
         memory: container_memory(None, host),
-        cgroups: Cgroups { namespace: cgroup_namespace(config), unified: None, systemd: None },
+        cgroups: Cgroups {
+            namespace: cgroup_namespace(config),
+            unified: None,
+            systemd: None,
+            nsdelegate: false,
+            wanted: None,
+            making: Making::Possible,
+            name: cgroup_name(state),
+        },
         delegated: host.delegated.clone(),
         systemd: None,
         selinux: Selinux::Off { has_label: false },
@@ -159,26 +180,67 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
-fn cgroups(config: &Config, mounts: &Mounts, sources: &Sources<'_>) -> Cgroups {
-    // An engine that names a cgroup gives the container one; but on hybrid hosts runc makes none in
-    // the unified hierarchy.
-    let is_named = config.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty());
-    let is_hybrid = [Hierarchy::Systemd, Hierarchy::Unified]
-        .into_iter()
-        .all(|hierarchy| mounts.of_hierarchy(hierarchy).next().is_some());
-    let runtime = if is_named && !is_hybrid { None } else { (sources.runtime_cgroup)() };
+/// What a cgroup is called that lies beside other containers'.
+pub(super) fn cgroup_name(state: &State) -> String {
+    format!("oci-systemd-hook-{}", state.id)
+}
+
+fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_>) -> Cgroups {
+    let namespace = cgroup_namespace(config);
+    let runtime = LazyCell::new(sources.runtime_cgroup);
     let member = |hierarchy| {
         let path = cgroup::parse(sources.cgroup, hierarchy)?;
-        // A runtime that makes no cgroup for the container leaves it in its own.
-        let of_runtime = runtime.as_deref().and_then(|text| cgroup::parse(text, hierarchy));
-        let owner = if of_runtime.as_ref() == Some(&path) { CgroupOwner::Shared } else { CgroupOwner::Container };
-        let on_host = mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path);
-        Some(Membership { path, owner, on_host })
+        let owner = match trust(config, mounts, hierarchy) {
+            Trust::Named => CgroupOwner::Container,
+            // A runtime that makes no cgroup for the container leaves it in its own.
+            trust => match runtime.as_deref().map(|text| cgroup::parse(text, hierarchy)) {
+                Some(of_runtime) if of_runtime.as_ref() == Some(&path) => CgroupOwner::Shared,
+                None if trust == Trust::None => CgroupOwner::Shared,
+                Some(_) | None => CgroupOwner::Container,
+            },
+        };
+        let at = directory(mounts, hierarchy, &path);
+        let root = self::owner(config, sources.stage).map_or(0, |owner| owner.uid);
+        let owner_of_limits = at.and_then(|at| (sources.owner_of)(&at.join("cgroup.max.depth")));
+        Some(Membership {
+            owner,
+            on_host: mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path),
+            owns_limits: owner_of_limits.is_none_or(|uid| uid == root),
+            inside: cgroup::parse(sources.cgroup_inside, hierarchy),
+            path,
+        })
     };
     Cgroups {
-        namespace: cgroup_namespace(config),
+        namespace,
         unified: member(Hierarchy::Unified),
         systemd: member(Hierarchy::Systemd),
+        nsdelegate: mounts::has_nsdelegate(sources.mountinfo),
+        wanted: sources.wanted,
+        making: sources.making,
+        name: cgroup_name(state),
+    }
+}
+
+/// What speaks for a cgroup's being the container's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// The engine named one, and the runtime shows the container the hierarchy.
+    Named,
+    /// The runtime shows it, and no more.
+    Shown,
+    /// Nothing does.
+    None,
+}
+
+fn trust(config: &Config, mounts: &Mounts, hierarchy: Hierarchy) -> Trust {
+    let is_shown = |hierarchy| mounts.of_hierarchy(hierarchy).next().is_some();
+    let is_named = config.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty());
+    // On hybrid hosts some runtimes make none in v2's hierarchy.
+    let may_lack = hierarchy == Hierarchy::Unified && is_shown(Hierarchy::Systemd);
+    match is_shown(hierarchy) {
+        true if is_named && !may_lack => Trust::Named,
+        true => Trust::Shown,
+        false => Trust::None,
     }
 }
 

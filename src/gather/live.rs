@@ -7,8 +7,8 @@ use caps::{CapSet, Capability};
 
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
-use super::{ConfigText, GatherError, open_root};
-use crate::facts::{Devices, Found, Image, Mounts, Stage, Surroundings};
+use super::{ConfigText, GatherError, follow_up, lists_this_hook, open_root, wanted_layout};
+use crate::facts::{Devices, Found, Image, Making, Mounts, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::status;
@@ -25,18 +25,21 @@ use crate::systemd::Version;
 pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(Root, Surroundings), GatherError> {
     let config = text.config()?;
     let host = host(state, config);
-    let (cgroup, runtime_cgroup) = match stage {
+    let (cgroup, cgroup_inside, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
-        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None),
+        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None, None),
         Stage::CreateRuntime => {
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
-            let cgroup = read_text(&format!("/proc/{pid}/cgroup"))?;
+            let path = format!("/proc/{pid}/cgroup");
+            let cgroup = read_text(&path)?;
             let own = read_text("/proc/self/cgroup")?;
             if process::mount_namespace(&pid.to_string()) == process::mount_namespace("self") {
                 return Err(GatherError::OwnNamespace { pid });
             }
+            let inside = process::in_cgroup_namespace(pid, || fs::read_host_text(&path));
+            let inside = inside.map_err(|source| GatherError::Enter { pid, source })?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
-            (cgroup, Some(own))
+            (cgroup, Some(inside), Some(own))
         }
     };
     let root = open_root(state, text)?;
@@ -47,8 +50,13 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
         root_path: root.path(),
         root_mount,
         cgroup: &cgroup,
+        cgroup_inside: cgroup_inside.as_deref().unwrap_or(&cgroup),
         runtime_cgroup: &|| runtime_cgroup.clone().or_else(cgroup_of_runtime),
         inside: &|at| read_inside(&root, at),
+        owner_of: &|at| Some(fs::stat(root.place(at).ok()?).ok()?.st_uid),
+        follow_up: follow_up(config, stage),
+        wanted: wanted_layout(state, text)?,
+        making: making(text, config, stage)?,
         may_mount: may(Capability::CAP_SYS_ADMIN),
         devices: devices(config),
         image: image(&root),
@@ -57,6 +65,18 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
     };
     let facts = interpret::live(state, config, &host, sources);
     Ok((root, facts))
+}
+
+/// Whether a cgroup can be made beside the container's own.
+fn making(text: &ConfigText, config: &Config, stage: Stage) -> Result<Making, GatherError> {
+    // podman runs poststop itself, and leaves it out of config.json.
+    let is_podman = text.peek()?.annotation("io.container.manager") == Some("libpod");
+    Ok(match stage {
+        Stage::CreateContainer => Making::Inside,
+        Stage::CreateRuntime if process::is_in_user_namespace() || !may(Capability::CAP_SYS_ADMIN) => Making::Rootless,
+        Stage::CreateRuntime if is_podman || lists_this_hook(&config.hooks.poststop) => Making::Possible,
+        Stage::CreateRuntime => Making::Forever,
+    })
 }
 
 /// The container's mounts, and the number of the root's.

@@ -14,8 +14,9 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use crate::command;
-use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
-use crate::oci::config::{Config, MountList, Peek};
+use crate::facts::{Call, Command, Container, FollowUp, Found, Layout, Program, Stage, Switch};
+use crate::interface::OPTION_CGROUP;
+use crate::oci::config::{Config, Hook, MountList, Peek};
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -91,6 +92,9 @@ pub enum GatherError {
     /// A typing error in the annotation must not look like a choice.
     #[error("the annotation {SWITCH} is {0:?}: it must be `enabled` or `disabled`")]
     Switch(String),
+    /// Nor in an option.
+    #[error("the annotation {OPTION_CGROUP} is {0:?}: it must be `legacy`, `hybrid` or `unified`")]
+    Layout(String),
     /// The container would share the host's mounts.
     #[error("{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display())]
     NoMountNamespace(PathBuf),
@@ -105,8 +109,8 @@ pub enum GatherError {
         /// Whose.
         pid: u32,
     },
-    /// The mount namespace can't be entered.
-    #[error("cannot enter the mount namespace of the container's process {pid}")]
+    /// A namespace can't be entered.
+    #[error("cannot enter a namespace of the container's process {pid}")]
     Enter {
         /// Whose.
         pid: u32,
@@ -196,7 +200,7 @@ fn is_in_container(state: &State) -> bool {
 }
 
 /// Gathers the facts of the decision, looking no further than it needs.
-pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Container, GatherError> {
+pub fn container(state: &State, text: &ConfigText) -> Result<Container, GatherError> {
     let peek = text.peek()?;
     let switch = switch(state, &peek)?;
     let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
@@ -209,8 +213,7 @@ pub fn container(state: &State, stage: Stage, text: &ConfigText) -> Result<Conta
     if is_ours && !text.config()?.has_namespace("mount") {
         return Err(GatherError::NoMountNamespace(text.path.clone()));
     }
-    let follow_up = if is_ours && stage == Stage::CreateRuntime { follow_up(text.config()?) } else { FollowUp::None };
-    Ok(Container { id: state.id.clone(), stage, switch, command, follow_up })
+    Ok(Container { id: state.id.clone(), switch, command })
 }
 
 /// Opens the root directory that config.json names, or crun's state.
@@ -238,20 +241,32 @@ fn switch(state: &State, peek: &Peek<'_>) -> Result<Switch, GatherError> {
     }
 }
 
-fn follow_up(config: &Config) -> FollowUp {
+/// The layout of cgroups that an annotation asks for.
+fn wanted_layout(state: &State, text: &ConfigText) -> Result<Option<Layout>, GatherError> {
+    let peek = text.peek()?;
+    let name = peek.annotation(OPTION_CGROUP).or_else(|| state.annotations.get(OPTION_CGROUP).map(String::as_str));
+    name.map(|name| Layout::parse(name).ok_or_else(|| GatherError::Layout(name.to_owned()))).transpose()
+}
+
+/// What happens after this call.
+#[must_use]
+pub fn follow_up(config: &Config, stage: Stage) -> FollowUp {
     // In a user namespace createContainer may be unable to read config.json (a bundle below a
     // directory of mode 0700) or to write a record, so that there this call does the whole job.
-    match (lists_this_hook(config) && !config.has_namespace("user"), config.root.readonly) {
+    let follows = stage == Stage::CreateRuntime
+        && lists_this_hook(&config.hooks.create_container)
+        && !config.has_namespace("user");
+    match (follows, config.root.readonly) {
         (false, _) => FollowUp::None,
         (true, false) => FollowUp::CreateContainer,
         (true, true) => FollowUp::CreateContainerOnReadOnlyRoot,
     }
 }
 
-fn lists_this_hook(config: &Config) -> bool {
+fn lists_this_hook(hooks: &[Hook]) -> bool {
     let file = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
     let own = file(Path::new("/proc/self/exe"));
-    own.is_some() && config.hooks.create_container.iter().any(|hook| file(&hook.path) == own)
+    own.is_some() && hooks.iter().any(|hook| file(&hook.path) == own)
 }
 
 /// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.

@@ -3,12 +3,16 @@
 //!
 //! The paths are relative to the root of the *reader's* cgroup namespace.
 
+use std::fmt;
 use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
 
 use crate::path::InnerPath;
 
 /// A cgroup hierarchy that matters here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Hierarchy {
     /// cgroup v2: the line `0::/…`.
     Unified,
@@ -16,6 +20,16 @@ pub enum Hierarchy {
     Systemd,
     /// The v1 hierarchy of the memory controller.
     Memory,
+}
+
+impl fmt::Display for Hierarchy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unified => "v2",
+            Self::Systemd => "v1's name=systemd",
+            Self::Memory => "v1's memory",
+        })
+    }
 }
 
 /// The process's cgroup in `hierarchy`; none where there is no such hierarchy.

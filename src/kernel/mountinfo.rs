@@ -120,6 +120,12 @@ impl Entry<'_> {
     pub fn has_super_option(&self, option: &str) -> bool {
         has(self.super_options, option.as_bytes())
     }
+
+    /// Its file system's options.
+    #[must_use]
+    pub fn super_options(&self) -> Vec<String> {
+        self.super_options.split(|byte| *byte == b',').map(|each| String::from_utf8_lossy(each).into_owned()).collect()
+    }
 }
 
 /// The mount of an open file, from `/proc/<pid>/fdinfo/<fd>`.

@@ -153,6 +153,9 @@ pub struct Hooks {
     /// The stage in the container's namespaces.
     #[serde(default, rename = "createContainer", deserialize_with = "super::or_default")]
     pub create_container: Vec<Hook>,
+    /// After the container is gone.
+    #[serde(default, deserialize_with = "super::or_default")]
+    pub poststop: Vec<Hook>,
 }
 
 /// One hook.

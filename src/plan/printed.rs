@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::{Action, Content, Need, Node, Note, Plan, Step};
+use super::{Action, Cgroup, ChosenLayout, Content, Need, Node, Note, Plan, Processes, Step, Until};
 use crate::facts::Owner;
 use crate::interface::MIB;
 
@@ -15,6 +15,9 @@ impl fmt::Display for Plan {
         }
         if let Some(label) = &self.label {
             writeln!(f, "label {label}: for all that is made")?;
+        }
+        if let Some(ChosenLayout { layout, why }) = &self.layout {
+            writeln!(f, "cgroup layout {layout}: {why}")?;
         }
         for step in &self.steps {
             writeln!(f, "{step}")?;
@@ -43,6 +46,12 @@ impl fmt::Display for Note {
             Self::Remark { text } => write!(f, "note  {text}"),
             Self::Warning { text } => write!(f, "warn  {text}"),
         }
+    }
+}
+
+impl fmt::Display for Cgroup {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}", self.path, self.hierarchy)
     }
 }
 
@@ -90,6 +99,19 @@ impl fmt::Display for Action {
                 context.iter().try_for_each(|context| write!(f, " (context={context:?})"))
             }
             Self::MakeWritable { at } => write!(f, "make {at} writable"),
+            Self::MakeReadOnly { at } => write!(f, "make {at} read-only"),
+            Self::MakeCgroup { cgroup, until } => {
+                write!(f, "make the cgroup {cgroup}{}", if *until == Until::PostStop { ", until poststop" } else { "" })
+            }
+            Self::EnterCgroup { cgroup, processes } => {
+                let who = match processes {
+                    Processes::First => "the container's first process",
+                    Processes::AllAbove => "all processes of the cgroup above",
+                };
+                write!(f, "move {who} to the cgroup {cgroup}")
+            }
+            Self::EnableControllers { cgroup } => write!(f, "enable all controllers of the cgroup {cgroup} below it"),
+            Self::ShowCgroup { cgroup, at } => write!(f, "mount {cgroup} on {at}, read-only"),
             Self::Delegate { at, files, owner, label } => {
                 write!(f, "give {at}, and in it {}, to the container (", files.join(" "))?;
                 if let Some(Owner { uid, gid }) = owner {

@@ -2,48 +2,99 @@
 //! The container's own cgroup: writable for systemd, at the path that /proc/1/cgroup says, and
 //! nothing else. <https://systemd.io/CGROUP_DELEGATION/>
 
-use super::Refusal;
-use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Mount, Surroundings};
-use crate::interface::{CGROUP, FIRST_ON_V2_ALONE, LAST_ON_V1_ALONE};
+use super::{Refusal, layout};
+use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Layout, Making, Membership, Mount, Surroundings};
+use crate::interface::{CGROUP, CGROUP_SYSTEMD, CGROUP_TMPFS_BYTES, CGROUP_UNIFIED};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
-use crate::plan::{Action, Need, Plan};
+use crate::plan::{Action, Cgroup, Content, Need, Plan, Processes, Until};
 
 const WHY: &str = "systemd makes a cgroup for each service below its own";
 
+/// What the cgroup is called that is systemd's alone, below one that isn't: as systemd-nspawn does.
+const PAYLOAD: &str = "payload";
+
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
-    let base = InnerPath::new(CGROUP);
-    let find = |hierarchy| facts.mounts.of_hierarchy(hierarchy).find(|(mount, _)| mount.at.is_at_or_below(&base));
-    let (systemd, unified) = (find(Hierarchy::Systemd), find(Hierarchy::Unified));
-    fits(facts, systemd.map(|(mount, _)| &mount.at), unified.is_some())?;
-    // The layout that systemd finds: legacy where only v1's named hierarchy is there, hybrid with
-    // both, unified alone. In hybrid it manages processes by v1's and can do without the other.
-    let unified_need = if systemd.is_some() { Need::BestEffort } else { Need::Required };
-    if let Some(found) = systemd {
-        writable(facts, plan, Hierarchy::Systemd, found, Need::Required)?;
-    }
-    if let Some(found) = unified {
-        writable(facts, plan, Hierarchy::Unified, found, unified_need)?;
-    }
-    if systemd.is_none() && unified.is_none() {
+    let Some(mounted) = mounted(facts) else {
         if !facts.container_may_mount {
             return Err(Refusal::NoCgroup);
         }
-        plan.leave(base, "no cgroup hierarchy is mounted; systemd has CAP_SYS_ADMIN and mounts it itself");
+        let why = "no cgroup hierarchy is mounted; systemd has CAP_SYS_ADMIN and mounts it itself";
+        plan.leave(InnerPath::new(CGROUP), why);
+        return Ok(());
+    };
+    let chosen = layout::choose(facts, mounted)?;
+    let layout = chosen.layout;
+    plan.layout = Some(chosen);
+    if layout == mounted {
+        // In hybrid what is older than 233 needs v1's, and newer ones follow v2's. runc 1.1 and crun 1.8 mount
+        // no such layout; who does and gives the container no cgroup in v2 gets away with it.
+        let mut need = Need::Required;
+        for hierarchy in layout.hierarchies() {
+            if let Some(found) = top(facts, *hierarchy) {
+                writable(facts, plan, *hierarchy, found, need)?;
+            }
+            need = Need::BestEffort;
+        }
+        return Ok(());
+    }
+    let base = InnerPath::new(CGROUP);
+    if layout != Layout::Unified {
+        // As runtimes have it: a tmpfs with a directory for each hierarchy.
+        let tmpfs = Action::Tmpfs {
+            at: base.clone(),
+            mode: 0o755,
+            size_bytes: CGROUP_TMPFS_BYTES,
+            inodes: None,
+            context: facts.selinux.context().map(str::to_owned),
+            content: Content::None,
+            keep: Vec::new(),
+        };
+        plan.step(Need::Required, tmpfs, "v1's hierarchies are mounted below it");
+    }
+    for hierarchy in layout.hierarchies() {
+        let at = match (hierarchy, layout) {
+            (Hierarchy::Unified, Layout::Unified) => base.clone(),
+            (Hierarchy::Unified, _) => InnerPath::new(CGROUP_UNIFIED),
+            (Hierarchy::Systemd | Hierarchy::Memory, _) => InnerPath::new(CGROUP_SYSTEMD),
+        };
+        if at != base {
+            plan.step(
+                Need::Required,
+                Action::Directory { at: at.clone(), mode: 0o755 },
+                "a hierarchy is mounted there",
+            );
+        }
+        show(facts, plan, *hierarchy, &at)?;
+    }
+    if layout != Layout::Unified {
+        plan.step(
+            Need::Required,
+            Action::MakeReadOnly { at: base },
+            "systemd would try to mount v1's controllers on it",
+        );
     }
     Ok(())
 }
 
-/// Whether the image's systemd can use what is mounted, as far as its version is known.
-fn fits(facts: &Surroundings, v1: Option<&InnerPath>, has_unified: bool) -> Result<(), Refusal> {
-    let Some(version) = facts.systemd else { return Ok(()) };
-    match v1 {
-        Some(at) if version >= FIRST_ON_V2_ALONE => Err(Refusal::TooNew { version, at: at.clone() }),
-        None if has_unified && version <= LAST_ON_V1_ALONE => Err(Refusal::TooOld { version }),
-        Some(_) | None => Ok(()),
+/// The layout that the container's mounts make.
+fn mounted(facts: &Surroundings) -> Option<Layout> {
+    match (top(facts, Hierarchy::Systemd), top(facts, Hierarchy::Unified)) {
+        (Some(_), Some(_)) => Some(Layout::Hybrid),
+        (Some(_), None) => Some(Layout::Legacy),
+        (None, Some(_)) => Some(Layout::Unified),
+        (None, None) => None,
     }
 }
 
+/// The mount of a hierarchy that others of it lie on.
+fn top(facts: &Surroundings, hierarchy: Hierarchy) -> Option<(&Mount, &CgroupRoot)> {
+    let base = InnerPath::new(CGROUP);
+    let mounts = facts.mounts.of_hierarchy(hierarchy).filter(|(mount, _)| mount.at.is_at_or_below(&base));
+    mounts.min_by(|(a, _), (b, _)| a.at.cmp(&b.at))
+}
+
+/// Makes the container's own cgroup writable in a hierarchy that the runtime mounted.
 fn writable(
     facts: &Surroundings,
     plan: &mut Plan,
@@ -60,54 +111,150 @@ fn writable(
         plan.leave(at.clone(), why);
         Ok(())
     };
-    let Some(member) = facts.cgroups.of(hierarchy) else {
+    let member = facts.cgroups.of(hierarchy);
+    let Some((member, inside)) = member.and_then(|member| Some((member, member.inside.as_ref()?))) else {
         let why = "the container is in no cgroup of this hierarchy";
         return unless_needed(plan, Refusal::NoMembership { at: at.clone() }, why);
     };
-    if member.owner == CgroupOwner::Shared {
+    let mut own = at.join(inside.as_path());
+    if is_bound(facts, hierarchy, &own) {
+        plan.leave(own.clone(), "writable already, by a mount of its own");
+        delegate(facts, plan, own);
+        return Ok(());
+    }
+    if member.owner == CgroupOwner::Shared && (need == Need::BestEffort || facts.cgroups.making != Making::Possible) {
         let why = "the engine gave the container no cgroup of its own there";
-        return unless_needed(plan, Refusal::SharedCgroup { at: at.clone() }, why);
+        let refusal = Refusal::SharedCgroup { at: at.clone(), way_out: layout::way_out(facts.cgroups.making) };
+        return unless_needed(plan, refusal, why);
     }
     let below = match mount_root {
         CgroupRoot::At(root) => member.path.below(root),
         CgroupRoot::Outside => None,
     };
-    match facts.cgroups.namespace {
-        // The container's cgroup is `/` there, and must be what is mounted.
-        CgroupNamespace::Private if below.is_some_and(|below| below.as_os_str().is_empty()) => {
-            make_writable(facts, plan, hierarchy, at.clone(), need);
-            Ok(())
-        }
-        CgroupNamespace::Private => {
+    if below.is_none_or(|below| at.join(below) != own) {
+        if facts.cgroups.namespace == CgroupNamespace::Private {
             let why = "it shows the host's cgroups, which have no path in the container's cgroup namespace";
-            unless_needed(plan, Refusal::HostHierarchy { at: at.clone() }, why)
+            return unless_needed(plan, Refusal::HostHierarchy { at: at.clone() }, why);
         }
-        CgroupNamespace::Host => {
-            let own = at.join(member.path.as_path());
-            if below.is_none_or(|below| at.join(below) != own) {
-                // runc binds the container's cgroup alone on the hierarchy's mount point: systemd
-                // would look for the path of /proc/1/cgroup below it, in vain.
-                let Some(from) = &member.on_host else {
-                    let refusal = Refusal::HiddenCgroup { at: at.clone(), path: member.path.clone() };
-                    return unless_needed(plan, refusal, "the hierarchy is mounted nowhere as a whole");
-                };
-                let why = format!("/proc/1/cgroup says {}, which must exist below {at}", member.path);
-                plan.step(need, Action::BindHost { from: from.clone(), at: at.clone() }, why);
-            }
-            make_writable(facts, plan, hierarchy, own, need);
-            Ok(())
-        }
+        // runc binds the container's cgroup alone on the hierarchy's mount point: systemd would look
+        // for the path of /proc/1/cgroup below it, in vain.
+        let Some(from) = &member.on_host else {
+            let refusal = Refusal::HiddenCgroup { at: at.clone(), path: inside.clone() };
+            return unless_needed(plan, refusal, "the hierarchy is mounted nowhere as a whole");
+        };
+        let why = format!("/proc/1/cgroup says {inside}, which must exist below {at}");
+        plan.step(need, Action::BindHost { from: from.clone(), at: at.clone() }, why);
     }
+    let cgroup = Cgroup { hierarchy, path: member.path.clone() };
+    if member.owner == CgroupOwner::Shared {
+        let why = "the engine gave the container no cgroup of its own";
+        make(plan, &cgroup.child(&facts.cgroups.name), Until::PostStop, why);
+        enter(plan, cgroup.child(&facts.cgroups.name), Processes::First, why);
+        own = own.join(&facts.cgroups.name);
+    } else {
+        own = below_limits(facts, plan, member, cgroup, own);
+    }
+    make_writable(facts, plan, own, need);
+    Ok(())
 }
 
-fn make_writable(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, own: InnerPath, need: Need) {
-    if is_bound(facts, hierarchy, &own) {
-        plan.leave(own.clone(), "writable already, by a mount of its own");
-    } else {
-        // Also where it is writable now: crun makes what config.json wants read-only so after its
-        // hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
-        plan.step(need, Action::MakeWritable { at: own.clone() }, WHY);
+/// The place of the cgroup that systemd may have: the engine's own, which is at `own`, or one below.
+fn below_limits(
+    facts: &Surroundings,
+    plan: &mut Plan,
+    member: &Membership,
+    cgroup: Cgroup,
+    own: InnerPath,
+) -> InnerPath {
+    if !could_write_limits(facts, cgroup.hierarchy, member) {
+        return own;
     }
+    let payload = cgroup.child(PAYLOAD);
+    make(plan, &payload, Until::AboveGoes, "the engine's limits are on the cgroup above, where they shall stay");
+    enter(plan, payload, Processes::AllAbove, "a cgroup with controllers below has no processes itself");
+    let why = "systemd limits its services by them";
+    plan.step(Need::BestEffort, Action::EnableControllers { cgroup }, why);
+    own.join(PAYLOAD)
+}
+
+/// Whether the container could write the engine's limits if it could write its cgroup: they are in v2 (v1's
+/// controllers are read-only), their files belong to its root, and it is not at the border of a cgroup
+/// namespace, where the kernel keeps them (`nsdelegate`, cgroups(7)).
+fn could_write_limits(facts: &Surroundings, hierarchy: Hierarchy, member: &Membership) -> bool {
+    let are_there = hierarchy == Hierarchy::Unified && mounted(facts) == Some(Layout::Unified);
+    let is_border = facts.cgroups.namespace == CgroupNamespace::Private && facts.cgroups.nsdelegate;
+    are_there && member.owns_limits && !is_border
+}
+
+/// Mounts a hierarchy that the runtime did not mount so that the container sees its own cgroup at its
+/// path and, in a cgroup namespace of its own, no other's.
+fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) -> Result<(), Refusal> {
+    let top = || Cgroup { hierarchy, path: InnerPath::root() };
+    let member = facts.cgroups.of(hierarchy);
+    // A hierarchy that nobody has mounted yet has one cgroup, in which all are.
+    let root = InnerPath::root();
+    let (path, inside) = member.map_or((&root, Some(&root)), |member| (&member.path, member.inside.as_ref()));
+    let is_top = |inside: &InnerPath| facts.cgroups.namespace == CgroupNamespace::Host || *inside == root;
+    let Some(inside) = inside.filter(|inside| is_top(inside)) else {
+        // It joined another container's namespace, or left its own cgroup.
+        return Err(Refusal::NoMembership { at: at.clone() });
+    };
+    let cgroup = Cgroup { hierarchy, path: path.clone() };
+    let mut own = at.join(inside.as_path());
+    let mount = |plan: &mut Plan, cgroup: Cgroup, at: InnerPath, why: &str| {
+        plan.step(Need::Required, Action::ShowCgroup { cgroup, at }, why);
+    };
+    match (facts.cgroups.namespace, member.filter(|member| member.owner == CgroupOwner::Container)) {
+        (namespace, Some(member)) => {
+            if namespace == CgroupNamespace::Private {
+                mount(plan, cgroup.clone(), at.clone(), "it is the container's own, and `/` in its cgroup namespace");
+            } else {
+                mount(plan, top(), at.clone(), "/proc/1/cgroup says the path from the top");
+            }
+            own = below_limits(facts, plan, member, cgroup, own);
+        }
+        (namespace, None) => {
+            let name = facts.cgroups.name.as_str();
+            let made = cgroup.child(name);
+            make(plan, &made, Until::PostStop, "the container has no cgroup of its own there");
+            let payload = made.child(PAYLOAD);
+            make(plan, &payload, Until::AboveGoes, "what is above stays read-only");
+            enter(plan, payload.clone(), Processes::First, "its services are found by it");
+            let path = own.join(name).join(PAYLOAD);
+            if namespace == CgroupNamespace::Private {
+                // `/` in its namespace is the cgroup above, where others are. So that it sees no other
+                // than its own, that one is shown in place of `/`, with places for its path below it.
+                let place = made.child(name);
+                make(plan, &place, Until::AboveGoes, "the next mount needs a place");
+                make(plan, &place.child(PAYLOAD), Until::AboveGoes, "the next mount needs a place");
+                mount(plan, made, at.clone(), "others' cgroups are none of its business");
+                mount(plan, payload, path.clone(), "/proc/1/cgroup says this path");
+            } else {
+                mount(plan, top(), at.clone(), "/proc/1/cgroup says the path from the top");
+            }
+            own = path;
+        }
+    }
+    make_writable(facts, plan, own, Need::Required);
+    Ok(())
+}
+
+fn make(plan: &mut Plan, cgroup: &Cgroup, until: Until, why: &str) {
+    plan.step(Need::Required, Action::MakeCgroup { cgroup: cgroup.clone(), until }, why);
+}
+
+fn enter(plan: &mut Plan, cgroup: Cgroup, processes: Processes, why: &str) {
+    plan.step(Need::Required, Action::EnterCgroup { cgroup, processes }, why);
+}
+
+fn make_writable(facts: &Surroundings, plan: &mut Plan, own: InnerPath, need: Need) {
+    // Also where it is writable now: crun makes what config.json wants read-only so after its
+    // hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
+    plan.step(need, Action::MakeWritable { at: own.clone() }, WHY);
+    delegate(facts, plan, own);
+}
+
+fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
     let label = facts.selinux.cgroup_label().map(str::to_owned);
     let why = match (facts.owner, &label) {
         (None, None) => return,

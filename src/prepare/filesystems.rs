@@ -141,7 +141,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted) -> Result<(), R
 
 /// Why a path is not ours to mount on: a mount that the user asked for is there, or above it.
 fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted, at: &InnerPath) -> Option<String> {
-    if plan.steps.iter().any(|step| step.action.mounts() && step.action.at() == at) {
+    if plan.steps.iter().any(|step| step.action.mounts_at() == Some(at)) {
         return Some(format!("{} leads to the same directory as a path before it", wanted.path));
     }
     let holder = facts.mounts.holding(at)?;

@@ -5,11 +5,13 @@ mod cgroup;
 mod filesystems;
 mod host_interface;
 mod identity;
+mod layout;
 mod propagation;
 mod selinux;
 mod units;
 
-use crate::facts::{Found, Surroundings};
+use crate::facts::{FollowUp, Found, Layout, Surroundings};
+use crate::interface::OPTION_CGROUP;
 use crate::path::InnerPath;
 use crate::plan::Plan;
 use crate::systemd::Version;
@@ -38,34 +40,43 @@ pub enum Refusal {
          \"cgroup\"}} to the mounts in config.json"
     )]
     NoCgroup,
-    /// The image's systemd is too new for the host's cgroups.
+    /// The annotation and the image's systemd don't fit.
     #[error(
-        "{version} in the image needs cgroup v2 alone, and the runtime mounted v1 at {at}: use a host with v2 alone \
-         (boot it with systemd.unified_cgroup_hierarchy=1), or an image with systemd 257 or older"
+        "the annotation {OPTION_CGROUP} asks for the cgroup layout {layout}, which {version} in the image can't use; \
+         leave the annotation out"
     )]
-    TooNew {
+    Unfit {
         /// Which.
         version: Version,
-        /// v1's mount in the container.
-        at: InnerPath,
+        /// What it asks for.
+        layout: Layout,
     },
-    /// The image's systemd is too old for the host's cgroups.
+    /// The layout can't be made.
     #[error(
-        "{version} in the image knows no cgroup v2, and this host has nothing else: use a host with cgroup v1 (boot \
-         it with systemd.unified_cgroup_hierarchy=0), or an image with systemd 230 or newer"
+        "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {way_out}; or use a \
+         host whose cgroups are {layout}, or another image"
     )]
-    TooOld {
+    OutOfReach {
+        /// What asks for it.
+        why: String,
         /// Which.
-        version: Version,
+        layout: Layout,
+        /// What there is.
+        mounted: Layout,
+        /// What to do.
+        way_out: &'static str,
     },
     /// The cgroup isn't the container's alone.
     #[error(
         "cannot make {at} writable: the engine gave the container no cgroup of its own there, and one that others \
-         are in is not the container's to write; let the engine make one (linux.cgroupsPath in config.json)"
+         are in is not the container's to write; let the engine make one (linux.cgroupsPath in config.json), or \
+         {way_out}"
     )]
     SharedCgroup {
         /// The hierarchy's mount in the container.
         at: InnerPath,
+        /// What else helps.
+        way_out: &'static str,
     },
     /// The container's processes are elsewhere.
     #[error(
@@ -100,8 +111,18 @@ pub enum Refusal {
 }
 
 /// Makes the plan. Its steps are in the order in which they have to be done: what lies below comes
-/// after what it lies on.
+/// after what it lies on. What a later call can do as well is left to that.
 pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
+    let plan = whole(facts)?;
+    Ok(match facts.follow_up {
+        FollowUp::None => plan,
+        FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot if plan.needs_host_side() => plan,
+        FollowUp::CreateContainer => Plan::default(),
+        FollowUp::CreateContainerOnReadOnlyRoot => plan.what_lasts(),
+    })
+}
+
+fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
     if !facts.may_mount {
         return Err(Refusal::MayNotMount);
     }

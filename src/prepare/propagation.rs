@@ -17,9 +17,8 @@ fn keep_inside(facts: &Surroundings, plan: &mut Plan) {
     let mut done = Vec::new();
     let steps = std::mem::take(&mut plan.steps);
     for step in steps {
-        let holder = facts.mounts.holding(step.action.at());
-        if let Some(holder) = holder.filter(|mount| step.action.mounts() && mount.shared) {
-            if !plan.covers(step.action.at()) && !done.contains(&holder.at) {
+        if let Some((at, holder)) = step.action.mounts_at().and_then(|at| Some((at, facts.mounts.holding(at)?))) {
+            if holder.shared && !plan.covers(at) && !done.contains(&holder.at) {
                 plan.steps.push(Step {
                     action: Action::MakeSlave { at: holder.at.clone() },
                     need: step.need,

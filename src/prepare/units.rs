@@ -18,7 +18,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         Found::Directory(_) | Found::EmptyDirectory(_) | Found::Else(..) | Found::Unreachable(_) => None,
     };
     let is_mount = |at: &InnerPath| {
-        facts.mounts.at(at).is_some() || plan.steps.iter().any(|step| step.action.mounts() && step.action.at() == at)
+        facts.mounts.at(at).is_some() || plan.steps.iter().any(|step| step.action.mounts_at() == Some(at))
     };
     if machine_id.as_ref().is_some_and(is_mount) {
         masks.push((MACHINE_ID_COMMIT, "the machine id is a mount, and stays one"));

@@ -3,6 +3,7 @@
 //!
 //! Close-on-exec and no-follow by default. The only place for raw mount, namespace and libc calls.
 
+pub mod cgroup;
 pub mod fs;
 pub mod journal;
 pub mod mount;
@@ -25,6 +26,12 @@ impl SysError {
     /// An error of `call`, which is printed as given.
     pub fn new(call: impl Into<String>, errno: Errno) -> Self {
         Self { call: call.into(), errno }
+    }
+
+    /// The same error, with what it means here.
+    #[must_use]
+    pub fn with_hint(self, hint: &str) -> Self {
+        Self { call: format!("{} [{hint}]", self.call), ..self }
     }
 
     /// The error's number.

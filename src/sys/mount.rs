@@ -31,16 +31,25 @@ fn kernel_says(context: BorrowedFd<'_>) -> String {
 
 /// Makes a tmpfs that is mounted nowhere yet, with options as in tmpfs(5).
 pub fn new_tmpfs(options: &[(&str, String)]) -> Result<OwnedFd, SysError> {
-    let context = rustix::mount::fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
+    new_mount("tmpfs", options, &[])
+}
+
+/// Makes a mount of a file system that is mounted nowhere yet; nosuid and nodev.
+pub fn new_mount(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd, SysError> {
+    let context = rustix::mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
         let hint = if errno == Errno::NOSYS { " [Linux 5.2 or newer is needed]" } else { "" };
-        SysError::new(format!("fsopen(\"tmpfs\"){hint}"), errno)
+        SysError::new(format!("fsopen({fs_type:?}){hint}"), errno)
     })?;
     let said = || kernel_says(context.as_fd());
     // The source's name, as mount(8) shows it.
-    let named = [("source", "tmpfs".to_owned())];
+    let named = [("source", fs_type.to_owned())];
     for (key, value) in named.iter().chain(options) {
         set_string(context.as_fd(), key, value)
             .call(|| format!("fsconfig(FSCONFIG_SET_STRING, \"{key}\", \"{value}\"){}", said()))?;
+    }
+    for flag in flags {
+        rustix::mount::fsconfig_set_flag(&context, *flag)
+            .call(|| format!("fsconfig(FSCONFIG_SET_FLAG, \"{flag}\"){}", said()))?;
     }
     rustix::mount::fsconfig_create(&context).call(|| format!("fsconfig(FSCONFIG_CMD_CREATE){}", said()))?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! This process and the namespaces of others.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
 
 use rustix::thread::LinkNameSpaceType;
 
@@ -17,7 +19,11 @@ pub fn parent() -> Option<u32> {
 /// What tells one mount namespace from another; none where the process can't be looked at.
 #[must_use]
 pub fn mount_namespace(of: &str) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{of}/ns/mnt")).ok()
+    namespace(of, "mnt")
+}
+
+fn namespace(of: &str, kind: &str) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{of}/ns/{kind}")).ok()
 }
 
 /// Enters the mount namespace of another process, and no other namespace of it. This process's root
@@ -25,8 +31,27 @@ pub fn mount_namespace(of: &str) -> Option<PathBuf> {
 pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
     let namespace = fs::open_host(&path)?;
-    rustix::thread::move_into_link_name_space(std::os::fd::AsFd::as_fd(&namespace), Some(LinkNameSpaceType::Mount))
+    rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
+}
+
+/// Does something in the cgroup namespace of another process, where the paths of cgroups are those
+/// that it sees.
+pub fn in_cgroup_namespace<T>(of: u32, act: impl FnOnce() -> Result<T, SysError>) -> Result<T, SysError> {
+    // Not even its own may be entered by who has no rights in it.
+    if namespace(&of.to_string(), "cgroup") == namespace("self", "cgroup") {
+        return act();
+    }
+    let path = PathBuf::from(format!("/proc/{of}/ns/cgroup"));
+    let (own, its) = (fs::open_host(Path::new("/proc/self/ns/cgroup"))?, fs::open_host(&path)?);
+    let enter = |namespace: &File| {
+        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))
+            .call(|| format!("setns({path:?}, CLONE_NEWCGROUP)"))
+    };
+    enter(&its)?;
+    let done = act();
+    enter(&own)?;
+    done
 }
 
 /// Whether this process is in another user namespace than the host's.

@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use libtest_mimic::Failed;
 
+use crate::cgroup;
 use crate::command::{Look, SHORT, until};
-use crate::config::{CgroupNs, Config};
+use crate::config::Config;
 use crate::container::{Cell, Container, Planted, message};
-use crate::mounts::{self, Mount};
+use crate::mounts;
 use crate::shutdown::{self, JOURNAL};
 use crate::site::{Layout, Runtime, Site};
 use crate::upper;
@@ -26,21 +27,23 @@ pub const PROBE: [Planted; 2] = [
 ];
 
 /// Boots, lives and ends, with every question asked.
-pub fn whole_life(site: &Arc<Site>, cell: Cell, cgroupns: CgroupNs) -> Result<(), Failed> {
-    let config = Config { cgroupns, binds: vec![JOURNAL], ..Config::default() };
+pub fn whole_life(site: &Arc<Site>, cell: Cell, config: Config, layout: Layout) -> Result<(), Failed> {
+    let cgroupns = config.cgroupns;
+    let config = Config { binds: vec![JOURNAL], ..config };
     let container = Container::new(site, cell, &config, &PROBE)?;
     container.explain(|container| {
         container.start()?;
         has_come_up(container)?;
         has_what_systemd_needs(container)?;
         run_is_shared(container)?;
-        cgroup_is_its_own(container)?;
+        cgroup::is_its_own(container, cgroupns, layout)?;
         notices_a_killed_service(container)?;
         survives_reexec(container)?;
         ends_in_order(container)?;
         container.delete(&[])
     })?;
     shutdown::is_in_the_journal(&container)?;
+    shutdown::warns_of_no_old_cgroups("the console", &container.said())?;
     container.host_is_as_before()?;
     upper::only_systemd_wrote(&container, &[])
 }
@@ -104,7 +107,7 @@ pub fn has_what_systemd_needs(container: &Container) -> Result<(), Failed> {
 fn run_is_shared(container: &Container) -> Result<(), Failed> {
     let seen = container.mounts()?;
     let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
-    match (container.runtime(), run.shared) {
+    match (container.cell().runtime, run.shared) {
         (Runtime::Runc, true) | (Runtime::Crun, false) => Ok(()),
         other => Err(format!("/run on (runtime, shared) {other:?}").into()),
     }
@@ -116,45 +119,6 @@ fn spaced(found: &str, id: &str) -> String {
         return id[..32].to_owned();
     }
     [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]].join("-")
-}
-
-/// systemd finds its cgroup where /proc says it is, and can write there and
-/// nowhere else.
-fn cgroup_is_its_own(container: &Container) -> Result<(), Failed> {
-    let prefix = match container.layout() {
-        Layout::Unified => "0::",
-        Layout::Legacy | Layout::Hybrid => ":name=systemd:",
-    };
-    let top = container.layout().hierarchy();
-    let cgroups = container.ask(&["cat", "/proc/1/cgroup"])?;
-    let own = cgroups
-        .lines()
-        .find_map(|line| line.find(prefix).map(|at| &line[at + prefix.len()..]))
-        .ok_or(format!("no line with {prefix} in {cgroups}"))?;
-    let list = format!("{top}{own}/cgroup.procs");
-    let members = container.ask(&["cat", &list])?;
-    if !members.lines().any(|member| member == "1") {
-        return Err(format!("{list} does not list process 1, but {members:?}").into());
-    }
-    let seen = container.mounts()?;
-    let writable: Vec<&Mount> = seen
-        .iter()
-        .filter(|mount| mount.kind.starts_with("cgroup") && mount.has("rw"))
-        .filter(|mount| mounts::at(&seen, &mount.point) == Some(mount))
-        .collect();
-    if writable.is_empty() {
-        return Err(format!("no cgroup is writable: {seen:?}").into());
-    }
-    for mount in writable {
-        let reaches_out = !mount.root.starts_with(&container.cgroup());
-        let controller = mount.kind == "cgroup"
-            && mount.point != "/sys/fs/cgroup/systemd"
-            && !mount.point.starts_with("/sys/fs/cgroup/systemd/");
-        if reaches_out || controller {
-            return Err(format!("{mount:?} should be read-only").into());
-        }
-    }
-    Ok(())
 }
 
 fn show(container: &Container, property: &str) -> Result<String, Failed> {

@@ -26,8 +26,15 @@ const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
+/// What forces a cgroup layout.
+pub const CGROUP_ANNOTATION: &str = "oci-systemd-hook.cgroup";
+
 /// The file in the test's directory that crun lets a hook write to.
 pub const HOOK_SAID: &str = "hook-said";
+
+/// The host's id of the root of a container that has a user namespace, and how many ids it has.
+const HOST_ID: u32 = 100_000;
+pub const ID_COUNT: u32 = 65_536;
 
 /// The stages of the hook's descriptors.
 const DESCRIPTOR: [&str; 3] = ["createRuntime", "createContainer", "poststop"];
@@ -36,6 +43,28 @@ const DESCRIPTOR: [&str; 3] = ["createRuntime", "createContainer", "poststop"];
 pub enum CgroupNs {
     Private,
     Host,
+}
+
+/// Whose user ids a container has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Users {
+    Hosts,
+    /// Its own, in a user namespace, and the image's files belong to its root, as engines have it.
+    Own,
+    /// The image's files are the host's, and to the container nobody's.
+    OwnWithoutImage,
+}
+
+impl Users {
+    /// The host's id of the container's root, where that is another.
+    pub fn root(self) -> Option<u32> {
+        (self != Self::Hosts).then_some(HOST_ID)
+    }
+
+    /// The host's id of the owner of root's files in the image, where that is another.
+    pub fn image(self) -> Option<u32> {
+        (self == Self::Own).then_some(HOST_ID)
+    }
 }
 
 /// The stages that config.json lists the hook for.
@@ -48,6 +77,10 @@ pub enum Stages {
     Twice,
     /// As users of plain runc and of Docker configured the old hook.
     PrestartOnly,
+    /// Only in the container, as where an engine may not run hooks on the host.
+    CreateContainerOnly,
+    /// Nobody is called when the container is gone.
+    WithoutPoststop,
 }
 
 /// What differs from test to test.
@@ -56,7 +89,11 @@ pub struct Config {
     pub cgroupns: CgroupNs,
     pub stages: Stages,
     pub args: Vec<&'static str>,
+    /// A further variable of the container's environment.
+    pub env: Option<&'static str>,
     pub annotation: Option<&'static str>,
+    /// The annotation that forces a cgroup layout.
+    pub cgroup: Option<&'static str>,
     pub readonly: bool,
     pub shared: bool,
     /// Directories of the test's own, by name, and where the container sees them.
@@ -66,8 +103,7 @@ pub struct Config {
     /// Further tmpfs mounts.
     pub tmpfs: Vec<&'static str>,
     pub memory_limit_bytes: Option<u64>,
-    /// The host's id of the container's root, where that has a user namespace.
-    pub host_id: Option<u32>,
+    pub users: Users,
 }
 
 impl Default for Config {
@@ -76,14 +112,16 @@ impl Default for Config {
             cgroupns: CgroupNs::Private,
             stages: Stages::All,
             args: vec!["/sbin/init"],
+            env: None,
             annotation: None,
+            cgroup: None,
             readonly: false,
             shared: false,
             binds: Vec::new(),
             host_cgroups: false,
             tmpfs: Vec::new(),
             memory_limit_bytes: None,
-            host_id: None,
+            users: Users::Hosts,
         }
     }
 }
@@ -122,7 +160,7 @@ impl Config {
         if self.cgroupns == CgroupNs::Private {
             namespaces.push("cgroup");
         }
-        if self.host_id.is_some() {
+        if self.users.root().is_some() {
             namespaces.push("user");
         }
         let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
@@ -165,16 +203,22 @@ impl Config {
         if let Some(bytes) = self.memory_limit_bytes {
             config["linux"]["resources"]["memory"]["limit"] = json!(bytes);
         }
-        if let Some(id) = self.host_id {
-            let map = json!([{"containerID": 0, "hostID": id, "size": 65536}]);
+        if let Some(id) = self.users.root() {
+            let map = json!([{"containerID": 0, "hostID": id, "size": ID_COUNT}]);
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map;
         }
         if self.shared {
             config["linux"]["rootfsPropagation"] = json!("shared");
         }
+        if let (Some(variable), Some(env)) = (self.env, config["process"]["env"].as_array_mut()) {
+            env.push(json!(variable));
+        }
         if let Some(value) = self.annotation {
             config["annotations"]["oci-systemd-hook"] = json!(value);
+        }
+        if let Some(value) = self.cgroup {
+            config["annotations"][CGROUP_ANNOTATION] = json!(value);
         }
         // runc quotes a hook that fails; crun throws away what it says, unless told otherwise.
         if runtime == Runtime::Crun {
@@ -186,6 +230,8 @@ impl Config {
             Stages::All => (&DESCRIPTOR, json!([hook])),
             Stages::Twice => (&DESCRIPTOR, json!([hook, hook])),
             Stages::PrestartOnly => (&["prestart"], json!([hook])),
+            Stages::CreateContainerOnly => (&["createContainer", "poststop"], json!([hook])),
+            Stages::WithoutPoststop => (&["createRuntime", "createContainer"], json!([hook])),
         };
         for stage in stages {
             config["hooks"][stage] = hooks.clone();

@@ -19,6 +19,7 @@ use crate::command::{Finished, Look, SHORT, run, run_into, until};
 use crate::config::{Config, HOOK_SAID, Place};
 use crate::holder::{Holder, Propagation, Wanted};
 use crate::host::{self, Host};
+use crate::idmap;
 use crate::mounts::{self, Mount};
 use crate::site::{Layout, MARK, Runtime, Site, Suite};
 use crate::tree;
@@ -51,7 +52,6 @@ pub struct Container {
     cell: Cell,
     id: String,
     cgroup: String,
-    lower: PathBuf,
     planted: BTreeSet<PathBuf>,
     before: Host,
     home: TempDir,
@@ -67,7 +67,7 @@ impl Container {
         for path in [site.scratch(), home.path()] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
         }
-        for name in ["bundle", "bundle/rootfs", "upper", "work", "state"] {
+        for name in ["bundle", "bundle/rootfs", "upper", "work", "state", "lower"] {
             fs::create_dir(home.path().join(name))?;
         }
         // As a root file system's top is: the container's users must get through.
@@ -76,6 +76,13 @@ impl Container {
             fs::create_dir(home.path().join(name))?;
         }
         let planted = plant(&home.path().join("upper"), files)?;
+        let owner = config.users.image();
+        if let Some(owner) = owner {
+            let binds = config.binds.iter().map(|(name, _)| *name);
+            for name in ["upper", "work"].into_iter().chain(binds) {
+                idmap::give(&home.path().join(name), owner)?;
+            }
+        }
         let id = random_id()?;
         let lower = site.root(cell.suite)?;
         let holder = Holder::new(&Wanted {
@@ -85,6 +92,7 @@ impl Container {
             runtime: cell.runtime,
             id: &id,
             lower: &lower,
+            owner,
             home: home.path(),
             cgroup: &cgroup,
         })?;
@@ -96,7 +104,7 @@ impl Container {
         let bundle = holder.seen(&home.path().join("bundle"));
         fs::write(bundle.join("config.json"), json.to_string())?;
         let before = look(&holder)?;
-        Ok(Self { holder, cell, id, cgroup, lower, planted, before, home })
+        Ok(Self { holder, cell, id, cgroup, planted, before, home })
     }
 
     pub fn id(&self) -> &str {
@@ -108,21 +116,27 @@ impl Container {
         self.home.path()
     }
 
-    pub fn runtime(&self) -> Runtime {
-        self.cell.runtime
-    }
-
-    pub fn layout(&self) -> Layout {
-        self.cell.layout
+    pub fn cell(&self) -> Cell {
+        self.cell
     }
 
     pub fn holder(&self) -> &Holder {
         &self.holder
     }
 
-    /// The name under which the host's side sees the container's cgroup.
+    /// The name under which the host's side sees the cgroup that the runtime made.
     pub fn cgroup(&self) -> String {
         format!("/{}/{}", self.cgroup, self.id)
+    }
+
+    /// And the one that the hook makes where the runtime makes none.
+    pub fn hooks_cgroup(&self) -> String {
+        format!("/{}{}", host::HOOKS, self.id)
+    }
+
+    /// A cgroup's name that is nobody's, and that the clean-up takes for the test's.
+    pub fn beside(&self) -> String {
+        format!("{}-beside", self.cgroup)
     }
 
     pub fn rootfs(&self) -> PathBuf {
@@ -235,19 +249,21 @@ impl Container {
 
     /// Nothing of the deleted container is left, and nothing else was touched.
     pub fn host_is_as_before(&self) -> Result<(), Failed> {
-        until("the host as it was before", Duration::from_secs(5), || {
-            let left = host::left_cgroups(&self.cgroup);
-            match look(&self.holder).map(|now| self.before.difference(&now)) {
-                Ok(difference) if difference.is_empty() && left.is_empty() => Look::Done(()),
-                Ok(difference) => Look::NotYet(format!("{difference}\n  cgroups: {left:?}")),
-                Err(failed) => Look::NotYet(message(&failed)),
-            }
+        let left = || {
+            let difference = self.before.difference(&look(&self.holder)?);
+            let cgroups = host::left_cgroups(&self.cgroup, &self.id)?;
+            Ok::<_, Failed>((difference, cgroups))
+        };
+        until("the host as it was before", Duration::from_secs(5), || match left() {
+            Ok((difference, cgroups)) if difference.is_empty() && cgroups.is_empty() => Look::Done(()),
+            Ok((difference, cgroups)) => Look::NotYet(format!("{difference}\n  cgroups: {cgroups:?}")),
+            Err(failed) => Look::NotYet(message(&failed)),
         })
     }
 
     /// What the run changed in its root, beside what the test put there.
     pub fn changes(&self) -> Result<Vec<PathBuf>, Failed> {
-        tree::changes(&self.upper(), &self.lower, &self.planted)
+        tree::changes(&self.upper(), &self.holder.image(), &self.planted)
     }
 
     /// What the runtime, the hook and the container have said so far.

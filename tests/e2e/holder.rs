@@ -10,22 +10,29 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use libtest_mimic::Failed;
 
 use crate::command::{SHORT, ended};
+use crate::hierarchy::unified_options;
+use crate::idmap;
 use crate::site::{Layout, Runtime};
 
 /// The namespace gets its own /run and /tmp: whatever a run leaves there is
 /// found, however busy the machine is. It cleans up when its standard input
-/// ends, thus also when the tests are killed.
+/// ends, thus also when the tests are killed. The hook's own cgroups may lie in
+/// hierarchies that the host of the test doesn't mount.
 const SCRIPT: &str = r#"
 set -e
 case $layout in
 legacy) umount /sys/fs/cgroup/unified ;;
-unified) umount -R /sys/fs/cgroup && mount -t cgroup2 cgroup2 /sys/fs/cgroup ;;
+unified) umount -R /sys/fs/cgroup && mount -t cgroup2 -o "$options" cgroup2 /sys/fs/cgroup ;;
 as-it-is) ;;
 esac
 if [ "$propagation" = shared ]; then
     mount -t tmpfs tmpfs "$bundle"
     mount --make-shared "$bundle"
     mkdir "$bundle/rootfs"
+fi
+if [ "$image" = shifted ]; then
+    echo image
+    read -r word
 fi
 mount -t overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" overlay "$bundle/rootfs"
 mount -t tmpfs -o mode=755 tmpfs /run
@@ -39,7 +46,12 @@ set +e
 # Without a word the tests were killed, and a runtime may still be at work.
 read -r word || sleep 2
 "$runtime" --root "$state" delete --force "$id"
-find /sys/fs/cgroup -depth -type d \( -path "*/$cgroup" -o -path "*/$cgroup/*" \) -exec rmdir {} \;
+mkdir /tmp/v1 /tmp/v2
+grep -q :name=systemd: /proc/self/cgroup && mount -t cgroup -o none,name=systemd cgroup /tmp/v1
+mount -t cgroup2 -o "$options" cgroup2 /tmp/v2
+for name in "$cgroup" "oci-systemd-hook-$id" "$cgroup-beside"; do
+    find /sys/fs/cgroup /tmp/v1 /tmp/v2 -depth -type d \( -path "*/$name" -o -path "*/$name/*" \) -exec rmdir {} \;
+done
 "#;
 
 /// How the mount that the bundle lies on passes mounts on.
@@ -58,7 +70,9 @@ pub struct Wanted<'a> {
     pub runtime: Runtime,
     pub id: &'a str,
     pub lower: &'a Path,
-    /// The test's own directory; `bundle`, `upper`, `work` and `state` are in it.
+    /// The owner that root's files in `lower` have for the container, if that is another.
+    pub owner: Option<u32>,
+    /// The test's own directory; `bundle`, `upper`, `work`, `state` and `lower` are in it.
     pub home: &'a Path,
     /// The first component of the cgroup path, of this test alone.
     pub cgroup: &'a str,
@@ -69,6 +83,7 @@ pub struct Wanted<'a> {
 pub struct Holder {
     child: Child,
     stdin: Option<ChildStdin>,
+    lower: PathBuf,
 }
 
 impl Holder {
@@ -78,6 +93,10 @@ impl Holder {
             Propagation::Private => "private",
             Propagation::Shared => "shared",
         };
+        let lower = match wanted.owner {
+            Some(_) => wanted.home.join("lower"),
+            None => wanted.lower.to_owned(),
+        };
         let mut child = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "--"])
             .args(["sh", "-c", SCRIPT])
@@ -85,7 +104,9 @@ impl Holder {
             .env("propagation", propagation)
             .env("runtime", wanted.runtime.to_string())
             .env("id", wanted.id)
-            .env("lower", wanted.lower)
+            .env("options", unified_options()?)
+            .env("image", if wanted.owner.is_some() { "shifted" } else { "as-it-is" })
+            .env("lower", &lower)
             .env("bundle", wanted.home.join("bundle"))
             .env("upper", wanted.home.join("upper"))
             .env("work", wanted.home.join("work"))
@@ -99,9 +120,17 @@ impl Holder {
             .spawn()?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or("no pipe from the holder")?;
-        let holder = Self { child, stdin };
+        let mut holder = Self { child, stdin, lower };
+        let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
-        BufReader::new(stdout).read_line(&mut line)?;
+        stdout.read_line(&mut line)?;
+        if let (Some(owner), "image") = (wanted.owner, line.trim()) {
+            let namespace = PathBuf::from(format!("/proc/{}/ns/mnt", holder.child.id()));
+            idmap::mount_shifted(wanted.lower, owner, &holder.lower, &namespace)?;
+            holder.stdin.as_mut().ok_or("no pipe to the holder")?.write_all(b"mounted\n")?;
+            line.clear();
+            stdout.read_line(&mut line)?;
+        }
         if line.trim() == "ready" {
             return Ok(holder);
         }
@@ -121,6 +150,11 @@ impl Holder {
         let mut seen = PathBuf::from(format!("/proc/{}/root", self.child.id()));
         seen.extend(path.components().skip(1));
         seen
+    }
+
+    /// The image, with the owners that its files have for the container.
+    pub fn image(&self) -> PathBuf {
+        self.seen(&self.lower)
     }
 
     pub fn mountinfo(&self) -> Result<String, Failed> {

@@ -7,11 +7,15 @@ use std::path::Path;
 
 use libtest_mimic::Failed;
 
+use crate::hierarchy::Hierarchy;
 use crate::site::MARK;
 use crate::tree;
 
 /// Where the hook keeps its records; the directory itself may stay.
 const RECORDS: &str = "/run/oci-systemd-hook";
+
+/// How the names of the cgroups begin that the hook makes; the container's id follows.
+pub const HOOKS: &str = "oci-systemd-hook-";
 
 /// Lines, each of which says one thing about the host.
 #[derive(Debug)]
@@ -30,7 +34,7 @@ impl Host {
         for line in namespace_mountinfo.lines() {
             seen.insert(format!("mount of the test's host: {}", without_paths(line)));
         }
-        cgroups(Path::new("/sys/fs/cgroup"), &mut seen)?;
+        cgroups(Path::new("/sys/fs/cgroup"), &beside_own()?, &mut seen)?;
         for folder in ["/run", "/tmp", "/var/log/journal"] {
             let below = namespace_root.join(folder.trim_start_matches('/'));
             for entry in tree::walk(&below)? {
@@ -75,10 +79,18 @@ fn without_paths(line: &str) -> String {
 
 /// How names of cgroups of other tests, of trials by hand, of the project's demo
 /// and benchmark begin, which may run at the same time.
-const OTHERS: [&str; 2] = ["osh-", "oci-systemd-hook-"];
+const OTHERS: [&str; 2] = ["osh-", HOOKS];
+
+/// Where who started the tests makes cgroups for what it starts: beside the one that they are in.
+fn beside_own() -> Result<Vec<String>, Failed> {
+    let own = fs::read_to_string("/proc/self/cgroup")?;
+    let paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2));
+    let above = paths.filter_map(|path| Path::new(path).parent()).filter(|above| above.parent().is_some());
+    Ok(above.map(|above| above.display().to_string()).collect())
+}
 
 /// All cgroups but those of tests, of which each looks after its own.
-fn cgroups(folder: &Path, seen: &mut BTreeSet<String>) -> Result<(), Failed> {
+fn cgroups(folder: &Path, others: &[String], seen: &mut BTreeSet<String>) -> Result<(), Failed> {
     let Ok(entries) = fs::read_dir(folder) else {
         // Another program's cgroup may go while we walk.
         return Ok(());
@@ -86,18 +98,20 @@ fn cgroups(folder: &Path, seen: &mut BTreeSet<String>) -> Result<(), Failed> {
     for entry in entries.flatten() {
         let name = entry.file_name();
         let name = name.to_string_lossy();
-        let ours = OTHERS.iter().any(|prefix| name.starts_with(prefix));
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !ours {
-            seen.insert(format!("cgroup: {}", entry.path().display()));
-            cgroups(&entry.path(), seen)?;
+        let path = entry.path().display().to_string();
+        let anothers =
+            OTHERS.iter().any(|prefix| name.starts_with(prefix)) || others.iter().any(|top| path.ends_with(top));
+        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !anothers {
+            seen.insert(format!("cgroup: {path}"));
+            cgroups(&entry.path(), others, seen)?;
         }
     }
     Ok(())
 }
 
-/// What is left of the cgroups of one test; its topmost directory may stay,
+/// What is left of the cgroups of one test; the topmost directory of the runtime's may stay,
 /// because runtimes make the parents of a cgroup and never take them away.
-pub fn left_cgroups(name: &str) -> Vec<String> {
+pub fn left_cgroups(name: &str, id: &str) -> Result<Vec<String>, Failed> {
     let mut found = BTreeSet::new();
     let top = Path::new("/sys/fs/cgroup");
     let mut hierarchies = vec![top.to_owned()];
@@ -113,5 +127,25 @@ pub fn left_cgroups(name: &str) -> Vec<String> {
             }
         }
     }
-    found.into_iter().collect()
+    // The hook's lie in the cgroup that the runtime is in, also of hierarchies that are mounted nowhere.
+    let hooks = format!("{HOOKS}{id}");
+    for hierarchy in Hierarchy::BOTH {
+        if let Some(whole) = hierarchy.whole()? {
+            named(whole.path(), Path::new("/"), &hooks, &mut found);
+        }
+    }
+    Ok(found.into_iter().collect())
+}
+
+/// The cgroups of this name, at any depth.
+fn named(top: &Path, folder: &Path, name: &str, found: &mut BTreeSet<String>) {
+    let inner = folder.strip_prefix("/").unwrap_or(folder);
+    let Ok(entries) = fs::read_dir(top.join(inner)) else { return };
+    for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        let path = folder.join(entry.file_name());
+        if entry.file_name() == name {
+            found.insert(format!("the hook's {}", path.display()));
+        }
+        named(top, &path, name, found);
+    }
 }

@@ -9,11 +9,16 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
 mod boot;
+mod cgroup;
 mod command;
 mod config;
 mod container;
+mod hierarchy;
 mod holder;
 mod host;
+mod idmap;
+mod layouts;
+mod matrix;
 mod mounts;
 mod outside;
 mod shutdown;
@@ -28,11 +33,12 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 
-use crate::config::CgroupNs;
+use crate::config::{CgroupNs, Config, Users};
 use crate::container::{Cell, message};
+use crate::matrix::Matrix;
 use crate::site::{Layout, MARK, Runtime, Site, Suite};
 
-/// crun 1.8 refuses hybrid hosts, so that combination is not there.
+/// crun 1.8 refuses hybrid hosts, which is a test of its own.
 const PLATFORMS: [(Runtime, Layout); 5] = [
     (Runtime::Runc, Layout::Legacy),
     (Runtime::Runc, Layout::Hybrid),
@@ -60,13 +66,30 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let trials = Trials::new(&site).all();
+    let matrix = Arc::new(Matrix::default());
+    let trials = Trials::new(&site).all(&matrix);
     for (why, count) in &trials.skipped {
         eprintln!("skipped: {why} ({count} tests)");
     }
     let conclusion = libtest_mimic::run(&arguments, trials.list);
+    let readme = matrix.is_in_readme(&site);
     drop(scratch);
+    if let Err(failed) = readme {
+        eprintln!("e2e: {}", message(&failed));
+        return ExitCode::FAILURE;
+    }
     conclusion.exit_code()
+}
+
+/// The namespaces that engines give or don't give to containers.
+fn ways() -> [(&'static str, Config); matrix::WAYS] {
+    let of = |cgroupns, users| Config { cgroupns, users, ..Config::default() };
+    [
+        ("private", of(CgroupNs::Private, Users::Hosts)),
+        ("host", of(CgroupNs::Host, Users::Hosts)),
+        ("private/user-namespace", of(CgroupNs::Private, Users::Own)),
+        ("host/user-namespace", of(CgroupNs::Host, Users::Own)),
+    ]
 }
 
 struct Trials<'a> {
@@ -105,15 +128,87 @@ impl<'a> Trials<'a> {
         }
     }
 
-    fn all(mut self) -> Self {
-        let namespaces = [(CgroupNs::Private, "private"), (CgroupNs::Host, "host")];
-        for (runtime, layout) in PLATFORMS {
-            for suite in [Suite::Bookworm, Suite::Trixie] {
-                for (cgroupns, word) in namespaces {
-                    let cell = Cell { runtime, layout, suite };
-                    let name = format!("boot/{runtime}/{layout}/{word}/{suite}");
-                    self.add(&name, cell, move |site, cell| boot::whole_life(site, cell, cgroupns));
+    /// Each image on each platform, in each way.
+    fn boots(&mut self, matrix: &Arc<Matrix>) {
+        for (layout, runtime) in matrix::ROWS {
+            for suite in Suite::ALL {
+                let cell = Cell { runtime, layout, suite };
+                for (way, config) in ways() {
+                    let matrix = Arc::clone(matrix);
+                    if PLATFORMS.contains(&(runtime, layout)) {
+                        self.add(&format!("boot/{runtime}/{layout}/{way}/{suite}"), cell, move |site, cell| {
+                            let expected = cgroup::expected(cell, None);
+                            boot::whole_life(site, cell, config.clone(), expected)?;
+                            matrix.note(cell, matrix::word(expected));
+                            Ok(())
+                        });
+                    } else {
+                        self.add(&format!("refused-by-{runtime}/{layout}/{way}/{suite}"), cell, move |site, cell| {
+                            outside::refused_by_runtime(site, cell, &config)?;
+                            matrix.note(cell, "refused by crun");
+                            Ok(())
+                        });
+                    }
                 }
+            }
+        }
+    }
+
+    /// Cgroup layouts that are not the runtime's.
+    fn layouts(&mut self) {
+        let (runc, crun) = (Runtime::Runc, Runtime::Crun);
+        let (legacy, hybrid, unified) = (Layout::Legacy, Layout::Hybrid, Layout::Unified);
+        let on_unified = [(runc, unified), (crun, unified)];
+        let on_legacy = [(runc, legacy), (crun, legacy)];
+        let on_hybrid = [(runc, hybrid)];
+        for (forced, suite, platforms) in [
+            (legacy, Suite::Bullseye, &on_unified[..]),
+            (legacy, Suite::Bookworm, &on_unified),
+            (legacy, Suite::Trixie, &on_unified),
+            (unified, Suite::Bookworm, &on_legacy),
+            (unified, Suite::Bookworm, &on_hybrid),
+            (hybrid, Suite::Bookworm, &on_unified),
+            (hybrid, Suite::Bookworm, &on_legacy),
+            (hybrid, Suite::Bookworm, &on_hybrid),
+        ] {
+            for &(runtime, layout) in platforms {
+                for (way, config) in ways() {
+                    let cell = Cell { runtime, layout, suite };
+                    let name = format!("forced/{forced}/{runtime}/{layout}/{way}/{suite}");
+                    self.add(&name, cell, move |site, cell| layouts::forced(site, cell, config.clone(), forced));
+                }
+            }
+        }
+        let mut one = |name: &str, runtime, layout, suite, check: Check| {
+            let cell = Cell { runtime, layout, suite };
+            self.add(&format!("{name}/{runtime}/{layout}/{suite}"), cell, check);
+        };
+        for (runtime, layout) in PLATFORMS {
+            one("forced-too-far", runtime, layout, Suite::Sid, layouts::forced_too_far);
+            one("bad-layout", runtime, layout, Suite::Bookworm, layouts::bad_value);
+        }
+        for (runtime, layout) in on_legacy {
+            one("missing-stage", runtime, layout, Suite::Sid, layouts::missing_stage);
+            one("missing-stage", runtime, layout, Suite::Trixie, layouts::missing_stage_without_need);
+            one("killed", runtime, layout, Suite::Sid, special::killed);
+            one("two-at-once", runtime, layout, Suite::Bookworm, |site, cell| {
+                layouts::two_at_once(site, cell, Layout::Unified)
+            });
+        }
+        for (runtime, layout) in on_unified {
+            one("two-at-once", runtime, layout, Suite::Bookworm, |site, cell| {
+                layouts::two_at_once(site, cell, Layout::Legacy)
+            });
+        }
+    }
+
+    fn all(mut self, matrix: &Arc<Matrix>) -> Self {
+        self.boots(matrix);
+        self.layouts();
+        for (runtime, layout) in PLATFORMS {
+            for suite in Suite::ALL {
+                let cell = Cell { runtime, layout, suite };
+                self.add(&format!("without-hook/{runtime}/{layout}/{suite}"), cell, outside::without_hook);
             }
         }
         let runc_hybrid = (Runtime::Runc, Layout::Hybrid);
@@ -121,7 +216,6 @@ impl<'a> Trials<'a> {
         let crun_legacy = (Runtime::Crun, Layout::Legacy);
         let crun_unified = (Runtime::Crun, Layout::Unified);
         let two = [runc_hybrid, crun_unified];
-        self.each("without-hook", &PLATFORMS, outside::without_hook);
         self.each("disabled", &two, outside::disabled);
         self.each("other-init", &PLATFORMS, outside::other_init);
         self.each("failing-hook", &PLATFORMS, outside::failing_hook);
@@ -138,7 +232,7 @@ impl<'a> Trials<'a> {
         self.each("read-only-root", &once_each, special::read_only_root);
         let name = "read-only-root-without-machine-id";
         self.each(name, &two, special::read_only_root_without_machine_id);
-        self.each("unfit-systemd", &two, outside::unfit_systemd);
+        self.each("old-systemd", &[runc_unified, crun_unified], layouts::old_systemd);
         self.each("host-cgroups", &PLATFORMS, outside::host_cgroups);
         self.each("unreadable-bundle", &two, outside::unreadable_bundle);
         self.each("mounts-below-run", &once_each, special::mounts_below_run);

@@ -13,7 +13,7 @@ use tempfile::TempDir;
 /// tests that run at the same time can tell each other's things from a leak.
 pub const MARK: &str = "osh-e2e-";
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Runtime {
     Runc,
     Crun,
@@ -28,8 +28,8 @@ impl fmt::Display for Runtime {
     }
 }
 
-/// How the host mounts its cgroups.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a host, or a container, mounts its cgroups.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layout {
     /// Version 1 only.
     Legacy,
@@ -70,20 +70,39 @@ impl Layout {
 }
 
 /// The Debian release that a root file system holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suite {
+    /// systemd 247.
+    Bullseye,
     /// systemd 252.
     Bookworm,
-    /// systemd 257; it sleeps for 30 seconds where it finds cgroup version 1.
+    /// systemd 257, the last that can use cgroup version 1; outside containers it waits 30 s first.
     Trixie,
+    /// systemd 262 or newer.
+    Sid,
 }
 
 impl fmt::Display for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
+            Self::Bullseye => "bullseye",
             Self::Bookworm => "bookworm",
             Self::Trixie => "trixie",
+            Self::Sid => "sid",
         })
+    }
+}
+
+impl Suite {
+    pub const ALL: [Self; 4] = [Self::Bullseye, Self::Bookworm, Self::Trixie, Self::Sid];
+
+    /// What mmdebstrap needs to make it, beside the packages.
+    fn option(self) -> &'static str {
+        match self {
+            Self::Bullseye | Self::Bookworm | Self::Trixie => "",
+            // An archive's copy of it says itself that it is out of date.
+            Self::Sid => "--aptopt='Acquire::Check-Valid-Until \"false\"' ",
+        }
     }
 }
 
@@ -135,8 +154,9 @@ impl Site {
         } else {
             Err(format!(
                 "{} holds no systemd; make it with `mmdebstrap --variant=minbase \
-                 --include=systemd,systemd-sysv,dbus {suite} {}`",
+                 --include=systemd,systemd-sysv,dbus {}{suite} {}`",
                 root.display(),
+                suite.option(),
                 root.display()
             ))
         }

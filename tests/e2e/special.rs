@@ -8,7 +8,7 @@ use std::sync::Arc;
 use libtest_mimic::Failed;
 
 use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, same};
-use crate::config::{CgroupNs, Config, Stages};
+use crate::config::{CgroupNs, Config, Stages, Users};
 use crate::container::{Cell, Container, Planted};
 use crate::mounts::{self, Mount};
 use crate::site::Site;
@@ -161,7 +161,7 @@ pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
             stages,
             args: vec!["/bin/sleep", "infinity"],
             annotation: Some("enabled"),
-            host_id: Some(100_000),
+            users: Users::OwnWithoutImage,
             tmpfs,
             ..Config::default()
         };

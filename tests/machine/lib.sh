@@ -34,10 +34,14 @@ until_() {
     done
 }
 
-# What is denied, one kind a line: who, what, to whom. Only what came since the last call. Leaves each
-# kind with its record in $work/records.
+# An engine's process in the container is unconfined_t until it execs what it shall run. systemd, which
+# looks at who shares its cgroup when it starts, and an early systemctl, which looks at process 1, may meet
+# it in /proc: that comes of asking, not of the hook.
+met_in_proc='{ search } .* name="[0-9][0-9]*" dev="proc" .*:container_t:[^ ]* tcontext=[^ ]*:unconfined_t:[^ ]* tclass=dir '
+
+# What is denied, one kind a line: who, what, to whom. Only what came since the last call. $work/records
+# has each record behind its kind.
 seen_bytes=0
-met_in_proc='{ search } .* name="[0-9]*" dev="proc" .*:container_t:[^ ]* tcontext=[^ ]*:unconfined_t:[^ ]* tclass=dir '
 denials() {
     [ "$(as_root stat --format %s /var/log/audit/audit.log)" -ge "$seen_bytes" ] || wrong "the audit log was rotated"
     as_root cat /var/log/audit/audit.log | tail -c "+$((seen_bytes + 1))" >"$work/audit"
@@ -46,10 +50,8 @@ denials() {
     ausearch --input "$work/audit" --raw -m avc >"$work/avc" 2>"$work/ausearch" || status=$?
     # 1 is nothing found.
     [ "$status" -le 1 ] || wrong "ausearch: $(cat "$work/ausearch")"
-    # The machine's own getty has nothing to do with containers. Nor is it the hook's doing that what
-    # enters a container, or is to become its first process, has the engine's label until its exec:
-    # systemd, or an early systemctl, may meet it in /proc.
-    # A line that this doesn't understand stays as it is, and is unlike any other denial.
+    # A line that this doesn't understand stays as it is, and is unlike any other denial. The machine's
+    # own getty has nothing to do with containers.
     grep 'avc: *denied' "$work/avc" | grep -v -e ':getty_t:' -e "$met_in_proc" |
         sed 'h
             s/.*{ \(.*\) } .* scontext=[^:]*:[^:]*:\([^: ]*\)[: ].* tcontext=[^:]*:[^:]*:\([^: ]*\)[: ].*tclass=\([a-z_0-9]*\).*/\2: \1 \3:\4/

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The steps that make cgroups, move processes to them and show them in the container.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::rc::Rc;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+
+use super::mounts::copy_below;
+use super::{Run, StepCause};
+use crate::kernel::cgroup::Hierarchy;
+use crate::path::InnerPath;
+use crate::plan::{Cgroup, Processes, Until};
+use crate::sys::cgroup::{self, Below};
+use crate::sys::mount::Access;
+use crate::sys::{SysError, fs};
+
+impl Run<'_> {
+    fn hierarchy(&mut self, hierarchy: Hierarchy) -> Result<Rc<OwnedFd>, SysError> {
+        if let Some(top) = self.hierarchies.get(&hierarchy) {
+            return Ok(Rc::clone(top));
+        }
+        let top = Rc::new(cgroup::open(hierarchy)?);
+        self.hierarchies.insert(hierarchy, Rc::clone(&top));
+        Ok(top)
+    }
+
+    fn cgroup(&mut self, cgroup: &Cgroup) -> Result<OwnedFd, SysError> {
+        cgroup::directory(self.hierarchy(cgroup.hierarchy)?.as_fd(), &cgroup.path)
+    }
+
+    /// The cgroup above one, and that one's name in it.
+    fn above<'c>(&mut self, cgroup: &'c Cgroup) -> Result<(OwnedFd, &'c OsStr), SysError> {
+        match (cgroup.path.parent(), cgroup.path.as_path().file_name()) {
+            (Some(path), Some(name)) => Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path })?, name)),
+            _ => Err(SysError::new(format!("the cgroup above {cgroup}"), Errno::INVAL)),
+        }
+    }
+
+    pub(super) fn make_cgroup(&mut self, cgroup: &Cgroup, until: Until) -> Result<(), StepCause> {
+        if until == Until::PostStop {
+            // Noted first, as mount points are.
+            self.undo.take_back(self.record);
+            self.record.note_cgroup(cgroup)?;
+        }
+        let (above, name) = self.above(cgroup)?;
+        let make = || fs::mkdir_at(above.as_fd(), name, 0o755);
+        match make() {
+            // An empty one can only be left from a container of this name that nobody took back.
+            Err(error) if error.errno() == Errno::EXIST => {
+                fs::unlink_at(above.as_fd(), name, FileType::Directory)?;
+                make()?;
+            }
+            result => result?,
+        }
+        self.undo.remove(Rc::new(above), name.to_owned(), FileType::Directory);
+        Ok(())
+    }
+
+    pub(super) fn enter_cgroup(&mut self, cgroup: &Cgroup, processes: Processes) -> Result<(), StepCause> {
+        let own = self.cgroup(cgroup)?;
+        let (above, _) = self.above(cgroup)?;
+        match processes {
+            Processes::First => {
+                let no_pid = || SysError::new("the pid of the container's first process", Errno::SRCH);
+                let pid = self.first_process.ok_or_else(no_pid)?;
+                cgroup::enter(own.as_fd(), pid)?;
+                self.undo.enter_again(above, vec![pid]);
+            }
+            Processes::AllAbove => {
+                let mut moved = Vec::new();
+                let result = empty(&above, &own, &mut moved);
+                self.undo.enter_again(above, moved);
+                result?;
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn enable_controllers(&mut self, cgroup: &Cgroup) -> Result<(), StepCause> {
+        let directory = Rc::new(self.cgroup(cgroup)?);
+        for name in cgroup::controllers(directory.as_fd())? {
+            cgroup::set_controller(directory.as_fd(), &name, Below::Enabled)?;
+            self.undo.disable_controller(Rc::clone(&directory), name);
+        }
+        Ok(())
+    }
+
+    pub(super) fn show_cgroup(&mut self, cgroup: &Cgroup, at: &InnerPath) -> Result<(), StepCause> {
+        // Its own: to copy something below it an older kernel mounts it, which it can do once.
+        let top = cgroup::open(cgroup.hierarchy)?;
+        let shown = cgroup::directory(top.as_fd(), &cgroup.path)?;
+        let place = self.root.open_directory(at)?;
+        let copy = copy_below(&top, &shown, &place)?;
+        Ok(self.put(copy, &place, Access::ReadOnly)?)
+    }
+}
+
+/// Moves all processes, also those that they start meanwhile.
+fn empty(from: &OwnedFd, to: &OwnedFd, moved: &mut Vec<u32>) -> Result<(), SysError> {
+    /// Before the container starts, few processes are in its cgroup, and none that starts others for long.
+    const ROUNDS_MAX: u32 = 100;
+    for _ in 0..ROUNDS_MAX {
+        let found = cgroup::processes(from.as_fd())?;
+        if found.is_empty() {
+            return Ok(());
+        }
+        for pid in found {
+            move_if_there(to, pid)?;
+            moved.push(pid);
+        }
+    }
+    Err(SysError::new("emptying cgroup.procs", Errno::BUSY))
+}
+
+fn move_if_there(cgroup: &OwnedFd, pid: u32) -> Result<(), SysError> {
+    match cgroup::enter(cgroup.as_fd(), pid) {
+        Err(error) if error.errno() == Errno::SRCH => Ok(()),
+        result => result,
+    }
+}

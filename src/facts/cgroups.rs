@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The container's cgroups, and what of the hierarchies the hook can reach.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use crate::kernel::cgroup::Hierarchy;
+use crate::path::InnerPath;
+
+/// Which hierarchies are where below /sys/fs/cgroup, in systemd's terms
+/// (<https://systemd.io/CGROUP_DELEGATION/>).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Layout {
+    /// v1's `name=systemd` at /sys/fs/cgroup/systemd.
+    Legacy,
+    /// The same, and v2 at /sys/fs/cgroup/unified.
+    Hybrid,
+    /// v2 at /sys/fs/cgroup.
+    Unified,
+}
+
+impl Layout {
+    /// Reads a layout's name.
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        match name {
+            "legacy" => Some(Self::Legacy),
+            "hybrid" => Some(Self::Hybrid),
+            "unified" => Some(Self::Unified),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for Layout {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Legacy => "legacy (v1)",
+            Self::Hybrid => "hybrid (v1 and v2)",
+            Self::Unified => "unified (v2)",
+        })
+    }
+}
+
+/// Whose cgroup namespace the container's processes are in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupNamespace {
+    /// Its own: its cgroup is `/` there.
+    Private,
+    /// The host's: it sees the host's paths.
+    Host,
+}
+
+/// Whose a cgroup is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupOwner {
+    /// The container's alone.
+    Container,
+    /// Also the engine's or other processes': the runtime made none for the container.
+    Shared,
+}
+
+/// The container's place in one hierarchy.
+#[derive(Debug, Clone)]
+pub struct Membership {
+    /// Its cgroup's path, from the root of *this process's* cgroup namespace.
+    pub path: InnerPath,
+    /// The same as /proc/1/cgroup in the container says it; none: it is outside the container's cgroup
+    /// namespace.
+    pub inside: Option<InnerPath>,
+    /// Whose it is.
+    pub owner: CgroupOwner,
+    /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.
+    pub on_host: Option<PathBuf>,
+    /// Whether the files that limit it belong to the container's root.
+    pub owns_limits: bool,
+}
+
+/// Whether this process can make a cgroup that doesn't go with the container's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Making {
+    /// It can, and poststop takes it back.
+    Possible,
+    /// It is called in the container's namespaces.
+    Inside,
+    /// config.json calls this hook at no poststop: nobody would take it back.
+    Forever,
+    /// It hasn't the rights of the host's root.
+    Rootless,
+}
+
+/// The container's cgroups.
+#[derive(Debug, Clone)]
+pub struct Cgroups {
+    /// Whose namespace.
+    pub namespace: CgroupNamespace,
+    /// Its place in the unified hierarchy, if there is one.
+    pub unified: Option<Membership>,
+    /// Its place in v1's `name=systemd`, if there is one.
+    pub systemd: Option<Membership>,
+    /// Whether a cgroup namespace's processes may not change the limits of its root (the mount option
+    /// `nsdelegate`, cgroups(7)).
+    pub nsdelegate: bool,
+    /// The layout that the annotation asks for.
+    pub wanted: Option<Layout>,
+    /// What can be made.
+    pub making: Making,
+    /// What a cgroup is called that is made for the container beside others.
+    pub name: String,
+}
+
+impl Cgroups {
+    /// Its place in `hierarchy`.
+    #[must_use]
+    pub fn of(&self, hierarchy: Hierarchy) -> Option<&Membership> {
+        match hierarchy {
+            Hierarchy::Unified => self.unified.as_ref(),
+            Hierarchy::Systemd => self.systemd.as_ref(),
+            Hierarchy::Memory => None,
+        }
+    }
+}

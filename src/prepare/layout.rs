@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which cgroup layout the container gets: what the runtime mounted, unless the image's systemd can't
+//! use that or an annotation asks for another one.
+
+use super::Refusal;
+use crate::facts::{CgroupOwner, Cgroups, Layout, Making, Surroundings};
+use crate::interface::{FIRST_ON_V2_ALONE, FIRST_THAT_WARNS_OF_V1, LAST_ON_V1_ALONE, OPTION_CGROUP};
+use crate::kernel::cgroup::Hierarchy;
+use crate::plan::ChosenLayout;
+
+impl Layout {
+    /// What it is made of; v1's comes first, which any systemd needs that finds it.
+    pub(super) fn hierarchies(self) -> &'static [Hierarchy] {
+        match self {
+            Self::Legacy => &[Hierarchy::Systemd],
+            Self::Hybrid => &[Hierarchy::Systemd, Hierarchy::Unified],
+            Self::Unified => &[Hierarchy::Unified],
+        }
+    }
+}
+
+pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayout, Refusal> {
+    let (layout, why) = match (facts.cgroups.wanted, facts.systemd) {
+        (Some(layout), version) => {
+            if let Some(version) = version {
+                let takes_v1 = version < FIRST_ON_V2_ALONE;
+                let takes_v2 = version > LAST_ON_V1_ALONE;
+                if !(if layout == Layout::Unified { takes_v2 } else { takes_v1 }) {
+                    return Err(Refusal::Unfit { version, layout });
+                }
+            }
+            (layout, format!("the annotation {OPTION_CGROUP} asks for it"))
+        }
+        (None, Some(version)) if version >= FIRST_ON_V2_ALONE => {
+            (Layout::Unified, format!("{version} in the image runs on cgroup v2 alone"))
+        }
+        // On hybrid it finds v1 where it looks for it.
+        (None, Some(version)) if version <= LAST_ON_V1_ALONE => {
+            let layout = if mounted == Layout::Hybrid { mounted } else { Layout::Legacy };
+            (layout, format!("{version} in the image knows cgroup v1 alone"))
+        }
+        (None, Some(version)) if version >= FIRST_THAT_WARNS_OF_V1 && mounted != Layout::Unified => {
+            match within_reach(&facts.cgroups, Layout::Unified) {
+                Ok(()) => (Layout::Unified, format!("for {version} in the image cgroup v1 is obsolete")),
+                Err(_) => {
+                    (mounted, format!("{version} in the image would rather have cgroup v2, which is out of reach"))
+                }
+            }
+        }
+        (None, Some(version)) => (mounted, format!("the runtime mounted it, and {version} in the image takes it")),
+        (None, None) => (mounted, "the runtime mounted it, and which systemd is in the image can't be told".to_owned()),
+    };
+    if layout != mounted {
+        within_reach(&facts.cgroups, layout).map_err(|making| Refusal::OutOfReach {
+            why: why.clone(),
+            layout,
+            mounted,
+            way_out: way_out(making),
+        })?;
+    }
+    Ok(ChosenLayout { layout, why })
+}
+
+/// Whether the container has, or can be given, a cgroup of its own in each hierarchy of a layout.
+fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), Making> {
+    let has_own =
+        |hierarchy: &Hierarchy| cgroups.of(*hierarchy).is_some_and(|member| member.owner == CgroupOwner::Container);
+    if cgroups.making == Making::Possible || layout.hierarchies().iter().all(has_own) {
+        Ok(())
+    } else {
+        Err(cgroups.making)
+    }
+}
+
+/// What to do where no cgroup can be made beside the container's own.
+pub(super) fn way_out(making: Making) -> &'static str {
+    match making {
+        Making::Possible | Making::Inside => "let this hook run at createRuntime, too, where it can make one",
+        Making::Forever => "let this hook run at poststop, too, which takes back what it would have to make",
+        Making::Rootless => "only the host's root can make one: let root run the engine",
+    }
+}

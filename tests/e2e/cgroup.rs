@@ -1,0 +1,231 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows which cgroup layout a container finds, and asks it whether it has that: with a place of its own that it can
+//! write to, and nothing else that it can.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use libtest_mimic::Failed;
+
+use crate::boot::same;
+use crate::config::CgroupNs;
+use crate::container::{Cell, Container};
+use crate::hierarchy::{Hierarchy, Whole};
+use crate::host::HOOKS;
+use crate::mounts;
+use crate::site::{Layout, MARK, Suite};
+
+/// The layout that a container has.
+pub fn expected(cell: Cell, forced: Option<Layout>) -> Layout {
+    forced.unwrap_or(match (cell.suite, cell.layout) {
+        // What runtimes mount: runc 1.1 has no version 2 in a container on a hybrid host.
+        (Suite::Bullseye | Suite::Bookworm, Layout::Legacy | Layout::Hybrid) => Layout::Legacy,
+        // What runtimes mount as well; and the newest that these can use, wherever they run.
+        (Suite::Bullseye | Suite::Bookworm, Layout::Unified) | (Suite::Trixie | Suite::Sid, _) => Layout::Unified,
+    })
+}
+
+/// All questions to a container that runs systemd.
+pub fn is_its_own(container: &Container, cgroupns: CgroupNs, layout: Layout) -> Result<(), Failed> {
+    same("the cgroup layout", &found(container)?.to_string(), &layout.to_string())?;
+    let cgroups = container.ask(&["cat", "/proc/1/cgroup"])?;
+    let mut own = Vec::new();
+    let mut beside = Vec::new();
+    for hierarchy in Hierarchy::BOTH {
+        if let Some(top) = mount_point(hierarchy, layout) {
+            let path = hierarchy.path_in(&cgroups).ok_or_else(|| format!("no {hierarchy:?} in {cgroups}"))?;
+            has_first_process(container, &format!("{top}{path}"))?;
+            let managed = hierarchy == Hierarchy::Unified || layout == Layout::Legacy;
+            let place = own_place(container, cgroupns, hierarchy, path, managed)?;
+            own.push(format!("{top}{place}"));
+            beside.push(Beside::new(container, hierarchy)?);
+        }
+    }
+    writes_there_alone(container, &own)?;
+    mounts_are_its_own(container)?;
+    sees_others_as_it_should(container, cgroupns)?;
+    cannot_change_its_limits(container, cgroupns)
+}
+
+/// By what systemd goes (`cg_unified_cached` in its sources).
+pub fn found(container: &Container) -> Result<Layout, Failed> {
+    // The image's shell, since stat fails where one of them is missing.
+    let ask = "for at in '' /systemd /unified; do stat -f -c %T /sys/fs/cgroup$at 2>/dev/null || echo none; done";
+    let told = container.ask(&["sh", "-c", ask])?;
+    match told.split_whitespace().collect::<Vec<_>>()[..] {
+        ["cgroup2fs", ..] => Ok(Layout::Unified),
+        ["tmpfs", "cgroupfs", "cgroup2fs"] => Ok(Layout::Hybrid),
+        ["tmpfs", "cgroupfs", "none" | "tmpfs"] => Ok(Layout::Legacy),
+        _ => Err(format!("no layout that systemd knows: {told}").into()),
+    }
+}
+
+/// Where a hierarchy is mounted in a container.
+fn mount_point(hierarchy: Hierarchy, layout: Layout) -> Option<&'static str> {
+    match (hierarchy, layout) {
+        (Hierarchy::Systemd, Layout::Legacy | Layout::Hybrid) => Some("/sys/fs/cgroup/systemd"),
+        (Hierarchy::Unified, Layout::Hybrid) => Some("/sys/fs/cgroup/unified"),
+        (Hierarchy::Unified, Layout::Unified) => Some("/sys/fs/cgroup"),
+        (Hierarchy::Systemd, Layout::Unified) | (Hierarchy::Unified, Layout::Legacy) => None,
+    }
+}
+
+/// systemd finds its cgroup where /proc says it is.
+fn has_first_process(container: &Container, place: &str) -> Result<(), Failed> {
+    let members = container.ask(&["cat", &format!("{place}/cgroup.procs")])?;
+    if members.lines().any(|member| member == "1") {
+        return Ok(());
+    }
+    Err(format!("{place}/cgroup.procs does not list process 1, but {members:?}").into())
+}
+
+/// The cgroup that systemd got: the runtime's, or one that the hook made. In a cgroup namespace of its own the former
+/// is the root.
+fn own_place(
+    container: &Container,
+    cgroupns: CgroupNs,
+    hierarchy: Hierarchy,
+    path: &str,
+    managed: bool,
+) -> Result<String, Failed> {
+    let runtimes = match cgroupns {
+        CgroupNs::Private => String::new(),
+        CgroupNs::Host => container.cgroup(),
+    };
+    let hooks = format!("{}/payload", container.hooks_cgroup());
+    if !managed {
+        // Of hybrid's version 1 systemd uses what it can: there it moves to the path that it has in version 2.
+        let has_own = container.cell().layout != Layout::Unified;
+        let place = if has_own { runtimes } else { hooks };
+        let is_below = Path::new(path).starts_with(Path::new("/").join(place.trim_start_matches('/')));
+        return if is_below { Ok(place) } else { Err(format!("process 1 is in {path}, not below {place:?}").into()) };
+    }
+    let known = match hierarchy {
+        Hierarchy::Systemd => vec![runtimes, hooks],
+        Hierarchy::Unified => vec![format!("{runtimes}/payload"), runtimes, hooks],
+    };
+    // What is above systemd's own init.scope.
+    match path.strip_suffix("/init.scope") {
+        Some(place) if known.iter().any(|known| known == place) => Ok(place.to_owned()),
+        _ => Err(format!("process 1 is in {path}, and not in init.scope below one of {known:?}").into()),
+    }
+}
+
+/// Nothing below /sys/fs/cgroup is writable but its own.
+fn writes_there_alone(container: &Container, own: &[String]) -> Result<(), Failed> {
+    // Other tests' cgroups may go while it walks, of which it complains.
+    let find = "find /sys/fs/cgroup ! -type l -writable -printf '%F %p\\n' 2>/dev/null; true";
+    let told = container.ask(&["sh", "-c", find])?;
+    let writable: Vec<(&str, &Path)> =
+        told.lines().filter_map(|line| line.split_once(' ')).map(|(kind, path)| (kind, Path::new(path))).collect();
+    for place in own.iter().map(Path::new) {
+        for needed in [place, &place.join("cgroup.procs")] {
+            if !writable.iter().any(|(_, path)| *path == needed) {
+                return Err(format!("{} should be writable; what is: {told}", needed.display()).into());
+            }
+        }
+    }
+    // runc 1.1 in a cgroup namespace, and crun 1.8, leave their tmpfs writable that holds version 1's mount points.
+    let runtimes_tmpfs = container.cell().layout != Layout::Unified;
+    let strange: Vec<_> = writable
+        .iter()
+        .filter(|(kind, path)| !(runtimes_tmpfs && *kind == "tmpfs" || own.iter().any(|own| path.starts_with(own))))
+        .collect();
+    if strange.is_empty() { Ok(()) } else { Err(format!("writable beside {own:?}: {strange:?}").into()) }
+}
+
+/// What is mounted writable is the container's on the host, too, whatever its name is inside.
+fn mounts_are_its_own(container: &Container) -> Result<(), Failed> {
+    let seen = container.mounts()?;
+    let own = [container.cgroup(), container.hooks_cgroup()];
+    let writable = |mount: &&mounts::Mount| mount.kind.starts_with("cgroup") && mount.has("rw");
+    for mount in seen.iter().filter(writable) {
+        let hidden = mounts::at(&seen, &mount.point) != Some(mount);
+        if !hidden && !own.iter().any(|own| Path::new(&mount.root).starts_with(own)) {
+            return Err(format!("{mount:?} should be read-only").into());
+        }
+    }
+    Ok(())
+}
+
+/// In a cgroup namespace of its own a container sees nobody else's cgroups; with the host's, all of them.
+fn sees_others_as_it_should(container: &Container, cgroupns: CgroupNs) -> Result<(), Failed> {
+    let told = container.ask(&["sh", "-c", "find /sys/fs/cgroup -type d 2>/dev/null; true"])?;
+    let own = container.hooks_cgroup();
+    let foreign =
+        |name: &str| name.starts_with(MARK) || (name.starts_with(HOOKS) && Some(name) != own.strip_prefix('/'));
+    let others: Vec<&str> = told.lines().filter(|line| line.split('/').any(foreign)).collect();
+    let beside = others.iter().any(|line| line.ends_with(&container.beside()));
+    match cgroupns {
+        CgroupNs::Private if others.is_empty() => Ok(()),
+        CgroupNs::Private => Err(format!("other containers' cgroups are to be seen: {others:?}").into()),
+        CgroupNs::Host if beside => Ok(()),
+        CgroupNs::Host => Err(format!("{} is not to be seen: {told}", container.beside()).into()),
+    }
+}
+
+/// A cgroup next to the container's in the root of a hierarchy, as other containers have theirs.
+struct Beside {
+    path: PathBuf,
+    _whole: Whole,
+}
+
+impl Beside {
+    fn new(container: &Container, hierarchy: Hierarchy) -> Result<Self, Failed> {
+        let whole = hierarchy.whole()?.ok_or_else(|| format!("the kernel has no {hierarchy:?}"))?;
+        let path = whole.path().join(container.beside());
+        fs::create_dir(&path)?;
+        Ok(Self { path, _whole: whole })
+    }
+}
+
+impl Drop for Beside {
+    fn drop(&mut self) {
+        // If that fails, the test's clean-up has another try.
+        fs::remove_dir(&self.path).ok();
+    }
+}
+
+/// Limits that do no harm if they are changed after all.
+const LIMITS: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "pids.max"];
+
+/// What limits the container isn't the container's to write.
+fn cannot_change_its_limits(container: &Container, cgroupns: CgroupNs) -> Result<(), Failed> {
+    let before = limits(container)?;
+    if before.is_empty() {
+        return Err(format!("{} has no limits on the host", container.cgroup()).into());
+    }
+    // With the host's namespace it sees cgroups that are not this test's to try.
+    let which = match cgroupns {
+        CgroupNs::Private => "*".to_owned(),
+        CgroupNs::Host => format!("*{}*", container.id()),
+    };
+    let names = LIMITS.map(|name| format!("-name {name}")).join(" -o ");
+    let write = format!(
+        "find /sys/fs/cgroup -path '{which}' \\( {names} \\) 2>/dev/null |
+         while read -r file; do (echo 7777 >\"$file\") 2>/dev/null; done; true"
+    );
+    container.ask(&["sh", "-c", &write])?;
+    let after = limits(container)?;
+    if before == after { Ok(()) } else { Err(format!("limits before {before:#?}, after {after:#?}").into()) }
+}
+
+/// The limits of the cgroups that the runtime and the hook made, not of what systemd makes in them.
+fn limits(container: &Container) -> Result<BTreeMap<PathBuf, String>, Failed> {
+    let mut found = BTreeMap::new();
+    // On a hybrid host no engine has a limit in version 2, whose controllers are on version 1.
+    let unified = if container.cell().layout == Layout::Hybrid { None } else { Hierarchy::Unified.whole()? };
+    let tops = unified.iter().map(Whole::path).chain([Path::new("/sys/fs/cgroup/pids")]);
+    for top in tops {
+        for cgroup in [container.cgroup(), container.hooks_cgroup()] {
+            for name in LIMITS {
+                let path = Path::new(cgroup.trim_start_matches('/')).join(name);
+                if let Ok(value) = fs::read_to_string(top.join(&path)) {
+                    found.insert(path, value);
+                }
+            }
+        }
+    }
+    Ok(found)
+}

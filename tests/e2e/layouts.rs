@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what becomes of a container whose cgroup layout is another than the runtime's: by its annotation, or because
+//! its systemd can't use that.
+
+use std::sync::Arc;
+use std::thread;
+
+use libtest_mimic::Failed;
+
+use crate::boot::{self, PROBE, ends_in_order, has_come_up};
+use crate::cgroup;
+use crate::config::{CGROUP_ANNOTATION, CgroupNs, Config, Stages};
+use crate::container::{Cell, Container, Planted};
+use crate::mounts;
+use crate::outside::is_refused;
+use crate::site::{Layout, Site};
+
+/// The annotation's words.
+pub fn word(layout: Layout) -> &'static str {
+    match layout {
+        Layout::Legacy => "legacy",
+        Layout::Hybrid => "hybrid",
+        Layout::Unified => "unified",
+    }
+}
+
+/// Boots, lives and ends with a layout that was asked for.
+pub fn forced(site: &Arc<Site>, cell: Cell, config: Config, layout: Layout) -> Result<(), Failed> {
+    let config = Config { cgroup: Some(word(layout)), ..config };
+    boot::whole_life(site, cell, config, cgroup::expected(cell, Some(layout)))
+}
+
+/// A systemd that can't use what was asked for.
+pub fn forced_too_far(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    for layout in [Layout::Legacy, Layout::Hybrid] {
+        let config = Config { cgroup: Some(word(layout)), ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        is_refused(&container, &[CGROUP_ANNOTATION, word(layout)])?;
+    }
+    Ok(())
+}
+
+/// A stand-in for a systemd that knows no version 2: no suite at hand has a real one.
+const OLD_SYSTEMD: [Planted; 1] =
+    [Planted::File("usr/lib/systemd/systemd", 0o755, "\u{7f}ELF\0libsystemd-shared-229.so\0")];
+
+/// It gets version 1 where the host has none, and is refused if told otherwise.
+pub fn old_systemd(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let container = Container::new(site, cell, &Config::default(), &OLD_SYSTEMD)?;
+    container.explain(|container| {
+        container.create()?.expect_success()?;
+        let seen = container.mounts()?;
+        let kind = |point| mounts::at(&seen, point).map(|mount| mount.kind.as_str());
+        match (kind("/sys/fs/cgroup"), kind("/sys/fs/cgroup/systemd"), kind("/sys/fs/cgroup/unified")) {
+            (Some("tmpfs"), Some("cgroup"), None) => {}
+            other => return Err(format!("no legacy layout: {other:?} of {seen:?}").into()),
+        }
+        container.delete(&["--force"])
+    })?;
+    container.host_is_as_before()?;
+    let config = Config { cgroup: Some(word(Layout::Unified)), ..Config::default() };
+    let container = Container::new(site, cell, &config, &OLD_SYSTEMD)?;
+    is_refused(&container, &["systemd 229", CGROUP_ANNOTATION, "unified"])
+}
+
+pub fn bad_value(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { cgroup: Some("v2"), ..Config::default() };
+    let container = Container::new(site, cell, &config, &PROBE)?;
+    is_refused(&container, &[CGROUP_ANNOTATION, "v2", "legacy", "hybrid", "unified"])
+}
+
+/// The hook is not called when it could make a cgroup, or not when that has to go: a systemd that needs one is refused
+/// with the stage that is missing.
+pub fn missing_stage(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    for (stages, missing) in [(Stages::CreateContainerOnly, "createRuntime"), (Stages::WithoutPoststop, "poststop")] {
+        let config = Config { stages, ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        is_refused(&container, &[missing])?;
+    }
+    Ok(())
+}
+
+/// And one that can do without gets what the runtime mounts.
+pub fn missing_stage_without_need(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    for stages in [Stages::CreateContainerOnly, Stages::WithoutPoststop] {
+        boot::whole_life(site, cell, Config { stages, ..Config::default() }, Layout::Legacy)?;
+    }
+    Ok(())
+}
+
+/// How often two containers begin and end at once: whoever comes second must find nothing half-made.
+const ROUNDS: u32 = 4;
+
+pub fn two_at_once(site: &Arc<Site>, cell: Cell, layout: Layout) -> Result<(), Failed> {
+    let config = Config { cgroup: Some(word(layout)), ..Config::default() };
+    for _ in 0..ROUNDS {
+        let pair = [Container::new(site, cell, &config, &PROBE)?, Container::new(site, cell, &config, &PROBE)?];
+        both(&pair, |container| {
+            container.start()?;
+            has_come_up(container)
+        })?;
+        // One after the other, for each makes a cgroup that the other's must not show.
+        for container in &pair {
+            container.explain(|container| cgroup::is_its_own(container, CgroupNs::Private, layout))?;
+        }
+        both(&pair, |container| {
+            ends_in_order(container)?;
+            container.delete(&[])
+        })?;
+        pair.iter().try_for_each(Container::host_is_as_before)?;
+    }
+    Ok(())
+}
+
+fn both(pair: &[Container; 2], part: fn(&Container) -> Result<(), Failed>) -> Result<(), Failed> {
+    thread::scope(|scope| {
+        let running = pair.each_ref().map(|container| scope.spawn(|| container.explain(part)));
+        let results = running.map(|thread| thread.join().unwrap_or_else(|_| Err("a thread has panicked".into())));
+        results.into_iter().collect()
+    })
+}
