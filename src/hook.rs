@@ -102,10 +102,9 @@ fn create(state: &State, stage: Stage) -> Result<(), HookError> {
     }
     process::clear_umask();
     let (root, facts) = match gather::live::surroundings(state, stage, &text) {
-        Err(error @ (GatherError::NoPid(_) | GatherError::OwnNamespace { .. }))
-            if gather::follow_up(text.config()?, stage) != FollowUp::None =>
-        {
-            debug!("{id}: left alone at {}: {error}", stage.name());
+        // What goes wrong at createContainer, too, is told there.
+        Err(error) if gather::follow_up(text.config()?, stage) != FollowUp::None => {
+            info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
             return Ok(());
         }
         result => result?,

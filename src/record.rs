@@ -3,13 +3,13 @@
 //! only thing that poststop works from, since then neither annotations nor the root may be there.
 
 use std::ffi::OsString;
-use std::fs::{DirBuilder, OpenOptions};
-use std::io::{ErrorKind, Write};
+use std::fs::{DirBuilder, File, OpenOptions};
+use std::io::{ErrorKind, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, FlockOperation};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
@@ -22,8 +22,8 @@ use crate::sys::{self, Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
 const FILE: &str = "made";
-/// A record has a line for each of at most four mount points and two cgroups, with two paths of at most 4096 bytes, and a byte takes
-/// at most four.
+/// A record has a line for each of at most four mount points, and four for cgroups, with two paths of at most
+/// 4096 bytes, and a byte takes at most four.
 const LIMIT_BYTES: u64 = 256 * 1024;
 
 /// Why a record can't be written or worked off.
@@ -83,6 +83,8 @@ enum Made {
         hierarchy: Hierarchy,
         /// From the root of the runtime's cgroup namespace, which is that of poststop, too.
         path: OsString,
+        /// None: it is just being made.
+        inode: Option<u64>,
     },
 }
 
@@ -124,10 +126,16 @@ impl Record {
         Self { id: id.to_owned() }
     }
 
-    /// Writes down that a cgroup will be made.
-    pub fn note_cgroup(&self, cgroup: &Cgroup) -> Result<(), RecordError> {
+    /// Writes down that a cgroup will be made, and then which it is.
+    pub fn note_cgroup(&self, cgroup: &Cgroup, inode: Option<u64>) -> Result<(), RecordError> {
         let path = cgroup.path.as_path().as_os_str().to_owned();
-        self.note(&Made::Cgroup { hierarchy: cgroup.hierarchy, path })
+        self.note(&Made::Cgroup { hierarchy: cgroup.hierarchy, path, inode })
+    }
+
+    /// How much is written down.
+    #[must_use]
+    pub fn length_bytes(&self) -> u64 {
+        std::fs::metadata(place().join(NAME).join(&self.id).join(FILE)).map_or(0, |file| file.len())
     }
 
     /// Writes down that `at` will be made in `root`.
@@ -156,26 +164,56 @@ impl Record {
     /// and returns them all; what is gone already is no error.
     #[must_use]
     pub fn take_back(&self) -> Vec<RecordError> {
+        self.take_back_from(0)
+    }
+
+    /// The same for what was written down from that byte on.
+    #[must_use]
+    pub fn take_back_from(&self, from_byte: u64) -> Vec<RecordError> {
         let place = place();
         let directory = place.join(NAME).join(&self.id);
-        let mut errors = Vec::new();
-        match read(&directory.join(FILE)) {
-            Ok(None) => {
-                // A record that was to be written and wasn't.
-                let _ = std::fs::remove_dir(&directory);
-            }
-            Ok(Some(made)) => {
-                errors.extend(made.iter().rev().filter_map(|made| take_back(made).err()));
-                if errors.is_empty() {
-                    errors.extend(remove(&directory).err());
-                }
-            }
-            Err(error) => errors.push(error),
-        }
+        let errors = work_off(&directory, from_byte);
         // Worst case: another container's record is in it, or an empty directory stays.
         let _ = std::fs::remove_dir(place.join(NAME));
         errors
     }
+}
+
+fn work_off(directory: &Path, from_byte: u64) -> Vec<RecordError> {
+    let path = directory.join(FILE);
+    let file = match open_locked(&path) {
+        Ok(Some(file)) => file,
+        Ok(None) => {
+            // A record that was to be written and wasn't.
+            let _ = std::fs::remove_dir(directory);
+            return Vec::new();
+        }
+        Err(source) => return vec![RecordError::Read { path, source }],
+    };
+    let made = match read(&file, from_byte) {
+        Ok(made) => made,
+        Err(source) => return vec![RecordError::Read { path, source }],
+    };
+    let mut errors: Vec<_> = made.iter().rev().filter_map(|made| take_back(made).err()).collect();
+    if errors.is_empty() && from_byte == 0 {
+        errors.extend(remove(directory).err());
+    } else if errors.is_empty() {
+        let result = file.set_len(from_byte).call(|| format!("ftruncate({path:?}, {from_byte})"));
+        errors.extend(result.err().map(|source| RecordError::Remove { path, source }));
+    }
+    errors
+}
+
+/// Opens a record for as long as the file is open: a new container of this name waits until the old one's is
+/// worked off, since runtimes free a name before poststop.
+fn open_locked(path: &Path) -> Result<Option<File>, SysError> {
+    let file = match OpenOptions::new().read(true).append(true).open(path) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        result => result.call(|| format!("open({path:?})"))?,
+    };
+    rustix::fs::flock(&file, FlockOperation::LockExclusive).call(|| format!("flock({path:?})"))?;
+    // Whoever had it may have removed it.
+    Ok((fs::stat(&file)?.st_nlink > 0).then_some(file))
 }
 
 fn append(place: &Path, id: &str, made: &Made) -> Result<(), SysError> {
@@ -197,32 +235,31 @@ fn append(place: &Path, id: &str, made: &Made) -> Result<(), SysError> {
             result => result.call(|| format!("mkdir({directory:?})"))?,
         }
         match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
-            Ok(mut file) => return file.write_all(&line).call(|| format!("write({path:?})")),
-            Err(error) if error.kind() == ErrorKind::NotFound => {}
+            Ok(_) => {}
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(error) => return Err(error).call(|| format!("open({path:?}, O_APPEND|O_CREAT)")),
+        }
+        if let Some(mut file) = open_locked(&path)? {
+            return file.write_all(&line).call(|| format!("write({path:?})"));
         }
     }
     Err(SysError::new(format!("open({path:?})"), Errno::NOENT))
 }
 
-fn read(path: &Path) -> Result<Option<Vec<Made>>, RecordError> {
-    let error = |source| RecordError::Read { path: path.to_owned(), source };
-    let file = match fs::open_host(path) {
-        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(None),
-        result => result.map_err(error)?,
-    };
-    let text =
-        fs::read_up_to(file, LIMIT_BYTES).map_err(error)?.ok_or_else(|| error(SysError::new("read()", Errno::FBIG)))?;
+fn read(mut file: &File, from_byte: u64) -> Result<Vec<Made>, SysError> {
+    file.seek(SeekFrom::Start(from_byte)).call(|| "lseek()")?;
+    let text = fs::read_up_to(file, LIMIT_BYTES)?.ok_or_else(|| SysError::new("read()", Errno::FBIG))?;
     // A line that a kill cut short is of a thing that wasn't made.
-    Ok(Some(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()))
+    Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
 }
 
 fn take_back(made: &Made) -> Result<(), RecordError> {
     match made {
         Made::MountPoint(made) => remove_mount_point(made),
-        Made::Cgroup { hierarchy, path } => {
+        Made::Cgroup { hierarchy, path, inode } => {
             let cgroup = Cgroup { hierarchy: *hierarchy, path: InnerPath::new(path) };
-            sys::cgroup::remove(*hierarchy, &cgroup.path).map_err(|source| RecordError::Cgroup { cgroup, source })
+            sys::cgroup::remove(*hierarchy, &cgroup.path, *inode)
+                .map_err(|source| RecordError::Cgroup { cgroup, source })
         }
     }
 }

@@ -41,38 +41,41 @@ impl Run<'_> {
 
     pub(super) fn make_cgroup(&mut self, cgroup: &Cgroup, until: Until) -> Result<(), StepCause> {
         if until == Until::PostStop {
-            // Noted first, as mount points are.
-            self.undo.take_back(self.record);
-            self.record.note_cgroup(cgroup)?;
+            self.note();
+            self.record.note_cgroup(cgroup, None)?;
         }
         let (above, name) = self.above(cgroup)?;
         let make = || fs::mkdir_at(above.as_fd(), name, 0o755);
         match make() {
-            // An empty one can only be left from a container of this name that nobody took back.
+            // Of a container of this name that nobody took back; one that lives keeps its own.
             Err(error) if error.errno() == Errno::EXIST => {
-                fs::unlink_at(above.as_fd(), name, FileType::Directory)?;
+                cgroup::remove_unused(above.as_fd(), name)?;
                 make()?;
             }
             result => result?,
         }
-        self.undo.remove(Rc::new(above), name.to_owned(), FileType::Directory);
+        let above = Rc::new(above);
+        self.undo.remove(Rc::clone(&above), name.to_owned(), FileType::Directory);
+        if until == Until::PostStop {
+            let made = fs::stat_at(above.as_fd(), name)?;
+            self.record.note_cgroup(cgroup, Some(made.st_ino))?;
+        }
         Ok(())
     }
 
-    pub(super) fn enter_cgroup(&mut self, cgroup: &Cgroup, processes: Processes) -> Result<(), StepCause> {
-        let own = self.cgroup(cgroup)?;
-        let (above, _) = self.above(cgroup)?;
+    pub(super) fn enter_cgroup(&mut self, to: &Cgroup, from: &Cgroup, processes: Processes) -> Result<(), StepCause> {
+        let (to, from) = (self.cgroup(to)?, self.cgroup(from)?);
         match processes {
             Processes::First => {
                 let no_pid = || SysError::new("the pid of the container's first process", Errno::SRCH);
                 let pid = self.first_process.ok_or_else(no_pid)?;
-                cgroup::enter(own.as_fd(), pid)?;
-                self.undo.enter_again(above, vec![pid]);
+                cgroup::enter(to.as_fd(), pid)?;
+                self.undo.enter_again(from, vec![pid]);
             }
-            Processes::AllAbove => {
+            Processes::All => {
                 let mut moved = Vec::new();
-                let result = empty(&above, &own, &mut moved);
-                self.undo.enter_again(above, moved);
+                let result = empty(&from, &to, &mut moved);
+                self.undo.enter_again(from, moved);
                 result?;
             }
         }

@@ -105,9 +105,17 @@ impl Run<'_> {
         }
     }
 
+    /// Before the first note: what is noted from here on is taken back if a later step fails, also a record
+    /// that can be written in part only.
+    pub(super) fn note(&mut self) {
+        if !self.has_noted {
+            self.undo.take_back(self.record, self.record.length_bytes());
+            self.has_noted = true;
+        }
+    }
+
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
-        // Noted first: a record that can be written in part only is taken back too.
-        self.undo.take_back(self.record);
+        self.note();
         self.record.note_mount_point(self.root, at, node)?;
         match node {
             Node::Dir => self.directory(at, 0o755)?,

@@ -82,6 +82,7 @@ pub fn apply(root: &Root, plan: &Plan, record: &Record, first_process: Option<u3
         owner: plan.owner,
         labels,
         hierarchies: HashMap::new(),
+        has_noted: false,
         undo: Undo::default(),
         last_directory: None,
     };
@@ -120,6 +121,7 @@ struct Run<'a> {
     labels: Labels<'a>,
     /// Those that were needed so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
+    has_noted: bool,
     undo: Undo,
     /// The directory in which something was made last: most files go to the same few. Forgotten
     /// when something is mounted, since the path may lead elsewhere then.
@@ -152,7 +154,7 @@ impl Run<'_> {
             Action::Delegate { at, files, owner, label } => self.delegate(at, files, *owner, label.as_deref())?,
             Action::MakeReadOnly { at } => mount::set_access(self.root.place(at)?.as_fd(), Access::ReadOnly)?,
             Action::MakeCgroup { cgroup, until } => self.make_cgroup(cgroup, *until)?,
-            Action::EnterCgroup { cgroup, processes } => self.enter_cgroup(cgroup, *processes)?,
+            Action::EnterCgroup { cgroup, from, processes } => self.enter_cgroup(cgroup, from, *processes)?,
             Action::EnableControllers { cgroup } => self.enable_controllers(cgroup)?,
             Action::ShowCgroup { cgroup, at } => self.show_cgroup(cgroup, at)?,
             Action::BindHost { from, at } => {

@@ -46,7 +46,8 @@ enum Each {
         cgroup: Rc<OwnedFd>,
         name: String,
     },
-    TakeBack(Record),
+    /// What was noted from that byte of the record on.
+    TakeBack(Record, u64),
 }
 
 /// What is to be undone.
@@ -82,8 +83,8 @@ impl Undo {
         self.0.push(Each::DisableController { cgroup, name });
     }
 
-    pub(super) fn take_back(&mut self, record: &Record) {
-        self.0.push(Each::TakeBack(record.clone()));
+    pub(super) fn take_back(&mut self, record: &Record, from_byte: u64) {
+        self.0.push(Each::TakeBack(record.clone(), from_byte));
     }
 
     /// How much there is to undo.
@@ -118,8 +119,8 @@ impl Each {
             Self::DisableController { cgroup, name } => {
                 cgroup::set_controller(cgroup.as_fd(), &name, cgroup::Below::Disabled)
             }
-            Self::TakeBack(record) => {
-                return record.take_back().into_iter().map(StepCause::from).collect();
+            Self::TakeBack(record, from_byte) => {
+                return record.take_back_from(from_byte).into_iter().map(StepCause::from).collect();
             }
         };
         result.err().map(StepCause::from).into_iter().collect()

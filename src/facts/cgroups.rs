@@ -73,7 +73,7 @@ pub struct Membership {
     pub owner: CgroupOwner,
     /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.
     pub on_host: Option<PathBuf>,
-    /// Whether the files that limit it belong to the container's root.
+    /// Whether the files that limit it belong to an id of the container's.
     pub owns_limits: bool,
 }
 
@@ -118,6 +118,17 @@ impl Cgroups {
             Hierarchy::Unified => self.unified.as_ref(),
             Hierarchy::Systemd => self.systemd.as_ref(),
             Hierarchy::Memory => None,
+        }
+    }
+
+    /// Whether the container's cgroup of `hierarchy` has a path that a mount made for it can show: it is `/` in
+    /// the container's own namespace, or any in the host's. A hierarchy that nobody has mounted has one cgroup.
+    #[must_use]
+    pub fn is_showable(&self, hierarchy: Hierarchy) -> bool {
+        match (self.of(hierarchy), self.namespace) {
+            (None, _) => true,
+            (Some(member), CgroupNamespace::Host) => member.inside.is_some(),
+            (Some(member), CgroupNamespace::Private) => member.inside == Some(InnerPath::root()),
         }
     }
 }

@@ -200,12 +200,11 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
             },
         };
         let at = directory(mounts, hierarchy, &path);
-        let root = self::owner(config, sources.stage).map_or(0, |owner| owner.uid);
         let owner_of_limits = at.and_then(|at| (sources.owner_of)(&at.join("cgroup.max.depth")));
         Some(Membership {
             owner,
             on_host: mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path),
-            owns_limits: owner_of_limits.is_none_or(|uid| uid == root),
+            owns_limits: owner_of_limits.is_none_or(|uid| is_containers(config, sources.stage, uid)),
             inside: cgroup::parse(sources.cgroup_inside, hierarchy),
             path,
         })
@@ -218,6 +217,17 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         wanted: sources.wanted,
         making: sources.making,
         name: cgroup_name(state),
+    }
+}
+
+/// Whether a user id, as this process sees it, is one that the container's root can be.
+fn is_containers(config: &Config, stage: Stage, uid: u32) -> bool {
+    /// What the kernel shows for an id without a mapping (`overflowuid` in proc_sys_kernel(5)).
+    const NOBODY: u32 = 65534;
+    let maps = &config.linux.uid_mappings;
+    match stage {
+        Stage::CreateRuntime if !maps.is_empty() => maps.iter().any(|map| uid >= map.host && uid - map.host < map.size),
+        Stage::CreateRuntime | Stage::CreateContainer => uid != NOBODY,
     }
 }
 

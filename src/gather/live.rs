@@ -71,7 +71,10 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
 fn making(text: &ConfigText, config: &Config, stage: Stage) -> Result<Making, GatherError> {
     // podman runs poststop itself, and leaves it out of config.json.
     let is_podman = text.peek()?.annotation("io.container.manager") == Some("libpod");
+    // At createContainer it may be the container's own one.
+    let is_rootless = process::is_in_user_namespace() && !config.has_namespace("user");
     Ok(match stage {
+        _ if is_rootless => Making::Rootless,
         Stage::CreateContainer => Making::Inside,
         Stage::CreateRuntime if process::is_in_user_namespace() || !may(Capability::CAP_SYS_ADMIN) => Making::Rootless,
         Stage::CreateRuntime if is_podman || lists_this_hook(&config.hooks.poststop) => Making::Possible,

@@ -75,8 +75,8 @@ impl Cgroup {
 pub enum Processes {
     /// The container's first one.
     First,
-    /// All that are in the cgroup above.
-    AllAbove,
+    /// All that are there.
+    All,
 }
 
 /// How long something stays that was made outside the container.
@@ -187,8 +187,10 @@ pub enum Action {
     },
     /// Moves processes of the container to another cgroup.
     EnterCgroup {
-        /// Where.
+        /// Where to.
         cgroup: Cgroup,
+        /// Where they are.
+        from: Cgroup,
         /// Which.
         processes: Processes,
     },

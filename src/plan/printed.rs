@@ -103,12 +103,11 @@ impl fmt::Display for Action {
             Self::MakeCgroup { cgroup, until } => {
                 write!(f, "make the cgroup {cgroup}{}", if *until == Until::PostStop { ", until poststop" } else { "" })
             }
-            Self::EnterCgroup { cgroup, processes } => {
-                let who = match processes {
-                    Processes::First => "the container's first process",
-                    Processes::AllAbove => "all processes of the cgroup above",
-                };
-                write!(f, "move {who} to the cgroup {cgroup}")
+            Self::EnterCgroup { cgroup, from, processes: Processes::First } => {
+                write!(f, "move the container's first process from {} to the cgroup {cgroup}", from.path)
+            }
+            Self::EnterCgroup { cgroup, from, processes: Processes::All } => {
+                write!(f, "move all processes from {} to the cgroup {cgroup}", from.path)
             }
             Self::EnableControllers { cgroup } => write!(f, "enable all controllers of the cgroup {cgroup} below it"),
             Self::ShowCgroup { cgroup, at } => write!(f, "mount {cgroup} on {at}, read-only"),

@@ -116,13 +116,17 @@ fn writable(
         let why = "the container is in no cgroup of this hierarchy";
         return unless_needed(plan, Refusal::NoMembership { at: at.clone() }, why);
     };
-    let mut own = at.join(inside.as_path());
+    let own = at.join(inside.as_path());
     if is_bound(facts, hierarchy, &own) {
         plan.leave(own.clone(), "writable already, by a mount of its own");
         delegate(facts, plan, own);
         return Ok(());
     }
-    if member.owner == CgroupOwner::Shared && (need == Need::BestEffort || facts.cgroups.making != Making::Possible) {
+    if member.owner == CgroupOwner::Shared {
+        if need == Need::Required && facts.cgroups.making == Making::Possible {
+            // Its mount may show others' cgroups, too.
+            return show(facts, plan, hierarchy, at);
+        }
         let why = "the engine gave the container no cgroup of its own there";
         let refusal = Refusal::SharedCgroup { at: at.clone(), way_out: layout::way_out(facts.cgroups.making) };
         return unless_needed(plan, refusal, why);
@@ -146,15 +150,12 @@ fn writable(
         plan.step(need, Action::BindHost { from: from.clone(), at: at.clone() }, why);
     }
     let cgroup = Cgroup { hierarchy, path: member.path.clone() };
-    if member.owner == CgroupOwner::Shared {
-        let why = "the engine gave the container no cgroup of its own";
-        make(plan, &cgroup.child(&facts.cgroups.name), Until::PostStop, why);
-        enter(plan, cgroup.child(&facts.cgroups.name), Processes::First, why);
-        own = own.join(&facts.cgroups.name);
-    } else {
-        own = below_limits(facts, plan, member, cgroup, own);
+    let place = below_limits(facts, plan, member, cgroup, own.clone());
+    if place != own && !mount.read_only {
+        let why = "the limits there are the engine's";
+        plan.step(need, Action::MakeReadOnly { at: at.clone() }, why);
     }
-    make_writable(facts, plan, own, need);
+    make_writable(facts, plan, place, need);
     Ok(())
 }
 
@@ -171,18 +172,20 @@ fn below_limits(
     }
     let payload = cgroup.child(PAYLOAD);
     make(plan, &payload, Until::AboveGoes, "the engine's limits are on the cgroup above, where they shall stay");
-    enter(plan, payload, Processes::AllAbove, "a cgroup with controllers below has no processes itself");
+    let why = "a cgroup with controllers below has no processes itself";
+    enter(plan, payload, &cgroup, Processes::All, why);
     let why = "systemd limits its services by them";
     plan.step(Need::BestEffort, Action::EnableControllers { cgroup }, why);
     own.join(PAYLOAD)
 }
 
 /// Whether the container could write the engine's limits if it could write its cgroup: they are in v2 (v1's
-/// controllers are read-only), their files belong to its root, and it is not at the border of a cgroup
+/// controllers are read-only), their files belong to an id of its, and it is not at the border of a cgroup
 /// namespace, where the kernel keeps them (`nsdelegate`, cgroups(7)).
 fn could_write_limits(facts: &Surroundings, hierarchy: Hierarchy, member: &Membership) -> bool {
     let are_there = hierarchy == Hierarchy::Unified && mounted(facts) == Some(Layout::Unified);
-    let is_border = facts.cgroups.namespace == CgroupNamespace::Private && facts.cgroups.nsdelegate;
+    let is_top = facts.cgroups.namespace == CgroupNamespace::Private && member.inside == Some(InnerPath::root());
+    let is_border = is_top && facts.cgroups.nsdelegate;
     are_there && member.owns_limits && !is_border
 }
 
@@ -194,8 +197,7 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
     // A hierarchy that nobody has mounted yet has one cgroup, in which all are.
     let root = InnerPath::root();
     let (path, inside) = member.map_or((&root, Some(&root)), |member| (&member.path, member.inside.as_ref()));
-    let is_top = |inside: &InnerPath| facts.cgroups.namespace == CgroupNamespace::Host || *inside == root;
-    let Some(inside) = inside.filter(|inside| is_top(inside)) else {
+    let Some(inside) = inside.filter(|_| facts.cgroups.is_showable(hierarchy)) else {
         // It joined another container's namespace, or left its own cgroup.
         return Err(Refusal::NoMembership { at: at.clone() });
     };
@@ -219,7 +221,7 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
             make(plan, &made, Until::PostStop, "the container has no cgroup of its own there");
             let payload = made.child(PAYLOAD);
             make(plan, &payload, Until::AboveGoes, "what is above stays read-only");
-            enter(plan, payload.clone(), Processes::First, "its services are found by it");
+            enter(plan, payload.clone(), &cgroup, Processes::First, "its services are found by it");
             let path = own.join(name).join(PAYLOAD);
             if namespace == CgroupNamespace::Private {
                 // `/` in its namespace is the cgroup above, where others are. So that it sees no other
@@ -243,8 +245,8 @@ fn make(plan: &mut Plan, cgroup: &Cgroup, until: Until, why: &str) {
     plan.step(Need::Required, Action::MakeCgroup { cgroup: cgroup.clone(), until }, why);
 }
 
-fn enter(plan: &mut Plan, cgroup: Cgroup, processes: Processes, why: &str) {
-    plan.step(Need::Required, Action::EnterCgroup { cgroup, processes }, why);
+fn enter(plan: &mut Plan, cgroup: Cgroup, from: &Cgroup, processes: Processes, why: &str) {
+    plan.step(Need::Required, Action::EnterCgroup { cgroup, from: from.clone(), processes }, why);
 }
 
 fn make_writable(facts: &Surroundings, plan: &mut Plan, own: InnerPath, need: Need) {

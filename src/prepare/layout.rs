@@ -40,11 +40,11 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
             (layout, format!("{version} in the image knows cgroup v1 alone"))
         }
         (None, Some(version)) if version >= FIRST_THAT_WARNS_OF_V1 && mounted != Layout::Unified => {
-            match within_reach(&facts.cgroups, Layout::Unified) {
-                Ok(()) => (Layout::Unified, format!("for {version} in the image cgroup v1 is obsolete")),
-                Err(_) => {
-                    (mounted, format!("{version} in the image would rather have cgroup v2, which is out of reach"))
-                }
+            let is_had = within_reach(&facts.cgroups, Layout::Unified).is_ok();
+            if is_had && facts.cgroups.is_showable(Hierarchy::Unified) {
+                (Layout::Unified, format!("for {version} in the image cgroup v1 is obsolete"))
+            } else {
+                (mounted, format!("{version} in the image would rather have cgroup v2, which is out of reach"))
             }
         }
         (None, Some(version)) => (mounted, format!("the runtime mounted it, and {version} in the image takes it")),

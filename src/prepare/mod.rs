@@ -113,7 +113,10 @@ pub enum Refusal {
 /// Makes the plan. Its steps are in the order in which they have to be done: what lies below comes
 /// after what it lies on. What a later call can do as well is left to that.
 pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
-    let plan = whole(facts)?;
+    let plan = match whole(facts) {
+        Err(Refusal::MayNotMount) if facts.follow_up != FollowUp::None => return Ok(Plan::default()),
+        result => result?,
+    };
     Ok(match facts.follow_up {
         FollowUp::None => plan,
         FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot if plan.needs_host_side() => plan,

@@ -2,11 +2,11 @@
 //! Cgroups by descriptor, cgroups(7). A hierarchy is reached by a mount of it that is nowhere in the
 //! tree and goes with its descriptor: wherever the host has it mounted, and if nowhere.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use rustix::fs::{FileType, OFlags};
@@ -34,9 +34,19 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             mount::new_mount("cgroup2", &[], &options.iter().map(String::as_str).collect::<Vec<_>>())
         }
         Hierarchy::Systemd => {
-            let named = mount::new_mount("cgroup", &[("name", "systemd".to_owned())], &["none", "xattr"]);
-            named.map_err(|error| match error.errno() {
-                Errno::NOENT => error.with_hint("the kernel was booted with cgroup_no_v1=named, or all"),
+            let named = || mount::new_mount("cgroup", &[("name", "systemd".to_owned())], &["none", "xattr"]);
+            // One that is just going away is EBUSY, and only for a new context something else then.
+            let deadline = Instant::now() + PATIENCE;
+            let result = loop {
+                match named() {
+                    Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => {
+                        std::thread::sleep(PAUSE);
+                    }
+                    result => break result,
+                }
+            };
+            result.map_err(|error| match error.errno() {
+                Errno::NOENT => error.with_hint("the kernel was booted with cgroup_no_v1=named"),
                 Errno::PERM => error.with_hint("only on the host itself, in its first cgroup namespace, v1 can be had"),
                 _ => error,
             })
@@ -104,15 +114,15 @@ pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, below: Below) ->
     write(cgroup, "cgroup.subtree_control", &format!("{sign}{controller}"))
 }
 
-/// Removes a cgroup with all below it, and waits a moment for processes in them that are ending. One
-/// that isn't there is no error.
-pub fn remove(hierarchy: Hierarchy, path: &InnerPath) -> Result<(), SysError> {
+/// Removes a cgroup with all below it if it is still the one of this inode, and waits a moment for processes in
+/// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
+pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>) -> Result<(), SysError> {
     let top = open(hierarchy)?;
     let Some((above, name)) = path.parent().zip(path.as_path().file_name()) else {
         return Err(SysError::new(format!("rmdir({path})"), Errno::BUSY));
     };
     let result = match directory(top.as_fd(), &above) {
-        Ok(above) => remove_tree(above.as_fd(), Path::new(name)),
+        Ok(above) => remove_if_it_is(above.as_fd(), name, inode),
         Err(error) if error.errno() == Errno::NOENT => Ok(()),
         Err(error) => Err(error),
     };
@@ -123,36 +133,85 @@ pub fn remove(hierarchy: Hierarchy, path: &InnerPath) -> Result<(), SysError> {
     result
 }
 
-fn remove_tree(above: BorrowedFd<'_>, name: &Path) -> Result<(), SysError> {
-    let mut found = vec![name.to_owned()];
-    let mut next = 0;
-    while let Some(path) = found.get(next).cloned() {
-        found.extend(children(above, &path)?);
-        next += 1;
-    }
-    let deadline = Instant::now() + PATIENCE;
-    for path in found.iter().rev() {
-        loop {
-            match fs::unlink_at(above, path.as_os_str(), FileType::Directory) {
-                Ok(()) => break,
-                Err(error) if error.errno() == Errno::NOENT => break,
-                Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => std::thread::sleep(PAUSE),
-                Err(error) => return Err(error),
+fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>) -> Result<(), SysError> {
+    match (fs::stat_at(above, name), inode) {
+        (Err(error), _) if error.errno() == Errno::NOENT => Ok(()),
+        (Err(error), _) => Err(error),
+        (Ok(_), None) => match fs::unlink_at(above, name, FileType::Directory) {
+            Err(error) if matches!(error.errno(), Errno::BUSY | Errno::NOENT) => Ok(()),
+            result => result,
+        },
+        (Ok(found), Some(inode)) if found.st_ino == inode => {
+            let deadline = Instant::now() + PATIENCE;
+            loop {
+                match remove_unused(above, name) {
+                    Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => {
+                        std::thread::sleep(PAUSE);
+                    }
+                    result => return result,
+                }
             }
         }
+        (Ok(_), Some(_)) => Ok(()),
     }
-    Ok(())
 }
 
-fn children(above: BorrowedFd<'_>, path: &Path) -> Result<Vec<PathBuf>, SysError> {
-    let directory = match fs::open_at(above, path, OFlags::RDONLY | OFlags::DIRECTORY) {
-        Err(error) if error.errno() == Errno::NOENT => return Ok(Vec::new()),
-        result => result?,
+/// Removes a cgroup with all below it; `EBUSY`, and nothing removed, where a process is in one of them.
+pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
+    let is_unused = |cgroup: BorrowedFd<'_>| {
+        let is_empty = processes(cgroup)?.is_empty();
+        if is_empty { Ok(()) } else { Err(SysError::new(format!("rmdir({name:?})"), Errno::BUSY)) }
     };
-    let names = fs::read_dir(directory.as_fd())?.into_iter();
+    walk(above, name, is_unused, |_, _| Ok(()))?;
+    walk(
+        above,
+        name,
+        |_| Ok(()),
+        |directory, name| match fs::unlink_at(directory, name, FileType::Directory) {
+            Err(error) if error.errno() == Errno::NOENT => Ok(()),
+            result => result,
+        },
+    )
+}
+
+/// Goes through a cgroup and all below it: `enter` is called with each before those below it, `leave` with the
+/// directory and the name of each after them. By descriptors, since a path could be too long; and without
+/// recursion, since a container nests as many as it likes.
+fn walk(
+    above: BorrowedFd<'_>,
+    name: &OsStr,
+    enter: impl Fn(BorrowedFd<'_>) -> Result<(), SysError>,
+    leave: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<(), SysError>,
+) -> Result<(), SysError> {
+    // The way down, with what is still to be gone through in each.
+    let mut way: Vec<(OwnedFd, OsString, Vec<OsString>)> = Vec::new();
+    let mut next = Some(name.to_owned());
+    loop {
+        let directory = way.last().map_or(above, |(directory, ..)| directory.as_fd());
+        if let Some(name) = next {
+            match fs::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
+                Ok(cgroup) => {
+                    enter(cgroup.as_fd())?;
+                    let below = children(cgroup.as_fd())?;
+                    way.push((cgroup, name, below));
+                }
+                Err(error) if error.errno() == Errno::NOENT => {}
+                Err(error) => return Err(error),
+            }
+        } else if let Some((_, name, _)) = way.pop() {
+            leave(way.last().map_or(above, |(directory, ..)| directory.as_fd()), &name)?;
+        }
+        match way.last_mut() {
+            Some((_, _, below)) => next = below.pop(),
+            None => return Ok(()),
+        }
+    }
+}
+
+fn children(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, SysError> {
     let is_cgroup =
-        |name: &OsStr| fs::stat_at(directory.as_fd(), name).is_ok_and(|stat| fs::kind(&stat) == FileType::Directory);
-    Ok(names.filter(|name| is_cgroup(name)).map(|name| path.join(name)).collect())
+        |name: &OsString| fs::stat_at(directory, name).is_ok_and(|stat| fs::kind(&stat) == FileType::Directory);
+    Ok(fs::read_dir(directory)?.into_iter().filter(is_cgroup).collect())
 }
 
 /// The kernel lets a hierarchy of v1 go when its last mount goes while it has no cgroup, and a removed
@@ -170,7 +229,9 @@ fn let_go_of_systemd() {
         cgroup::parse(&text, Hierarchy::Systemd).is_some()
     };
     while is_there() && Instant::now() < deadline {
-        match open(Hierarchy::Systemd).and_then(|top| children(top.as_fd(), Path::new("."))) {
+        let top = open(Hierarchy::Systemd);
+        let top = top.and_then(|top| fs::open_at(top.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY));
+        match top.and_then(|top| children(top.as_fd())) {
             Ok(children) if children.is_empty() => std::thread::sleep(PAUSE),
             Ok(_) | Err(_) => return,
         }

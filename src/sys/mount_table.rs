@@ -49,10 +49,9 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
     let mut buffer = vec![0_u64; 1152];
     for id in std::iter::once(root_mount).chain(below).chain(beside) {
         let line = match Row::parse(describe(id, NEEDED, &mut buffer)?)? {
-            // Only the options tell one v1 hierarchy from another.
-            row if row.fs_type == b"cgroup" => {
-                let mask = NEEDED | MNT_OPTS;
-                Row::parse(describe(id, mask, &mut buffer)?).filter(|row| !row.super_options.is_empty())?.line()
+            // Only the options tell one v1 hierarchy from another, and whether v2 has nsdelegate.
+            row if row.fs_type.starts_with(b"cgroup") => {
+                Row::parse(describe(id, NEEDED | MNT_OPTS, &mut buffer)?).filter(|row| row.has_options)?.line()
             }
             row => row.line(),
         };
@@ -125,6 +124,8 @@ struct Row<'a> {
     fs_type: &'a [u8],
     is_super_read_only: bool,
     super_options: &'a [u8],
+    /// Whether the kernel was asked for them, and can tell.
+    has_options: bool,
 }
 
 impl<'a> Row<'a> {
@@ -151,6 +152,7 @@ impl<'a> Row<'a> {
             fs_type: string(36)?,
             is_super_read_only: at32(32)? & SB_RDONLY != 0,
             super_options: if mask & MNT_OPTS != 0 { string(4)? } else { b"" },
+            has_options: mask & MNT_OPTS != 0,
         })
     }
 
@@ -178,6 +180,7 @@ mod tests {
     use std::os::fd::AsFd;
 
     use crate::facts::Mounts;
+    use crate::facts::mounts::has_nsdelegate;
     use crate::path::InnerPath;
 
     /// Both ways tell the same of this process's own mounts.
@@ -205,6 +208,7 @@ mod tests {
             compared += 1;
         }
         assert!(compared > 3, "{compared} mounts compared");
+        assert_eq!(has_nsdelegate(&table.text), has_nsdelegate(&whole));
     }
 
     #[test]
