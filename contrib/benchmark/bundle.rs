@@ -38,6 +38,14 @@ impl Bundle {
         bundle
     }
 
+    /// Writes one that boots with runc: its root is whatever is mounted there.
+    pub fn write_bootable(directory: PathBuf, hook: &[&str], cgroup: &str, layout: Option<&str>) -> Self {
+        let bundle = Self { directory };
+        fs::create_dir_all(bundle.root()).unwrap();
+        fs::write(bundle.config(), bootable_config(hook, cgroup, layout)).unwrap();
+        bundle
+    }
+
     /// One that was written before.
     pub fn open(directory: PathBuf) -> Self {
         Self { directory }
@@ -142,4 +150,13 @@ fn config(bundle: &Bundle, command: &str, extra_mounts: usize) -> String {
     )
     .unwrap();
     text
+}
+
+/// The text of a config.json that asks nothing of the machine that it may not have, such as `AppArmor`.
+fn bootable_config(hook: &[&str], cgroup: &str, layout: Option<&str>) -> String {
+    let hook = serde_json::json!([{"path": hook[0], "args": hook}]);
+    let annotations = layout.map_or_else(String::new, |layout| format!(r#""oci-systemd-hook.cgroup":"{layout}""#));
+    format!(
+        r#"{{"ociVersion":"1.0.2","process":{{"user":{{"uid":0,"gid":0}},"args":["/sbin/init"],"env":{ENV},"cwd":"/","capabilities":{{"bounding":{CAPABILITIES},"effective":{CAPABILITIES},"permitted":{CAPABILITIES}}}}},"root":{{"path":"rootfs"}},"hostname":"6f0c1d0a3f6f","mounts":[{MOUNTS}],"hooks":{{"createRuntime":{hook},"createContainer":{hook},"poststop":{hook}}},"annotations":{{{annotations}}},"linux":{{"resources":{{"devices":{DEVICES}}},"cgroupsPath":"{cgroup}","namespaces":[{{"type":"mount"}},{{"type":"network"}},{{"type":"uts"}},{{"type":"pid"}},{{"type":"ipc"}},{{"type":"cgroup"}}],{MASKED}}}}}"#
+    )
 }

@@ -17,31 +17,56 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub struct Janitor {
     process: Child,
+    name: String,
     cgroups: Vec<PathBuf>,
+}
+
+fn name() -> String {
+    format!("oci-systemd-hook-benchmark-{}", std::process::id())
 }
 
 impl Janitor {
     /// Makes the container's cgroups: in systemd's and the memory hierarchy on v1 and hybrid, or
     /// the one of v2.
     pub fn start() -> Self {
-        let name = format!("oci-systemd-hook-benchmark-{}", std::process::id());
+        let name = name();
         let parents: &[&str] =
             if Path::new(ROOT).join("cgroup.procs").exists() { &["."] } else { &["systemd", "memory"] };
         let cgroups: Vec<PathBuf> = parents.iter().map(|parent| Path::new(ROOT).join(parent).join(&name)).collect();
+        Self::make(name, &cgroups.clone(), cgroups)
+    }
+
+    /// Makes the cgroups that runtimes run in, in systemd's hierarchy and v2: what has no cgroup of its own in a
+    /// hierarchy stays in these, and all that a container leaves in any hierarchy is below one name.
+    pub fn start_for_runtimes() -> Self {
+        let name = name();
+        let hierarchies = fs::read_dir(ROOT).expect("no cgroups").map(|entry| entry.unwrap().path());
+        let tops: Vec<PathBuf> = hierarchies.filter(|path| path.is_dir()).map(|path| path.join(&name)).collect();
+        let made = ["systemd", "unified"].map(|hierarchy| Path::new(ROOT).join(hierarchy).join(&name).join("runtime"));
+        Self::make(name, &tops, made.to_vec())
+    }
+
+    /// Starts the process first: there must be nothing that nobody removes.
+    fn make(name: String, removed: &[PathBuf], cgroups: Vec<PathBuf>) -> Self {
         // In a process group of its own, or ^C would end it too.
         let mut command = Command::new(std::env::current_exe().unwrap());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let process = quiet(&mut command)
             .arg("janitor")
-            .args(&cgroups)
+            .args(removed)
             .stdin(Stdio::piped())
             .spawn()
             .expect("cannot start the janitor");
-        let janitor = Self { process, cgroups };
+        let janitor = Self { process, name, cgroups };
         for cgroup in &janitor.cgroups {
-            fs::create_dir(cgroup).expect("cannot make a cgroup");
+            fs::create_dir_all(cgroup).expect("cannot make a cgroup");
         }
         janitor
+    }
+
+    /// The name of the topmost of them, in each hierarchy.
+    pub fn name(&self) -> &str {
+        &self.name
     }
 
     /// The directories that were made.

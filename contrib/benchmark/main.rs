@@ -6,6 +6,8 @@
 //! Everything that runs makes lives in private mount namespaces and is gone with the last
 //! process; only the container's cgroups are not, and a janitor that outlives this program by a
 //! moment removes them, whichever way it ends.
+//!
+//! Another measure, of boot times, is in `boot`.
 
 #![allow(
     clippy::unwrap_used,
@@ -14,9 +16,11 @@
     reason = "a benchmark that cannot go on says where and stops"
 )]
 
+mod boot;
 mod bundle;
 mod cgroup;
 mod container;
+mod host;
 mod measure;
 mod surroundings;
 mod table;
@@ -33,25 +37,34 @@ use crate::surroundings::{Results, Setting};
 const HOST_MOUNTS: usize = 10_000;
 /// Mounts in config.json of the third setting.
 const CONFIG_MOUNTS: usize = 2_000;
+/// How often each program runs on the skip path.
+const ROUNDS: usize = 400;
+/// How often each image boots in each layout.
+const BOOT_ROUNDS: usize = 10;
 /// A systemd container's rounds, as a part of the skip path's: each builds containers.
 const CONTAINER_ROUNDS_DIVISOR: usize = 4;
 
 const USAGE: &str = "\
 usage: benchmark.sh [--rounds N] [--peer 'PROGRAM [ARGUMENT…]']… [--only skip|create]
                     [--hook 'PROGRAM [ARGUMENT…]'] [--empty PROGRAM]
+       benchmark.sh --boot ROOTS [--rounds N] [--hook 'PROGRAM [ARGUMENT…]']
 
   --rounds N  how often each program runs on the skip path (400); a quarter of
               it for systemd containers
   --peer P    another hook to compare with; as root, on a host with cgroup v1
               or hybrid, called as prestart with the pid of a prepared process
   --only M    one of the two measures
+  --boot R    how long the images bullseye, bookworm, trixie and sid, which are
+              below R, take to boot with runc in several cgroup layouts, each
+              --rounds times (10); as root, on a host with a hybrid layout
   --hook P    the hook, instead of the one that was just built
   --empty P   the program that does nothing, instead of the one just built";
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
 struct Options {
-    rounds: usize,
+    rounds: Option<usize>,
+    boot: Option<PathBuf>,
     hook: Option<String>,
     empty: Option<String>,
     peers: Vec<String>,
@@ -62,11 +75,12 @@ struct Options {
 impl Options {
     fn parse() -> Result<Self, lexopt::Error> {
         use lexopt::prelude::{Long, ValueExt};
-        let mut options = Self { rounds: 400, ..Self::default() };
+        let mut options = Self::default();
         let mut parser = lexopt::Parser::from_env();
         while let Some(argument) = parser.next()? {
             match argument {
-                Long("rounds") => options.rounds = parser.value()?.parse()?,
+                Long("rounds") => options.rounds = Some(parser.value()?.parse()?),
+                Long("boot") => options.boot = Some(parser.value()?.into()),
                 Long("hook") => options.hook = Some(parser.value()?.string()?),
                 Long("empty") => options.empty = Some(parser.value()?.string()?),
                 Long("peer") => options.peers.push(parser.value()?.string()?),
@@ -77,8 +91,12 @@ impl Options {
                 other => return Err(other.unexpected()),
             }
         }
-        if options.rounds < CONTAINER_ROUNDS_DIVISOR {
-            return Err("--rounds: at least 4".into());
+        let least = if options.boot.is_some() { 1 } else { CONTAINER_ROUNDS_DIVISOR };
+        if options.rounds.is_some_and(|rounds| rounds < least) {
+            return Err(format!("--rounds: at least {least}").into());
+        }
+        if options.boot.is_some() && (options.only.is_some() || !options.peers.is_empty()) {
+            return Err("--boot: neither with --only nor with --peer".into());
         }
         if !matches!(options.only.as_deref(), None | Some("skip" | "create")) {
             return Err("--only: skip or create".into());
@@ -109,6 +127,10 @@ fn main() -> ExitCode {
             container::main(&arguments.next().expect("an order"));
             return ExitCode::SUCCESS;
         }
+        Some("in-host") => {
+            host::main(&arguments.next().expect("an order"));
+            return ExitCode::SUCCESS;
+        }
         Some("janitor") => {
             cgroup::clean_up_at_end_of_input(arguments.map(PathBuf::from));
             return ExitCode::SUCCESS;
@@ -134,20 +156,33 @@ fn main() -> ExitCode {
         eprintln!("benchmark: needs root, for mount namespaces and cgroups");
         return ExitCode::from(2);
     }
-    compare(&options, &subjects);
-    ExitCode::SUCCESS
+    let Some(roots) = options.boot else {
+        compare(&options, &subjects);
+        return ExitCode::SUCCESS;
+    };
+    match boot::measure(&roots, &subjects[1], options.rounds.unwrap_or(BOOT_ROUNDS)) {
+        Ok(all) => {
+            table::print_boots(&all);
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("benchmark: {error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Runs all settings, then prints the two tables.
 fn compare(options: &Options, subjects: &[Subject]) {
     let janitor = Janitor::start();
+    let rounds = options.rounds.unwrap_or(ROUNDS);
     let wants = |measure| options.only.as_deref().is_none_or(|only| only == measure);
     let plain = Setting {
         name: "plain".to_owned(),
         subjects: subjects.to_vec(),
         cgroups: janitor.cgroups().to_vec(),
-        skip_rounds: wants("skip").then_some(options.rounds),
-        create_rounds: wants("create").then_some(options.rounds / CONTAINER_ROUNDS_DIVISOR),
+        skip_rounds: wants("skip").then_some(rounds),
+        create_rounds: wants("create").then_some(rounds / CONTAINER_ROUNDS_DIVISOR),
         host_mounts: 0,
         config_mounts: 0,
     };

@@ -17,7 +17,7 @@ use crate::container::{self, Order};
 use crate::measure::{self, Role, Run, Subject};
 
 /// Everything of ours is below it: a tmpfs that only our namespace sees.
-const ROOM: &str = "/run/benchmark";
+pub const ROOM: &str = "/run/benchmark";
 /// Runs before those that count.
 const WARM_UP_ROUNDS: usize = 10;
 
@@ -80,7 +80,7 @@ pub fn main(setting: &str) {
 }
 
 /// On a hybrid host, hides v2, which hooks of cgroup v1's time fail on.
-fn show_cgroup_v1_only() {
+pub fn show_cgroup_v1_only() {
     let unified = Path::new(cgroup::ROOT).join("unified");
     if unified.exists() {
         unmount(&unified, UnmountFlags::DETACH).expect("cannot unmount cgroup v2");
@@ -95,11 +95,8 @@ fn make_room(subjects: &mut [Subject]) {
     let read = |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let this = read(Path::new("/proc/self/exe"));
     let programs: Vec<_> = subjects.iter().map(|subject| read(&subject.program)).collect();
-    for directory in ["/run", "/tmp", "/var/log"] {
-        tmpfs(directory);
-    }
+    cover_writable_places();
     let room = Path::new(ROOM);
-    fs::create_dir(room).unwrap();
     write_program(&container::program(), &this);
     for (subject, program) in subjects.iter_mut().zip(programs) {
         subject.program = room.join(subject.name.replace(' ', "-"));
@@ -107,7 +104,16 @@ fn make_room(subjects: &mut [Subject]) {
     }
 }
 
-fn write_program(path: &Path, program: &[u8]) {
+/// Hides the places that hooks and runtimes write to, and makes the room.
+pub fn cover_writable_places() {
+    for directory in ["/run", "/tmp", "/var/log"] {
+        tmpfs(directory);
+    }
+    fs::create_dir(ROOM).unwrap();
+}
+
+/// Makes an executable file.
+pub fn write_program(path: &Path, program: &[u8]) {
     fs::write(path, program).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
 }
@@ -187,7 +193,7 @@ fn interleave(setting: &Setting, rounds: usize, run: impl Fn(&Subject) -> Run) -
 }
 
 /// Puts indices into an order that is another each time, but the same in each benchmark.
-fn shuffle(order: &mut [usize], random: &mut u64) {
+pub fn shuffle(order: &mut [usize], random: &mut u64) {
     for last in (1..order.len()).rev() {
         // Knuth's MMIX generator, whose upper bits are good enough.
         *random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use crate::boot::{Boots, same_host, same_layout};
 use crate::measure::{median, median_ratio};
 use crate::surroundings::{Line, Results};
 
@@ -15,6 +16,47 @@ pub fn print(results: &[(String, Results)]) {
         results.iter().map(|(name, results)| (name, &results.create)),
     );
     print_reading(results);
+}
+
+/// Prints what each image took in each layout, next to what it takes where the runtime mounted its layout.
+pub fn print_boots(all: &[Boots]) {
+    print_machine();
+    let rounds = all[0].times.len();
+    println!("\nFrom the start of `runc run --detach` until systemd says running; {rounds} rounds, ms");
+    println!(
+        "ratios to the same image in the layout that the runtime mounted: on the same host, and in the same layout"
+    );
+    println!(
+        "{:<10}{:<9}{:<9}{:<9}{:<17}{:>7}{:>9}{:>7}{:>8}",
+        "image", "systemd", "host", "inside", "by", "median", "minimum", "host", "layout"
+    );
+    for boots in all {
+        let middle = median(&boots.times);
+        let least = boots.times.iter().min().copied().unwrap_or_default();
+        let ratio = |reference: Option<&Boots>| {
+            reference.map_or_else(
+                || "-".to_owned(),
+                |reference| format!("{:.2}", middle.as_secs_f64() / median(&reference.times).as_secs_f64()),
+            )
+        };
+        let cell = boots.cell;
+        println!(
+            "{:<10}{:<9}{:<9}{:<9}{:<17}{:>7.0}{:>9.0}{:>7}{:>8}",
+            cell.image,
+            boots.systemd,
+            cell.host.word(),
+            cell.inside.word(),
+            cell.origin(),
+            milliseconds(middle),
+            milliseconds(least),
+            ratio(same_host(all, cell)),
+            ratio(same_layout(all, cell)),
+        );
+    }
+}
+
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
 }
 
 fn print_machine() {
