@@ -75,8 +75,14 @@ if [ -n "$full" ]; then
     say "SELinux, rootless podman"
     contrib/machine.sh --user tests/machine/selinux-user.sh
 
-    say "the same machine without SELinux and nsdelegate"
-    contrib/machine.sh --selinux off --cgroup no-nsdelegate tests/machine/selinux-off.sh
+    say "without SELinux"
+    contrib/machine.sh --selinux off tests/machine/selinux-off.sh
+
+    say "cgroups, as systemd mounts them"
+    contrib/machine.sh --selinux off tests/machine/cgroups.sh layouts limits
+
+    say "cgroups, without nsdelegate"
+    contrib/machine.sh --selinux off --cgroup no-nsdelegate tests/machine/cgroups.sh limits
 fi
 
 say "all passed"

@@ -31,7 +31,11 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
     match hierarchy {
         Hierarchy::Unified => {
             let options = options_of_v2();
-            mount::new_mount("cgroup2", &[], &options.iter().map(String::as_str).collect::<Vec<_>>())
+            match mount::new_mount("cgroup2", &[], &options.iter().map(String::as_str).collect::<Vec<_>>()) {
+                // A rootless engine may not, in the host's cgroup namespace, but may have a part of what is mounted.
+                Err(error) if error.errno() == Errno::PERM => mounted_v2().ok_or(error),
+                result => result,
+            }
         }
         Hierarchy::Systemd => {
             let named = || mount::new_mount("cgroup", &[("name", "systemd".to_owned())], &["none", "xattr"]);
@@ -71,6 +75,15 @@ fn options_of_v2() -> Vec<String> {
         .into_iter()
         .filter(|option| !NOT_ITS_OWN.contains(&option.as_str()))
         .collect()
+}
+
+/// Where v2's hierarchy is mounted as a whole and writable.
+fn mounted_v2() -> Option<OwnedFd> {
+    let table = fs::read_host(Path::new("/proc/self/mountinfo")).ok()?;
+    let is_whole = |entry: &mountinfo::Entry<'_>| {
+        entry.is_type("cgroup2") && entry.root() == Path::new("/") && !entry.is_read_only()
+    };
+    mountinfo::entries(&table).find(is_whole).and_then(|entry| fs::open_host_directory(&entry.mount_point()).ok())
 }
 
 /// Opens a cgroup of a hierarchy. There are no links in one.

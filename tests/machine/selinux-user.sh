@@ -6,4 +6,15 @@ set -eu
 
 same "enforce" "$(cat /sys/fs/selinux/enforce)" 1
 podman_trials "rootless podman"
+
+begin "rootless podman, the host's cgroup namespace"
+lives --systemd=false --stop-signal=RTMIN+3 --cgroupns=host
+
+begin "rootless podman, a cgroup layout that only root can make"
+if run --systemd=false --annotation oci-systemd-hook.cgroup=legacy 2>/dev/null; then
+    wrong "it was created"
+fi
+warns "only the host's root can make one: let root run the engine"
+remove
+end
 echo "all passed"

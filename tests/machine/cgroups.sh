@@ -1,0 +1,305 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Cgroups where only a machine with v2 alone and all controllers can tell.
+#
+#   cgroups.sh limits|layouts...
+#
+# limits: those of runtimes and engines, which containers keep, with nsdelegate or without.
+# layouts: v1's named hierarchy for old systemds, which nobody has mounted here.
+set -eu
+. ./lib.sh
+hook=/usr/libexec/oci/hooks.d/oci-systemd-hook
+bundle=$work/bundle
+limit_bytes=314572800 limit_tasks=300
+
+finish() {
+    unchanged
+    echo "ok: $trial"
+}
+
+# Mounting v2 for a container with the host's cgroup namespace, runc 1.1 and crun 1.21 take its options from
+# the whole machine, nsdelegate among them, whether there is a hook or not.
+options=$(findmnt --noheadings --output OPTIONS /sys/fs/cgroup)
+renew_options() { mount -t cgroup2 -o "remount,$options" cgroup2 /sys/fs/cgroup; }
+
+finish_in() {
+    [ "$1" = private ] || renew_options
+    finish
+}
+
+# make_bundle NAME SUITE RUNTIME private|host HOOK LAYOUT: HOOK and LAYOUT may be empty.
+make_bundle() {
+    mkdir -p "$bundle/$1/upper" "$bundle/$1/scratch" "$bundle/$1/rootfs"
+    mount -t overlay overlay "$bundle/$1/rootfs" \
+        -o "lowerdir=/srv/$2,upperdir=$bundle/$1/upper,workdir=$bundle/$1/scratch"
+    runc spec --bundle "$bundle/$1"
+    jq --arg name "$1" --arg namespace "$4" --arg hook "$5" --arg layout "$6" --arg said "$work/said" \
+        --argjson bytes "$limit_bytes" --argjson tasks "$limit_tasks" '
+        (["AUDIT_WRITE","KILL","NET_BIND_SERVICE","MKNOD","CHOWN","DAC_OVERRIDE","FSETID","FOWNER","NET_RAW",
+          "SETGID","SETUID","SETFCAP","SETPCAP","SYS_CHROOT"] | map("CAP_" + .)) as $granted
+        | .process.args = ["/sbin/init"] | .process.terminal = false | .root.readonly = false
+        | .process.capabilities = {bounding: $granted, effective: $granted, permitted: $granted}
+        | .linux.cgroupsPath = "/cgroup-test-" + $name
+        | .linux.resources = {memory: {limit: $bytes}, pids: {limit: $tasks}}
+        | .linux.namespaces |= map(select(.type != "cgroup"))
+        | if $namespace == "private" then .linux.namespaces += [{type: "cgroup"}] else . end
+        | if $layout == "" then . else .annotations["oci-systemd-hook.cgroup"] = $layout end
+        | .annotations["run.oci.hooks.stderr"] = $said
+        | if $hook == "" then . else
+            reduce ("createRuntime", "createContainer", "poststop") as $stage (.; .hooks[$stage] += [{path: $hook}])
+          end' "$bundle/$1/config.json" >"$bundle/$1/config.json.new"
+    mv "$bundle/$1/config.json.new" "$bundle/$1/config.json"
+}
+
+remove_bundle() {
+    umount "$bundle/$1/rootfs"
+    rm -r "${bundle:?}/$1"
+}
+
+# start NAME SUITE RUNTIME private|host HOOK LAYOUT: one more bundle, which is then the one that is asked.
+start() {
+    name=$1 runtime=$3
+    make_bundle "$@"
+    {
+        code=0
+        "$runtime" run --bundle "$bundle/$name" "cgroup-test-$name" </dev/null 2>&1 || code=$?
+        echo "$code" >"$work/code-$name"
+    } | cat >"$work/console-$name" &
+}
+
+# shellcheck disable=SC2317 # pid is called by lib.sh
+bundles() {
+    ask() { "$runtime" exec "cgroup-test-$name" "$@" </dev/null; }
+    pid() { "$runtime" state "cgroup-test-$name" | jq .pid; }
+}
+
+# ended: sets code.
+ended() {
+    wait
+    code=$(cat "$work/code-$name")
+    remove_bundle "$name"
+}
+
+stops_in_order() {
+    "$runtime" kill "cgroup-test-$name" 37
+    ended
+    case $code in 0 | 130) ;; *) wrong "it stopped with $code: $(cat "$work/console-$name" "$work/said")" ;; esac
+}
+
+# has_layout legacy|unified: that is what systemd finds, with its own cgroup at its path; and of all that is
+# shown, only that is writable.
+has_layout() {
+    case $1 in
+    legacy) fs=tmpfs top=/sys/fs/cgroup/systemd line='.*:name=systemd:' ;;
+    unified) fs=cgroup2fs top=/sys/fs/cgroup line='0::' ;;
+    esac
+    same "the file system of /sys/fs/cgroup" "$(ask stat -f -c %T /sys/fs/cgroup)" "$fs"
+    own=$top$(ask sed -n "s/^$line//p" /proc/1/cgroup)
+    ask grep -q -x 1 "$own/cgroup.procs" || wrong "process 1 is not in $own"
+    own=${own%/init.scope}
+    more=$(ask find /sys/fs/cgroup ! -type l -writable ! -path "$own" ! -path "$own/*") ||
+        wrong "not all of /sys/fs/cgroup can be looked at"
+    same "what else is writable" "$more" ""
+}
+
+# keeps_limits CGROUP: of the host, whatever the container writes.
+keeps_limits() {
+    # shellcheck disable=SC2016 # for the container
+    ask sh -c 'find /sys/fs/cgroup -name memory.max -o -name pids.max |
+        while read -r file; do echo max >"$file"; done 2>/dev/null; true' 2>/dev/null
+    same "memory.max" "$(cat "/sys/fs/cgroup$1/memory.max")" "$limit_bytes"
+    same "pids.max" "$(cat "/sys/fs/cgroup$1/pids.max")" "$limit_tasks"
+}
+
+# limits_services: by the controllers that the container has.
+limits_services() {
+    # shellcheck disable=SC2016 # for the service
+    limit=$(ask systemd-run --quiet --wait --pipe --property MemoryMax=64M \
+        sh -c 'cat "/sys/fs/cgroup$(sed -n s/^0:://p /proc/self/cgroup)/memory.max"')
+    same "a service's memory.max" "$limit" 67108864
+}
+
+# scope: of an engine's container, as the host sees it.
+scope() { sed -n 's/^0:://; s,\(\.scope\).*,\1,p' "/proc/$(pid)/cgroup"; }
+
+# has_limits OPTION...: of an engine's container.
+has_limits() {
+    run --memory "$limit_bytes" --pids-limit "$limit_tasks" "$@"
+    boots
+    has_layout unified
+    keeps_limits "$(scope)"
+    limits_services
+    stops
+    remove
+}
+
+limits() {
+    nsdelegate=without
+    ! grep -q '^cgroup2 /sys/fs/cgroup .*nsdelegate' /proc/mounts || nsdelegate=with
+    bundles
+    for each in runc crun; do
+        for namespace in private host; do
+            begin "limits, $each, $namespace cgroup namespace, $nsdelegate nsdelegate"
+            start limits systemd "$each" "$namespace" "$hook" ""
+            boots
+            has_layout unified
+            keeps_limits /cgroup-test-limits
+            limits_services
+            stops_in_order
+            finish_in "$namespace"
+        done
+    done
+    engine podman
+    for each in runc crun; do
+        begin "limits, podman, $each, $nsdelegate nsdelegate"
+        has_limits --systemd=false --stop-signal=RTMIN+3 --runtime "$each"
+        finish
+    done
+    engine docker
+    for namespace in private host; do
+        begin "limits, docker, $namespace cgroup namespace, $nsdelegate nsdelegate"
+        has_limits --runtime hooked --stop-signal RTMIN+3 --cgroupns "$namespace"
+        finish_in "$namespace"
+    done
+}
+
+# named: v1's hierarchies without a controller.
+named() { cut -d : -f 2 /proc/self/cgroup | grep name= || true; }
+
+has_no_named() { [ -z "$(named)" ]; }
+
+# again NAME: some rounds.
+again() {
+    for round in 1 2 3 4 5 6; do
+        { runc create --bundle "$bundle/$1" "cgroup-test-$1" && runc delete --force "cgroup-test-$1"; } \
+            </dev/null >"$work/console-$1" 2>&1 || wrong "$1, round $round: $(cat "$work/console-$1")"
+    done
+}
+
+layouts() {
+    same "v1's named hierarchies" "$(named)" ""
+    bundles
+    for suite in bullseye bookworm; do
+        for each in runc crun; do
+            for namespace in private host; do
+                begin "legacy on a host of v2, $suite, $each, $namespace cgroup namespace"
+                start legacy "$suite" "$each" "$namespace" "$hook" legacy
+                boots
+                has_layout legacy
+                same "v1's named hierarchies" "$(named)" name=systemd
+                keeps_limits /cgroup-test-legacy
+                stops_in_order
+                finish_in "$namespace"
+            done
+        done
+    done
+
+    begin "legacy on a host of v2, without the hook"
+    start legacy bookworm runc private "" legacy
+    ended
+    same "the exit code" "$code" 255
+    finish
+
+    begin "legacy on a host of v2, two that don't see each other"
+    start other bookworm runc private "$hook" legacy
+    boots
+    start legacy bookworm runc private "$hook" legacy
+    boots
+    seen=$(ask find /sys/fs/cgroup -name '*cgroup-test-other*') || wrong "not all of /sys/fs/cgroup can be looked at"
+    same "what is seen of the other" "$seen" ""
+    runc delete --force cgroup-test-other
+    # The hierarchy stays for the one that is left.
+    boots
+    runc delete --force cgroup-test-legacy
+    ended
+    remove_bundle other
+    finish
+
+    begin "legacy on a host of v2, two that start and stop together"
+    for name in one two; do
+        make_bundle "$name" bookworm runc private "$hook" legacy
+    done
+    again one &
+    first=$!
+    again two
+    wait "$first"
+    for name in one two; do
+        remove_bundle "$name"
+    done
+    finish
+
+    begin "legacy on a host of v2, killed while it boots"
+    start legacy bookworm runc private "$hook" legacy
+    until_ 60 ask test -d /run/systemd/system 2>/dev/null || wrong "it doesn't start"
+    runc delete --force cgroup-test-legacy
+    ended
+    finish
+
+    # When the cgroup is made and the process in it, the hook's first mount of it fails, or the hook dies.
+    for each in runc crun; do
+        for how in error=EIO signal=KILL; do
+            begin "legacy on a host of v2, $each, the hook fails by $how"
+            printf '#!/bin/sh\nexec strace -qq -A -o %s -e trace=mkdirat,open_tree -e inject=open_tree:%s:when=1 %s\n' \
+                "$work/trace" "$how" "$hook" >"$work/fails"
+            chmod +x "$work/fails"
+            make_bundle fails bookworm "$each" private "$work/fails" legacy
+            # It knows itself by the file that runs.
+            jq --arg hook "$hook" '.hooks.poststop[0].path = $hook' "$bundle/fails/config.json" >"$work/config.json"
+            mv "$work/config.json" "$bundle/fails/"
+            if "$each" create --bundle "$bundle/fails" cgroup-test-fails </dev/null >"$work/console" 2>&1; then
+                wrong "it was created"
+            fi
+            grep -q 'mkdirat.*"oci-systemd-hook-cgroup-test-fails".* = 0' "$work/trace" || wrong "it failed too early"
+            # An error takes all back at once, a death is poststop's.
+            if [ "$how" = error=EIO ]; then
+                same "what is noted" "$(ls -A /run/oci-systemd-hook 2>/dev/null)" ""
+                until_ 5 has_no_named || wrong "a cgroup is left: $(named)"
+            fi
+            "$each" delete --force cgroup-test-fails >>"$work/console" 2>&1 || true # It may be gone.
+            # crun runs no poststop for what it could not create; podman does, and any later one of this name.
+            [ "$each" = runc ] || echo '{"id": "cgroup-test-fails", "status": "stopped"}' | "$hook"
+            rm "$work/trace"
+            remove_bundle fails
+            finish
+        done
+    done
+
+    engine podman
+    begin "legacy on a host of v2, podman"
+    run --systemd=false --stop-signal=RTMIN+3 --annotation oci-systemd-hook.cgroup=legacy
+    boots
+    has_layout legacy
+    stops
+    remove
+    finish
+
+    engine docker
+    begin "legacy on a host of v2, docker"
+    run --runtime hooked --stop-signal RTMIN+3 --annotation oci-systemd-hook.cgroup=legacy
+    boots
+    has_layout legacy
+    stops
+    remove
+    finish
+
+    # The kernel makes hierarchies of v1 in its first cgroup namespace alone.
+    begin "legacy in an engine that is in a container itself"
+    make_bundle nested bookworm runc private "$hook" legacy
+    if unshare --cgroup runc create --bundle "$bundle/nested" cgroup-test-nested </dev/null >"$work/console" 2>&1; then
+        wrong "it was created"
+    fi
+    grep -q "only on the host itself, in its first cgroup namespace, v1 can be had" "$work/console" ||
+        wrong "it was refused in other words: $(cat "$work/console")"
+    remove_bundle nested
+    finish
+}
+
+hooked_docker
+for each; do
+    case $each in
+    limits) limits ;;
+    layouts) layouts ;;
+    *) wrong "there is no $each" ;;
+    esac
+done
+echo "all passed"
