@@ -40,11 +40,12 @@ impl Run<'_> {
     }
 
     pub(super) fn make_cgroup(&mut self, cgroup: &Cgroup, until: Until) -> Result<(), StepCause> {
+        // First: where there can be no such hierarchy, there is nothing to take back.
+        let (above, name) = self.above(cgroup)?;
         if until == Until::PostStop {
             self.note();
             self.record.note_cgroup(cgroup, None)?;
         }
-        let (above, name) = self.above(cgroup)?;
         let make = || fs::mkdir_at(above.as_fd(), name, 0o755);
         match make() {
             // Of a container of this name that nobody took back; one that lives keeps its own.

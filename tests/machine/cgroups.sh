@@ -285,9 +285,17 @@ layouts() {
     # The kernel makes hierarchies of v1 in its first cgroup namespace alone.
     begin "legacy in an engine that is in a container itself"
     make_bundle nested bookworm runc private "$hook" legacy
-    if unshare --cgroup runc create --bundle "$bundle/nested" cgroup-test-nested </dev/null >"$work/console" 2>&1; then
+    jq 'del(.linux.resources)' "$bundle/nested/config.json" >"$work/config.json"
+    mv "$work/config.json" "$bundle/nested/"
+    engine=/sys/fs/cgroup/cgroup-test-engine
+    mkdir "$engine"
+    # shellcheck disable=SC2016 # for the engine
+    if sh -c 'echo $$ >"$1/cgroup.procs" && exec unshare --cgroup --mount sh -c "
+        mount -t cgroup2 cgroup2 /sys/fs/cgroup && exec runc create --bundle \"\$1\" cgroup-test-nested" sh "$2"' \
+        sh "$engine" "$bundle/nested" </dev/null >"$work/console" 2>&1; then
         wrong "it was created"
     fi
+    rmdir "$engine"
     grep -q "only on the host itself, in its first cgroup namespace, v1 can be had" "$work/console" ||
         wrong "it was refused in other words: $(cat "$work/console")"
     remove_bundle nested
