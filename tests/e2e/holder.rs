@@ -84,6 +84,7 @@ pub struct Holder {
     child: Child,
     stdin: Option<ChildStdin>,
     lower: PathBuf,
+    is_shifted: bool,
 }
 
 impl Holder {
@@ -120,7 +121,7 @@ impl Holder {
             .spawn()?;
         let stdin = child.stdin.take();
         let stdout = child.stdout.take().ok_or("no pipe from the holder")?;
-        let mut holder = Self { child, stdin, lower };
+        let mut holder = Self { child, stdin, lower, is_shifted: wanted.owner.is_some() };
         let mut stdout = BufReader::new(stdout);
         let mut line = String::new();
         stdout.read_line(&mut line)?;
@@ -154,7 +155,8 @@ impl Holder {
 
     /// The image, with the owners that its files have for the container.
     pub fn image(&self) -> PathBuf {
-        self.seen(&self.lower)
+        // The shifted one is mounted in the namespace alone; the other may lie below /tmp, which is covered there.
+        if self.is_shifted { self.seen(&self.lower) } else { self.lower.clone() }
     }
 
     pub fn mountinfo(&self) -> Result<String, Failed> {
