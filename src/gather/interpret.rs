@@ -193,8 +193,8 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         let owner = match trust(config, mounts, hierarchy) {
             Trust::Named => CgroupOwner::Container,
             // A runtime that makes no cgroup for the container leaves it in its own.
-            trust => match runtime.as_deref().map(|text| cgroup::parse(text, hierarchy)) {
-                Some(of_runtime) if of_runtime.as_ref() == Some(&path) => CgroupOwner::Shared,
+            trust => match runtime.as_deref().filter(|text| cgroup::has(text, hierarchy)) {
+                Some(text) if cgroup::parse(text, hierarchy).as_ref() == Some(&path) => CgroupOwner::Shared,
                 None if trust == Trust::None => CgroupOwner::Shared,
                 Some(_) | None => CgroupOwner::Container,
             },

@@ -11,6 +11,7 @@ use super::{ConfigText, GatherError, follow_up, lists_this_hook, open_root, want
 use crate::facts::{Devices, Found, Image, Making, Mounts, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
+use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::status;
 use crate::oci::config::Config;
 use crate::oci::state::State;
@@ -30,14 +31,10 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
         Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None, None),
         Stage::CreateRuntime => {
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
-            let path = format!("/proc/{pid}/cgroup");
-            let cgroup = read_text(&path)?;
-            let own = read_text("/proc/self/cgroup")?;
             if process::mount_namespace(&pid.to_string()) == process::mount_namespace("self") {
                 return Err(GatherError::OwnNamespace { pid });
             }
-            let inside = process::in_cgroup_namespace(pid, || fs::read_host_text(&path));
-            let inside = inside.map_err(|source| GatherError::Enter { pid, source })?;
+            let (cgroup, inside, own) = cgroups_of(pid)?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
             (cgroup, Some(inside), Some(own))
         }
@@ -65,6 +62,28 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
     };
     let facts = interpret::live(state, config, &host, sources);
     Ok((root, facts))
+}
+
+/// The cgroups of the container's first process as this process sees them, as that one does, and this one's own.
+///
+/// v1's named hierarchy comes and goes with other containers, so they are read until they tell of the same ones.
+fn cgroups_of(pid: u32) -> Result<(String, String, String), GatherError> {
+    const TRIES_MAX: u32 = 100;
+    let path = format!("/proc/{pid}/cgroup");
+    let mut tries = 0;
+    loop {
+        let texts = (
+            read_text(&path)?,
+            process::in_cgroup_namespace(pid, || fs::read_host_text(&path))
+                .map_err(|source| GatherError::Enter { pid, source })?,
+            read_text("/proc/self/cgroup")?,
+        );
+        let told = [&texts.0, &texts.1, &texts.2].map(|text| cgroup::has(text, Hierarchy::Systemd));
+        tries += 1;
+        if told == [told[0]; 3] || tries == TRIES_MAX {
+            return Ok(texts);
+        }
+    }
 }
 
 /// Whether a cgroup can be made beside the container's own.

@@ -38,6 +38,16 @@ impl fmt::Display for Hierarchy {
 /// leads out of the reader's namespace (`/../x`) is given as none.
 #[must_use]
 pub fn parse(text: &str, hierarchy: Hierarchy) -> Option<InnerPath> {
+    path(text, hierarchy).filter(|path| !path.starts_with("/..")).map(|path| InnerPath::new(PathBuf::from(path)))
+}
+
+/// Whether the process is in a cgroup of `hierarchy`, wherever.
+#[must_use]
+pub fn has(text: &str, hierarchy: Hierarchy) -> bool {
+    path(text, hierarchy).is_some()
+}
+
+fn path(text: &str, hierarchy: Hierarchy) -> Option<&str> {
     text.lines().find_map(|line| {
         let mut fields = line.splitn(3, ':');
         let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
@@ -46,7 +56,7 @@ pub fn parse(text: &str, hierarchy: Hierarchy) -> Option<InnerPath> {
             Hierarchy::Systemd => controllers == "name=systemd",
             Hierarchy::Memory => controllers.split(',').any(|name| name == "memory"),
         };
-        (found && !path.starts_with("/..")).then(|| InnerPath::new(PathBuf::from(path)))
+        found.then_some(path)
     })
 }
 
@@ -69,6 +79,7 @@ mod tests {
         assert_eq!(parse("0::/\n", Hierarchy::Systemd), None);
         assert_eq!(parse("4:memory:/\n", Hierarchy::Unified), None);
         assert_eq!(parse("0::/../../x\n", Hierarchy::Unified), None);
+        assert!(has("0::/../../x\n", Hierarchy::Unified) && !has("0::/../../x\n", Hierarchy::Systemd));
         assert_eq!(parse("garbage\n\n0:", Hierarchy::Unified), None);
     }
 }
