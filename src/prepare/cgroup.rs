@@ -189,10 +189,9 @@ fn could_write_limits(facts: &Surroundings, hierarchy: Hierarchy, member: &Membe
     are_there && member.owns_limits && !is_border
 }
 
-/// Mounts a hierarchy that the runtime did not mount so that the container sees its own cgroup at its
-/// path and, in a cgroup namespace of its own, no other's.
+/// Mounts a hierarchy that the runtime did not mount, or only with others' cgroups, so that the container
+/// sees its own cgroup at its path and, in a cgroup namespace of its own, no other's.
 fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) -> Result<(), Refusal> {
-    let top = || Cgroup { hierarchy, path: InnerPath::root() };
     let member = facts.cgroups.of(hierarchy);
     // A hierarchy that nobody has mounted yet has one cgroup, in which all are.
     let root = InnerPath::root();
@@ -202,18 +201,22 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
         return Err(Refusal::NoMembership { at: at.clone() });
     };
     let cgroup = Cgroup { hierarchy, path: path.clone() };
-    let mut own = at.join(inside.as_path());
+    let own = at.join(inside.as_path());
     let mount = |plan: &mut Plan, cgroup: Cgroup, at: InnerPath, why: &str| {
         plan.step(Need::Required, Action::ShowCgroup { cgroup, at }, why);
     };
-    match (facts.cgroups.namespace, member.filter(|member| member.owner == CgroupOwner::Container)) {
+    let mount_whole = |plan: &mut Plan| {
+        let whole = Cgroup { hierarchy, path: InnerPath::root() };
+        mount(plan, whole, at.clone(), "/proc/1/cgroup says the path from the top");
+    };
+    let place = match (facts.cgroups.namespace, member.filter(|member| member.owner == CgroupOwner::Container)) {
         (namespace, Some(member)) => {
             if namespace == CgroupNamespace::Private {
                 mount(plan, cgroup.clone(), at.clone(), "it is the container's own, and `/` in its cgroup namespace");
             } else {
-                mount(plan, top(), at.clone(), "/proc/1/cgroup says the path from the top");
+                mount_whole(plan);
             }
-            own = below_limits(facts, plan, member, cgroup, own);
+            below_limits(facts, plan, member, cgroup, own)
         }
         (namespace, None) => {
             let name = facts.cgroups.name.as_str();
@@ -226,18 +229,18 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
             if namespace == CgroupNamespace::Private {
                 // `/` in its namespace is the cgroup above, where others are. So that it sees no other
                 // than its own, that one is shown in place of `/`, with places for its path below it.
-                let place = made.child(name);
-                make(plan, &place, Until::AboveGoes, "the next mount needs a place");
-                make(plan, &place.child(PAYLOAD), Until::AboveGoes, "the next mount needs a place");
+                let above = made.child(name);
+                make(plan, &above, Until::AboveGoes, "the next mount needs a place");
+                make(plan, &above.child(PAYLOAD), Until::AboveGoes, "the next mount needs a place");
                 mount(plan, made, at.clone(), "others' cgroups are none of its business");
                 mount(plan, payload, path.clone(), "/proc/1/cgroup says this path");
             } else {
-                mount(plan, top(), at.clone(), "/proc/1/cgroup says the path from the top");
+                mount_whole(plan);
             }
-            own = path;
+            path
         }
-    }
-    make_writable(facts, plan, own, Need::Required);
+    };
+    make_writable(facts, plan, place, Need::Required);
     Ok(())
 }
 

@@ -96,15 +96,6 @@ pub enum Access {
     ReadWrite,
 }
 
-/// As in mount_setattr(2), linux/mount.h.
-#[repr(C)]
-struct Attributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
 /// Makes a copy of a mount private and sets its access, before it is mounted anywhere: at no time is
 /// it in its original's peer group and in the tree. Needs Linux 5.12, without which it is `ENOSYS`.
 #[allow(unsafe_code)]
@@ -123,7 +114,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysEr
         Access::ReadOnly => (bits, 0),
         Access::ReadWrite => (0, bits),
     };
-    let request = Attributes { set, clear, propagation: libc::MS_PRIVATE, user_namespace: 0 };
+    let request = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let call = || format!("mount_setattr({set:#x}, {clear:#x}, MS_PRIVATE)");
     // SAFETY: the path is an empty string, and the request of the size that is said.
     let result = unsafe {
@@ -133,7 +124,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysEr
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
             &raw const request,
-            size_of::<Attributes>(),
+            size_of::<libc::mount_attr>(),
         )
     };
     if result != 0 {

@@ -17,26 +17,17 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::config::ID_COUNT;
 
-/// As in mount_setattr(2), linux/mount.h.
-#[repr(C)]
-struct Attributes {
-    set: u64,
-    clear: u64,
-    propagation: u64,
-    user_namespace: u64,
-}
-
 /// `folder` with the file owners `first` and up in place of 0 and up; mounted nowhere yet.
 #[allow(unsafe_code)]
 fn shifted(folder: &Path, first: u32) -> Result<OwnedFd, Failed> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let mount = rustix::mount::open_tree(CWD, folder, flags)?;
     let namespace = user_namespace(first)?;
-    let request = Attributes {
-        set: libc::MOUNT_ATTR_IDMAP,
-        clear: 0,
+    let request = libc::mount_attr {
+        attr_set: libc::MOUNT_ATTR_IDMAP,
+        attr_clr: 0,
         propagation: 0,
-        user_namespace: u64::try_from(namespace.as_raw_fd())?,
+        userns_fd: u64::try_from(namespace.as_raw_fd())?,
     };
     // SAFETY: the path is an empty string, and the request of the size that is said.
     let result = unsafe {
@@ -46,7 +37,7 @@ fn shifted(folder: &Path, first: u32) -> Result<OwnedFd, Failed> {
             c"".as_ptr(),
             libc::AT_EMPTY_PATH,
             &raw const request,
-            size_of::<Attributes>(),
+            size_of::<libc::mount_attr>(),
         )
     };
     if result == 0 {

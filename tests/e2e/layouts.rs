@@ -15,27 +15,18 @@ use crate::mounts;
 use crate::outside::is_refused;
 use crate::site::{Layout, Site};
 
-/// The annotation's words.
-pub fn word(layout: Layout) -> &'static str {
-    match layout {
-        Layout::Legacy => "legacy",
-        Layout::Hybrid => "hybrid",
-        Layout::Unified => "unified",
-    }
-}
-
 /// Boots, lives and ends with a layout that was asked for.
 pub fn forced(site: &Arc<Site>, cell: Cell, config: Config, layout: Layout) -> Result<(), Failed> {
-    let config = Config { cgroup: Some(word(layout)), ..config };
+    let config = Config { cgroup: Some(layout.word()), ..config };
     boot::whole_life(site, cell, config, cgroup::expected(cell, Some(layout)))
 }
 
 /// A systemd that can't use what was asked for.
 pub fn forced_too_far(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for layout in [Layout::Legacy, Layout::Hybrid] {
-        let config = Config { cgroup: Some(word(layout)), ..Config::default() };
+        let config = Config { cgroup: Some(layout.word()), ..Config::default() };
         let container = Container::new(site, cell, &config, &PROBE)?;
-        is_refused(&container, &[CGROUP_ANNOTATION, word(layout)])?;
+        is_refused(&container, &[CGROUP_ANNOTATION, layout.word()])?;
     }
     Ok(())
 }
@@ -58,7 +49,7 @@ pub fn old_systemd(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         container.delete(&["--force"])
     })?;
     container.host_is_as_before()?;
-    let config = Config { cgroup: Some(word(Layout::Unified)), ..Config::default() };
+    let config = Config { cgroup: Some(Layout::Unified.word()), ..Config::default() };
     let container = Container::new(site, cell, &config, &OLD_SYSTEMD)?;
     is_refused(&container, &["systemd 229", CGROUP_ANNOTATION, "unified"])
 }
@@ -92,7 +83,7 @@ pub fn missing_stage_without_need(site: &Arc<Site>, cell: Cell) -> Result<(), Fa
 const ROUNDS: u32 = 4;
 
 pub fn two_at_once(site: &Arc<Site>, cell: Cell, layout: Layout) -> Result<(), Failed> {
-    let config = Config { cgroup: Some(word(layout)), ..Config::default() };
+    let config = Config { cgroup: Some(layout.word()), ..Config::default() };
     for _ in 0..ROUNDS {
         let pair = [Container::new(site, cell, &config, &PROBE)?, Container::new(site, cell, &config, &PROBE)?];
         both(&pair, |container| {

@@ -41,15 +41,20 @@ pub enum Layout {
 
 impl fmt::Display for Layout {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Legacy => "legacy",
-            Self::Hybrid => "hybrid",
-            Self::Unified => "unified",
-        })
+        f.write_str(self.word())
     }
 }
 
 impl Layout {
+    /// Its name, which is the annotation's word, too.
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Legacy => "legacy",
+            Self::Hybrid => "hybrid",
+            Self::Unified => "unified",
+        }
+    }
+
     /// Where the hierarchy is mounted that systemd manages its processes by.
     pub fn hierarchy(self) -> &'static str {
         match self {
