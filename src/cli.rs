@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
+use crate::facts::options::{Key, Policy};
 use crate::facts::{Call, Stage};
 
 /// What `--help` prints.
@@ -13,8 +14,8 @@ pub const HELP: &str = "\
 oci-systemd-hook - prepares a container whose first process is systemd
 
 Usage:
-  oci-systemd-hook [--log-level LEVEL] [STAGE] < state.json
-  oci-systemd-hook plan [--json] [--state FILE] BUNDLE
+  oci-systemd-hook [--log-level LEVEL] [--allow-options LIST] [STAGE] < state.json
+  oci-systemd-hook plan [--json] [--state FILE] [--allow-options LIST] BUNDLE
 
 An OCI runtime runs the first form, with the container's state on standard input.
 The stage is found out; STAGE overrides: prestart, createRuntime, createContainer
@@ -26,6 +27,10 @@ plan prints what the hook would do for a bundle, and why, and does nothing.
 Options:
   --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
                      for debug, in the host's journal or syslog
+  --allow-options LIST
+                     which annotations oci-systemd-hook.OPTION count, with commas
+                     between: cgroup,journal-size,run-size,tmp-size are all that there
+                     are, and the default; an empty LIST is none
   --json             the plan as JSON
   --state FILE       the container's state, for its id and annotations; otherwise
                      the id is the bundle's name
@@ -45,6 +50,8 @@ pub enum Request {
         call: Option<Call>,
         /// Which messages.
         log_level: LevelFilter,
+        /// Which options count.
+        policy: Policy,
     },
     /// Print a plan.
     Plan {
@@ -54,6 +61,8 @@ pub enum Request {
         state: Option<PathBuf>,
         /// In which form.
         form: Form,
+        /// Which options count.
+        policy: Policy,
     },
     /// Print the help.
     Help,
@@ -82,6 +91,9 @@ pub enum UsageError {
     /// Not a level.
     #[error("{0:?} is not a log level: error, warn, info or debug")]
     Level(String),
+    /// Not an option.
+    #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size and tmp-size")]
+    Option(String),
     /// `plan` without its argument.
     #[error("plan needs the bundle's directory; see --help")]
     NoBundle,
@@ -94,13 +106,14 @@ pub enum UsageError {
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
     use lexopt::prelude::{Long, Short, Value, ValueExt as _};
     let mut parser = lexopt::Parser::from_args(arguments);
-    let mut log_level = LevelFilter::Warn;
+    let (mut log_level, mut policy) = (LevelFilter::Warn, Policy::default());
     let (mut word, mut bundle, mut state, mut form) = (None, None, None, Form::Text);
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Request::Help),
             Long("version") | Short('V') => return Ok(Request::Version),
             Long("log-level") => log_level = level(&parser.value()?.string()?)?,
+            Long("allow-options") => policy = options(&parser.value()?.string()?)?,
             Long("json") => form = Form::Json,
             Long("state") => state = Some(PathBuf::from(parser.value()?)),
             Value(value) if word.is_none() => word = Some(value.string()?),
@@ -111,7 +124,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
         }
     }
     if word.as_deref() == Some("plan") {
-        return Ok(Request::Plan { bundle: bundle.ok_or(UsageError::NoBundle)?, state, form });
+        return Ok(Request::Plan { bundle: bundle.ok_or(UsageError::NoBundle)?, state, form, policy });
     }
     if state.is_some() {
         return Err(UsageError::PlanOnly("--state"));
@@ -119,7 +132,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
     if form == Form::Json {
         return Err(UsageError::PlanOnly("--json"));
     }
-    Ok(Request::Hook { call: word.map(call).transpose()?, log_level })
+    Ok(Request::Hook { call: word.map(call).transpose()?, log_level, policy })
 }
 
 fn call(word: String) -> Result<Call, UsageError> {
@@ -129,6 +142,12 @@ fn call(word: String) -> Result<Call, UsageError> {
         "poststop" => Ok(Call::CleanUp),
         _ => Err(UsageError::Word(word)),
     }
+}
+
+fn options(list: &str) -> Result<Policy, UsageError> {
+    let keys = list.split(',').filter(|name| !name.is_empty());
+    let keys = keys.map(|name| Key::parse(name).ok_or_else(|| UsageError::Option(name.to_owned())));
+    Ok(Policy::only(keys.collect::<Result<_, _>>()?))
 }
 
 fn level(word: &str) -> Result<LevelFilter, UsageError> {
@@ -152,15 +171,23 @@ mod tests {
 
     #[test]
     fn reads_both_forms() {
-        let hook = |call, log_level| Request::Hook { call, log_level };
+        let hook = |call, log_level| Request::Hook { call, log_level, policy: Policy::default() };
         assert_eq!(read(&[]).unwrap(), hook(None, LevelFilter::Warn));
         assert_eq!(read(&["prestart"]).unwrap(), hook(Some(Call::Create(Stage::CreateRuntime)), LevelFilter::Warn));
         assert_eq!(read(&["--log-level=debug", "poststop"]).unwrap(), hook(Some(Call::CleanUp), LevelFilter::Debug));
-        let plan =
-            |state: Option<&str>, form| Request::Plan { bundle: "/b".into(), state: state.map(Into::into), form };
+        let plan = |state: Option<&str>, form| Request::Plan {
+            bundle: "/b".into(),
+            state: state.map(Into::into),
+            form,
+            policy: Policy::default(),
+        };
         assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Form::Text));
         assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Form::Json));
         assert_eq!(read(&["--help"]).unwrap(), Request::Help);
+        for (list, keys) in [("", vec![]), ("run-size,cgroup", vec![Key::RunSize, Key::Cgroup])] {
+            let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy: Policy::only(keys) };
+            assert_eq!(read(&["--allow-options", list]).unwrap(), expected);
+        }
     }
 
     #[test]
@@ -173,6 +200,7 @@ mod tests {
             &["--state", "x"],
             &["--log-level", "loud"],
             &["--nonsense"],
+            &["--allow-options", "all"],
             &["createContainer", "x"],
         ] {
             assert!(read(arguments).is_err(), "{arguments:?}");

@@ -4,6 +4,7 @@
 use std::fmt;
 
 use crate::facts::{Command, Container, Program, Switch};
+use crate::oci::pod::Pod;
 use crate::path::InnerPath;
 
 /// What this call is to do.
@@ -27,14 +28,16 @@ pub enum Reason {
     /// What the command is can't be told.
     Unreachable(String, String),
     /// The author said so.
-    Disabled(&'static str),
+    Disabled(String),
+    /// It runs nothing of its own.
+    Sandbox,
 }
 
 /// Why a container is prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Because {
-    /// The annotation asks for it.
-    Enabled,
+    /// The annotation of this key asks for it.
+    Enabled(String),
     /// The command is systemd.
     RunsSystemd(String, InnerPath),
 }
@@ -43,10 +46,13 @@ pub enum Because {
 #[must_use]
 pub fn decide(container: &Container) -> Decision {
     match (&container.switch, &container.command) {
-        (Switch::Disabled(by), _) => Decision::Skip(Reason::Disabled(by)),
-        (Switch::Enabled, _) => Decision::Prepare(Because::Enabled),
-        (Switch::Unset, Command::Other(name)) => Decision::Skip(Reason::OtherCommand(name.clone())),
-        (Switch::Unset, Command::Init { name, program }) => match program {
+        _ if container.pod == Pod::Sandbox => Decision::Skip(Reason::Sandbox),
+        (Switch::Disabled(by), _) => Decision::Skip(Reason::Disabled(by.clone())),
+        (Switch::Enabled(key), _) => Decision::Prepare(Because::Enabled(key.clone())),
+        (Switch::Unset | Switch::EnabledForPod, Command::Other(name)) => {
+            Decision::Skip(Reason::OtherCommand(name.clone()))
+        }
+        (Switch::Unset | Switch::EnabledForPod, Command::LookedUp { name, program }) => match program {
             Program::Systemd(path) => Decision::Prepare(Because::RunsSystemd(name.clone(), path.clone())),
             Program::Else(path) => Decision::Skip(Reason::NotSystemd(name.clone(), path.clone())),
             Program::Nothing => Decision::Skip(Reason::NoProgram(name.clone())),
@@ -65,6 +71,7 @@ impl fmt::Display for Reason {
             Self::NoProgram(name) => write!(f, "the command {name:?} is not in the image"),
             Self::Unreachable(name, why) => write!(f, "what the command {name:?} is in the image can't be told: {why}"),
             Self::Disabled(by) => write!(f, "{by} says disabled"),
+            Self::Sandbox => f.write_str("it is a pod's sandbox, which only holds namespaces"),
         }
     }
 }
@@ -72,7 +79,7 @@ impl fmt::Display for Reason {
 impl fmt::Display for Because {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Enabled => f.write_str("the annotation oci-systemd-hook says enabled"),
+            Self::Enabled(key) => write!(f, "the annotation {key} says enabled"),
             Self::RunsSystemd(name, path) => {
                 write!(f, "the command {name:?} is systemd, {path} in the image")
             }
@@ -87,34 +94,35 @@ mod tests {
     #[test]
     fn each_fact_has_its_decision() {
         let path = || InnerPath::new("/x");
-        let init = |program| Command::Init { name: "/sbin/init".to_owned(), program };
+        let init = |program| Command::LookedUp { name: "/sbin/init".to_owned(), program };
         let systemd = || init(Program::Systemd(path()));
         let other = || Command::Other("nginx".to_owned());
         let runs = || Decision::Prepare(Because::RunsSystemd("/sbin/init".to_owned(), path()));
-        let enabled = || Decision::Prepare(Because::Enabled);
-        let disabled = || Decision::Skip(Reason::Disabled("x"));
+        let (enabled, disabled) = (|| Switch::Enabled("k".to_owned()), || Switch::Disabled("x".to_owned()));
+        let (by_key, by_x) = (Because::Enabled("k".to_owned()), Reason::Disabled("x".to_owned()));
+        let not_systemd = || Decision::Skip(Reason::NotSystemd("/sbin/init".to_owned(), path()));
         let table = [
             (Switch::Unset, systemd(), runs()),
             (Switch::Unset, other(), Decision::Skip(Reason::OtherCommand("nginx".to_owned()))),
-            (
-                Switch::Unset,
-                init(Program::Else(path())),
-                Decision::Skip(Reason::NotSystemd("/sbin/init".to_owned(), path())),
-            ),
+            (Switch::Unset, init(Program::Else(path())), not_systemd()),
             (Switch::Unset, init(Program::Nothing), Decision::Skip(Reason::NoProgram("/sbin/init".to_owned()))),
             (
                 Switch::Unset,
                 init(Program::Unreachable("EMFILE".to_owned())),
                 Decision::Skip(Reason::Unreachable("/sbin/init".to_owned(), "EMFILE".to_owned())),
             ),
-            (Switch::Enabled, other(), enabled()),
-            (Switch::Enabled, systemd(), enabled()),
-            (Switch::Disabled("x"), systemd(), disabled()),
-            (Switch::Disabled("x"), other(), disabled()),
+            (Switch::EnabledForPod, systemd(), runs()),
+            (Switch::EnabledForPod, init(Program::Else(path())), not_systemd()),
+            (enabled(), other(), Decision::Prepare(by_key.clone())),
+            (enabled(), systemd(), Decision::Prepare(by_key)),
+            (disabled(), systemd(), Decision::Skip(by_x.clone())),
+            (disabled(), other(), Decision::Skip(by_x)),
         ];
         for (switch, command, expected) in table {
-            let container = Container { id: "c".to_owned(), switch, command };
+            let mut container = Container { id: "c".to_owned(), pod: Pod::None, switch, command };
             assert_eq!(decide(&container), expected, "{container:?}");
+            container.pod = Pod::Sandbox;
+            assert_eq!(decide(&container), Decision::Skip(Reason::Sandbox), "{container:?}");
         }
     }
 }

@@ -4,15 +4,18 @@
 use std::collections::BTreeMap;
 
 use crate::identity::MachineId;
+use crate::oci::pod::Pod;
 use crate::path::InnerPath;
 use crate::systemd::Version;
 
 pub mod cgroups;
 pub mod mounts;
+pub mod options;
 pub mod selinux;
 
 pub use cgroups::{CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership};
 pub use mounts::{CgroupRoot, Mount, Mounts};
+pub use options::Options;
 pub use selinux::Selinux;
 
 /// What a runtime calls this process for.
@@ -49,10 +52,12 @@ impl Stage {
 pub enum Switch {
     /// Nothing: the command decides.
     Unset,
-    /// The annotation says `enabled`.
-    Enabled,
+    /// The annotation of this key says `enabled`.
+    Enabled(String),
+    /// The pod's says so, to all of its containers: the command still decides, whatever it is called.
+    EnabledForPod,
     /// The named thing says `disabled`.
-    Disabled(&'static str),
+    Disabled(String),
 }
 
 /// What the container's command is.
@@ -60,8 +65,8 @@ pub enum Switch {
 pub enum Command {
     /// It doesn't name init or systemd; what it is was not looked at.
     Other(String),
-    /// It names init or systemd, and this is what the name leads to in the image.
-    Init {
+    /// It names init or systemd, or somebody asks for this hook, and this is what the name leads to in the image.
+    LookedUp {
         /// As in `process.args`.
         name: String,
         /// What was found.
@@ -99,6 +104,8 @@ pub enum FollowUp {
 pub struct Container {
     /// The container's id.
     pub id: String,
+    /// Whether it is in a pod.
+    pub pod: Pod,
     /// What the author said.
     pub switch: Switch,
     /// What is to run.
@@ -213,6 +220,8 @@ pub struct Surroundings {
     pub image: Image,
     /// The container's memory.
     pub memory: Memory,
+    /// What the author chose.
+    pub options: Options,
     /// The container's cgroups.
     pub cgroups: Cgroups,
     /// The files in a cgroup that belong to whom it is delegated.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::apply::{Outcome, StepError, apply};
 use crate::cli::Form;
 use crate::decide::{Decision, Reason, decide};
+use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::state::{State, StateError};
@@ -55,8 +56,9 @@ pub struct Failure {
     pub error: Box<HookError>,
 }
 
-/// Works as a hook with the state on `input`. `call` is what the command line says that it is for.
-pub fn run(input: impl AsFd, call: Option<Call>) -> Result<(), Failure> {
+/// Works as a hook with the state on `input`. `call` is what the command line says that it is for, and
+/// `policy` which options count.
+pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy) -> Result<(), Failure> {
     let state = match gather::state(input, "standard input") {
         Err(error) if call == Some(Call::CleanUp) => {
             warn!("{}", chain(&error));
@@ -69,13 +71,12 @@ pub fn run(input: impl AsFd, call: Option<Call>) -> Result<(), Failure> {
             clean_up(&state);
             Ok(())
         }
-        Call::Create(stage) => {
-            create(&state, stage).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
-        }
+        Call::Create(stage) => create(&state, stage, policy)
+            .map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) }),
     }
 }
 
-fn create(state: &State, stage: Stage) -> Result<(), HookError> {
+fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError> {
     let id = short(&state.id);
     let text = match ConfigText::read(state) {
         Err(GatherError::Read { path, source })
@@ -101,7 +102,7 @@ fn create(state: &State, stage: Stage) -> Result<(), HookError> {
         Decision::Prepare(because) => debug!("{id}: prepare at {}: {because}", stage.name()),
     }
     process::clear_umask();
-    let (root, facts) = match gather::live::surroundings(state, stage, &text) {
+    let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.
         Err(error) if gather::follow_up(text.config()?, stage) != FollowUp::None => {
             info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
@@ -156,7 +157,7 @@ struct Printed<'a> {
 }
 
 /// The plan for a bundle, as text; does nothing.
-pub fn plan(bundle: &Path, state: Option<&Path>, form: Form) -> Result<String, HookError> {
+pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) -> Result<String, HookError> {
     let state = match state {
         Some(path) => {
             let file = fs::open_host(path).map_err(|source| HookError::Open { path: path.to_owned(), source })?;
@@ -168,7 +169,7 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form) -> Result<String, H
     let (decision, because, plan) = match decide(&gather::container(&state, &text)?) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
         Decision::Prepare(because) => {
-            ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text)?)?)
+            ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text, policy)?)?)
         }
     };
     let printed = Printed { id: &state.id, decision, because, plan };

@@ -34,8 +34,6 @@ pub const CGROUP_SYSTEMD: &str = "/sys/fs/cgroup/systemd";
 pub const CGROUP_UNIFIED: &str = "/sys/fs/cgroup/unified";
 /// What these directories lie on; nothing is written to it.
 pub const CGROUP_TMPFS_BYTES: u64 = MIB;
-/// The annotation that asks for a cgroup layout.
-pub const OPTION_CGROUP: &str = "oci-systemd-hook.cgroup";
 /// "The Environment": what the container manager tells the container.
 pub const RUN_HOST: &str = "/run/host";
 /// systemd 247 and newer reads it before `$container`.

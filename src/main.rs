@@ -12,9 +12,9 @@ use oci_systemd_hook::sys::process;
 fn main() -> ExitCode {
     process::clear_environment();
     match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Request::Hook { call, log_level }) => {
+        Ok(Request::Hook { call, log_level, policy }) => {
             report::start(log_level);
-            match hook::run(std::io::stdin(), call) {
+            match hook::run(std::io::stdin(), call, &policy) {
                 Ok(()) => ExitCode::SUCCESS,
                 Err(Failure { id, error }) => {
                     match id {
@@ -25,7 +25,8 @@ fn main() -> ExitCode {
                 }
             }
         }
-        Ok(Request::Plan { bundle, state, form }) => match hook::plan(&bundle, state.as_deref(), form) {
+        Ok(Request::Plan { bundle, state, form, policy }) => match hook::plan(&bundle, state.as_deref(), form, &policy)
+        {
             Ok(text) => print(&text),
             Err(error) => complain(&chain(&error), ExitCode::FAILURE),
         },

@@ -10,13 +10,14 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 
+use oci_systemd_hook::facts::options::Key;
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Labelling};
-use oci_systemd_hook::facts::{Devices, FollowUp, Found, Image, Layout, Making, Selinux, Stage, Surroundings};
+use oci_systemd_hook::facts::{Devices, FollowUp, Found, Image, Making, Options, Selinux, Stage, Surroundings};
 use oci_systemd_hook::gather::interpret::{self, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
 use oci_systemd_hook::kernel::selinux::Label;
-use oci_systemd_hook::oci::config::Config;
+use oci_systemd_hook::oci::config::{Config, MountList};
 use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
 use oci_systemd_hook::plan::{Action, Plan};
@@ -55,6 +56,7 @@ fn facts(case: &Path) -> Surroundings {
         Some("createRuntime") => Stage::CreateRuntime,
         Some(other) => panic!("stage {other}"),
     };
+    let asked_mounts = MountList::parse(text("config.json").expect("config.json").as_bytes()).unwrap();
     let rights = text("rights").unwrap_or_default();
     let mountinfo = text("mountinfo").expect("mountinfo");
     let (cgroup, runtime_cgroup) = (text("cgroup").expect("cgroup"), text("runtime-cgroup"));
@@ -74,7 +76,8 @@ fn facts(case: &Path) -> Surroundings {
             (Stage::CreateRuntime, Some("createContainer")) => FollowUp::CreateContainer,
             (_, Some(other)) => panic!("follow-up {other}"),
         },
-        wanted: text("layout").map(|layout| Layout::parse(layout.trim()).expect("layout")),
+        asked_mounts: &asked_mounts,
+        options: options(&text("options").unwrap_or_default()),
         making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
             (Stage::CreateContainer, ..) => Making::Inside,
             (Stage::CreateRuntime, _, true) => Making::Rootless,
@@ -88,6 +91,20 @@ fn facts(case: &Path) -> Surroundings {
         selinux: selinux(&config, text("selinux").as_deref()),
     };
     interpret::live(&state, &config, &host(), sources)
+}
+
+/// Lines of `KEY VALUE`, or `KEY` alone where the host doesn't let it count.
+fn options(text: &str) -> Options {
+    let mut options = Options::default();
+    for line in text.lines() {
+        let (name, value) = line.split_once(' ').map_or((line, None), |(name, value)| (name, Some(value)));
+        let key = Key::parse(name).expect(line);
+        match value {
+            Some(value) => options.set(key, &key.to_string(), value).expect(line),
+            None => options.not_allowed.push(key),
+        }
+    }
+    options
 }
 
 /// What a policy answers, a line each; the labels are in config.json.

@@ -65,7 +65,7 @@ fn one_descriptor_matches_commands_and_one_the_annotation() {
     let (annotation, commands) = (&found[0].1["when"], &found[1].1["when"]);
     assert_eq!(strings(&commands["commands"]), [".*/init$", ".*/systemd$"]);
     assert_eq!(commands.as_object().unwrap().len(), 1);
-    assert_eq!(annotation["annotations"]["^oci-systemd-hook$"], "^enabled$");
+    assert_eq!(annotation["annotations"]["^oci-systemd-hook(/.*)?$"], "^enabled$");
     assert_eq!(annotation.as_object().unwrap().len(), 1);
 }
 

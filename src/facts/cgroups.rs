@@ -102,8 +102,8 @@ pub struct Cgroups {
     /// Whether a cgroup namespace's processes may not change the limits of its root (the mount option
     /// `nsdelegate`, cgroups(7)).
     pub nsdelegate: bool,
-    /// The layout that the annotation asks for.
-    pub wanted: Option<Layout>,
+    /// Where config.json asks for mounts at and below /sys/fs/cgroup, in its order, and whether read-only.
+    pub asked: Vec<(InnerPath, bool)>,
     /// What can be made.
     pub making: Making,
     /// What a cgroup is called that is made for the container beside others.
@@ -111,6 +111,14 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
+    /// Whether config.json asks for a mount there that is writable, so that it stays what it is: crun makes what
+    /// config.json wants read-only so after its hooks (1.8 after createRuntime, 1.27 after createContainer).
+    #[must_use]
+    pub fn is_asked_writable(&self, own: &InnerPath) -> bool {
+        let holding = self.asked.iter().rev().find(|(at, _)| own.is_at_or_below(at));
+        holding.is_some_and(|(_, read_only)| !read_only)
+    }
+
     /// Its place in `hierarchy`.
     #[must_use]
     pub fn of(&self, hierarchy: Hierarchy) -> Option<&Membership> {

@@ -3,33 +3,36 @@
 
 use std::path::Path;
 
-use super::interpret::{cgroup_name, cgroup_namespace, common, container_memory};
+use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory};
 use super::selinux::selinux;
-use super::{ConfigText, GatherError, live, open_root, wanted_layout};
+use super::{ConfigText, GatherError, config_to_prepare, live, open_root, options};
 use crate::facts::mounts::{Foretold, has_nsdelegate};
+use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
 use crate::facts::{
     CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Layout, Making, Membership, Mounts, Surroundings,
 };
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
-use crate::oci::config::MountList;
+use crate::oci::config::{Config, MountList};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::sys::fs;
 
 /// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
 /// at createContainer and with the rights that a runtime gives a hook there.
-pub fn surroundings(state: &State, text: &ConfigText) -> Result<Surroundings, GatherError> {
-    let config = text.config()?;
+pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result<Surroundings, GatherError> {
+    let config = config_to_prepare(text)?;
     let root = open_root(state, text)?;
     let layout = layout_of_host();
     let namespace = cgroup_namespace(config);
-    let mounts = mounts(&text.mounts()?, layout, namespace, &own_cgroup(state, namespace));
+    let list = text.mounts()?;
+    let mounts = mounts(&list, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host(state, config);
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
-        cgroups: cgroups(state, text, layout)?,
+        cgroups: cgroups(state, config, &list, layout),
+        options: options(state, text, policy)?,
         memory: container_memory(limit, &host),
         systemd: live::systemd(&root),
         // A runtime can give labels; whoever asks for a plan may have no right to try.
@@ -52,8 +55,7 @@ fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
     }
 }
 
-fn cgroups(state: &State, text: &ConfigText, layout: Layout) -> Result<Cgroups, GatherError> {
-    let config = text.config()?;
+fn cgroups(state: &State, config: &Config, list: &MountList, layout: Layout) -> Cgroups {
     let namespace = cgroup_namespace(config);
     let path = own_cgroup(state, namespace);
     let member = |on_host: &str| Membership {
@@ -64,15 +66,15 @@ fn cgroups(state: &State, text: &ConfigText, layout: Layout) -> Result<Cgroups, 
         path: path.clone(),
     };
     let mounts = fs::read_host(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-    Ok(Cgroups {
+    Cgroups {
         namespace,
         unified: (layout == Layout::Unified).then(|| member("")),
         systemd: (layout == Layout::Legacy).then(|| member("systemd")),
         nsdelegate: has_nsdelegate(&mounts),
-        wanted: wanted_layout(state, text)?,
+        asked: asked_cgroup_mounts(list),
         making: Making::Possible,
         name: cgroup_name(state),
-    })
+    }
 }
 
 fn mounts(list: &MountList, layout: Layout, namespace: CgroupNamespace, own: &InnerPath) -> Mounts {
@@ -85,9 +87,8 @@ fn mounts(list: &MountList, layout: Layout, namespace: CgroupNamespace, own: &In
     let mut mounts = Vec::new();
     for mount in &list.mounts {
         let at = InnerPath::new(&mount.destination);
-        let read_only = mount.options.iter().any(|option| option == "ro" || option == "rro");
-        let is_bind = mount.options.iter().any(|option| option == "bind" || option == "rbind");
-        let fs_type = mount.kind.as_deref().filter(|_| !is_bind).unwrap_or("bind");
+        let read_only = mount.is_read_only();
+        let fs_type = mount.kind.as_deref().filter(|_| !mount.is_bind()).unwrap_or("bind");
         let (whole, legacy) = match fs_type {
             "cgroup" | "cgroup2" => (CgroupRoot::At(InnerPath::root()), CgroupRoot::At(own.clone())),
             "bind" if at == cgroup => (hosts.clone(), hosts.clone()),

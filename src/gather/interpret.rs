@@ -5,13 +5,14 @@ use std::cell::LazyCell;
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Devices, FollowUp, Image, Layout, Making, Membership, Memory,
-    MemorySource, Mounts, Owner, Propagation, Selinux, Stage, Surroundings, mounts,
+    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Devices, FollowUp, Image, Making, Membership, Memory,
+    MemorySource, Mounts, Options, Owner, Propagation, Selinux, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
+use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::memory;
-use crate::oci::config::{Config, host_id_of_root};
+use crate::oci::config::{Config, MountList, host_id_of_root};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::systemd::Version;
@@ -51,8 +52,10 @@ pub struct Sources<'a> {
     pub owner_of: &'a dyn Fn(&InnerPath) -> Option<u32>,
     /// Whether this hook will run for this container again.
     pub follow_up: FollowUp,
-    /// The layout that the annotation asks for.
-    pub wanted: Option<Layout>,
+    /// The mounts that config.json asks for.
+    pub asked_mounts: &'a MountList,
+    /// What the author chose.
+    pub options: Options,
     /// Whether a cgroup can be made beside the container's own.
     pub making: Making,
     /// Whether this process may mount.
@@ -89,6 +92,7 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
         devices: sources.devices,
         memory,
         cgroups,
+        options: sources.options,
         systemd: sources.systemd,
         selinux: sources.selinux,
         ..common(state, config, host, mounts, sources.image)
@@ -107,12 +111,13 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         mounts,
         image,
         memory: container_memory(None, host),
+        options: Options::default(),
         cgroups: Cgroups {
             namespace: cgroup_namespace(config),
             unified: None,
             systemd: None,
             nsdelegate: false,
-            wanted: None,
+            asked: Vec::new(),
             making: Making::Possible,
             name: cgroup_name(state),
         },
@@ -180,6 +185,13 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
+/// The part of the mounts that is about cgroups: where, and whether read-only.
+pub(super) fn asked_cgroup_mounts(list: &MountList) -> Vec<(InnerPath, bool)> {
+    let base = InnerPath::new(interface::CGROUP);
+    let mounts = list.mounts.iter().map(|mount| (InnerPath::new(&mount.destination), mount.is_read_only()));
+    mounts.filter(|(at, _)| at.is_at_or_below(&base)).collect()
+}
+
 /// What a cgroup is called that lies beside other containers'.
 pub(super) fn cgroup_name(state: &State) -> String {
     format!("oci-systemd-hook-{}", state.id)
@@ -214,7 +226,7 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         unified: member(Hierarchy::Unified),
         systemd: member(Hierarchy::Systemd),
         nsdelegate: mounts::has_nsdelegate(sources.mountinfo),
-        wanted: sources.wanted,
+        asked: asked_cgroup_mounts(sources.asked_mounts),
         making: sources.making,
         name: cgroup_name(state),
     }

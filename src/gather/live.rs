@@ -7,7 +7,8 @@ use caps::{CapSet, Capability};
 
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
-use super::{ConfigText, GatherError, follow_up, lists_this_hook, open_root, wanted_layout};
+use super::{ConfigText, GatherError, config_to_prepare, follow_up, lists_this_hook, open_root, options};
+use crate::facts::options::Policy;
 use crate::facts::{Devices, Found, Image, Making, Mounts, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
@@ -23,8 +24,14 @@ use crate::systemd::Version;
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
 /// namespace on the way, and stays there.
-pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(Root, Surroundings), GatherError> {
-    let config = text.config()?;
+pub fn surroundings(
+    state: &State,
+    stage: Stage,
+    text: &ConfigText,
+    policy: &Policy,
+) -> Result<(Root, Surroundings), GatherError> {
+    let config = config_to_prepare(text)?;
+    let options = options(state, text, policy)?;
     let host = host(state, config);
     let (cgroup, cgroup_inside, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
@@ -52,7 +59,8 @@ pub fn surroundings(state: &State, stage: Stage, text: &ConfigText) -> Result<(R
         inside: &|at| read_inside(&root, at),
         owner_of: &|at| Some(fs::stat(root.place(at).ok()?).ok()?.st_uid),
         follow_up: follow_up(config, stage),
-        wanted: wanted_layout(state, text)?,
+        asked_mounts: &text.mounts()?,
+        options,
         making: making(text, config, stage)?,
         may_mount: may(Capability::CAP_SYS_ADMIN),
         devices: devices(config),

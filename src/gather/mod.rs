@@ -2,6 +2,7 @@
 //! The only reader of the host: from files to facts. Decides nothing and changes nothing but the
 //! mount namespace that this process looks at.
 
+mod annotations;
 pub mod bundle;
 pub mod interpret;
 pub mod live;
@@ -13,10 +14,12 @@ use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use self::annotations::Annotations;
 use crate::command;
-use crate::facts::{Call, Command, Container, FollowUp, Found, Layout, Program, Stage, Switch};
-use crate::interface::OPTION_CGROUP;
+use crate::facts::options::{OptionError, Options, Policy};
+use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
 use crate::oci::config::{Config, Hook, MountList, Peek};
+use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -26,8 +29,6 @@ use crate::sys::{SysError, fs, process};
 const STATE_LIMIT_BYTES: u64 = 1024 * 1024;
 /// The largest configs seen are of some 100 KiB.
 const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
-/// The annotation, and the environment variable of the hook before this one.
-const SWITCH: &str = "oci-systemd-hook";
 
 /// Why the facts can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -90,11 +91,16 @@ pub enum GatherError {
         source: SysError,
     },
     /// A typing error in the annotation must not look like a choice.
-    #[error("the annotation {SWITCH} is {0:?}: it must be `enabled` or `disabled`")]
-    Switch(String),
+    #[error("the annotation {key} is {value:?}: it must be `enabled` or `disabled`")]
+    Switch {
+        /// Which.
+        key: String,
+        /// What it says.
+        value: String,
+    },
     /// Nor in an option.
-    #[error("the annotation {OPTION_CGROUP} is {0:?}: it must be `legacy`, `hybrid` or `unified`")]
-    Layout(String),
+    #[error(transparent)]
+    Option(#[from] OptionError),
     /// The container would share the host's mounts.
     #[error("{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display())]
     NoMountNamespace(PathBuf),
@@ -202,18 +208,21 @@ fn is_in_container(state: &State) -> bool {
 /// Gathers the facts of the decision, looking no further than it needs.
 pub fn container(state: &State, text: &ConfigText) -> Result<Container, GatherError> {
     let peek = text.peek()?;
-    let switch = switch(state, &peek)?;
+    let annotations = Annotations::of(state, &peek);
+    let switch = annotations.switch()?;
     let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
-    let command = if command::names_init(program) && switch == Switch::Unset {
-        Command::Init { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, &peek) }
+    let is_undecided = match &switch {
+        _ if annotations.pod == Pod::Sandbox => false,
+        Switch::Unset => command::names_init(program),
+        Switch::EnabledForPod => true,
+        Switch::Enabled(_) | Switch::Disabled(_) => false,
+    };
+    let command = if is_undecided {
+        Command::LookedUp { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, &peek) }
     } else {
         Command::Other(program.to_owned())
     };
-    let is_ours = switch == Switch::Enabled || matches!(command, Command::Init { program: Program::Systemd(_), .. });
-    if is_ours && !text.config()?.has_namespace("mount") {
-        return Err(GatherError::NoMountNamespace(text.path.clone()));
-    }
-    Ok(Container { id: state.id.clone(), switch, command })
+    Ok(Container { id: state.id.clone(), pod: annotations.pod, switch, command })
 }
 
 /// Opens the root directory that config.json names, or crun's state.
@@ -224,28 +233,15 @@ fn open_root(state: &State, text: &ConfigText) -> Result<Root, GatherError> {
     Root::open(&path).map_err(|source| GatherError::Root { path, source })
 }
 
-/// Annotations come from config.json first: Docker's state has none. Disabled wins, wherever it is.
-fn switch(state: &State, peek: &Peek<'_>) -> Result<Switch, GatherError> {
-    let in_state = state.annotations.get(SWITCH).map(String::as_str);
-    let annotations = [peek.annotation(SWITCH), in_state];
-    if annotations.contains(&Some("disabled")) {
-        return Ok(Switch::Disabled("the annotation oci-systemd-hook"));
-    }
-    match annotations.into_iter().flatten().next() {
-        Some("enabled") | None if peek.env(SWITCH) == Some("disabled") => {
-            Ok(Switch::Disabled("the environment variable oci-systemd-hook"))
-        }
-        Some("enabled") => Ok(Switch::Enabled),
-        Some(other) => Err(GatherError::Switch(other.to_owned())),
-        None => Ok(Switch::Unset),
-    }
+/// The config of a container that is to be prepared.
+fn config_to_prepare(text: &ConfigText) -> Result<&Config, GatherError> {
+    let config = text.config()?;
+    if config.has_namespace("mount") { Ok(config) } else { Err(GatherError::NoMountNamespace(text.path.clone())) }
 }
 
-/// The layout of cgroups that an annotation asks for.
-fn wanted_layout(state: &State, text: &ConfigText) -> Result<Option<Layout>, GatherError> {
-    let peek = text.peek()?;
-    let name = peek.annotation(OPTION_CGROUP).or_else(|| state.annotations.get(OPTION_CGROUP).map(String::as_str));
-    name.map(|name| Layout::parse(name).ok_or_else(|| GatherError::Layout(name.to_owned()))).transpose()
+/// What the container's author chose.
+fn options(state: &State, text: &ConfigText, policy: &Policy) -> Result<Options, GatherError> {
+    Ok(Annotations::of(state, &text.peek()?).options(policy)?)
 }
 
 /// What happens after this call.

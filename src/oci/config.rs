@@ -58,6 +58,11 @@ impl<'a> Peek<'a> {
     pub fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.get(key).map(AsRef::as_ref)
     }
+
+    /// The keys of all annotations.
+    pub fn annotation_keys(&self) -> impl Iterator<Item = &str> {
+        self.annotations.keys().map(AsRef::as_ref)
+    }
 }
 
 fn lookup<'t, T: AsRef<str>>(env: &'t [T], name: &str) -> Option<&'t str> {
@@ -226,6 +231,22 @@ pub struct IdMapping {
     pub host: u32,
     /// How many ids.
     pub size: u32,
+}
+
+impl Mount {
+    /// Whether it is to be read-only.
+    #[must_use]
+    pub fn is_read_only(&self) -> bool {
+        // Of two that contradict each other, runtimes take the last.
+        let last = self.options.iter().rev().find(|option| matches!(option.as_str(), "ro" | "rro" | "rw" | "rrw"));
+        last.is_some_and(|option| option.ends_with('o'))
+    }
+
+    /// Whether it shows what is mounted elsewhere.
+    #[must_use]
+    pub fn is_bind(&self) -> bool {
+        self.options.iter().any(|option| option == "bind" || option == "rbind")
+    }
 }
 
 impl Config {

@@ -5,6 +5,7 @@
 //! and mount options are not our business. Knows nothing of the host.
 
 pub mod config;
+pub mod pod;
 pub mod state;
 
 use serde::{Deserialize, Deserializer};

@@ -135,7 +135,8 @@ fn writable(
         CgroupRoot::At(root) => member.path.below(root),
         CgroupRoot::Outside => None,
     };
-    if below.is_none_or(|below| at.join(below) != own) {
+    let is_at_own_path = below.is_some_and(|below| at.join(below) == own);
+    if !is_at_own_path {
         if facts.cgroups.namespace == CgroupNamespace::Private {
             let why = "it shows the host's cgroups, which have no path in the container's cgroup namespace";
             return unless_needed(plan, Refusal::HostHierarchy { at: at.clone() }, why);
@@ -155,7 +156,12 @@ fn writable(
         let why = "the limits there are the engine's";
         plan.step(need, Action::MakeReadOnly { at: at.clone() }, why);
     }
-    make_writable(facts, plan, place, need);
+    if place == own && is_at_own_path && !mount.read_only && facts.cgroups.is_asked_writable(&own) {
+        plan.leave(own.clone(), "writable already, as config.json asks for it");
+        delegate(facts, plan, own);
+    } else {
+        make_writable(facts, plan, place, need);
+    }
     Ok(())
 }
 
@@ -253,8 +259,7 @@ fn enter(plan: &mut Plan, cgroup: Cgroup, from: &Cgroup, processes: Processes, w
 }
 
 fn make_writable(facts: &Surroundings, plan: &mut Plan, own: InnerPath, need: Need) {
-    // Also where it is writable now: crun makes what config.json wants read-only so after its
-    // hooks (1.8 after createRuntime, 1.27 after createContainer), but not this mount.
+    // Also where it is writable now, since crun may make it read-only later, but not this mount.
     plan.step(need, Action::MakeWritable { at: own.clone() }, WHY);
     delegate(facts, plan, own);
 }

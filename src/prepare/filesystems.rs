@@ -2,7 +2,8 @@
 //! The file systems that systemd wants to find mounted: /run, /run/lock, /tmp and /var/log/journal.
 
 use super::Refusal;
-use crate::facts::{Found, Memory, MemorySource, Surroundings};
+use crate::facts::options::{Key, Size};
+use crate::facts::{Found, Memory, MemorySource, Options, Surroundings};
 use crate::interface::{
     JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
     RUN_PERCENT, TMP, TMP_INODES, TMP_PERCENT,
@@ -14,8 +15,7 @@ use crate::plan::{Action, Content, Need, Node, Plan};
 struct Wanted {
     path: &'static str,
     mode: u32,
-    size_bytes: u64,
-    size_why: String,
+    size: Limit,
     inodes: Option<u64>,
     need: Need,
     if_missing: IfMissing,
@@ -30,28 +30,53 @@ enum IfMissing {
 }
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
-    for wanted in wanted(facts.memory) {
+    for wanted in wanted(facts.memory, &facts.options)? {
         tmpfs(facts, plan, &wanted)?;
     }
     Ok(())
 }
 
-fn wanted(memory: Memory) -> [Wanted; 4] {
+/// How large a tmpfs is to be, and what says so.
+struct Limit {
+    bytes: u64,
+    why: String,
+}
+
+/// What the author chose, or the share of the memory that systemd takes itself.
+fn limit(memory: Memory, chosen: Option<Size>, key: Key, share: (u64, u64)) -> Result<Limit, Refusal> {
     let of = match memory.source {
         MemorySource::Limit => "of the memory limit",
         MemorySource::Host => "of the host's memory",
     };
-    let share = |percent: u64, least: u64| {
+    let part = |percent: u64| {
         let bytes = u128::from(memory.bytes) * u128::from(percent) / 100;
-        // Whole mebibytes, for whoever reads the plan.
-        (u64::try_from(bytes).unwrap_or(u64::MAX) / MIB * MIB).max(least)
+        // Whole mebibytes, for whoever reads the plan; and 0 would be no limit at all, tmpfs(5).
+        (u64::try_from(bytes).unwrap_or(u64::MAX) / MIB * MIB).max(MIB)
     };
-    [
+    Ok(match (chosen, share) {
+        (Some(Size::Bytes(bytes)), _) if bytes > memory.bytes => {
+            return Err(Refusal::TooLarge { key, asked_bytes: bytes, memory_bytes: memory.bytes });
+        }
+        (Some(Size::Bytes(bytes)), _) => Limit { bytes, why: format!("the annotation {key}") },
+        (Some(Size::Percent(percent)), _) => {
+            Limit { bytes: part(percent.into()), why: format!("{percent} % {of}, the annotation {key}") }
+        }
+        (None, (percent, MIB)) => Limit { bytes: part(percent), why: format!("{percent} % {of}") },
+        (None, (percent, least)) => {
+            Limit { bytes: part(percent).max(least), why: format!("{percent} % {of}, at least {} MiB", least / MIB) }
+        }
+    })
+}
+
+fn wanted(memory: Memory, options: &Options) -> Result<[Wanted; 4], Refusal> {
+    let run = limit(memory, options.run_size, Key::RunSize, (RUN_PERCENT, RUN_LEAST_BYTES))?;
+    let tmp = limit(memory, options.tmp_size, Key::TmpSize, (TMP_PERCENT, MIB))?;
+    let journal = limit(memory, options.journal_size, Key::JournalSize, (JOURNAL_PERCENT, JOURNAL_LEAST_BYTES))?;
+    Ok([
         Wanted {
             path: RUN,
             mode: 0o755,
-            size_bytes: share(RUN_PERCENT, RUN_LEAST_BYTES),
-            size_why: format!("{RUN_PERCENT} % {of}, at least 64 MiB"),
+            size: run,
             inodes: Some(RUN_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -60,8 +85,7 @@ fn wanted(memory: Memory) -> [Wanted; 4] {
         Wanted {
             path: RUN_LOCK,
             mode: 0o755,
-            size_bytes: RUN_LOCK_BYTES,
-            size_why: "5 MiB".to_owned(),
+            size: Limit { bytes: RUN_LOCK_BYTES, why: "5 MiB".to_owned() },
             inodes: None,
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -70,9 +94,7 @@ fn wanted(memory: Memory) -> [Wanted; 4] {
         Wanted {
             path: TMP,
             mode: 0o1777,
-            // A size of 0 would be no limit at all, tmpfs(5).
-            size_bytes: share(TMP_PERCENT, MIB),
-            size_why: format!("{TMP_PERCENT} % {of}"),
+            size: tmp,
             inodes: Some(TMP_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -81,14 +103,13 @@ fn wanted(memory: Memory) -> [Wanted; 4] {
         Wanted {
             path: JOURNAL,
             mode: 0o755,
-            size_bytes: share(JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
-            size_why: format!("{JOURNAL_PERCENT} % {of}, at least 16 MiB"),
+            size: journal,
             inodes: None,
             need: Need::BestEffort,
             if_missing: IfMissing::Leave,
             why: "the journal doesn't fill the image's root",
         },
-    ]
+    ])
 }
 
 fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted) -> Result<(), Refusal> {
@@ -128,13 +149,13 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted) -> Result<(), R
         Action::Tmpfs {
             at,
             mode: wanted.mode,
-            size_bytes: wanted.size_bytes,
+            size_bytes: wanted.size.bytes,
             inodes: wanted.inodes,
             context: facts.selinux.context().map(str::to_owned),
             content,
             keep,
         },
-        format!("{}; {}", wanted.why, wanted.size_why),
+        format!("{}; {}", wanted.why, wanted.size.why),
     );
     Ok(())
 }

@@ -3,8 +3,9 @@
 //! use that or an annotation asks for another one.
 
 use super::Refusal;
+use crate::facts::options::Key;
 use crate::facts::{CgroupOwner, Cgroups, Layout, Making, Surroundings};
-use crate::interface::{FIRST_ON_V2_ALONE, FIRST_THAT_WARNS_OF_V1, LAST_ON_V1_ALONE, OPTION_CGROUP};
+use crate::interface::{FIRST_ON_V2_ALONE, FIRST_THAT_WARNS_OF_V1, LAST_ON_V1_ALONE};
 use crate::kernel::cgroup::Hierarchy;
 use crate::plan::ChosenLayout;
 
@@ -20,7 +21,7 @@ impl Layout {
 }
 
 pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayout, Refusal> {
-    let (layout, why) = match (facts.cgroups.wanted, facts.systemd) {
+    let (layout, why) = match (facts.options.cgroup, facts.systemd) {
         (Some(layout), version) => {
             if let Some(version) = version {
                 let takes_v1 = version < FIRST_ON_V2_ALONE;
@@ -29,7 +30,7 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
                     return Err(Refusal::Unfit { version, layout });
                 }
             }
-            (layout, format!("the annotation {OPTION_CGROUP} asks for it"))
+            (layout, format!("the annotation {} asks for it", Key::Cgroup))
         }
         (None, Some(version)) if version >= FIRST_ON_V2_ALONE => {
             (Layout::Unified, format!("{version} in the image runs on cgroup v2 alone"))

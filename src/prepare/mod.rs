@@ -10,8 +10,8 @@ mod propagation;
 mod selinux;
 mod units;
 
+use crate::facts::options::Key;
 use crate::facts::{FollowUp, Found, Layout, Surroundings};
-use crate::interface::OPTION_CGROUP;
 use crate::path::InnerPath;
 use crate::plan::Plan;
 use crate::systemd::Version;
@@ -33,6 +33,19 @@ pub enum Refusal {
         /// What is there.
         kind: String,
     },
+    /// The size that the author chose is more than there is.
+    #[error(
+        "the annotation {key} asks for {asked_bytes} bytes, and the container has {memory_bytes} bytes of memory; choose \
+         less, or a percentage"
+    )]
+    TooLarge {
+        /// Which.
+        key: Key,
+        /// What it asks for.
+        asked_bytes: u64,
+        /// The container's memory.
+        memory_bytes: u64,
+    },
     /// No cgroup hierarchy that systemd could use.
     #[error(
         "no cgroup hierarchy is mounted below /sys/fs/cgroup, and systemd may not mount one without \
@@ -42,8 +55,9 @@ pub enum Refusal {
     NoCgroup,
     /// The annotation and the image's systemd don't fit.
     #[error(
-        "the annotation {OPTION_CGROUP} asks for the cgroup layout {layout}, which {version} in the image can't use; \
-         leave the annotation out"
+        "the annotation {} asks for the cgroup layout {layout}, which {version} in the image can't use; leave the \
+         annotation out",
+        Key::Cgroup
     )]
     Unfit {
         /// Which.
@@ -131,6 +145,9 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
     }
     let label = facts.selinux.label().map(str::to_owned);
     let mut plan = Plan { owner: facts.owner, label, ..Plan::default() };
+    for key in &facts.options.not_allowed {
+        plan.remark(format!("the annotation {key} has no effect: this host's --allow-options leaves it out"));
+    }
     selinux::plan(facts, &mut plan);
     filesystems::plan(facts, &mut plan)?;
     cgroup::plan(facts, &mut plan)?;

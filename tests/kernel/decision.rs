@@ -19,19 +19,35 @@ struct Case {
     config: Option<&'static str>,
     state: Option<&'static str>,
     env: Option<&'static str>,
+    /// Further annotations of config.json.
+    more: &'static [(&'static str, &'static str)],
     is_ours: bool,
 }
 
 const fn run(args: &'static [&'static str], is_ours: bool) -> Case {
-    Case { args, config: None, state: None, env: None, is_ours }
+    Case { args, config: None, state: None, env: None, more: &[], is_ours }
 }
 
 const INIT: &[&str] = &["/sbin/init"];
 const OTHER: &[&str] = &["nginx"];
 const DISABLED: Option<&str> = Some("disabled");
 const ENABLED: Option<&str> = Some("enabled");
+/// What CRI-O writes of a container in a pod, and of the one that holds the pod.
+const IN_POD: &[(&str, &str)] =
+    &[("io.kubernetes.cri-o.ContainerType", "container"), ("io.kubernetes.container.name", "web")];
+const FORCED: &[(&str, &str)] = &[
+    ("io.kubernetes.cri-o.ContainerType", "container"),
+    ("io.kubernetes.container.name", "web"),
+    ("oci-systemd-hook/web", "enabled"),
+];
+const FORCED_BESIDE: &[(&str, &str)] = &[
+    ("io.kubernetes.cri-o.ContainerType", "container"),
+    ("io.kubernetes.container.name", "db"),
+    ("oci-systemd-hook/web", "enabled"),
+];
+const SANDBOX: &[(&str, &str)] = &[("io.kubernetes.cri-o.ContainerType", "sandbox")];
 
-const CASES: [Case; 38] = [
+const CASES: [Case; 50] = [
     run(INIT, true),
     run(&["/usr/lib/systemd/systemd"], true),
     run(&["/lib/systemd/systemd", "--system"], true),
@@ -70,13 +86,25 @@ const CASES: [Case; 38] = [
     Case { config: ENABLED, state: DISABLED, ..run(INIT, false) },
     Case { env: Some(""), ..run(INIT, true) },
     Case { env: ENABLED, ..run(OTHER, false) },
+    Case { more: IN_POD, ..run(INIT, true) },
+    Case { more: IN_POD, config: ENABLED, ..run(INIT, true) },
+    Case { more: IN_POD, config: ENABLED, ..run(OTHER, false) },
+    Case { more: IN_POD, config: ENABLED, ..run(&["/init"], false) },
+    Case { more: IN_POD, ..run(&["/usr/bin/pid1"], false) },
+    Case { more: IN_POD, config: ENABLED, ..run(&["/usr/bin/pid1"], true) },
+    Case { more: IN_POD, config: DISABLED, ..run(INIT, false) },
+    Case { more: FORCED, ..run(OTHER, true) },
+    Case { more: FORCED, config: DISABLED, ..run(OTHER, true) },
+    Case { more: FORCED_BESIDE, ..run(OTHER, false) },
+    Case { more: SANDBOX, ..run(INIT, false) },
+    Case { more: SANDBOX, config: ENABLED, ..run(INIT, false) },
 ];
 
 /// All of them.
 pub fn all(realm: Realm) -> Check {
     crate::all(CASES.iter().map(|case| {
-        let Case { args, config, state, env, .. } = case;
-        let name = format!("{args:?}, config {config:?}, state {state:?}, environment {env:?}");
+        let Case { args, config, state, env, more, .. } = case;
+        let name = format!("{args:?}, config {config:?}, state {state:?}, environment {env:?}, {more:?}");
         (name, with_bundle(realm, |bundle| check(bundle, case)))
     }))
 }
@@ -86,6 +114,9 @@ fn check(bundle: &mut Bundle, case: &Case) -> Check {
     bundle.config["process"]["args"] = json!(case.args);
     if let Some(value) = case.config {
         bundle.config["annotations"]["oci-systemd-hook"] = json!(value);
+    }
+    for (key, value) in case.more {
+        bundle.config["annotations"][*key] = json!(value);
     }
     if let Some(value) = case.state {
         bundle.state["annotations"]["oci-systemd-hook"] = json!(value);
@@ -119,7 +150,9 @@ fn furnish(bundle: &Bundle) {
     fs::write(bundle.image("dev/init"), ELF).unwrap();
     fs::write(bundle.image("usr/lib/systemd/systemd-journald"), ELF).unwrap();
     symlink("usr/lib", bundle.image("lib")).unwrap();
-    symlink("../lib/systemd/systemd", bundle.image("usr/bin/systemd")).unwrap();
+    for link in ["usr/bin/systemd", "usr/bin/pid1"] {
+        symlink("../lib/systemd/systemd", bundle.image(link)).unwrap();
+    }
 }
 
 /// A container that isn't ours needs no root, and none of the rest.

@@ -48,7 +48,7 @@ const STATES: [(&str, &str, &str); 14] = [
 ];
 
 /// Fields of config.json, as JSON pointers; nothing in place of a value takes the field away.
-const CONFIGS: [(&str, &str, &str); 26] = [
+const CONFIGS: [(&str, &str, &str); 31] = [
     ("/process", "", "config.json"),
     ("/process", "7", "config.json"),
     ("/process/args", "", "process.args"),
@@ -71,6 +71,11 @@ const CONFIGS: [(&str, &str, &str); 26] = [
     ("/root/path", r#""config.json""#, "config.json"),
     ("/annotations", r#"{"oci-systemd-hook":"on"}"#, "\"on\""),
     ("/annotations", r#"{"oci-systemd-hook":true}"#, "config.json"),
+    ("/annotations", r#"{"oci-systemd-hook.run-size":"64 MB"}"#, "\"64 MB\""),
+    ("/annotations", r#"{"oci-systemd-hook.run-size":"0"}"#, "oci-systemd-hook.run-size"),
+    ("/annotations", r#"{"oci-systemd-hook.tmp-size":"999999g"}"#, "oci-systemd-hook.tmp-size"),
+    ("/annotations", r#"{"oci-systemd-hook.cgroup":"v2"}"#, "\"v2\""),
+    ("/annotations", r#"{"oci-systemd-hook.run-szie":"64m"}"#, "oci-systemd-hook.run-szie is no option"),
     ("/annotations", "7", "config.json"),
     ("/linux", "7", "config.json"),
     ("/linux/uidMappings", r#"[{"containerID":"x"}]"#, "config.json"),

@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a container's author can choose by annotations, and what of it the host lets count.
+
+use std::fmt;
+
+use super::Layout;
+
+/// What the keys of options begin with.
+pub const PREFIX: &str = "oci-systemd-hook.";
+
+/// One option, by the end of its annotation's key.
+///
+/// All of these are safe to leave to an author whom the host's administrator doesn't trust: a tmpfs is never larger
+/// than the container's memory, and a layout of cgroups is no more than what an image gets with an older systemd in it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Key {
+    /// The layout of cgroups.
+    Cgroup,
+    /// The size of the tmpfs on /var/log/journal.
+    JournalSize,
+    /// The size of the tmpfs on /run.
+    RunSize,
+    /// The size of the tmpfs on /tmp.
+    TmpSize,
+}
+
+impl Key {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Cgroup, Self::JournalSize, Self::RunSize, Self::TmpSize];
+
+    /// Reads the part after [`PREFIX`].
+    #[must_use]
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|key| key.name() == name)
+    }
+
+    /// The part after [`PREFIX`].
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Cgroup => "cgroup",
+            Self::JournalSize => "journal-size",
+            Self::RunSize => "run-size",
+            Self::TmpSize => "tmp-size",
+        }
+    }
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{PREFIX}{}", self.name())
+    }
+}
+
+/// Which options count on this host.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy(Vec<Key>);
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self(Key::ALL.into())
+    }
+}
+
+impl Policy {
+    /// Only these.
+    #[must_use]
+    pub fn only(keys: Vec<Key>) -> Self {
+        Self(keys)
+    }
+
+    /// Whether this one counts.
+    #[must_use]
+    pub fn allows(&self, key: Key) -> bool {
+        self.0.contains(&key)
+    }
+}
+
+/// The size of a tmpfs, as in tmpfs(5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Size {
+    /// In bytes.
+    Bytes(u64),
+    /// Of the container's memory.
+    Percent(u8),
+}
+
+impl Size {
+    /// Reads `512m`, `1g`, `8192k`, a number of bytes or `20%`. Not 0, which would be no limit at all.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
+        // Not what from_str takes besides: a sign.
+        let number: u64 = digits.parse().ok().filter(|number| *number > 0 && !digits.starts_with('+'))?;
+        let shift = match text.strip_prefix(digits)? {
+            "%" => return u8::try_from(number).ok().filter(|percent| *percent <= 100).map(Self::Percent),
+            "" => 0,
+            "k" | "K" => 10,
+            "m" | "M" => 20,
+            "g" | "G" => 30,
+            _ => return None,
+        };
+        number.checked_mul(1 << shift).map(Self::Bytes)
+    }
+}
+
+/// What the author chose.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Options {
+    /// A layout of cgroups.
+    pub cgroup: Option<Layout>,
+    /// The size of the tmpfs on /var/log/journal.
+    pub journal_size: Option<Size>,
+    /// The size of the tmpfs on /run.
+    pub run_size: Option<Size>,
+    /// The size of the tmpfs on /tmp.
+    pub tmp_size: Option<Size>,
+    /// The annotations' keys that don't count on this host.
+    pub not_allowed: Vec<Key>,
+}
+
+/// An annotation that can't be followed: a typing error must not look like a choice.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum OptionError {
+    /// No such key.
+    #[error(
+        "the annotation {0} is no option of this hook; there are {PREFIX}cgroup, {PREFIX}journal-size, \
+         {PREFIX}run-size and {PREFIX}tmp-size"
+    )]
+    Key(String),
+    /// Not a layout.
+    #[error("the annotation {key} is {value:?}: it must be `legacy`, `hybrid` or `unified`")]
+    Layout {
+        /// The whole key.
+        key: String,
+        /// What it says.
+        value: String,
+    },
+    /// Not a size.
+    #[error(
+        "the annotation {key} is {value:?}: it must be a number of bytes with or without `k`, `m` or `g` behind it, or a \
+         percentage of the container's memory, as in `512m` or `20%`"
+    )]
+    Size {
+        /// The whole key.
+        key: String,
+        /// What it says.
+        value: String,
+    },
+}
+
+impl Options {
+    /// Takes one in. `key` is as the author wrote it.
+    pub fn set(&mut self, option: Key, key: &str, value: &str) -> Result<(), OptionError> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        let place = match option {
+            Key::Cgroup => {
+                let layout = Layout::parse(&value).ok_or(OptionError::Layout { key, value })?;
+                self.cgroup = Some(layout);
+                return Ok(());
+            }
+            Key::JournalSize => &mut self.journal_size,
+            Key::RunSize => &mut self.run_size,
+            Key::TmpSize => &mut self.tmp_size,
+        };
+        *place = Some(Size::parse(&value).ok_or(OptionError::Size { key, value })?);
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_sizes_as_tmpfs_does() {
+        for (text, size) in [
+            ("4096", Some(Size::Bytes(4096))),
+            ("64k", Some(Size::Bytes(64 << 10))),
+            ("512m", Some(Size::Bytes(512 << 20))),
+            ("512M", Some(Size::Bytes(512 << 20))),
+            ("2g", Some(Size::Bytes(2 << 30))),
+            ("1%", Some(Size::Percent(1))),
+            ("100%", Some(Size::Percent(100))),
+            ("101%", None),
+            ("0%", None),
+            ("0", None),
+            ("0m", None),
+            ("", None),
+            ("m", None),
+            ("-1", None),
+            ("+1", None),
+            ("1.5g", None),
+            ("64Mi", None),
+            ("64 m", None),
+            ("64m,mode=777", None),
+            ("18446744073709551615", Some(Size::Bytes(u64::MAX))),
+            ("18446744073709551615k", None),
+            ("99999999999999999999", None),
+        ] {
+            assert_eq!(Size::parse(text), size, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn each_option_has_its_key() {
+        for key in Key::ALL {
+            assert_eq!(Key::parse(key.name()), Some(key));
+            assert!(OptionError::Key(String::new()).to_string().contains(&key.to_string()), "{key}");
+        }
+        assert_eq!(Key::parse("run-szie"), None);
+    }
+}

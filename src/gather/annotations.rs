@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a container's annotations say to this hook.
+
+use std::collections::BTreeSet;
+
+use super::GatherError;
+use crate::facts::Switch;
+use crate::facts::options::{Key, OptionError, Options, PREFIX, Policy};
+use crate::oci::config::Peek;
+use crate::oci::pod::Pod;
+use crate::oci::state::State;
+
+/// The annotation that decides whether to act, and the environment variable of the hook before this one.
+pub const SWITCH: &str = "oci-systemd-hook";
+
+/// The annotations of one container.
+#[derive(Debug)]
+pub struct Annotations<'a> {
+    state: &'a State,
+    peek: &'a Peek<'a>,
+    /// Whether others have the same ones.
+    pub pod: Pod,
+}
+
+impl<'a> Annotations<'a> {
+    /// Of config.json first, and then of the state, where Docker has none.
+    #[must_use]
+    pub fn of(state: &'a State, peek: &'a Peek<'a>) -> Self {
+        let pod = Pod::of(|key| value(state, peek, key));
+        Self { state, peek, pod }
+    }
+
+    /// The value of a key.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&'a str> {
+        value(self.state, self.peek, key)
+    }
+
+    /// The key that is for this container of a pod alone.
+    fn own(&self, key: &str) -> Option<String> {
+        self.pod.name().map(|name| format!("{key}/{name}"))
+    }
+
+    /// Whether the author wants this hook. Disabled wins, wherever it is; but in a pod what is said to one container
+    /// wins over what is said to all.
+    pub fn switch(&self) -> Result<Switch, GatherError> {
+        if let Some(own) = self.own(SWITCH).filter(|own| self.get(own).is_some()) {
+            return self.switch_by(own);
+        }
+        let switch = self.switch_by(SWITCH.to_owned())?;
+        Ok(match switch {
+            Switch::Enabled(_) if self.pod != Pod::None => Switch::EnabledForPod,
+            other => other,
+        })
+    }
+
+    fn switch_by(&self, key: String) -> Result<Switch, GatherError> {
+        let said = [self.peek.annotation(&key), self.state.annotations.get(&key).map(String::as_str)];
+        if said.contains(&Some("disabled")) {
+            return Ok(Switch::Disabled(format!("the annotation {key}")));
+        }
+        match said.into_iter().flatten().next() {
+            Some("enabled") | None if self.peek.env(SWITCH) == Some("disabled") => {
+                Ok(Switch::Disabled(format!("the environment variable {SWITCH}")))
+            }
+            Some("enabled") => Ok(Switch::Enabled(key)),
+            Some(other) => Err(GatherError::Switch { key, value: other.to_owned() }),
+            None => Ok(Switch::Unset),
+        }
+    }
+
+    /// What the author chose, as far as the host lets that count.
+    pub fn options(&self, policy: &Policy) -> Result<Options, OptionError> {
+        let mut options = Options::default();
+        let mut known = BTreeSet::new();
+        for whole in self.peek.annotation_keys().chain(self.state.annotations.keys().map(String::as_str)) {
+            let Some(rest) = whole.strip_prefix(PREFIX) else { continue };
+            let (name, container) = rest.split_once('/').map_or((rest, None), |(name, of)| (name, Some(of)));
+            let option = Key::parse(name).ok_or_else(|| OptionError::Key(whole.to_owned()))?;
+            if container.is_none() || container == self.pod.name() {
+                known.insert(option);
+            }
+        }
+        for option in known {
+            let key = option.to_string();
+            let own = self.own(&key).filter(|own| self.get(own).is_some());
+            let key = own.unwrap_or(key);
+            if !policy.allows(option) {
+                options.not_allowed.push(option);
+            } else if let Some(value) = self.get(&key) {
+                options.set(option, &key, value)?;
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn value<'a>(state: &'a State, peek: &'a Peek<'a>, key: &str) -> Option<&'a str> {
+    peek.annotation(key).or_else(|| state.annotations.get(key).map(String::as_str))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::facts::Layout;
+    use crate::facts::options::Size;
+
+    const CONTAINER: (&str, &str) = ("io.kubernetes.cri-o.ContainerType", "container");
+    const NAME: (&str, &str) = ("io.kubernetes.container.name", "web");
+
+    fn ask<T>(annotations: &[(&str, &str)], question: impl FnOnce(&Annotations<'_>) -> T) -> T {
+        let state = State::parse(br#"{"id":"c"}"#).unwrap();
+        let map: std::collections::BTreeMap<_, _> = annotations.iter().copied().collect();
+        let text = serde_json::json!({ "annotations": map }).to_string();
+        question(&Annotations::of(&state, &Peek::parse(text.as_bytes()).unwrap()))
+    }
+
+    #[test]
+    fn a_pods_word_is_for_all_and_a_containers_own_for_it_alone() {
+        let enabled = |key: &str| Switch::Enabled(key.to_owned());
+        let disabled = |key: &str| Switch::Disabled(format!("the annotation {key}"));
+        for (annotations, expected) in [
+            (&[][..], Switch::Unset),
+            (&[("oci-systemd-hook", "enabled")], enabled("oci-systemd-hook")),
+            (&[("oci-systemd-hook/web", "enabled")], Switch::Unset),
+            (&[CONTAINER, NAME], Switch::Unset),
+            (&[CONTAINER, NAME, ("oci-systemd-hook", "enabled")], Switch::EnabledForPod),
+            (&[CONTAINER, ("oci-systemd-hook", "enabled")], Switch::EnabledForPod),
+            (&[CONTAINER, NAME, ("oci-systemd-hook/web", "enabled")], enabled("oci-systemd-hook/web")),
+            (&[CONTAINER, NAME, ("oci-systemd-hook/db", "enabled")], Switch::Unset),
+            (&[CONTAINER, ("oci-systemd-hook/web", "enabled")], Switch::Unset),
+            (
+                &[CONTAINER, NAME, ("oci-systemd-hook", "enabled"), ("oci-systemd-hook/web", "disabled")],
+                disabled("oci-systemd-hook/web"),
+            ),
+            (
+                &[CONTAINER, NAME, ("oci-systemd-hook", "disabled"), ("oci-systemd-hook/web", "enabled")],
+                enabled("oci-systemd-hook/web"),
+            ),
+            (&[CONTAINER, NAME, ("oci-systemd-hook", "disabled")], disabled("oci-systemd-hook")),
+        ] {
+            assert_eq!(ask(annotations, |all| all.switch().unwrap()), expected, "{annotations:?}");
+        }
+        assert!(ask(&[("oci-systemd-hook", "yes")], |all| all.switch().is_err()));
+    }
+
+    #[test]
+    fn options_are_checked_and_allowed() {
+        let policy = Policy::only(vec![Key::RunSize, Key::Cgroup]);
+        let read = |annotations: &[(&str, &str)]| ask(annotations, |all| all.options(&policy));
+        let run = |size| Options { run_size: Some(size), ..Options::default() };
+        for (annotations, expected) in [
+            (&[][..], Options::default()),
+            (&[("oci-systemd-hook.run-size", "64m")], run(Size::Bytes(64 << 20))),
+            (&[("oci-systemd-hook.cgroup", "legacy")], Options { cgroup: Some(Layout::Legacy), ..Options::default() }),
+            (
+                &[("oci-systemd-hook.tmp-size", "nonsense")],
+                Options { not_allowed: vec![Key::TmpSize], ..Options::default() },
+            ),
+            (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/web", "5%")], run(Size::Percent(5))),
+            (
+                &[CONTAINER, NAME, ("oci-systemd-hook.run-size", "64m"), ("oci-systemd-hook.run-size/web", "5%")],
+                run(Size::Percent(5)),
+            ),
+            (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/db", "5%")], Options::default()),
+        ] {
+            assert_eq!(read(annotations).unwrap(), expected, "{annotations:?}");
+        }
+        for annotations in [
+            [("oci-systemd-hook.run-szie", "64m")],
+            [("oci-systemd-hook.run-size", "64 MB")],
+            [("oci-systemd-hook.cgroup", "v1")],
+            [("oci-systemd-hook.", "")],
+        ] {
+            let error = read(&annotations).unwrap_err().to_string();
+            assert!(error.contains(annotations[0].0), "{error}");
+        }
+    }
+}
