@@ -6,8 +6,17 @@
 #   PREFIX      /usr; podman and CRI-O look for descriptors in /usr/share alone
 #   LIBEXECDIR  $PREFIX/libexec
 #   SELINUX     yes; no builds without libselinux, for hosts without SELinux
+#   PRECREATE   no; yes installs descriptors for podman's stage precreate as well, in a directory of their own:
+#               in the shared one they would keep CRI-O from starting
 set -eu
-: "${DESTDIR:=}" "${PREFIX:=/usr}" "${LIBEXECDIR:=$PREFIX/libexec}" "${SELINUX:=yes}"
+: "${DESTDIR:=}" "${PREFIX:=/usr}" "${LIBEXECDIR:=$PREFIX/libexec}" "${SELINUX:=yes}" "${PRECREATE:=no}"
+case $PRECREATE in
+yes | no) ;;
+*)
+    echo "install.sh: PRECREATE must be yes or no" >&2
+    exit 1
+    ;;
+esac
 
 cd "$(dirname "$0")/.."
 command -v cargo >/dev/null || {
@@ -41,12 +50,17 @@ binary=${CARGO_TARGET_DIR:-target}/release/oci-systemd-hook
 install -D -m 755 "$binary" "$DESTDIR$LIBEXECDIR/oci/hooks.d/oci-systemd-hook"
 install -D -m 644 share/man/man1/oci-systemd-hook.1 "$DESTDIR$PREFIX/share/man/man1/oci-systemd-hook.1"
 
-# By rename: engines watch the directory, and a half-written descriptor is an error to them.
-descriptors=$DESTDIR$PREFIX/share/containers/oci/hooks.d
-for template in share/containers/oci/hooks.d/*.json.in; do
-    name=$(basename "$template" .in)
-    mkdir -p "$descriptors"
-    sed "s|@LIBEXECDIR@|$LIBEXECDIR|" "$template" >"$descriptors/.$name.new"
-    chmod 644 "$descriptors/.$name.new"
-    mv -f "$descriptors/.$name.new" "$descriptors/$name"
-done
+# descriptors DIRECTORY: those of share/DIRECTORY. By rename: engines watch the directory, and a half-written
+# descriptor is an error to them.
+descriptors() {
+    to=$DESTDIR$PREFIX/share/$1
+    mkdir -p "$to"
+    for template in "share/$1"/*.json.in; do
+        name=$(basename "$template" .in)
+        sed "s|@LIBEXECDIR@|$LIBEXECDIR|" "$template" >"$to/.$name.new"
+        chmod 644 "$to/.$name.new"
+        mv -f "$to/.$name.new" "$to/$name"
+    done
+}
+descriptors containers/oci/hooks.d
+[ "$PRECREATE" = no ] || descriptors oci-systemd-hook/precreate.d

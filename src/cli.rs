@@ -15,6 +15,7 @@ oci-systemd-hook - prepares a container whose first process is systemd
 
 Usage:
   oci-systemd-hook [--log-level LEVEL] [--allow-options LIST] [STAGE] < state.json
+  oci-systemd-hook [--log-level LEVEL] precreate < config.json
   oci-systemd-hook plan [--json] [--state FILE] [--allow-options LIST] BUNDLE
 
 An OCI runtime runs the first form, with the container's state on standard input.
@@ -22,7 +23,8 @@ The stage is found out; STAGE overrides: prestart, createRuntime, createContaine
 or poststop. Containers whose command is not systemd are left alone, unless their
 annotation oci-systemd-hook is \"enabled\".
 
-plan prints what the hook would do for a bundle, and why, and does nothing.
+precreate is podman's stage of that name: it writes config.json to standard output,
+with what can't be had later. plan prints what the hook would do for a bundle, and why, and does nothing.
 
 Options:
   --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
@@ -52,6 +54,11 @@ pub enum Request {
         log_level: LevelFilter,
         /// Which options count.
         policy: Policy,
+    },
+    /// Change a config.json.
+    Precreate {
+        /// Which messages.
+        log_level: LevelFilter,
     },
     /// Print a plan.
     Plan {
@@ -132,6 +139,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
     if form == Form::Json {
         return Err(UsageError::PlanOnly("--json"));
     }
+    if word.as_deref() == Some("precreate") {
+        return Ok(Request::Precreate { log_level });
+    }
     Ok(Request::Hook { call: word.map(call).transpose()?, log_level, policy })
 }
 
@@ -183,6 +193,7 @@ mod tests {
         };
         assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Form::Text));
         assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Form::Json));
+        assert_eq!(read(&["precreate"]).unwrap(), Request::Precreate { log_level: LevelFilter::Warn });
         assert_eq!(read(&["--help"]).unwrap(), Request::Help);
         for (list, keys) in [("", vec![]), ("run-size,cgroup", vec![Key::RunSize, Key::Cgroup])] {
             let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy: Policy::only(keys) };

@@ -112,6 +112,20 @@ pub struct Container {
     pub command: Command,
 }
 
+/// What is known before the container is created.
+#[derive(Debug, Clone)]
+pub struct Before {
+    /// The name that the engine goes by in the annotation `io.container.manager`.
+    pub manager: Option<String>,
+    /// The id that the container shall have, where its engine's id is known.
+    pub machine_id: Option<MachineId>,
+    /// The text of the host's os-release.
+    pub host_os_release: Option<String>,
+    /// Whether the kernel keeps a container from changing its own limits: the host has cgroup v2 alone, with
+    /// `nsdelegate`.
+    pub keeps_limits: bool,
+}
+
 /// What is at a path in the image, symbolic links followed inside the root.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {

@@ -2,6 +2,7 @@
 //! One call from beginning to end: gather, decide, prepare, apply, report.
 
 use std::fmt::Write as _;
+use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -9,15 +10,16 @@ use log::{Level, debug, info, log, warn};
 use rustix::io::Errno;
 use serde::Serialize;
 
-use crate::apply::{Outcome, StepError, apply};
+use crate::apply::{self, Outcome, StepError};
 use crate::cli::Form;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
 use crate::gather::{self, ConfigText, GatherError};
+use crate::oci::edit::EditError;
 use crate::oci::state::{State, StateError};
 use crate::plan::Plan;
-use crate::prepare::{Refusal, prepare};
+use crate::prepare::{Refusal, config, prepare};
 use crate::record::Record;
 use crate::report::{chain, short};
 use crate::sys::{SysError, fs, process};
@@ -34,6 +36,12 @@ pub enum HookError {
     /// A required step failed.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The text of config.json can't be changed.
+    #[error("cannot change config.json on standard input")]
+    Edit(#[from] EditError),
+    /// The changed config.json has no reader.
+    #[error("cannot write config.json to standard output")]
+    Write(#[source] std::io::Error),
     /// `plan` was given a file that can't be opened.
     #[error("cannot open {}", path.display())]
     Open {
@@ -42,7 +50,7 @@ pub enum HookError {
         /// Why.
         source: SysError,
     },
-    /// `plan` was given a directory that can't be a bundle.
+    /// A directory that can't be a bundle.
     #[error("{} is no bundle", .0.display())]
     Bundle(PathBuf, #[source] StateError),
 }
@@ -121,7 +129,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     for warning in plan.warnings() {
         warn!("{id}: {warning}");
     }
-    match apply(&root, &plan, &Record::of(&state.id), state.pid) {
+    match apply::apply(&root, &plan, &Record::of(&state.id), state.pid) {
         Outcome::Prepared(failed) => {
             for error in &failed {
                 warn!("{id}: {}", chain(error));
@@ -136,6 +144,35 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
             Err(error.into())
         }
     }
+}
+
+/// Works as podman's stage precreate, oci-hooks(5): config.json comes on `input` and goes to `output`, changed if the
+/// container is ours. The working directory is the bundle.
+pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure> {
+    let bundle = absolute(Path::new("."));
+    let state = gather::before::foretold_state(&bundle).map_err(|error| HookError::Bundle(bundle, error));
+    let state = state.map_err(|error| Failure { id: None, error: Box::new(error) })?;
+    change(&state, input, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
+}
+
+fn change(state: &State, input: impl AsFd, output: &mut dyn Write) -> Result<(), HookError> {
+    let id = short(&state.id);
+    let text = ConfigText::read_from(input, "config.json on standard input")?;
+    let changes = match decide(&gather::container(state, &text)?) {
+        Decision::Skip(reason) => {
+            debug!("{id}: left alone at precreate: {reason}");
+            Vec::new()
+        }
+        Decision::Prepare(because) => {
+            debug!("{id}: change config.json at precreate: {because}");
+            config::changes(text.config()?, &text.mounts()?, &gather::before::before(state, &text)?)
+        }
+    };
+    for change in &changes {
+        debug!("{id}: {change}");
+    }
+    let changed = apply::config::changed(text.text()?, &changes)?;
+    output.write_all(changed.as_bytes()).and_then(|()| output.flush()).map_err(HookError::Write)
 }
 
 /// Never fails: runc refuses to delete a container whose poststop does.
@@ -163,7 +200,10 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) ->
             let file = fs::open_host(path).map_err(|source| HookError::Open { path: path.to_owned(), source })?;
             gather::state(file, &path.display().to_string())?.with_bundle(absolute(bundle))
         }
-        None => foretold_state(bundle)?,
+        None => {
+            let bundle = absolute(bundle);
+            gather::before::foretold_state(&bundle).map_err(|error| HookError::Bundle(bundle, error))?
+        }
     };
     let text = ConfigText::read(&state)?;
     let (decision, because, plan) = match decide(&gather::container(&state, &text)?) {
@@ -187,19 +227,6 @@ impl Printed<'_> {
         let _ = write!(text, "{}", self.plan);
         text
     }
-}
-
-/// A state as a runtime would write it, with the bundle's name as id.
-fn foretold_state(bundle: &Path) -> Result<State, HookError> {
-    let bundle = absolute(bundle);
-    let name = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // A hidden directory's name can't be an id.
-    let id = match name.trim_start_matches('.') {
-        "" => "bundle",
-        id => id,
-    };
-    let json = serde_json::json!({ "id": id, "bundle": bundle, "status": "creating" });
-    State::parse(json.to_string().as_bytes()).map_err(|error| HookError::Bundle(bundle, error))
 }
 
 /// A path that can't be made absolute is shown as it is by the error that follows.

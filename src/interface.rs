@@ -47,6 +47,14 @@ pub const INACCESSIBLE: &str = "/run/host/inaccessible";
 /// Units of the running system only, systemd.unit(5).
 pub const RUNTIME_UNITS: &str = "/run/systemd/system";
 
+/// `container_host_…`, and the fields of os-release(5) that they are.
+pub const HOST_FIELDS: [(&str, &str); 4] = [
+    ("container_host_id", "ID"),
+    ("container_host_version_id", "VERSION_ID"),
+    ("container_host_build_id", "BUILD_ID"),
+    ("container_host_variant_id", "VARIANT_ID"),
+];
+
 /// Fails without /dev/console, after the boot has finished.
 pub const CONSOLE_GETTY: &str = "console-getty.service";
 /// Wants to unmount a mounted machine-id and write the file, which needs CAP_SYS_ADMIN.

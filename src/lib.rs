@@ -11,6 +11,7 @@ pub mod kernel;
 pub mod oci;
 pub mod sys;
 
+pub mod os_release;
 pub mod systemd;
 
 pub mod command;

@@ -14,16 +14,11 @@ fn main() -> ExitCode {
     match cli::parse(std::env::args_os().skip(1)) {
         Ok(Request::Hook { call, log_level, policy }) => {
             report::start(log_level);
-            match hook::run(std::io::stdin(), call, &policy) {
-                Ok(()) => ExitCode::SUCCESS,
-                Err(Failure { id, error }) => {
-                    match id {
-                        Some(id) => log::error!("{}: {}", short(&id), chain(&error)),
-                        None => log::error!("{}", chain(&error)),
-                    }
-                    ExitCode::FAILURE
-                }
-            }
+            status(hook::run(std::io::stdin(), call, &policy))
+        }
+        Ok(Request::Precreate { log_level }) => {
+            report::start(log_level);
+            status(hook::precreate(std::io::stdin(), &mut std::io::stdout()))
         }
         Ok(Request::Plan { bundle, state, form, policy }) => match hook::plan(&bundle, state.as_deref(), form, &policy)
         {
@@ -33,6 +28,19 @@ fn main() -> ExitCode {
         Ok(Request::Help) => print(cli::HELP),
         Ok(Request::Version) => print(concat!("oci-systemd-hook ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => complain(&chain(&error), ExitCode::from(2)),
+    }
+}
+
+fn status(result: Result<(), Failure>) -> ExitCode {
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failure { id, error }) => {
+            match id {
+                Some(id) => log::error!("{}: {}", short(&id), chain(&error)),
+                None => log::error!("{}", chain(&error)),
+            }
+            ExitCode::FAILURE
+        }
     }
 }
 

@@ -2,9 +2,11 @@
 //! The plan as data: what will be done, where, and why. Does nothing itself.
 
 mod action;
+mod change;
 mod printed;
 
 pub use action::{Action, Cgroup, Content, Node, Processes, Until};
+pub use change::{Change, Field};
 
 use serde::Serialize;
 

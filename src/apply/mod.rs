@@ -4,6 +4,7 @@
 //! All or nothing: a required step that fails undoes what was done before it, last first.
 
 mod cgroups;
+pub mod config;
 mod copy_up;
 mod inodes;
 mod labels;

@@ -173,8 +173,12 @@ pub(super) fn host(state: &State, config: &Config) -> Host {
         } else {
             Vec::new()
         },
-        os_release: ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(text),
+        os_release: host_os_release(),
     }
+}
+
+pub(super) fn host_os_release() -> Option<String> {
+    ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(|path| fs::read_host_text(path).ok())
 }
 
 /// What the image has at the paths that a plan may ask for.

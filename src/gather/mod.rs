@@ -3,6 +3,7 @@
 //! mount namespace that this process looks at.
 
 mod annotations;
+pub mod before;
 pub mod bundle;
 pub mod interpret;
 pub mod live;
@@ -13,6 +14,7 @@ use std::io::Read;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::str::Utf8Error;
 
 use self::annotations::Annotations;
 use crate::command;
@@ -75,6 +77,14 @@ pub enum GatherError {
         path: PathBuf,
         /// Why.
         source: serde_json::Error,
+    },
+    /// Nor text at all.
+    #[error("cannot read {} as UTF-8, which JSON is", path.display())]
+    Encoding {
+        /// Which.
+        path: PathBuf,
+        /// Where.
+        source: Utf8Error,
     },
     /// No command.
     #[error("{} has no process.args", .0.display())]
@@ -149,6 +159,15 @@ impl ConfigText {
     pub fn read(state: &State) -> Result<Self, GatherError> {
         let path = state.bundle()?.join("config.json");
         let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, CONFIG_LIMIT_BYTES));
+        Self::of(path, text)
+    }
+
+    /// Reads one that a program wrote to `input`, which errors call `from`.
+    pub fn read_from(input: impl AsFd, from: &str) -> Result<Self, GatherError> {
+        Self::of(PathBuf::from(from), fs::read_up_to(input, CONFIG_LIMIT_BYTES))
+    }
+
+    fn of(path: PathBuf, text: Result<Option<Vec<u8>>, SysError>) -> Result<Self, GatherError> {
         match text {
             Ok(Some(text)) => Ok(Self { path, text, parsed: OnceCell::new() }),
             Ok(None) => {
@@ -156,6 +175,11 @@ impl ConfigText {
             }
             Err(source) => Err(GatherError::Read { path, source }),
         }
+    }
+
+    /// The whole text.
+    pub fn text(&self) -> Result<&str, GatherError> {
+        std::str::from_utf8(&self.text).map_err(|source| GatherError::Encoding { path: self.path.clone(), source })
     }
 
     /// The fields of the decision.

@@ -5,6 +5,7 @@
 //! and mount options are not our business. Knows nothing of the host.
 
 pub mod config;
+pub mod edit;
 pub mod pod;
 pub mod state;
 

@@ -2,6 +2,7 @@
 //! The policy: from facts to a plan, one file per concern. Pure; sees the host only as facts.
 
 mod cgroup;
+pub mod config;
 mod filesystems;
 mod host_interface;
 mod identity;

@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What shall be otherwise in a config.json, before the container is created.
+
+use std::fmt;
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    /// What.
+    pub field: Field,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// What is changed, and to what.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Field {
+    /// A variable that the environment of the container's first process hasn't yet.
+    Variable(&'static str, String),
+    /// `linux.rootfsPropagation`.
+    RootfsPropagation(&'static str),
+    /// An option of a mount.
+    MountOption {
+        /// Which of `mounts`.
+        mount: usize,
+        /// Which of its options.
+        option: usize,
+        /// What it shall be.
+        value: &'static str,
+    },
+}
+
+impl fmt::Display for Change {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.field {
+            Field::Variable(name, value) => write!(f, "add {name}={value:?} to process.env")?,
+            Field::RootfsPropagation(value) => write!(f, "set linux.rootfsPropagation to {value:?}")?,
+            Field::MountOption { mount, option, value } => {
+                write!(f, "set mounts[{mount}].options[{option}] to {value:?}")?;
+            }
+        }
+        write!(f, ": {}", self.why)
+    }
+}

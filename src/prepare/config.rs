@@ -1,0 +1,140 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What is in config.json and can't be had later: the environment of the container's first process, and what the
+//! runtime does after its hooks. For podman's stage precreate, which may change config.json.
+
+use crate::facts::Before;
+use crate::interface::{CGROUP, HOST_FIELDS};
+use crate::oci::config::{Config, MountList};
+use crate::os_release;
+use crate::path::InnerPath;
+use crate::plan::{Change, Field};
+
+/// The changes, for a container that is to be prepared.
+#[must_use]
+pub fn changes(config: &Config, mounts: &MountList, before: &Before) -> Vec<Change> {
+    let mut changes = environment(config, before);
+    changes.extend(writable_cgroup(config, mounts, before));
+    if config.linux.rootfs_propagation.as_deref().is_none_or(str::is_empty) {
+        changes.push(Change {
+            field: Field::RootfsPropagation("private"),
+            why: "otherwise crun makes /run a private mount after its hooks, and services miss their credentials",
+        });
+    }
+    changes
+}
+
+/// "Environment Variables" of the Container Interface. What the user has set stays, also if it is empty.
+fn environment(config: &Config, before: &Before) -> Vec<Change> {
+    let mut wanted = vec![("container", Some(manager(before).to_owned()), "systemd sees that it is in a container")];
+    let id = before.machine_id.as_ref().map(ToString::to_string);
+    wanted.push(("container_uuid", id, "the machine id"));
+    let host = |name| os_release::field(before.host_os_release.as_deref()?, name);
+    let of_host = HOST_FIELDS.into_iter();
+    wanted.extend(of_host.map(|(variable, name)| (variable, host(name), "systemd tells its services of the host")));
+    let missing = wanted.into_iter().filter(|(variable, ..)| config.env(variable).is_none());
+    missing.filter_map(|(name, value, why)| Some(Change { field: Field::Variable(name, value?), why })).collect()
+}
+
+/// The engine's own name; `oci` makes systemd look for the engine's marks.
+fn manager(before: &Before) -> &'static str {
+    match before.manager.as_deref() {
+        Some("libpod") => "podman",
+        Some("cri-o") => "crio",
+        Some(_) | None => "oci",
+    }
+}
+
+/// Where the kernel keeps the limits, the cgroup may as well be mounted writable, and then runc gives it to the root of
+/// a user namespace. Elsewhere this hook makes a cgroup without limits of its own writable, later.
+fn writable_cgroup(config: &Config, mounts: &MountList, before: &Before) -> Option<Change> {
+    if !before.keeps_limits || !config.has_namespace("cgroup") {
+        return None;
+    }
+    let at = InnerPath::new(CGROUP);
+    let (number, mount) =
+        mounts.mounts.iter().enumerate().rev().find(|(_, mount)| InnerPath::new(&mount.destination) == at)?;
+    let is_cgroup = matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && !mount.is_bind();
+    let option = mount.options.iter().rposition(|option| option == "ro" || option == "rro")?;
+    (is_cgroup && mount.is_read_only()).then_some(Change {
+        field: Field::MountOption { mount: number, option, value: "rw" },
+        why: "systemd makes a cgroup for each service below its own, whose limits the kernel keeps",
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::identity::MachineId;
+
+    fn told(config: &Value, keeps_limits: bool) -> Vec<String> {
+        let text = config.to_string();
+        let before = Before {
+            manager: Some("libpod".to_owned()),
+            machine_id: MachineId::parse(&"a".repeat(32)),
+            host_os_release: Some("ID=debian\nVERSION_ID=\"13\"\n".to_owned()),
+            keeps_limits,
+        };
+        let (config, mounts) = (Config::parse(text.as_bytes()).unwrap(), MountList::parse(text.as_bytes()).unwrap());
+        let changes = changes(&config, &mounts, &before);
+        changes.iter().map(|change| change.to_string().split_once(": ").unwrap().0.to_owned()).collect()
+    }
+
+    #[test]
+    fn the_environment_is_completed() {
+        let config = json!({ "linux": { "rootfsPropagation": "slave" } });
+        let id = "a".repeat(32);
+        let all = [
+            "add container=\"podman\" to process.env".to_owned(),
+            format!("add container_uuid=\"{id}\" to process.env"),
+            "add container_host_id=\"debian\" to process.env".to_owned(),
+            "add container_host_version_id=\"13\" to process.env".to_owned(),
+        ];
+        assert_eq!(told(&config, true), all);
+        let env = ["container=oci", "container_uuid=", "container_host_id=x", "container_host_version_id=1"];
+        let config = json!({ "process": { "env": env }, "linux": { "rootfsPropagation": "slave" } });
+        assert_eq!(told(&config, true), [""; 0]);
+    }
+
+    #[test]
+    fn the_root_gets_a_propagation_if_it_has_none() {
+        for linux in [json!({}), json!({ "rootfsPropagation": "" }), json!(null)] {
+            let last = told(&json!({ "linux": linux }), true).pop();
+            assert_eq!(last.as_deref(), Some("set linux.rootfsPropagation to \"private\""));
+        }
+    }
+
+    #[test]
+    fn the_cgroup_is_writable_where_the_kernel_keeps_its_limits() {
+        let config = |mount: Value, namespace: &str| {
+            json!({
+                "mounts": [{ "destination": "/proc", "type": "proc" }, mount],
+                "linux": { "namespaces": [{ "type": namespace }] },
+            })
+        };
+        let cgroup = |options: Value| json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "options": options });
+        let change = "set mounts[1].options[1] to \"rw\"";
+        for (mount, namespace, keeps_limits, is_changed) in [
+            (cgroup(json!(["nosuid", "ro"])), "cgroup", true, true),
+            (cgroup(json!(["nosuid", "ro"])), "cgroup", false, false),
+            (cgroup(json!(["nosuid", "ro"])), "pid", true, false),
+            (cgroup(json!(["nosuid", "rw"])), "cgroup", true, false),
+            (cgroup(json!(["ro", "rw"])), "cgroup", true, false),
+            (cgroup(json!(["rw", "ro"])), "cgroup", true, true),
+            (cgroup(json!(null)), "cgroup", true, false),
+            (cgroup(json!(["bind", "ro"])), "cgroup", true, false),
+            (json!({ "destination": "/sys", "type": "cgroup", "options": ["x", "ro"] }), "cgroup", true, false),
+            (
+                json!({ "destination": "/sys/fs/cgroup", "type": "tmpfs", "options": ["x", "ro"] }),
+                "cgroup",
+                true,
+                false,
+            ),
+        ] {
+            let told = told(&config(mount.clone(), namespace), keeps_limits);
+            assert_eq!(told.iter().any(|line| line == change), is_changed, "{mount} {namespace} {keeps_limits}");
+        }
+    }
+}
