@@ -24,7 +24,9 @@ or poststop. Containers whose command is not systemd are left alone, unless thei
 annotation oci-systemd-hook is \"enabled\".
 
 precreate is podman's stage of that name: it writes config.json to standard output,
-with what can't be had later. plan prints what the hook would do for a bundle, and why, and does nothing.
+with what can't be had later.
+
+plan prints what the hook would do for a bundle, and why, and does nothing.
 
 Options:
   --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
@@ -35,7 +37,7 @@ Options:
                      are, and the default; an empty LIST is none
   --json             the plan as JSON
   --state FILE       the container's state, for its id and annotations; otherwise
-                     the id is the bundle's name
+                     the id is in the bundle's path
   --help             this text
   --version          the version
 

@@ -11,11 +11,13 @@ use crate::systemd::Version;
 pub mod cgroups;
 pub mod mounts;
 pub mod options;
+pub mod rights;
 pub mod selinux;
 
 pub use cgroups::{CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
+pub use rights::{Privileges, Rights};
 pub use selinux::Selinux;
 
 /// What a runtime calls this process for.
@@ -206,15 +208,6 @@ pub enum Propagation {
     Lost,
 }
 
-/// Whether this process may make device nodes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Devices {
-    /// It may.
-    Allowed,
-    /// It has no CAP_MKNOD, or is in a user namespace, where that doesn't count (user_namespaces(7)).
-    Forbidden,
-}
-
 /// The facts of the plan.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
@@ -222,12 +215,10 @@ pub struct Surroundings {
     pub follow_up: FollowUp,
     /// The ids to create as; none: the hook's own.
     pub owner: Option<Owner>,
-    /// Whether this process may mount in the container's mount namespace.
-    pub may_mount: bool,
-    /// Whether this process may make device nodes.
-    pub devices: Devices,
-    /// Whether the container's processes can ever have CAP_SYS_ADMIN.
-    pub container_may_mount: bool,
+    /// What this process may do.
+    pub rights: Rights,
+    /// What the container's processes may do.
+    pub privileges: Privileges,
     /// What is mounted in the container.
     pub mounts: Mounts,
     /// What the image has.

@@ -15,6 +15,7 @@ use crate::cli::Form;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
+use crate::gather::unreadable::{self, Told};
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::edit::EditError;
 use crate::oci::state::{State, StateError};
@@ -90,25 +91,39 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         Err(GatherError::Read { path, source })
             if source.errno() == Errno::ACCESS && process::is_in_user_namespace() =>
         {
-            // This may be any container, and where it is ours createRuntime could read it.
-            info!(
-                "{id}: left alone at {}: cannot read {} in this user namespace: {source}",
-                stage.name(),
-                path.display()
-            );
-            return Ok(());
+            match unreadable::tell(state)? {
+                Told::LeaveAlone(why) => {
+                    info!("{id}: left alone at {}: cannot read {}, and {why}", stage.name(), path.display());
+                    return Ok(());
+                }
+                Told::Enabled(text) => *text,
+                // No error: createRuntime may have seen that it is another's.
+                Told::MayBeSystemd => {
+                    warn!(
+                        "{id}: left alone at {}: whether the command is systemd can't be told, since {} can't be read in \
+                         this user namespace ({source}); if it is, let this hook run at createRuntime, too, as its \
+                         descriptors do, or give the container the annotation oci-systemd-hook=enabled",
+                        stage.name(),
+                        path.display()
+                    );
+                    return Ok(());
+                }
+            }
         }
-        result => result?,
+        result => {
+            let text = result?;
+            match decide(&gather::container(state, &text)?) {
+                Decision::Skip(reason) => {
+                    // What can't be told may be systemd, and then its container will not start.
+                    let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
+                    log!(level, "{id}: left alone at {}: {reason}", stage.name());
+                    return Ok(());
+                }
+                Decision::Prepare(because) => debug!("{id}: prepare at {}: {because}", stage.name()),
+            }
+            text
+        }
     };
-    match decide(&gather::container(state, &text)?) {
-        Decision::Skip(reason) => {
-            // What can't be told may be systemd, and then its container will not start.
-            let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
-            log!(level, "{id}: left alone at {}: {reason}", stage.name());
-            return Ok(());
-        }
-        Decision::Prepare(because) => debug!("{id}: prepare at {}: {because}", stage.name()),
-    }
     process::clear_umask();
     let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.

@@ -5,6 +5,8 @@
 
 use crate::systemd::Version;
 
+pub mod capabilities;
+
 /// Must be a mount before PID 1 starts, or PID 1 mounts it and dies where it may not
 /// (`mount_table` in systemd's src/shared/mount-setup.c).
 pub const RUN: &str = "/run";
@@ -70,6 +72,13 @@ pub const CAPABILITIES: [(&str, &str); 6] = [
     ("CAP_SETGID", "setgid"),
     ("CAP_SETUID", "setuid"),
 ];
+/// The users and groups of system services are below: login.defs(5), `UID_MIN`.
+pub const FIRST_ORDINARY_ID: u32 = 1000;
+/// Where distributions install units.
+pub const UNITS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
+/// What shuts systemd down in order, systemd(1); by its number on Linux, too.
+pub const STOP_SIGNALS: [&str; 3] = ["SIGRTMIN+3", "RTMIN+3", "37"];
+
 /// Lets containers manage cgroups, container_selinux(8).
 pub const MANAGE_CGROUP: &str = "container_manage_cgroup";
 /// Let containers use the capabilities that they are given: in Debian's policy, and in Fedora's.

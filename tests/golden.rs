@@ -12,7 +12,7 @@ use std::path::Path;
 
 use oci_systemd_hook::facts::options::Key;
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Labelling};
-use oci_systemd_hook::facts::{Devices, FollowUp, Found, Image, Making, Options, Selinux, Stage, Surroundings};
+use oci_systemd_hook::facts::{FollowUp, Found, Image, Making, Options, Rights, Selinux, Stage, Surroundings};
 use oci_systemd_hook::gather::interpret::{self, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
@@ -57,6 +57,8 @@ fn facts(case: &Path) -> Surroundings {
         Some(other) => panic!("stage {other}"),
     };
     let asked_mounts = MountList::parse(text("config.json").expect("config.json").as_bytes()).unwrap();
+    let units = text("units").unwrap_or_default();
+    let (id_map, stop_signal) = (text("id-map"), text("stop-signal"));
     let rights = text("rights").unwrap_or_default();
     let mountinfo = text("mountinfo").expect("mountinfo");
     let (cgroup, runtime_cgroup) = (text("cgroup").expect("cgroup"), text("runtime-cgroup"));
@@ -84,8 +86,17 @@ fn facts(case: &Path) -> Surroundings {
             (Stage::CreateRuntime, true, _) => Making::Forever,
             (Stage::CreateRuntime, false, false) => Making::Possible,
         },
-        may_mount: !rights.contains("no CAP_SYS_ADMIN"),
-        devices: if rights.contains("no CAP_MKNOD") { Devices::Forbidden } else { Devices::Allowed },
+        rights: Rights {
+            over_mounts: !rights.contains("not over the mounts"),
+            in_user_namespace: config.has_namespace("user") || rights.contains("in a user namespace"),
+            lacking: Rights::USED
+                .into_iter()
+                .filter(|capability| rights.contains(&format!("no {capability}")))
+                .collect(),
+        },
+        id_maps: [id_map.as_deref().unwrap_or("0 0 4294967295"); 2],
+        stop_signal: stop_signal.as_deref().map(str::trim),
+        has_unit: &|unit| units.lines().any(|line| line == unit),
         image: image(&text("image").expect("image")),
         systemd: text("systemd").map(|number| Version(number.trim().parse().expect("systemd"))),
         selinux: selinux(&config, text("selinux").as_deref()),

@@ -3,9 +3,9 @@
 
 use std::path::Path;
 
-use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory};
+use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
 use super::selinux::selinux;
-use super::{ConfigText, GatherError, config_to_prepare, live, open_root, options};
+use super::{ConfigText, GatherError, annotated, config_to_prepare, live, open_root};
 use crate::facts::mounts::{Foretold, has_nsdelegate};
 use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
@@ -14,7 +14,7 @@ use crate::facts::{
 };
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
-use crate::oci::config::{Config, MountList};
+use crate::oci::config::{Config, IdMapping, MountList};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::sys::fs;
@@ -23,22 +23,34 @@ use crate::sys::fs;
 /// at createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result<Surroundings, GatherError> {
     let config = config_to_prepare(text)?;
+    let (options, stop_signal) = annotated(state, text, policy)?;
     let root = open_root(state, text)?;
     let layout = layout_of_host();
     let namespace = cgroup_namespace(config);
     let list = text.mounts()?;
     let mounts = mounts(&list, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host(state, config);
+    let (users, groups) = (id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings));
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
         cgroups: cgroups(state, config, &list, layout),
-        options: options(state, text, policy)?,
+        options,
+        privileges: privileges(config, [&users, &groups], stop_signal.as_deref(), &|unit| live::has_unit(&root, unit)),
         memory: container_memory(limit, &host),
         systemd: live::systemd(&root),
         // A runtime can give labels; whoever asks for a plan may have no right to try.
         selinux: selinux(config, |_| Labelling::ByMount, |at| fs::open_host_directory(Path::new(at))),
         ..common(state, config, &host, mounts, live::image(&root))
     })
+}
+
+/// As the kernel will write it; without a user namespace each id is itself.
+fn id_map(mappings: &[IdMapping]) -> String {
+    if mappings.is_empty() {
+        return "0 0 4294967295".to_owned();
+    }
+    let lines = mappings.iter().map(|map| format!("{} {} {}", map.container, map.host, map.size));
+    lines.collect::<Vec<_>>().join("\n")
 }
 
 /// What runtimes mount on this host: of hybrid's two hierarchies v1's.

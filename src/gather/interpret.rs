@@ -5,13 +5,14 @@ use std::cell::LazyCell;
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Devices, FollowUp, Image, Making, Membership, Memory,
-    MemorySource, Mounts, Options, Owner, Propagation, Selinux, Stage, Surroundings, mounts,
+    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemorySource,
+    Mounts, Options, Owner, Privileges, Propagation, Rights, Selinux, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
 use crate::interface;
+use crate::interface::capabilities::{NEEDED, Needed};
 use crate::kernel::cgroup::{self, Hierarchy};
-use crate::kernel::memory;
+use crate::kernel::{id_map, memory};
 use crate::oci::config::{Config, MountList, host_id_of_root};
 use crate::oci::state::State;
 use crate::path::InnerPath;
@@ -58,10 +59,14 @@ pub struct Sources<'a> {
     pub options: Options,
     /// Whether a cgroup can be made beside the container's own.
     pub making: Making,
-    /// Whether this process may mount.
-    pub may_mount: bool,
-    /// Whether it may make device nodes.
-    pub devices: Devices,
+    /// What this process may do.
+    pub rights: Rights,
+    /// `uid_map` and `gid_map` of the container's user namespace.
+    pub id_maps: [&'a str; 2],
+    /// The signal by which the engine stops the container.
+    pub stop_signal: Option<&'a str>,
+    /// Whether the image has a unit of this name.
+    pub has_unit: &'a dyn Fn(&str) -> bool,
     /// What the image has.
     pub image: Image,
     /// The version of its systemd.
@@ -88,8 +93,8 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
     Surroundings {
         follow_up: sources.follow_up,
         owner: owner(config, sources.stage),
-        may_mount: sources.may_mount,
-        devices: sources.devices,
+        rights: sources.rights,
+        privileges: privileges(config, sources.id_maps, sources.stop_signal, sources.has_unit),
         memory,
         cgroups,
         options: sources.options,
@@ -105,9 +110,8 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
     Surroundings {
         follow_up: FollowUp::None,
         owner: None,
-        may_mount: true,
-        devices: if config.has_namespace("user") { Devices::Forbidden } else { Devices::Allowed },
-        container_may_mount: config.may_have("CAP_SYS_ADMIN"),
+        rights: Rights::of_root(config.has_namespace("user")),
+        privileges: Privileges::default(),
         mounts,
         image,
         memory: container_memory(None, host),
@@ -130,6 +134,24 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         container_manager: container_manager(config),
         host_os_release: host.os_release.clone(),
         terminal: config.process.terminal,
+    }
+}
+
+pub(super) fn privileges(
+    config: &Config,
+    id_maps: [&str; 2],
+    stop_signal: Option<&str>,
+    has_unit: &dyn Fn(&str) -> bool,
+) -> Privileges {
+    let bounding = config.process.capabilities.bounding.clone();
+    let missing = NEEDED.iter().filter(|needed| !bounding.iter().any(|name| name == needed.capability));
+    let units = |needed: &Needed| needed.units.iter().copied().filter(|unit| has_unit(unit)).collect();
+    Privileges {
+        missed: missing.map(|needed| (needed.capability, units(needed))).collect(),
+        bounding,
+        no_new_privileges: config.process.no_new_privileges,
+        unmapped: id_maps.map(|map| id_map::first_unmapped(map, Privileges::IDS)),
+        stop_signal: stop_signal.map(str::to_owned),
     }
 }
 

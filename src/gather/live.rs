@@ -7,9 +7,9 @@ use caps::{CapSet, Capability};
 
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
-use super::{ConfigText, GatherError, config_to_prepare, follow_up, lists_this_hook, open_root, options};
+use super::{ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root};
 use crate::facts::options::Policy;
-use crate::facts::{Devices, Found, Image, Making, Mounts, Stage, Surroundings};
+use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -31,16 +31,21 @@ pub fn surroundings(
     policy: &Policy,
 ) -> Result<(Root, Surroundings), GatherError> {
     let config = config_to_prepare(text)?;
-    let options = options(state, text, policy)?;
+    let (options, stop_signal) = annotated(state, text, policy)?;
     let host = host(state, config);
+    let id_maps;
     let (cgroup, cgroup_inside, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
-        Stage::CreateContainer => (read_text("/proc/self/cgroup")?, None, None),
+        Stage::CreateContainer => {
+            id_maps = read_id_maps("self");
+            (read_text("/proc/self/cgroup")?, None, None)
+        }
         Stage::CreateRuntime => {
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
             if process::mount_namespace(&pid.to_string()) == process::mount_namespace("self") {
                 return Err(GatherError::OwnNamespace { pid });
             }
+            id_maps = read_id_maps(&pid.to_string());
             let (cgroup, inside, own) = cgroups_of(pid)?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
             (cgroup, Some(inside), Some(own))
@@ -62,8 +67,10 @@ pub fn surroundings(
         asked_mounts: &text.mounts()?,
         options,
         making: making(text, config, stage)?,
-        may_mount: may(Capability::CAP_SYS_ADMIN),
-        devices: devices(config),
+        rights: rights(config),
+        id_maps: [&id_maps[0], &id_maps[1]],
+        stop_signal: stop_signal.as_deref(),
+        has_unit: &|unit| has_unit(&root, unit),
         image: image(&root),
         systemd: systemd(&root),
         selinux: selinux(config, selinux::labelling, |at| root.open_directory(&InnerPath::new(at))),
@@ -199,6 +206,12 @@ fn delegated(list: &str) -> Vec<String> {
     names
 }
 
+/// Whether the image has a unit of this name, enabled or not.
+pub(super) fn has_unit(root: &Root, unit: &str) -> bool {
+    let at = |directory| root.find(&InnerPath::new(directory).join(unit));
+    interface::UNITS.into_iter().any(|directory| matches!(at(directory), Found::File(_)))
+}
+
 /// The version of the image's systemd.
 pub(super) fn systemd(root: &Root) -> Option<Version> {
     /// Since 231 the program is small; the largest before has some 2 MB.
@@ -218,16 +231,25 @@ fn read_text(path: &str) -> Result<String, GatherError> {
     fs::read_host_text(path).map_err(|source| GatherError::Read { path: PathBuf::from(path), source })
 }
 
+/// Of users and of groups. One that can't be read says nothing against the container.
+fn read_id_maps(of: &str) -> [String; 2] {
+    const ALL: &str = "0 0 4294967295";
+    ["uid_map", "gid_map"]
+        .map(|name| fs::read_host_text(&format!("/proc/{of}/{name}")).unwrap_or_else(|_| ALL.to_owned()))
+}
+
+fn rights(config: &Config) -> Rights {
+    Rights {
+        over_mounts: process::is_over_mount_namespace(),
+        // On what was mounted in the container's own, this process may have to act as its root.
+        in_user_namespace: config.has_namespace("user") || process::is_in_user_namespace(),
+        lacking: Rights::USED.into_iter().filter(|capability| !may(*capability)).collect(),
+    }
+}
+
 fn may(capability: Capability) -> bool {
     // Unreadable capabilities are as good as none: the plan then says what is missing.
     caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
-}
-
-/// CAP_MKNOD counts in the initial user namespace only, user_namespaces(7); and on what was mounted in
-/// the container's own, this process may have to act as the container's root.
-fn devices(config: &Config) -> Devices {
-    let in_user_namespace = config.has_namespace("user") || process::is_in_user_namespace();
-    if !in_user_namespace && may(Capability::CAP_MKNOD) { Devices::Allowed } else { Devices::Forbidden }
 }
 
 /// A small file of the kernel's, inside the root; none where it isn't there.

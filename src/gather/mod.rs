@@ -8,6 +8,7 @@ pub mod bundle;
 pub mod interpret;
 pub mod live;
 mod selinux;
+pub mod unreadable;
 
 use std::cell::OnceCell;
 use std::io::Read;
@@ -31,6 +32,9 @@ use crate::sys::{SysError, fs, process};
 const STATE_LIMIT_BYTES: u64 = 1024 * 1024;
 /// The largest configs seen are of some 100 KiB.
 const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+
+/// What image-spec makes of an image's `StopSignal`; podman writes the signal's number there.
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
 /// Why the facts can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -126,7 +130,10 @@ pub enum GatherError {
         pid: u32,
     },
     /// A namespace can't be entered.
-    #[error("cannot enter a namespace of the container's process {pid}")]
+    #[error(
+        "cannot enter a namespace of the container's process {pid}, for which this process needs CAP_SYS_ADMIN and \
+         CAP_SYS_CHROOT in the user namespaces of both; list the hook at createContainer, too, or run the engine as root"
+    )]
     Enter {
         /// Whose.
         pid: u32,
@@ -167,9 +174,13 @@ impl ConfigText {
         Self::of(PathBuf::from(from), fs::read_up_to(input, CONFIG_LIMIT_BYTES))
     }
 
+    fn new(path: PathBuf, text: Vec<u8>) -> Self {
+        Self { path, text, parsed: OnceCell::new() }
+    }
+
     fn of(path: PathBuf, text: Result<Option<Vec<u8>>, SysError>) -> Result<Self, GatherError> {
         match text {
-            Ok(Some(text)) => Ok(Self { path, text, parsed: OnceCell::new() }),
+            Ok(Some(text)) => Ok(Self::new(path, text)),
             Ok(None) => {
                 Err(GatherError::TooLarge { what: path.display().to_string(), limit_bytes: CONFIG_LIMIT_BYTES })
             }
@@ -263,9 +274,11 @@ fn config_to_prepare(text: &ConfigText) -> Result<&Config, GatherError> {
     if config.has_namespace("mount") { Ok(config) } else { Err(GatherError::NoMountNamespace(text.path.clone())) }
 }
 
-/// What the container's author chose.
-fn options(state: &State, text: &ConfigText, policy: &Policy) -> Result<Options, GatherError> {
-    Ok(Annotations::of(state, &text.peek()?).options(policy)?)
+/// What annotations say for the plan: the author's options, and the signal by which the engine stops the container.
+fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<(Options, Option<String>), GatherError> {
+    let peek = text.peek()?;
+    let annotations = Annotations::of(state, &peek);
+    Ok((annotations.options(policy)?, annotations.get(STOP_SIGNAL).map(str::to_owned)))
 }
 
 /// What happens after this call.

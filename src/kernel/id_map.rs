@@ -12,6 +12,23 @@ pub fn parent_of_root(text: &str) -> Option<u32> {
     })
 }
 
+/// The first id below `end` that has no mapping.
+#[must_use]
+pub fn first_unmapped(text: &str, end: u32) -> Option<u32> {
+    let mut ranges: Vec<(u64, u64)> = text
+        .lines()
+        .filter_map(|line| {
+            let mut fields = line.split_ascii_whitespace();
+            let (inner, _, count) = (fields.next()?, fields.next()?, fields.next()?);
+            Some((inner.parse().ok()?, count.parse().ok()?))
+        })
+        .collect();
+    ranges.sort_unstable();
+    let mapped =
+        ranges.iter().fold(0, |next, (first, count)| if *first <= next { next.max(first + count) } else { next });
+    u32::try_from(mapped).ok().filter(|next| *next < end)
+}
+
 /// Whether this is the map of the initial user namespace: every id is itself.
 #[must_use]
 pub fn is_identity(text: &str) -> bool {
@@ -28,5 +45,18 @@ mod tests {
         assert!(!is_identity("0 1000 1\n"));
         assert_eq!(parent_of_root("1 100000 65536\n0 1000 1\n"), Some(1000));
         assert_eq!(parent_of_root(""), None);
+        for (text, unmapped) in [
+            ("0 0 4294967295\n", None),
+            ("0 1000 1\n1 100000 65536\n", None),
+            ("1 100000 65536\n0 1000 1\n", None),
+            ("0 100000 65535", None),
+            ("0 100000 65534", Some(65534)),
+            ("0 1000 1\n", Some(1)),
+            ("0 1000 1\n2 100000 65536", Some(1)),
+            ("1 100000 65536", Some(0)),
+            ("", Some(0)),
+        ] {
+            assert_eq!(first_unmapped(text, 65535), unmapped, "{text:?}");
+        }
     }
 }

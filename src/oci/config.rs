@@ -110,6 +110,9 @@ pub struct Process {
     /// Sets of capabilities.
     #[serde(default, deserialize_with = "super::or_default")]
     pub capabilities: Capabilities,
+    /// Whether set-user-id programs have no effect.
+    #[serde(default, rename = "noNewPrivileges")]
+    pub no_new_privileges: bool,
     /// The SELinux context of the container's processes.
     #[serde(default, rename = "selinuxLabel")]
     pub selinux_label: Option<String>,
@@ -272,12 +275,6 @@ impl Config {
     pub fn has_namespace(&self, kind: &str) -> bool {
         self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
     }
-
-    /// Whether the first process may ever have this capability.
-    #[must_use]
-    pub fn may_have(&self, capability: &str) -> bool {
-        self.process.capabilities.bounding.iter().any(|name| name == capability)
-    }
 }
 
 /// The host's id for the container's id 0; none without a mapping of it.
@@ -302,7 +299,7 @@ mod tests {
         let config = Config::parse(text).unwrap();
         assert_eq!(config.root(Path::new("/b")), None);
         assert!(config.has_namespace("time") && !config.has_namespace("cgroup"));
-        assert!(config.may_have("CAP_FROM_THE_FUTURE"));
+        assert_eq!(config.process.capabilities.bounding, ["CAP_FROM_THE_FUTURE"]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 //! <https://systemd.io/CONTAINER_INTERFACE/#the-runhost-hierarchy>
 
 use super::{is_there, traceless};
-use crate::facts::{Devices, Found, Surroundings};
+use crate::facts::{Found, Surroundings};
 use crate::interface::{CONTAINER_MANAGER, CONTAINER_UUID, HOST_OS_RELEASE, INACCESSIBLE, MACHINE_ID, RUN_HOST};
 use crate::path::InnerPath;
 use crate::plan::{Action, Need, Node, Plan};
@@ -32,11 +32,9 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
             content,
         });
     }
-    // A user namespace forbids device nodes; systemd then uses the socket instead.
-    let nodes = match facts.devices {
-        Devices::Allowed => NODES.to_vec(),
-        Devices::Forbidden => NODES.into_iter().filter(|node| !matches!(node, Node::Chr | Node::Blk)).collect(),
-    };
+    // Without device nodes systemd uses the socket instead.
+    let may_make = |node: &Node| facts.rights.may_make_devices() || !matches!(node, Node::Chr | Node::Blk);
+    let nodes = NODES.into_iter().filter(may_make).collect();
     let why = "systemd binds them over what InaccessiblePaths= hides";
     unless_there(facts, plan, (INACCESSIBLE, below(&directory, INACCESSIBLE)), why, |at| Action::Inaccessible {
         at,

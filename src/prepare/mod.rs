@@ -7,7 +7,9 @@ mod filesystems;
 mod host_interface;
 mod identity;
 mod layout;
+mod privileges;
 mod propagation;
+mod rights;
 mod selinux;
 mod units;
 
@@ -26,6 +28,17 @@ pub enum Refusal {
          container's mounts; run the hook at createContainer, or the engine as root"
     )]
     MayNotMount,
+    /// What is made can't be given to the container.
+    #[error(
+        "cannot give what is made to the container's root ({uid}:{gid} on the host): this process has no CAP_CHOWN; let \
+         the engine, or the service that it is in (CapabilityBoundingSet=), keep it"
+    )]
+    MayNotGive {
+        /// The user id on the host.
+        uid: u32,
+        /// The group id.
+        gid: u32,
+    },
     /// The image has something else where a directory is needed.
     #[error("cannot mount tmpfs on {at}: in the image it is {kind}, where systemd needs a directory; mend the image")]
     Occupied {
@@ -141,7 +154,7 @@ pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
 }
 
 fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
-    if !facts.may_mount {
+    if !facts.rights.may_mount() {
         return Err(Refusal::MayNotMount);
     }
     let label = facts.selinux.label().map(str::to_owned);
@@ -155,7 +168,9 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
     identity::plan(facts, &mut plan);
     host_interface::plan(facts, &mut plan);
     units::plan(facts, &mut plan);
+    privileges::plan(facts, &mut plan);
     propagation::plan(facts, &mut plan);
+    rights::plan(facts, &mut plan)?;
     Ok(plan)
 }
 

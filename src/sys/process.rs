@@ -2,7 +2,7 @@
 //! This process and the namespaces of others.
 
 use std::fs::File;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::thread::LinkNameSpaceType;
@@ -33,6 +33,24 @@ pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
     let namespace = fs::open_host(&path)?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
+}
+
+/// Whether the user namespace that owns this process's mount namespace is its own or one below, where its capabilities
+/// count; ioctl_ns(2).
+#[must_use]
+#[allow(unsafe_code)]
+pub fn is_over_mount_namespace() -> bool {
+    const NS_GET_USERNS: libc::Ioctl = 0xb701;
+    let Ok(namespace) = fs::open_host(Path::new("/proc/self/ns/mnt")) else { return true };
+    // SAFETY: the call takes no argument.
+    let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
+    if owner < 0 {
+        // What else goes wrong is told by the call that does.
+        return std::io::Error::last_os_error().raw_os_error() != Some(libc::EPERM);
+    }
+    // SAFETY: the call returned a new descriptor, which nobody else has.
+    drop(unsafe { OwnedFd::from_raw_fd(owner) });
+    true
 }
 
 /// Does something in the cgroup namespace of another process, where the paths of cgroups are those

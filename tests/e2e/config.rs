@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use crate::site::{Layout, Runtime};
 
 /// What Docker grants, and no more.
-const CAPABILITIES: [&str; 14] = [
+pub const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_KILL",
     "CAP_NET_BIND_SERVICE",
@@ -85,6 +85,7 @@ pub enum Stages {
 
 /// What differs from test to test.
 #[derive(Clone, Debug)]
+#[allow(clippy::struct_excessive_bools)] // Each is a field of config.json, or a property of the host's.
 pub struct Config {
     pub cgroupns: CgroupNs,
     pub stages: Stages,
@@ -104,6 +105,10 @@ pub struct Config {
     pub tmpfs: Vec<&'static str>,
     pub memory_limit_bytes: Option<u64>,
     pub users: Users,
+    /// Capabilities that the container hasn't, of those that Docker grants.
+    pub without: Vec<&'static str>,
+    /// config.json can't be read in the container's user namespace.
+    pub closed: bool,
 }
 
 impl Default for Config {
@@ -122,6 +127,8 @@ impl Default for Config {
             tmpfs: Vec::new(),
             memory_limit_bytes: None,
             users: Users::Hosts,
+            without: Vec::new(),
+            closed: false,
         }
     }
 }
@@ -164,6 +171,7 @@ impl Config {
             namespaces.push("user");
         }
         let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
+        let granted: Vec<_> = CAPABILITIES.into_iter().filter(|name| !self.without.contains(name)).collect();
         let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -173,9 +181,9 @@ impl Config {
                 "env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],
                 "cwd": "/",
                 "capabilities": {
-                    "bounding": CAPABILITIES,
-                    "effective": CAPABILITIES,
-                    "permitted": CAPABILITIES,
+                    "bounding": granted,
+                    "effective": granted,
+                    "permitted": granted,
                 },
                 "noNewPrivileges": false,
             },

@@ -103,6 +103,9 @@ impl Container {
         );
         let bundle = holder.seen(&home.path().join("bundle"));
         fs::write(bundle.join("config.json"), json.to_string())?;
+        if config.closed {
+            fs::set_permissions(bundle.join("config.json"), fs::Permissions::from_mode(0o600))?;
+        }
         let before = look(&holder)?;
         Ok(Self { holder, cell, id, cgroup, planted, before, home })
     }

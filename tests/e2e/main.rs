@@ -234,7 +234,16 @@ impl<'a> Trials<'a> {
         self.each(name, &two, special::read_only_root_without_machine_id);
         self.each("old-systemd", &[runc_unified, crun_unified], layouts::old_systemd);
         self.each("host-cgroups", &PLATFORMS, outside::host_cgroups);
-        self.each("unreadable-bundle", &two, outside::unreadable_bundle);
+        for suite in Suite::ALL {
+            let cell = Cell { runtime: Runtime::Crun, layout: Layout::Unified, suite };
+            self.add(&format!("four-capabilities/crun/unified/{suite}"), cell, special::four_capabilities);
+        }
+        let trixie = Cell { runtime: Runtime::Crun, layout: Layout::Unified, suite: Suite::Trixie };
+        self.add("missed-capability/crun/unified/trixie", trixie, special::missed_capability);
+        self.each("unreadable-config-of-others", &two, outside::unreadable_config_of_others);
+        self.each("unreadable-config", &two, special::unreadable_config);
+        self.each("unreadable-config-without-create-runtime", &two, outside::unreadable_config);
+        self.each("unreadable-config-enabled", &[crun_unified], special::unreadable_config_enabled);
         self.each("mounts-below-run", &once_each, special::mounts_below_run);
         self.each("killed", &once_each, special::killed);
         self.each("shared-propagation", &once_each, special::shared_propagation);

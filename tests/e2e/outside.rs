@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows what happens to containers that the hook does not, or can't, prepare.
 
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
 use std::sync::Arc;
 
 use libtest_mimic::Failed;
@@ -125,17 +123,22 @@ pub fn host_cgroups(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// In a user namespace config.json may be out of sight, and the container anybody's.
-pub fn unreadable_bundle(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    let config = Config { args: vec!["/init"], users: Users::OwnWithoutImage, ..Config::default() };
+/// In a user namespace config.json may be out of sight, and the container anybody's: it is left alone.
+pub fn unreadable_config_of_others(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { args: vec!["/init"], users: Users::OwnWithoutImage, closed: true, ..Config::default() };
     let container = Container::new(site, cell, &config, &OTHER_INIT)?;
-    fs::set_permissions(container.home().join("bundle/config.json"), fs::Permissions::from_mode(0o600))?;
     container.explain(|container| {
         container.start()?;
         container.kill_and_delete()
     })?;
     container.host_is_as_before()?;
     upper::nobody_wrote(&container)
+}
+
+/// systemd's own, where nobody calls the hook at createRuntime, which could read it: the journal says what to do.
+pub fn unreadable_config(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { stages: Stages::CreateContainerOnly, users: Users::Own, closed: true, ..Config::default() };
+    systemd_gives_up(site, cell, &config)
 }
 
 /// Links that lead out of a root for who follows them by name: to files that

@@ -8,8 +8,9 @@ use std::sync::Arc;
 use libtest_mimic::Failed;
 
 use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, same};
-use crate::config::{CgroupNs, Config, Stages, Users};
-use crate::container::{Cell, Container, Planted};
+use crate::command::{Look, SHORT, until};
+use crate::config::{CAPABILITIES, CgroupNs, Config, Stages, Users};
+use crate::container::{Cell, Container, Planted, message};
 use crate::mounts::{self, Mount};
 use crate::site::Site;
 use crate::upper;
@@ -64,6 +65,57 @@ pub fn read_only_root_without_machine_id(site: &Arc<Site>, cell: Cell) -> Result
     let container = Container::new(site, cell, &config, &[Planted::Gone("etc/machine-id")])?;
     life(&container)?;
     upper::nobody_wrote(&container)
+}
+
+/// createRuntime can read what createContainer can't.
+pub fn unreadable_config(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { users: Users::Own, closed: true, ..Config::default() };
+    let container = Container::new(site, cell, &config, &PROBE)?;
+    life(&container)?;
+    upper::only_systemd_wrote(&container, &[])
+}
+
+/// And without createRuntime the annotation in the state and the root have to do, where the runtime gives the cgroup to
+/// the container.
+pub fn unreadable_config_enabled(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let (stages, users) = (Stages::CreateContainerOnly, Users::Own);
+    let config = Config { stages, users, closed: true, annotation: Some("enabled"), ..Config::default() };
+    let container = Container::new(site, cell, &config, &PROBE)?;
+    life(&container)?;
+    upper::only_systemd_wrote(&container, &[])
+}
+
+/// The units that the hook foretells to fail for want of a capability fail; and no others.
+pub fn missed_capability(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    for capability in ["CAP_SETUID", "CAP_SETGID"] {
+        let config = Config { without: vec![capability], ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        container.explain(|container| {
+            container.start()?;
+            let warning = format!("the container has no {capability}, so dbus.service will fail");
+            same("the hook's warning", &container.said().matches(&warning).count().to_string(), "1")?;
+            until("the end of the boot", SHORT, || match container.exec(&["systemctl", "is-system-running"]) {
+                Ok(told) if told.output.trim() == "degraded" => Look::Done(()),
+                Ok(told) => Look::NotYet(told.told()),
+                Err(failed) => Look::Never(message(&failed)),
+            })?;
+            let failed = container.ask(&["systemctl", "list-units", "--state=failed", "--no-legend", "--plain"])?;
+            let mut failed: Vec<_> = failed.lines().filter_map(|line| line.split(' ').next()).collect();
+            failed.retain(|unit| unit.ends_with(".service"));
+            same("failed services", &failed.join(" "), "dbus.service")?;
+            container.kill_and_delete()
+        })?;
+        container.host_is_as_before()?;
+    }
+    Ok(())
+}
+
+/// systemd and its own units need no more than these.
+pub fn four_capabilities(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let needed = ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"];
+    let without = CAPABILITIES.into_iter().filter(|name| !needed.contains(name)).collect();
+    let container = Container::new(site, cell, &Config { without, ..Config::default() }, &PROBE)?;
+    life(&container)
 }
 
 /// A second run finds its work done.

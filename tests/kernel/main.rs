@@ -27,6 +27,7 @@ mod lasting;
 mod memory;
 mod namespace;
 mod plain;
+mod rights;
 mod runtime;
 mod submounts;
 mod table;
@@ -70,6 +71,9 @@ const TRIALS: &[(&str, Run)] = &[
     ("memory-limit", memory::of_the_cgroup),
     ("create-runtime", runtime::does_the_whole_job),
     ("create-runtime/create-container-follows", runtime::leaves_it_to_create_container),
+    ("rights/to-mount", rights::to_mount),
+    ("rights/in-another-user-namespace", rights::in_another_user_namespace),
+    ("rights/to-copy", rights::to_copy),
     ("submounts", submounts::are_kept),
     ("submounts/of-the-user", submounts::of_the_users_are_left_alone),
     ("submounts/volume-on-run", submounts::volume_on_run),

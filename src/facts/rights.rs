@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the hook may do, and what the container's processes may.
+
+use std::collections::BTreeMap;
+
+use caps::Capability;
+
+/// What this process may do to the container.
+#[derive(Debug, Clone)]
+pub struct Rights {
+    /// Whether its capabilities count in the user namespace that owns the container's mount namespace: that is its own
+    /// or one below (user_namespaces(7)).
+    pub over_mounts: bool,
+    /// Whether it, or the container, is in a user namespace, where CAP_MKNOD doesn't count for device nodes.
+    pub in_user_namespace: bool,
+    /// Of [`Rights::USED`], what it hasn't.
+    pub lacking: Vec<Capability>,
+}
+
+impl Rights {
+    /// What steps of a plan may need.
+    pub const USED: [Capability; 5] = [
+        Capability::CAP_SYS_ADMIN,
+        Capability::CAP_CHOWN,
+        Capability::CAP_DAC_OVERRIDE,
+        Capability::CAP_FOWNER,
+        Capability::CAP_MKNOD,
+    ];
+
+    /// Those of root, where the container's own user namespace doesn't take one away.
+    #[must_use]
+    pub fn of_root(in_user_namespace: bool) -> Self {
+        Self { over_mounts: true, in_user_namespace, lacking: Vec::new() }
+    }
+
+    /// Whether it has one of [`Rights::USED`].
+    #[must_use]
+    pub fn has(&self, capability: Capability) -> bool {
+        !self.lacking.contains(&capability)
+    }
+
+    /// Whether it may mount for the container.
+    #[must_use]
+    pub fn may_mount(&self) -> bool {
+        self.over_mounts && self.has(Capability::CAP_SYS_ADMIN)
+    }
+
+    /// Whether it may make device nodes.
+    #[must_use]
+    pub fn may_make_devices(&self) -> bool {
+        !self.in_user_namespace && self.has(Capability::CAP_MKNOD)
+    }
+}
+
+/// What the container's processes may do, and how it will be asked to stop.
+#[derive(Debug, Clone, Default)]
+pub struct Privileges {
+    /// The capabilities that they can ever have, by their names: config.json may know more than we do.
+    pub bounding: Vec<String>,
+    /// The units in the image that need a capability which is not among them, by the capability.
+    pub missed: BTreeMap<&'static str, Vec<&'static str>>,
+    /// Whether set-user-id programs and file capabilities have no effect, `PR_SET_NO_NEW_PRIVS` in prctl(2).
+    pub no_new_privileges: bool,
+    /// The first user id and the first group id that the container's user namespace has no mapping for, if that is
+    /// below [`Privileges::IDS`].
+    pub unmapped: [Option<u32>; 2],
+    /// The signal by which the engine stops the container, where it says so.
+    pub stop_signal: Option<String>,
+}
+
+impl Privileges {
+    /// How many ids a Linux distribution counts on: with 65534, `nobody`, and those of `DynamicUser=`.
+    pub const IDS: u32 = 65535;
+
+    /// Whether they can ever have this capability.
+    #[must_use]
+    pub fn may_have(&self, capability: &str) -> bool {
+        self.bounding.iter().any(|name| name == capability)
+    }
+}

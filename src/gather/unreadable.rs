@@ -1,0 +1,87 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A container whose config.json this process may not read: at createContainer in a user namespace, where a directory
+//! above the bundle is closed to the container's root, as podman's are with `--uidmap`.
+//!
+//! createRuntime can read it, and does the whole job in a user namespace. Where nobody calls the hook then, what there is
+//! has to do: the state, and the root in which runc calls hooks, or that crun's state names.
+
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::{ConfigText, GatherError};
+use crate::facts::{Found, Mounts, Switch};
+use crate::gather::annotations::Annotations;
+use crate::interface;
+use crate::kernel::cgroup::{self, Hierarchy};
+use crate::oci::config::Peek;
+use crate::oci::state::State;
+use crate::path::InnerPath;
+use crate::root::Root;
+use crate::sys::fs;
+
+/// What can be told of it.
+#[derive(Debug)]
+pub enum Told {
+    /// Nothing is to be done, for this reason.
+    LeaveAlone(&'static str),
+    /// The annotation in the state asks for this hook; this is what config.json must at least say.
+    Enabled(Box<ConfigText>),
+    /// The image has systemd, and whether that is the command can't be told.
+    MayBeSystemd,
+}
+
+/// Looks at what there is.
+pub fn tell(state: &State) -> Result<Told, GatherError> {
+    let nothing = Peek::default();
+    let switch = Annotations::of(state, &nothing).switch()?;
+    if matches!(switch, Switch::Disabled(_)) {
+        return Ok(Told::LeaveAlone("an annotation says disabled"));
+    }
+    let Some(Place { path, root, mounts }) = place(state) else {
+        return Ok(Told::LeaveAlone("neither the state nor the working directory is a root"));
+    };
+    if mounts.at(&InnerPath::new(interface::RUN)).is_some() {
+        return Ok(Told::LeaveAlone("/run is mounted already: createRuntime or the engine has prepared it"));
+    }
+    if let Switch::Enabled(_) = switch {
+        return Ok(Told::Enabled(Box::new(least_config(&path))));
+    }
+    let has_systemd = interface::SYSTEMD.iter().any(|path| matches!(root.find(&InnerPath::new(path)), Found::File(_)));
+    Ok(if has_systemd { Told::MayBeSystemd } else { Told::LeaveAlone("the image has no systemd") })
+}
+
+/// The container's root.
+struct Place {
+    path: PathBuf,
+    root: Root,
+    mounts: Mounts,
+}
+
+/// crun's state has `root.path` of config.json, and its hooks start in the bundle; runc's start in the root.
+fn place(state: &State) -> Option<Place> {
+    // With a dot behind, since the link itself is never opened.
+    let here = Path::new("/proc/self/cwd/.");
+    let path = state.root.as_ref().map_or_else(|| here.to_owned(), |root| here.join(root));
+    let root = Root::open(&path).ok()?;
+    // The root is a mount of its own; the working directory may be any.
+    let above = Root::open(&path.join("..")).ok()?;
+    let mount = root.mount().ok()?;
+    if mount == above.mount().ok()? {
+        return None;
+    }
+    let table = fs::read_host(Path::new("/proc/self/mountinfo")).ok()?;
+    let mounts = Mounts::read(&table, root.path(), mount);
+    Some(Place { path, root, mounts })
+}
+
+fn least_config(root: &Path) -> ConfigText {
+    let mut namespaces = vec![json!({ "type": "mount" }), json!({ "type": "user" })];
+    let cgroup = fs::read_host_text("/proc/self/cgroup").unwrap_or_default();
+    let is_top = |hierarchy| cgroup::parse(&cgroup, hierarchy).is_none_or(|path| path == InnerPath::root());
+    if is_top(Hierarchy::Unified) && is_top(Hierarchy::Systemd) {
+        namespaces.push(json!({ "type": "cgroup" }));
+    }
+    let text = json!({ "root": { "path": root }, "linux": { "namespaces": namespaces } });
+    ConfigText::new(PathBuf::from("config.json (unreadable)"), text.to_string().into_bytes())
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The capabilities that systemd's stock units need, and what fails without each.
+
+use crate::systemd::Version;
+
+/// A capability that stock units need, and what was seen to happen without it: Debian 11, 12, 13 and sid under runc, with
+/// the 14 capabilities that Docker grants but this one.
+#[derive(Debug)]
+pub struct Needed {
+    /// Its name in config.json.
+    pub capability: &'static str,
+    /// The releases of systemd that need it: from this one on, or all.
+    pub since: Option<Version>,
+    /// The units that fail, on Debian or, where those have other names, on Fedora.
+    pub units: &'static [&'static str],
+    /// What else doesn't work.
+    pub effect: &'static str,
+    /// What to do.
+    pub way_out: &'static str,
+}
+
+const GRANT: &str = "grant it (--cap-add), or mask them";
+
+/// Of Docker's 14 capabilities AUDIT_WRITE, MKNOD and FSETID were not missed by any unit, and NET_RAW only by ping.
+pub const NEEDED: [Needed; 11] = [
+    Needed {
+        capability: "CAP_SETUID",
+        since: None,
+        units: &[
+            "dbus.service",
+            "polkit.service",
+            "systemd-resolved.service",
+            "avahi-daemon.service",
+            "man-db.service",
+        ],
+        effect: "services with User= fail, and logins",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_SETGID",
+        since: None,
+        units: &[
+            "dbus.service",
+            "polkit.service",
+            "systemd-resolved.service",
+            "avahi-daemon.service",
+            "man-db.service",
+        ],
+        effect: "services with User= fail, and logins",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_SETPCAP",
+        since: None,
+        units: &["systemd-journald.service", "systemd-logind.service", "systemd-resolved.service", "logrotate.service"],
+        effect: "services with CapabilityBoundingSet= fail",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_CHOWN",
+        since: None,
+        units: &["user-runtime-dir@.service", "systemd-resolved.service", "nginx.service", "avahi-daemon.service"],
+        effect: "services with User= and RuntimeDirectory= fail",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_FOWNER",
+        since: None,
+        units: &["user-runtime-dir@.service", "systemd-resolved.service"],
+        effect: "services with User= and RuntimeDirectory= fail",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_DAC_OVERRIDE",
+        since: None,
+        units: &["nginx.service"],
+        effect: "root may not read others' files, such as ssh's authorized_keys",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_NET_BIND_SERVICE",
+        since: None,
+        units: &["ssh.service", "sshd.service", "nginx.service"],
+        effect: "no service can listen on a port below 1024",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_SYS_CHROOT",
+        since: None,
+        units: &["ssh.service", "sshd.service", "avahi-daemon.service"],
+        effect: "ssh ends each login",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_SETFCAP",
+        since: None,
+        units: &["redis-server.service"],
+        effect: "services with PrivateUsers= fail",
+        way_out: GRANT,
+    },
+    Needed {
+        capability: "CAP_KILL",
+        since: None,
+        units: &[],
+        effect: "services with User= are not stopped",
+        way_out: GRANT,
+    },
+    // 217/USER: https://github.com/systemd/systemd/issues/29860
+    Needed {
+        capability: "CAP_SYS_ADMIN",
+        since: Some(Version(255)),
+        units: &["polkit.service", "systemd-resolved.service", "man-db.service"],
+        effect: "services with User= and SystemCallFilter= or its like fail",
+        way_out: "give each a drop-in with PrivateUsers=yes, or grant it",
+    },
+];

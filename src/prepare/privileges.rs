@@ -1,0 +1,64 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What systemd and its services will miss in the container, as far as config.json tells. What makes a unit of the image
+//! fail is a warning, and the rest a remark.
+
+use crate::facts::Surroundings;
+use crate::interface::capabilities::NEEDED;
+use crate::interface::{FIRST_ORDINARY_ID, STOP_SIGNALS};
+use crate::plan::Plan;
+
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
+    capabilities(facts, plan);
+    if facts.privileges.no_new_privileges {
+        plan.remark("noNewPrivileges in config.json: sudo, su and crontab don't work for ordinary users");
+    }
+    ids(facts, plan);
+    stop_signal(facts, plan);
+}
+
+fn capabilities(facts: &Surroundings, plan: &mut Plan) {
+    let privileges = &facts.privileges;
+    for needed in &NEEDED {
+        let Some(units) = privileges.missed.get(needed.capability) else { continue };
+        let is_old = needed.since.is_some_and(|since| facts.systemd.is_none_or(|version| version < since));
+        // It is for dropping what there is.
+        let is_idle = needed.capability == "CAP_SETPCAP" && privileges.bounding.is_empty();
+        if is_old || is_idle {
+            continue;
+        }
+        let (capability, effect) = (needed.capability, needed.effect);
+        if !units.is_empty() {
+            let units = units.join(", ");
+            let way_out = needed.way_out;
+            plan.warn(format!("the container has no {capability}, so {units} will fail ({effect}): {way_out}"));
+        } else if needed.since.is_none() {
+            plan.remark(format!("the container has no {capability}: {effect}"));
+        }
+    }
+}
+
+fn ids(facts: &Surroundings, plan: &mut Plan) {
+    let [user, group] = facts.privileges.unmapped;
+    let Some(first) = user.into_iter().chain(group).min() else { return };
+    if first < FIRST_ORDINARY_ID {
+        plan.warn(format!(
+            "the container's user namespace has no id {first}: dbus.service and all services that run as other users fail; \
+             map 65536 ids"
+        ));
+    } else {
+        plan.remark(format!(
+            "the container's user namespace has no id {first}: services with User=nobody (65534) or DynamicUser= (61184 to \
+             65519) fail"
+        ));
+    }
+}
+
+fn stop_signal(facts: &Surroundings, plan: &mut Plan) {
+    let Some(signal) = facts.privileges.stop_signal.as_deref() else { return };
+    if !STOP_SIGNALS.contains(&signal) {
+        plan.warn(format!(
+            "the engine will stop this container by the signal {signal}, and kill it when that doesn't end it: systemd shuts \
+             down on SIGRTMIN+3 (37); set that by --stop-signal, or by STOPSIGNAL in the image"
+        ));
+    }
+}

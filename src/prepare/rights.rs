@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the hook itself may not do: said before anything is touched.
+
+use caps::Capability;
+
+use super::Refusal;
+use crate::facts::{Owner, Surroundings};
+use crate::plan::{Action, Content, Plan};
+
+/// Looks over the whole plan, so it comes last.
+pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
+    if let (Some(Owner { uid, gid }), false) = (plan.owner, facts.rights.has(Capability::CAP_CHOWN)) {
+        return Err(Refusal::MayNotGive { uid, gid });
+    }
+    copies(facts, plan);
+    Ok(())
+}
+
+/// What copies of the image's content lack. Whether that matters, only the copying can tell.
+fn copies(facts: &Surroundings, plan: &mut Plan) {
+    const EFFECTS: [(Capability, &str); 4] = [
+        (Capability::CAP_CHOWN, "what isn't root's becomes root's"),
+        (Capability::CAP_DAC_OVERRIDE, "a file that only others may read fails the container"),
+        (Capability::CAP_FOWNER, "a file that isn't root's fails the container"),
+        (Capability::CAP_MKNOD, "device nodes are left out"),
+    ];
+    let copied = plan.steps.iter().filter_map(|step| match &step.action {
+        Action::Tmpfs { at, content: Content::Copied, .. } => Some(at.to_string()),
+        _ => None,
+    });
+    let copied = copied.collect::<Vec<_>>().join(", ");
+    for (capability, effect) in EFFECTS {
+        let is_usual = capability == Capability::CAP_MKNOD && facts.rights.in_user_namespace;
+        if !copied.is_empty() && !facts.rights.has(capability) && !is_usual {
+            plan.warn(format!("this process has no {capability}: of what the image has in {copied}, {effect}"));
+        }
+    }
+}
