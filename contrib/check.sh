@@ -27,8 +27,8 @@ shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
 groff -man -ww -z share/man/man1/*.1
 
 say "units and plans"
-cargo test --quiet --locked --lib --test golden --test plan --test precreate
-cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate
+cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd
+cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
 
 say "installation"
 stage=$PWD/target/stage

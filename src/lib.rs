@@ -3,7 +3,7 @@
 //!
 //! Data flows one way: [`gather`] reads facts, [`decide`] and [`prepare`] make a [`plan`] of them
 //! without touching anything, [`apply`] carries it out without seeing a fact. A file uses only
-//! files above it in this list.
+//! files above it in this list. [`hooksd`] stands apart: it is how engines choose hooks.
 
 pub mod path;
 
@@ -31,3 +31,5 @@ pub mod record;
 pub mod cli;
 pub mod hook;
 pub mod report;
+
+pub mod hooksd;

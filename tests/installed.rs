@@ -6,10 +6,12 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
+use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use oci_systemd_hook::hooksd::{self, Descriptor, Hooks, Stage, Subject};
 use serde_json::Value;
 
 fn stage() -> Option<PathBuf> {
@@ -21,52 +23,76 @@ fn stage() -> Option<PathBuf> {
     stage
 }
 
-fn descriptors(stage: &Path) -> Vec<(String, Value)> {
-    let directory = stage.join("usr/share/containers/oci/hooks.d");
-    let mut found: Vec<_> = std::fs::read_dir(directory)
-        .expect("the descriptors' directory")
-        .map(|entry| {
-            let path = entry.unwrap().path();
-            let text = std::fs::read_to_string(&path).unwrap();
-            let json = serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-            (path.file_name().unwrap().to_string_lossy().into_owned(), json)
-        })
-        .collect();
-    found.sort_by(|a, b| a.0.cmp(&b.0));
-    found
+/// What the engines read of the installed descriptors once the stage is the host's root: a copy, in
+/// which the hook is where it is now.
+fn hooks(stage: &Path, extension_stages: &[&str]) -> Hooks {
+    let copies = tempfile::tempdir().unwrap();
+    let libexec = stage.join("usr/libexec");
+    for entry in std::fs::read_dir(stage.join("usr/share/containers/oci/hooks.d")).expect("the descriptors") {
+        let path = entry.unwrap().path();
+        let text = std::fs::read_to_string(&path).unwrap();
+        let text = text.replace("\"/usr/libexec/", &format!("\"{}/", libexec.display()));
+        std::fs::write(copies.path().join(path.file_name().unwrap()), text).unwrap();
+    }
+    let hooks = hooksd::read(&[copies.path().to_owned()], extension_stages);
+    // Not even what the engines pass over: nothing else is installed there.
+    assert!(hooks.problems.is_empty(), "{:?}", hooks.problems);
+    hooks
 }
 
-fn strings(value: &Value) -> Vec<&str> {
-    value.as_array().expect("an array").iter().map(|each| each.as_str().expect("a string")).collect()
+fn names(descriptors: &[&Descriptor]) -> Vec<String> {
+    descriptors.iter().map(|each| each.path.file_name().unwrap().to_string_lossy().into_owned()).collect()
 }
+
+const ANNOTATION: &str = "oci-systemd-hook-annotation.json";
+/// The name of the old hook's descriptor, so that one package replaces the other.
+const COMMANDS: &str = "oci-systemd-hook.json";
 
 #[test]
 fn the_descriptors_are_what_the_engines_accept() {
     let Some(stage) = stage() else { return };
-    let found = descriptors(&stage);
-    let names: Vec<_> = found.iter().map(|(name, _)| name.as_str()).collect();
-    // The first name is the old hook's, so that one package replaces the other.
-    assert_eq!(names, ["oci-systemd-hook-annotation.json", "oci-systemd-hook.json"]);
-    for (name, json) in &found {
-        assert_eq!(json["version"], "1.0.0", "{name}");
-        assert_eq!(strings(&json["stages"]), ["createRuntime", "createContainer", "poststop"], "{name}");
-        let path = json["hook"]["path"].as_str().expect("hook.path");
-        assert!(path.starts_with('/') && !path.contains('@'), "{name}: {path}");
-        let mode = std::fs::metadata(stage.join(&path[1..])).expect(path).permissions().mode();
-        assert_eq!(mode & 0o777, 0o755, "{path}");
+    // No engine has less than the specification's stages: `precreate` is podman's alone, and keeps
+    // CRI-O from starting.
+    let hooks = hooks(&stage, &[]);
+    assert_eq!(names(&hooks.descriptors.iter().collect::<Vec<_>>()), [ANNOTATION, COMMANDS]);
+    for Descriptor { path, hook, stages, .. } in &hooks.descriptors {
+        assert_eq!(stages, &[Stage::CreateRuntime, Stage::CreateContainer, Stage::Poststop], "{path:?}");
+        assert_eq!(hook.path, stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook"), "{path:?}");
+        // The hook needs no arguments, and no timeout of podman's may end it half-way.
+        assert_eq!((hook.args.as_slice(), hook.timeout), (&[][..], None), "{path:?}");
+        assert_eq!(hook.env, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "{path:?}");
+        let mode = std::fs::metadata(&hook.path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o755, "{path:?}");
     }
 }
 
-/// In 1.0.0 conditions are ANDed: commands and annotation in one descriptor would want both.
+/// podman runs poststop itself.
+#[test]
+fn podman_takes_poststop_for_itself() {
+    let Some(stage) = stage() else { return };
+    for Descriptor { path, stages, extension_stages, .. } in hooks(&stage, &["precreate", "poststop"]).descriptors {
+        assert_eq!(stages, [Stage::CreateRuntime, Stage::CreateContainer], "{path:?}");
+        assert_eq!(extension_stages, ["poststop"], "{path:?}");
+    }
+}
+
+/// In 1.0.0 conditions are ANDed: commands and annotation in one descriptor would want both. Which
+/// commands and annotations there are is in tests/hooksd.rs.
 #[test]
 fn one_descriptor_matches_commands_and_one_the_annotation() {
     let Some(stage) = stage() else { return };
-    let found = descriptors(&stage);
-    let (annotation, commands) = (&found[0].1["when"], &found[1].1["when"]);
-    assert_eq!(strings(&commands["commands"]), [".*/init$", ".*/systemd$"]);
-    assert_eq!(commands.as_object().unwrap().len(), 1);
-    assert_eq!(annotation["annotations"]["^oci-systemd-hook(/.*)?$"], "^enabled$");
-    assert_eq!(annotation.as_object().unwrap().len(), 1);
+    let hooks = hooks(&stage, &[]);
+    for (command, switch, expected) in [
+        ("/sbin/init", "unset", &[COMMANDS][..]),
+        ("/bin/sh", "enabled", &[ANNOTATION]),
+        ("/sbin/init", "enabled", &[ANNOTATION, COMMANDS]),
+        ("/bin/sh", "disabled", &[]),
+    ] {
+        let annotations = BTreeMap::from([("oci-systemd-hook".to_owned(), switch.to_owned())]);
+        let args = [command.to_owned()];
+        let subject = Subject { args: Some(&args), annotations: &annotations, has_bind_mounts: false };
+        assert_eq!(names(&hooks.matching(&subject).unwrap()), expected, "{command} {switch}");
+    }
 }
 
 #[test]

@@ -2,12 +2,12 @@
 //! Changes to the text of a config.json that leave every other byte as it is: fields that we don't know, their order,
 //! the form of numbers.
 
-use std::fmt;
 use std::ops::Range;
 
-use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
+
+use super::members::Members;
 
 /// Why a text can't be changed.
 #[derive(Debug, thiserror::Error)]
@@ -118,31 +118,6 @@ fn splice(text: &str, range: Range<usize>, by: &str) -> String {
 
 fn quoted(name: &str) -> String {
     Value::from(name).to_string()
-}
-
-/// An object's fields in their order, with nothing of them read.
-struct Members<'t>(Vec<(String, &'t RawValue)>);
-
-impl<'de> Deserialize<'de> for Members<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct InOrder;
-        impl<'de> Visitor<'de> for InOrder {
-            type Value = Members<'de>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some(member) = map.next_entry()? {
-                    members.push(member);
-                }
-                Ok(Members(members))
-            }
-        }
-        deserializer.deserialize_map(InOrder)
-    }
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod edit;
+pub mod members;
 pub mod pod;
 pub mod state;
 

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The regular expressions of descriptors.
+//!
+//! oci-hooks(5) speaks of POSIX extended regular expressions; the engines take Go's `regexp`, see
+//! <https://pkg.go.dev/regexp/syntax>, and a match anywhere in the text. The crate `regex` is its
+//! relative and not its twin: `\d` has other digits than ASCII's there, `[a&&b]` is an intersection,
+//! and `a**` and `(?x)` are no errors. So a pattern is read by Go's rules, and written anew with
+//! what means the same in both.
+//!
+//! The rules are those of Go 1.26. Before 1.25 `\p{…}` knows fewer names and wants their exact
+//! case, before 1.22 there is no `(?<name>…)`. Taken here though Go refuses it: scripts of several
+//! words, such as `\p{Old_Italic}`, which Go lost in 1.25 and most likely by mistake, and scripts of
+//! a newer Unicode. Refused though Go takes it: what becomes too large for the crate, such as
+//! `\pL{1000}`, or is nested hundreds deep.
+
+mod class;
+mod escape;
+mod translate;
+
+use regex::Regex;
+
+/// A pattern, ready to be matched.
+#[derive(Debug)]
+pub(super) struct Pattern(Regex);
+
+/// Why a text is no pattern.
+#[derive(Debug, thiserror::Error)]
+pub enum PatternFault {
+    /// A group, without its end.
+    #[error("a `)` is missing")]
+    OpenGroup,
+    /// The end of a group, without its beginning.
+    #[error("a `)` has no `(`")]
+    NoGroup,
+    /// A name of more than ASCII letters, digits and underscores, or without an end.
+    #[error("a group's name is not of the form (?P<name>…) with ASCII letters, digits and underscores")]
+    GroupName,
+    /// Go has no lookaround, no atomic groups, and no other flags.
+    #[error("a `(?` is followed by something else than a group's name or the flags i, m, s and U")]
+    GroupFlags,
+    /// A character class, without its end.
+    #[error("a `]` is missing")]
+    OpenClass,
+    /// As `[z-a]`.
+    #[error("the range {0:?} in brackets runs backwards")]
+    ClassRange(String),
+    /// As `[[:word:]]` misspelt.
+    #[error("{0:?} is no POSIX class; an example of one is \"[:alpha:]\"")]
+    PosixClass(String),
+    /// As `\p{Alphabetic}`.
+    #[error("{0:?} is neither a Unicode category nor a script")]
+    UnicodeClass(String),
+    /// As `\Z`, `\1` or `\x4`.
+    #[error("the escape \\{} is unknown or not complete; Go has neither back references nor \\Z", .0.escape_debug())]
+    Escape(char),
+    /// A backslash at the end.
+    #[error("it ends with a backslash")]
+    Backslash,
+    /// As `*a`.
+    #[error("a repetition has nothing before it that it could repeat")]
+    RepeatsNothing,
+    /// As `a**`.
+    #[error("a repetition follows a repetition; a group between them makes it valid")]
+    RepeatsRepetition,
+    /// As `a{1001}` or `a{2,1}`.
+    #[error("a repetition runs backwards or repeats something more than 1000 times, inner repetitions counted")]
+    RepeatsOften,
+    /// The crate's own limits.
+    #[error("it is too large or nested too deeply")]
+    TooLarge(#[source] regex::Error),
+}
+
+impl Pattern {
+    /// Reads a pattern as Go does.
+    pub(super) fn new(pattern: &str) -> Result<Self, PatternFault> {
+        Regex::new(&translate::translate(pattern)?).map(Self).map_err(PatternFault::TooLarge)
+    }
+
+    /// Whether it matches anywhere in the text.
+    pub(super) fn matches(&self, text: &str) -> bool {
+        self.0.is_match(text)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Whether a descriptor's conditions hold for a container.
+
+use super::Subject;
+use super::pattern::Pattern;
+
+/// The conditions of a descriptor.
+#[derive(Debug, Default)]
+pub(super) struct When {
+    pub(super) always: Option<bool>,
+    pub(super) has_bind_mounts: Option<bool>,
+    /// What matches a key, and what matches the same annotation's value.
+    pub(super) annotations: Vec<(Pattern, Pattern)>,
+    pub(super) commands: Vec<Pattern>,
+    /// Whether one condition is enough, as in version 0.1.0; in 1.0.0 all have to hold.
+    pub(super) any: bool,
+}
+
+/// The engines fail the container over it, even with a hook that is not meant for it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NoArguments;
+
+impl When {
+    /// Goes through the conditions in the engines' order.
+    ///
+    /// `"hasBindMounts": false` never holds: it does not mean "has none". oci-hooks(5) calls `when`
+    /// required; for the engines a descriptor without it is a good one whose hook never runs.
+    pub(super) fn holds(&self, subject: &Subject<'_>) -> Result<bool, NoArguments> {
+        let annotated = |(key, value): &(Pattern, Pattern)| {
+            subject.annotations.iter().any(|(name, text)| key.matches(name) && value.matches(text))
+        };
+        let conditions = (self.always.into_iter())
+            .chain(self.has_bind_mounts.map(|wanted| wanted && subject.has_bind_mounts))
+            .chain(self.annotations.iter().map(annotated));
+        let mut held = false;
+        for holds in conditions {
+            match (self.any, holds) {
+                (true, true) => return Ok(true),
+                (false, false) => return Ok(false),
+                (true, false) => {}
+                (false, true) => held = true,
+            }
+        }
+        match subject.args {
+            Some(args) if !self.commands.is_empty() => {
+                let command = args.first().ok_or(NoArguments)?;
+                Ok(self.commands.iter().any(|pattern| pattern.matches(command)))
+            }
+            Some(_) | None => Ok(held),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use std::collections::BTreeMap;
+
+    const ALL: bool = false;
+    const ANY: bool = true;
+
+    fn when(any: bool, always: Option<bool>, mounts: Option<bool>, keys: &[(&str, &str)], commands: &[&str]) -> When {
+        let pattern = |text: &str| Pattern::new(text).unwrap();
+        When {
+            always,
+            has_bind_mounts: mounts,
+            annotations: keys.iter().map(|(key, value)| (pattern(key), pattern(value))).collect(),
+            commands: commands.iter().map(|text| pattern(text)).collect(),
+            any,
+        }
+    }
+
+    /// The container: `/sbin/init`, with bind mounts, and with the annotations a=1 and b=2.
+    #[test]
+    fn conditions_hold_as_in_the_engines() {
+        let annotations = [("a", "1"), ("b", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        let subject = Subject {
+            args: Some(&["/sbin/init".to_owned()]),
+            annotations: &BTreeMap::from(annotations),
+            has_bind_mounts: true,
+        };
+        let table = [
+            (when(ALL, None, None, &[], &[]), false),
+            (when(ALL, Some(true), None, &[], &[]), true),
+            (when(ALL, Some(false), None, &[], &[]), false),
+            (when(ALL, Some(false), Some(true), &[("a", "1")], &["init"]), false),
+            (when(ALL, None, Some(true), &[], &[]), true),
+            (when(ALL, None, Some(false), &[], &[]), false),
+            (when(ALL, Some(true), Some(false), &[], &[]), false),
+            (when(ALL, None, None, &[("a", "1")], &[]), true),
+            // Key and value are of one annotation.
+            (when(ALL, None, None, &[("a", "2")], &[]), false),
+            (when(ALL, None, None, &[(".", "2")], &[]), true),
+            (when(ALL, None, None, &[("a", "1"), ("b", "2")], &[]), true),
+            (when(ALL, None, None, &[("a", "1"), ("b", "3")], &[]), false),
+            // Unanchored.
+            (when(ALL, None, None, &[("", "")], &["bin"]), true),
+            (when(ALL, None, None, &[], &["^init", "init$"]), true),
+            (when(ALL, Some(true), None, &[], &["^init"]), false),
+            (when(ALL, None, None, &[("a", "3")], &["init"]), false),
+            (when(ANY, None, None, &[], &[]), false),
+            (when(ANY, None, Some(false), &[], &["^init"]), false),
+            (when(ANY, None, Some(false), &[], &["init"]), true),
+            (when(ANY, None, Some(true), &[("c", "")], &["^init"]), true),
+            (when(ANY, None, None, &[("c", ""), ("b", "2")], &["^init"]), true),
+            (when(ANY, None, None, &[("c", "")], &[]), false),
+        ];
+        for (when, expected) in table {
+            assert_eq!(when.holds(&subject), Ok(expected), "{when:?}");
+        }
+    }
+
+    #[test]
+    fn a_command_is_looked_at_last() {
+        let annotations = BTreeMap::new();
+        let without = |args| Subject { args, annotations: &annotations, has_bind_mounts: true };
+        let table = [
+            // No process: commands are as if they were not there.
+            (when(ALL, None, Some(true), &[], &["init"]), None, Ok(true)),
+            (when(ALL, None, None, &[], &["init"]), None, Ok(false)),
+            (when(ANY, None, Some(true), &[], &["init"]), None, Ok(true)),
+            // A process without arguments.
+            (when(ALL, None, Some(true), &[], &["init"]), Some(&[][..]), Err(NoArguments)),
+            (when(ALL, None, Some(false), &[], &["init"]), Some(&[]), Ok(false)),
+            (when(ALL, None, Some(true), &[], &[]), Some(&[]), Ok(true)),
+            (when(ANY, None, Some(true), &[], &["init"]), Some(&[]), Ok(true)),
+            (when(ANY, None, Some(false), &[], &["init"]), Some(&[]), Err(NoArguments)),
+        ];
+        for (when, args, expected) in table {
+            assert_eq!(when.holds(&without(args)), expected, "{when:?} {args:?}");
+        }
+    }
+}

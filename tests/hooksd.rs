@@ -1,0 +1,418 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Directories of hook descriptors, ours among them: what is read, in which order, and for which
+//! containers. What is expected is what the engines' own package gave for the same files.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::PathBuf;
+
+use oci_systemd_hook::hooksd::{self, Fault, Hooks, Stage, Subject};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// Directories in the order of their precedence, and a hook that exists.
+struct Site {
+    top: TempDir,
+    directories: Vec<PathBuf>,
+}
+
+impl Site {
+    fn new(directories: &[&[(&str, &str)]]) -> Self {
+        let top = tempfile::tempdir().unwrap();
+        fs::write(top.path().join("hook"), "").unwrap();
+        let mut site = Self { top, directories: Vec::new() };
+        for (number, files) in directories.iter().enumerate() {
+            let directory = site.top.path().join(number.to_string());
+            fs::create_dir(&directory).unwrap();
+            for (name, text) in *files {
+                fs::write(directory.join(name), text.replace("@HOOK@", site.hook().to_str().unwrap())).unwrap();
+            }
+            site.directories.push(directory);
+        }
+        site
+    }
+
+    fn hook(&self) -> PathBuf {
+        self.top.path().join("hook")
+    }
+
+    fn read(&self) -> Hooks {
+        hooksd::read(&self.directories, &[])
+    }
+}
+
+fn file_name(path: &std::path::Path) -> String {
+    path.file_name().unwrap().to_string_lossy().into_owned()
+}
+
+/// The good ones' file names, and the problems' with whether they are fatal.
+fn names(hooks: &Hooks) -> (Vec<String>, Vec<(String, bool)>) {
+    (
+        hooks.descriptors.iter().map(|each| file_name(&each.path)).collect(),
+        hooks.problems.iter().map(|each| (file_name(&each.path), each.fatal)).collect(),
+    )
+}
+
+const GOOD: &str = r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":true},"stages":["poststop"]}"#;
+const MISSING_HOOK: &str =
+    r#"{"version":"1.0.0","hook":{"path":"@HOOK@-not"},"when":{"always":true},"stages":["poststop"]}"#;
+const BELOW_A_FILE: &str =
+    r#"{"version":"1.0.0","hook":{"path":"@HOOK@/not"},"when":{"always":true},"stages":["poststop"]}"#;
+
+#[test]
+fn hooks_run_in_the_order_of_lower_case_names() {
+    let all = ["10-b.json", "10-A.json", "9-a.json", "Z.json", "a.json", "_.json", "a-b.json", "aB.json", "É.json"];
+    let files = all.map(|name| (name, GOOD));
+    let (first, second) = files.split_at(4);
+    let (good, problems) = names(&Site::new(&[second, first]).read());
+    let order = ["10-A.json", "10-b.json", "9-a.json", "_.json", "a-b.json", "a.json", "aB.json", "Z.json", "É.json"];
+    assert_eq!((good.as_slice(), problems.as_slice()), (&order.map(str::to_owned)[..], &[][..]));
+}
+
+#[test]
+fn a_good_file_masks_those_of_its_name_in_earlier_directories() {
+    let off = GOOD.replace(r#"["poststop"]"#, "[]");
+    let site = Site::new(&[
+        &[("a.json", GOOD), ("b.json", GOOD), ("c.json", GOOD), ("D.json", GOOD)],
+        &[("a.json", &off), ("b.json", MISSING_HOOK), ("d.json", GOOD)],
+    ]);
+    let hooks = site.read();
+    let found: Vec<_> = (hooks.descriptors.iter())
+        .map(|each| each.path.strip_prefix(site.top.path()).unwrap().to_str().unwrap())
+        .collect();
+    // In a descriptor without its hook nothing masks.
+    assert_eq!(found, ["1/a.json", "0/b.json", "0/c.json", "0/D.json", "1/d.json"]);
+    assert_eq!(names(&hooks).1, [("b.json".to_owned(), false)]);
+    assert_eq!(hooks.descriptors.first().unwrap().stages, []);
+}
+
+#[test]
+fn a_problem_is_fatal_where_the_engines_stop() {
+    type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [(&'a str, bool)]);
+    let unknown_stage = GOOD.replace("poststop", "precreate");
+    let missing_with_more = MISSING_HOOK.replace(r#""always":true"#, r#""commands":["a**"]"#);
+    // Each row: a directory's files, those that are good, and what is wrong with the others.
+    let table: &[Row] = &[
+        (&[], &[], &[]),
+        (&[("a.json", "{")], &[], &[("a.json", true)]),
+        (&[("a.json", "")], &[], &[("a.json", true)]),
+        (&[("a.json", &unknown_stage), ("b.json", GOOD)], &["b.json"], &[("a.json", true)]),
+        (&[("a.json", BELOW_A_FILE)], &[], &[("a.json", true)]),
+        (
+            &[("a.JSON", "{"), ("README", "{"), ("a.json.bak", "{"), (".json", GOOD)],
+            &[".json"],
+            &[("README", false), ("a.JSON", false), ("a.json.bak", false)],
+        ),
+        (&[("a.json", MISSING_HOOK), ("b.json", GOOD)], &["b.json"], &[("a.json", false)]),
+        // It hides whatever else is wrong in its file …
+        (&[("a.json", &missing_with_more)], &[], &[("a.json", false)]),
+        // … and in the files after it, but not before it; and `B` is before `a`.
+        (&[("a.json", MISSING_HOOK), ("b.json", "{")], &[], &[("a.json", false), ("b.json", false)]),
+        (&[("B.json", "{"), ("a.json", MISSING_HOOK)], &[], &[("B.json", true), ("a.json", false)]),
+        (
+            &[("README", ""), ("a.json", MISSING_HOOK), ("b.json", BELOW_A_FILE), ("c.json", GOOD)],
+            &["c.json"],
+            &[("README", false), ("a.json", false), ("b.json", false)],
+        ),
+    ];
+    for (files, good, problems) in table {
+        let hooks = Site::new(&[files]).read();
+        let expected = (
+            good.iter().map(|name| (*name).to_owned()).collect(),
+            problems.iter().map(|(name, fatal)| ((*name).to_owned(), *fatal)).collect(),
+        );
+        assert_eq!(names(&hooks), expected, "{files:?}");
+    }
+    // A missing hook tolerates nothing in other directories, and masking comes too late.
+    let hooks = Site::new(&[&[("a.json", MISSING_HOOK)], &[("b.json", "{")], &[("b.json", GOOD)]]).read();
+    assert_eq!(names(&hooks), (vec!["b.json".into()], vec![("a.json".into(), false), ("b.json".into(), true)]));
+}
+
+#[test]
+fn what_is_no_file_of_text() {
+    let mut site = Site::new(&[&[("b.json", GOOD)], &[], &[]]);
+    // A file that is gone when it is opened looks like this link, and does not count as a problem.
+    symlink("gone", site.directories.first().unwrap().join("a.json")).unwrap();
+    symlink("/dev/null", site.directories.get(1).unwrap().join("b.json")).unwrap();
+    fs::create_dir(site.directories.get(2).unwrap().join("c.json")).unwrap();
+    site.directories.push(site.top.path().join("missing"));
+    site.directories.push(site.hook());
+    let hooks = site.read();
+    let problems = [("a.json", false), ("b.json", true), ("c.json", true), ("missing", false), ("hook", true)];
+    assert_eq!(names(&hooks), (vec!["b.json".into()], problems.map(|(name, fatal)| (name.into(), fatal)).into()));
+}
+
+/// One file's content, as it is read without and with podman's own stages.
+fn read_one(text: &str) -> Result<(hooksd::Hook, Vec<Stage>, Vec<String>), Fault> {
+    let site = Site::new(&[&[("x.json", text)]]);
+    let mut hooks = hooksd::read(&site.directories, &["precreate", "poststop"]);
+    if let Some(problem) = hooks.problems.pop() {
+        assert!(problem.fatal, "{text}");
+        return Err(problem.fault);
+    }
+    let mut read = hooks.descriptors.pop().unwrap();
+    assert_eq!(read.hook.path, site.hook());
+    read.hook.path = "@HOOK@".into();
+    if let Some(first) = read.hook.args.first_mut().filter(|first| **first == site.hook().to_str().unwrap()) {
+        "@HOOK@".clone_into(first);
+    }
+    Ok((read.hook, read.stages, read.extension_stages))
+}
+
+#[test]
+fn reads_both_versions() {
+    type Row<'a> = (&'a str, &'a [&'a str], Option<i64>, &'a [Stage], &'a [&'a str]);
+    let table: &[Row] = &[
+        // All that 1.0.0 has, and what it has not; `prestart` is another word for createRuntime.
+        (
+            r#"{"version":"1.0.0","hook":{"path":"@HOOK@","args":["h",null],"timeout":-3,"cwd":7},"when":{"or":7},
+                "stages":["prestart","createRuntime","startContainer","poststart"],"comment":[{}]}"#,
+            &["h", ""],
+            Some(-3),
+            &[Stage::CreateRuntime, Stage::CreateRuntime, Stage::StartContainer, Stage::Poststart],
+            &[],
+        ),
+        // The caller's stages come first, also before the specification's of that name.
+        (
+            r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"stages":["precreate","createContainer","poststop"]}"#,
+            &[],
+            None,
+            &[Stage::CreateContainer],
+            &["precreate", "poststop"],
+        ),
+        // Names in any case; members of one name are merged, and null changes nothing.
+        (
+            r#"{"VERSION":"1.0.0","Hook":{"PATH":"@HOOK@-not"},"when":null,"Stages":[],"hook":{"path":"@HOOK@"},
+                "hook":{"timeout":1},"hook":null}"#,
+            &[],
+            Some(1),
+            &[],
+            &[],
+        ),
+        // 0.1.0, with its name or without one.
+        (
+            r#"{"version":"0.1.0","hook":"@HOOK@","arguments":["a","b"],"stages":["prestart"]}"#,
+            &["@HOOK@", "a", "b"],
+            None,
+            &[Stage::CreateRuntime],
+            &[],
+        ),
+        (
+            r#"{"hook":"@HOOK@","arguments":[],"stages":null,"stage":["poststart","poststop"],"hasbindmounts":true}"#,
+            &["@HOOK@"],
+            None,
+            &[Stage::Poststart],
+            &["poststop"],
+        ),
+        (r#"{"version":"","hook":"@HOOK@","stage":[],"when":{"always":7}}"#, &[], None, &[], &[]),
+    ];
+    for (text, args, timeout, stages, extension_stages) in table {
+        let (hook, read_stages, read_extension_stages) = read_one(text).expect(text);
+        assert_eq!((hook.args, hook.timeout), (args.iter().map(|arg| (*arg).to_owned()).collect(), *timeout), "{text}");
+        assert_eq!(
+            (read_stages.as_slice(), read_extension_stages),
+            (*stages, extension_stages.iter().map(|stage| (*stage).to_owned()).collect()),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn refuses_what_the_engines_refuse() {
+    // Each row: the document, and the beginning of what is said of it.
+    let table = [
+        ("null", r#"it has no "hook""#),
+        ("{}", r#"it has no "hook""#),
+        ("[]", "the document is not an object"),
+        ("{} {}", "it is no JSON document"),
+        (r#"{"version":"2.0.0"}"#, r#"its version "2.0.0" is unknown"#),
+        (r#"{"version":1}"#, "version is not a string"),
+        (r#"{"version":"1.0.0"}"#, r#"it has no "hook.path""#),
+        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"}}"#, r#"it has no "stages""#),
+        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"stages":null}"#, r#"it has no "stages""#),
+        (r#"{"version":"1.0.0","hook":"@HOOK@","stages":[]}"#, "hook is not an object"),
+        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@","timeout":1.0},"stages":[]}"#, "hook.timeout is not a whole"),
+        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":"yes"},"stages":[]}"#, "when.always is not"),
+        (
+            r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"annotations":{"(":""}},"stages":[]}"#,
+            r#"when.annotations has "(""#,
+        ),
+        (
+            r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"commands":["a**"]},"stages":[]}"#,
+            r#"when.commands has "a**""#,
+        ),
+        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"stages":["CreateRuntime"]}"#, r#"its stage "CreateRuntime""#),
+        (r#"{"version":"1.0.0","hook":{"path":"/a\u0000b"},"stages":[]}"#, r#"its hook "/a\0b" can't be found"#),
+        (r#"{"hook":"@HOOK@"}"#, r#"it has no "stages""#),
+        (r#"{"hook":"@HOOK@","stages":[],"stage":[]}"#, r#"it has both "stage" and "stages""#),
+        (r#"{"hook":"@HOOK@","stages":[],"cmd":["a"],"cmds":["a"]}"#, r#"it has both "cmd" and "cmds""#),
+        (r#"{"hook":"@HOOK@","stages":[],"annotation":[],"annotations":[]}"#, r#"it has both "annotation""#),
+        (r#"{"hook":"@HOOK@","stages":[],"annotations":["("]}"#, r#"when.annotations has "(""#),
+        (r#"{"hook":{"path":"@HOOK@"},"stages":[]}"#, "hook is not a string"),
+    ];
+    for (text, expected) in table {
+        let fault = read_one(text).expect_err(text).to_string();
+        assert!(fault.starts_with(expected), "{text}: {fault}");
+    }
+}
+
+/// Version 0.1.0 wants one condition of several, and looks at the values of annotations alone.
+#[test]
+fn the_old_version_matches_any_condition() {
+    // Each row: the conditions; and whether they hold for `/sbin/init` without anything, and for
+    // `/bin/x` with an annotation a=12 and bind mounts.
+    let table = [
+        ("", false, false),
+        (r#","cmds":["init$"]"#, true, false),
+        (r#","cmd":["init$"],"hasbindmounts":true"#, true, true),
+        (r#","cmd":["init$"],"annotation":["3","^1"]"#, true, true),
+        (r#","annotations":["3","a"]"#, false, false),
+        // Joined by `|` before they are read as expressions, and an empty one matches.
+        (r#","annotations":["(3","2)$"]"#, false, true),
+        (r#","annotation":[]"#, false, true),
+        (r#","hasbindmounts":false,"when":{"always":true},"always":true"#, false, false),
+    ];
+    for (conditions, bare, annotated) in table {
+        let site =
+            Site::new(&[&[("x.json", &format!(r#"{{"hook":"@HOOK@","stages":["prestart"]{conditions}}}"#) as &str)]]);
+        let hooks = site.read();
+        assert_eq!(names(&hooks), (vec!["x.json".into()], vec![]), "{conditions}");
+        let annotations = [BTreeMap::new(), BTreeMap::from([("a".to_owned(), "12".to_owned())])];
+        let [none, one] = &annotations;
+        let matches = |command: &str, annotations, has_bind_mounts| {
+            let subject = Subject { args: Some(&[command.to_owned()]), annotations, has_bind_mounts };
+            !hooks.matching(&subject).unwrap().is_empty()
+        };
+        assert_eq!(
+            (matches("/sbin/init", none, false), matches("/bin/x", one, true)),
+            (bare, annotated),
+            "{conditions}"
+        );
+    }
+}
+
+#[test]
+fn commands_without_arguments_to_match_are_an_error() {
+    let commands = GOOD.replace(r#""always":true"#, r#""commands":["init"]"#);
+    let hooks = Site::new(&[&[("a.json", GOOD), ("b.json", &commands)]]).read();
+    let subject = Subject { args: Some(&[]), annotations: &BTreeMap::new(), has_bind_mounts: false };
+    let error = hooks.matching(&subject).unwrap_err();
+    assert_eq!(file_name(&error.path), "b.json");
+    let matching = hooks.matching(&Subject { args: None, ..subject }).unwrap();
+    assert_eq!(matching.iter().map(|each| file_name(&each.path)).collect::<Vec<_>>(), ["a.json"]);
+}
+
+/// A problem is one line that names the file; it is read together with its sources.
+#[test]
+fn a_problem_names_the_file_and_what_is_wrong() {
+    let text = GOOD.replace(r#""always":true"#, r#""commands":["/init$","/systemd**"]"#);
+    let hooks = Site::new(&[&[("a.json", &text)]]).read();
+    let problem = hooks.problems.first().unwrap();
+    let mut line = problem.to_string();
+    let mut source = std::error::Error::source(problem);
+    while let Some(error) = source {
+        line = format!("{line}: {error}");
+        source = error.source();
+    }
+    let expected = "/0/a.json\" is not used: when.commands has \"/systemd**\", which is no regular expression as Go \
+                    understands it: a repetition follows a repetition; a group between them makes it valid";
+    assert!(line.ends_with(expected), "{line}");
+}
+
+/// The project's own descriptors: the first is for commands, the second for the annotation.
+const OURS: [&str; 2] = [
+    include_str!("../share/containers/oci/hooks.d/oci-systemd-hook.json.in"),
+    include_str!("../share/containers/oci/hooks.d/oci-systemd-hook-annotation.json.in"),
+];
+/// The same for podman's stage precreate.
+const PRECREATE: [&str; 2] = [
+    include_str!("../share/oci-systemd-hook/precreate.d/oci-systemd-hook-precreate.json.in"),
+    include_str!("../share/oci-systemd-hook/precreate.d/oci-systemd-hook-precreate-annotation.json.in"),
+];
+
+fn site_of(descriptors: [&str; 2]) -> Site {
+    let [commands, annotation] =
+        descriptors.map(|text| text.replace("@LIBEXECDIR@/oci/hooks.d/oci-systemd-hook", "@HOOK@"));
+    Site::new(&[&[("commands.json", &commands), ("z.json", &annotation)]])
+}
+
+/// They are for the containers that the others are for, and for nobody but podman.
+#[test]
+fn the_descriptors_for_precreate_are_podmans_alone() {
+    let site = site_of(PRECREATE);
+    let problems = site.read().problems;
+    assert_eq!(problems.iter().map(|problem| problem.fatal).collect::<Vec<_>>(), [true, true]);
+    let hooks = hooksd::read(&site.directories, &["precreate", "poststop"]);
+    assert_eq!(names(&hooks), (vec!["commands.json".into(), "z.json".into()], vec![]));
+    for descriptor in &hooks.descriptors {
+        assert_eq!(descriptor.hook.args, ["oci-systemd-hook", "precreate"], "{:?}", descriptor.path);
+        assert_eq!(
+            (descriptor.stages.as_slice(), descriptor.extension_stages.as_slice()),
+            (&[][..], &["precreate".into()][..])
+        );
+    }
+    for (ours, precreate) in OURS.into_iter().zip(PRECREATE) {
+        let [ours, precreate] = [ours, precreate].map(|text| serde_json::from_str::<Value>(text).unwrap());
+        assert_eq!(ours.get("when"), precreate.get("when"));
+    }
+}
+
+#[test]
+fn our_descriptors_match_systemd_and_nothing_else() {
+    let site = site_of(OURS);
+    let hooks = site.read();
+    assert_eq!(names(&hooks), (vec!["commands.json".into(), "z.json".into()], vec![]));
+    let matching = |command: &str, annotations: Value| {
+        let annotations = serde_json::from_value(annotations).unwrap();
+        // Nothing depends on mounts, which CRI-O's containers always have.
+        let [without, with] = [false, true].map(|has_bind_mounts| {
+            let args = [command.to_owned(), "/sbin/init".to_owned()];
+            let subject = Subject { args: Some(&args), annotations: &annotations, has_bind_mounts };
+            names_of(&hooks.matching(&subject).unwrap())
+        });
+        assert_eq!(without, with, "{command}");
+        with
+    };
+    for command in ["/sbin/init", "/usr/sbin/init", "/init", "/usr/lib/systemd/systemd", "systemd", "init"] {
+        assert_eq!(matching(command, json!({})), ["commands.json"], "{command}");
+    }
+    for command in [
+        "/usr/bin/systemd-run",
+        "/usr/lib/systemd/systemd-udevd",
+        "/sbin/initctl",
+        "/usr/bin/tini-init",
+        "/usr/bin/notsystemd",
+        "/sbin/init/",
+        "/sbin/init\n",
+        "/sbin/INIT",
+        "/bin/sh",
+        "",
+    ] {
+        assert_eq!(matching(command, json!({})), [""; 0], "{command:?}");
+    }
+    for (annotations, matched) in [
+        (json!({"oci-systemd-hook": "enabled"}), true),
+        (json!({"a": "b", "oci-systemd-hook": "enabled"}), true),
+        (json!({"oci-systemd-hook/web": "enabled"}), true),
+        (json!({"oci-systemd-hook/web": "disabled"}), false),
+        (json!({"oci-systemd-hooks": "enabled"}), false),
+        (json!({"oci-systemd-hook": "disabled"}), false),
+        (json!({"oci-systemd-hook": "Enabled"}), false),
+        (json!({"oci-systemd-hook": "not enabled"}), false),
+        (json!({"oci-systemd-hook": ""}), false),
+        (json!({"org.oci-systemd-hook": "enabled"}), false),
+        (json!({"oci-systemd-hook.x": "enabled", "oci-systemd-hook": "x"}), false),
+    ] {
+        let expected = if matched { &["z.json"][..] } else { &[] };
+        assert_eq!(matching("/bin/sh", annotations.clone()), expected, "{annotations}");
+    }
+    // Then the hook is called twice, which it has to bear.
+    assert_eq!(matching("/sbin/init", json!({"oci-systemd-hook": "enabled"})), ["commands.json", "z.json"]);
+}
+
+fn names_of(descriptors: &[&hooksd::Descriptor]) -> Vec<String> {
+    descriptors.iter().map(|each| file_name(&each.path)).collect()
+}
