@@ -87,43 +87,7 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy) -> Result<(), 
 
 fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError> {
     let id = short(&state.id);
-    let text = match ConfigText::read(state) {
-        Err(GatherError::Read { path, source })
-            if source.errno() == Errno::ACCESS && process::is_in_user_namespace() =>
-        {
-            match unreadable::tell(state)? {
-                Told::LeaveAlone(why) => {
-                    info!("{id}: left alone at {}: cannot read {}, and {why}", stage.name(), path.display());
-                    return Ok(());
-                }
-                Told::Enabled(text) => *text,
-                // No error: createRuntime may have seen that it is another's.
-                Told::MayBeSystemd => {
-                    warn!(
-                        "{id}: left alone at {}: whether the command is systemd can't be told, since {} can't be read in \
-                         this user namespace ({source}); if it is, let this hook run at createRuntime, too, as its \
-                         descriptors do, or give the container the annotation oci-systemd-hook=enabled",
-                        stage.name(),
-                        path.display()
-                    );
-                    return Ok(());
-                }
-            }
-        }
-        result => {
-            let text = result?;
-            match decide(&gather::container(state, &text)?) {
-                Decision::Skip(reason) => {
-                    // What can't be told may be systemd, and then its container will not start.
-                    let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
-                    log!(level, "{id}: left alone at {}: {reason}", stage.name());
-                    return Ok(());
-                }
-                Decision::Prepare(because) => debug!("{id}: prepare at {}: {because}", stage.name()),
-            }
-            text
-        }
-    };
+    let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     process::clear_umask();
     let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.
@@ -134,8 +98,15 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         result => result?,
     };
     let plan = prepare(&facts)?;
-    if plan.steps.is_empty() && facts.follow_up != FollowUp::None {
-        debug!("{id}: left alone at {}: createContainer follows, and nothing needs the host's side", stage.name());
+    if plan.steps.is_empty() {
+        // And nothing is said twice.
+        let why = match facts.follow_up {
+            FollowUp::None => "all is as it should be: this hook was here before",
+            FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot => {
+                "createContainer follows, and nothing needs the host's side"
+            }
+        };
+        debug!("{id}: left alone at {}: {why}", stage.name());
         return Ok(());
     }
     for line in plan.to_string().lines() {
@@ -159,6 +130,49 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
             Err(error.into())
         }
     }
+}
+
+/// config.json, if the container is to be prepared; otherwise says why not.
+fn to_prepare(state: &State, stage: Stage) -> Result<Option<ConfigText>, HookError> {
+    let (id, at) = (short(&state.id), stage.name());
+    let text = match ConfigText::read(state) {
+        Err(GatherError::Read { path, source })
+            if source.errno() == Errno::ACCESS && process::is_in_user_namespace() =>
+        {
+            return Ok(without_config(id, at, &path, &source, unreadable::tell(state)?));
+        }
+        result => result?,
+    };
+    match decide(&gather::container(state, &text)?) {
+        Decision::Skip(reason) => {
+            // What can't be told may be systemd, and then its container will not start.
+            let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
+            log!(level, "{id}: left alone at {at}: {reason}");
+            Ok(None)
+        }
+        Decision::Prepare(because) => {
+            debug!("{id}: prepare at {at}: {because}");
+            Ok(Some(text))
+        }
+    }
+}
+
+fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told) -> Option<ConfigText> {
+    let path = path.display();
+    match told {
+        Told::LeaveAlone(why) => info!("{id}: left alone at {at}: cannot read {path}, and {why}"),
+        Told::Enabled(text) => {
+            debug!("{id}: prepare at {at}: cannot read {path}, and the annotation in the state says enabled");
+            return Some(*text);
+        }
+        // No error: createRuntime may have seen that it is another's.
+        Told::MayBeSystemd => warn!(
+            "{id}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in this user \
+             namespace ({source}); if it is, let this hook run at createRuntime, too, as its descriptors do, or give the \
+             container the annotation oci-systemd-hook=enabled"
+        ),
+    }
+    None
 }
 
 /// Works as podman's stage precreate, oci-hooks(5): config.json comes on `input` and goes to `output`, changed if the

@@ -87,8 +87,8 @@ pub fn unreadable_config_enabled(site: &Arc<Site>, cell: Cell) -> Result<(), Fai
 
 /// The units that the hook foretells to fail for want of a capability fail; and no others.
 pub fn missed_capability(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    for capability in ["CAP_SETUID", "CAP_SETGID"] {
-        let config = Config { without: vec![capability], ..Config::default() };
+    for (capability, stages) in [("CAP_SETUID", Stages::All), ("CAP_SETGID", Stages::Twice)] {
+        let config = Config { without: vec![capability], stages, ..Config::default() };
         let container = Container::new(site, cell, &config, &PROBE)?;
         container.explain(|container| {
             container.start()?;
