@@ -78,6 +78,12 @@ if [ -n "$full" ]; then
     say "without SELinux"
     contrib/machine.sh --selinux off tests/machine/selinux-off.sh
 
+    say "podman, rootful"
+    contrib/machine.sh --selinux off tests/machine/podman.sh
+
+    say "podman, rootless"
+    contrib/machine.sh --selinux off --user tests/machine/podman.sh
+
     say "cgroups, as systemd mounts them"
     contrib/machine.sh --selinux off tests/machine/cgroups.sh layouts limits
 

@@ -56,7 +56,7 @@ fn the_descriptors_are_what_the_engines_accept() {
     let hooks = hooks(&stage, &[]);
     assert_eq!(names(&hooks.descriptors.iter().collect::<Vec<_>>()), [ANNOTATION, COMMANDS]);
     for Descriptor { path, hook, stages, .. } in &hooks.descriptors {
-        assert_eq!(stages, &[Stage::CreateRuntime, Stage::CreateContainer, Stage::Poststop], "{path:?}");
+        assert_eq!(stages, &[Stage::CreateRuntime, Stage::Poststop], "{path:?}");
         assert_eq!(hook.path, stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook"), "{path:?}");
         // The hook needs no arguments, and no timeout of podman's may end it half-way.
         assert_eq!((hook.args.as_slice(), hook.timeout), (&[][..], None), "{path:?}");
@@ -71,7 +71,7 @@ fn the_descriptors_are_what_the_engines_accept() {
 fn podman_takes_poststop_for_itself() {
     let Some(stage) = stage() else { return };
     for Descriptor { path, stages, extension_stages, .. } in hooks(&stage, &["precreate", "poststop"]).descriptors {
-        assert_eq!(stages, [Stage::CreateRuntime, Stage::CreateContainer], "{path:?}");
+        assert_eq!(stages, [Stage::CreateRuntime], "{path:?}");
         assert_eq!(extension_stages, ["poststop"], "{path:?}");
     }
 }
@@ -98,7 +98,7 @@ fn one_descriptor_matches_commands_and_one_the_annotation() {
 #[test]
 fn the_fragment_for_runc_names_the_installed_hook() {
     let json: Value = serde_json::from_str(include_str!("../contrib/runc-hooks.json")).unwrap();
-    for stage in ["createRuntime", "createContainer", "poststop"] {
+    for stage in ["createRuntime", "poststop"] {
         assert_eq!(json["hooks"][stage][0]["path"], "/usr/libexec/oci/hooks.d/oci-systemd-hook", "{stage}");
     }
 }

@@ -37,7 +37,7 @@ const HOST_ID: u32 = 100_000;
 pub const ID_COUNT: u32 = 65_536;
 
 /// The stages of the hook's descriptors.
-const DESCRIPTOR: [&str; 3] = ["createRuntime", "createContainer", "poststop"];
+const DESCRIPTOR: [&str; 2] = ["createRuntime", "poststop"];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CgroupNs {
@@ -81,6 +81,8 @@ pub enum Stages {
     CreateContainerOnly,
     /// Nobody is called when the container is gone.
     WithoutPoststop,
+    /// In the container, too, where most of the work is left to that call.
+    WithCreateContainer,
 }
 
 /// What differs from test to test.
@@ -239,7 +241,8 @@ impl Config {
             Stages::Twice => (&DESCRIPTOR, json!([hook, hook])),
             Stages::PrestartOnly => (&["prestart"], json!([hook])),
             Stages::CreateContainerOnly => (&["createContainer", "poststop"], json!([hook])),
-            Stages::WithoutPoststop => (&["createRuntime", "createContainer"], json!([hook])),
+            Stages::WithoutPoststop => (&["createRuntime"], json!([hook])),
+            Stages::WithCreateContainer => (&["createRuntime", "createContainer", "poststop"], json!([hook])),
         };
         for stage in stages {
             config["hooks"][stage] = hooks.clone();

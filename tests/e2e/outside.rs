@@ -125,7 +125,8 @@ pub fn host_cgroups(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
 
 /// In a user namespace config.json may be out of sight, and the container anybody's: it is left alone.
 pub fn unreadable_config_of_others(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    let config = Config { args: vec!["/init"], users: Users::OwnWithoutImage, closed: true, ..Config::default() };
+    let (stages, users) = (Stages::WithCreateContainer, Users::OwnWithoutImage);
+    let config = Config { args: vec!["/init"], stages, users, closed: true, ..Config::default() };
     let container = Container::new(site, cell, &config, &OTHER_INIT)?;
     container.explain(|container| {
         container.start()?;

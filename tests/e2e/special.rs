@@ -41,6 +41,27 @@ pub fn prestart_only(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::only_systemd_wrote(&container, &[])
 }
 
+/// Where config.json calls the hook at createContainer, too, that call does the work; what the image lacks as mount point
+/// is made before crun makes the root read-only, at createRuntime.
+pub fn create_container_too(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let stages = Stages::WithCreateContainer;
+    let container = Container::new(site, cell, &Config { stages, ..Config::default() }, &PROBE)?;
+    life(&container)?;
+    upper::only_systemd_wrote(&container, &[])?;
+    let config = Config { stages, readonly: true, tmpfs: vec!["/var"], ..Config::default() };
+    let container = Container::new(site, cell, &config, &[Planted::Gone("etc/machine-id")])?;
+    life(&container)?;
+    upper::nobody_wrote(&container)
+}
+
+/// And where it is called at createContainer alone.
+pub fn create_container_only(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { stages: Stages::CreateContainerOnly, ..Config::default() };
+    let container = Container::new(site, cell, &config, &PROBE)?;
+    life(&container)?;
+    upper::only_systemd_wrote(&container, &[])
+}
+
 /// An image's own entry point that ends in systemd.
 const ENTRY: Planted = Planted::File("entry.sh", 0o755, "#!/bin/sh\nexec /sbin/init\n");
 
@@ -69,10 +90,13 @@ pub fn read_only_root_without_machine_id(site: &Arc<Site>, cell: Cell) -> Result
 
 /// createRuntime can read what createContainer can't.
 pub fn unreadable_config(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    let config = Config { users: Users::Own, closed: true, ..Config::default() };
-    let container = Container::new(site, cell, &config, &PROBE)?;
-    life(&container)?;
-    upper::only_systemd_wrote(&container, &[])
+    for stages in [Stages::All, Stages::WithCreateContainer] {
+        let config = Config { stages, users: Users::Own, closed: true, ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        life(&container)?;
+        upper::only_systemd_wrote(&container, &[])?;
+    }
+    Ok(())
 }
 
 /// And without createRuntime the annotation in the state and the root have to do, where the runtime gives the cgroup to

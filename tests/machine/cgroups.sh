@@ -46,7 +46,7 @@ make_bundle() {
         | if $layout == "" then . else .annotations["oci-systemd-hook.cgroup"] = $layout end
         | .annotations["run.oci.hooks.stderr"] = $said
         | if $hook == "" then . else
-            reduce ("createRuntime", "createContainer", "poststop") as $stage (.; .hooks[$stage] += [{path: $hook}])
+            reduce ("createRuntime", "poststop") as $stage (.; .hooks[$stage] += [{path: $hook}])
           end' "$bundle/$1/config.json" >"$bundle/$1/config.json.new"
     mv "$bundle/$1/config.json.new" "$bundle/$1/config.json"
 }

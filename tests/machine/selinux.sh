@@ -96,7 +96,7 @@ make_bundle() {
         | .linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["bpf"], action: "SCMP_ACT_ERRNO"}]}
         | .linux.namespaces |= (map(select(.type != "cgroup")) + [{type: "cgroup"}])
         | if $hook == "" then . else
-            reduce ("createRuntime", "createContainer", "poststop") as $stage (.; .hooks[$stage] += [{path: $hook}])
+            reduce ("createRuntime", "poststop") as $stage (.; .hooks[$stage] += [{path: $hook}])
           end' "$bundle/config.json" >"$bundle/config.json.new"
     mv "$bundle/config.json.new" "$bundle/config.json"
 }
