@@ -16,7 +16,8 @@ case ${1:-} in
 esac
 
 say "packages"
-need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun shellcheck strace util-linux
+need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun podman catatonit jq uidmap shellcheck strace \
+    util-linux
 
 say "form"
 cargo fmt --check

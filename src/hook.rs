@@ -176,25 +176,28 @@ fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told
 }
 
 /// Works as podman's stage precreate, oci-hooks(5): config.json comes on `input` and goes to `output`, changed if the
-/// container is ours. The working directory is the bundle.
+/// container is ours.
 pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure> {
-    let bundle = absolute(Path::new("."));
-    let state = gather::before::foretold_state(&bundle).map_err(|error| HookError::Bundle(bundle, error));
-    let state = state.map_err(|error| Failure { id: None, error: Box::new(error) })?;
-    change(&state, input, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
+    let failure =
+        |id: Option<&State>, error: HookError| Failure { id: id.map(|state| state.id.clone()), error: Box::new(error) };
+    let text = ConfigText::read_from(input, "config.json on standard input");
+    let text = text.map_err(|error| failure(None, error.into()))?;
+    let directory = absolute(Path::new("."));
+    let state = gather::before::state_at_precreate(&directory, &text);
+    let state = state.map_err(|error| failure(None, HookError::Bundle(directory, error)))?;
+    change(&state, &text, output).map_err(|error| failure(Some(&state), error))
 }
 
-fn change(state: &State, input: impl AsFd, output: &mut dyn Write) -> Result<(), HookError> {
+fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<(), HookError> {
     let id = short(&state.id);
-    let text = ConfigText::read_from(input, "config.json on standard input")?;
-    let changes = match decide(&gather::container(state, &text)?) {
+    let changes = match decide(&gather::container(state, text)?) {
         Decision::Skip(reason) => {
             debug!("{id}: left alone at precreate: {reason}");
             Vec::new()
         }
         Decision::Prepare(because) => {
             debug!("{id}: change config.json at precreate: {because}");
-            config::changes(text.config()?, &text.mounts()?, &gather::before::before(state, &text)?)
+            config::changes(text.config()?, &text.mounts()?, &gather::before::before(state, text)?)
         }
     };
     for change in &changes {

@@ -11,14 +11,35 @@ use crate::interface;
 use crate::oci::state::{State, StateError};
 use crate::sys::fs;
 
-/// A state such as the runtime will write for the container whose bundle is `bundle`. Its id is not said yet, and is
-/// the last directory's name in the bundle's path that is one, as in podman's `…/overlay-containers/ID/userdata`.
+/// A state such as the runtime will write for the container whose bundle is `bundle`. Its id is not said yet: podman's
+/// bundles are called `…/overlay-containers/ID/userdata`.
 pub fn foretold_state(bundle: &Path) -> Result<State, StateError> {
-    let names = bundle.ancestors().filter_map(|at| Some(at.file_name()?.to_string_lossy().into_owned()));
-    let named = names.clone().find(|name| MachineId::in_name(name).is_some());
+    state(bundle, id_in(bundle).as_deref())
+}
+
+/// The same for podman's stage precreate, before 5.0 of which hooks don't start in the bundle; but what podman mounts on
+/// /run/.containerenv lies there.
+pub fn state_at_precreate(directory: &Path, text: &ConfigText) -> Result<State, StateError> {
+    const MARK: &str = "/run/.containerenv";
+    let mounts = text.mounts().unwrap_or_default().mounts;
+    let mark = mounts.into_iter().find(|mount| mount.destination == Path::new(MARK)).and_then(|mount| mount.source);
+    state(directory, id_in(directory).or_else(|| id_in(&mark?)).as_deref())
+}
+
+/// The last directory's name that is an engine's id.
+fn id_in(path: &Path) -> Option<String> {
+    let mut names = path.ancestors().filter_map(|at| at.file_name()?.to_str());
+    names.find(|name| MachineId::in_name(name).is_some()).map(str::to_owned)
+}
+
+fn state(bundle: &Path, id: Option<&str>) -> Result<State, StateError> {
+    let name = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     // A hidden directory's name can't be an id.
-    let id = named.or_else(|| names.map(|name| name.trim_start_matches('.').to_owned()).find(|name| !name.is_empty()));
-    let json = serde_json::json!({ "id": id.as_deref().unwrap_or("bundle"), "bundle": bundle, "status": "creating" });
+    let id = id.unwrap_or(match name.trim_start_matches('.') {
+        "" => "bundle",
+        name => name,
+    });
+    let json = serde_json::json!({ "id": id, "bundle": bundle, "status": "creating" });
     State::parse(json.to_string().as_bytes())
 }
 

@@ -147,6 +147,9 @@ impl MountList {
 pub struct Mount {
     /// The path in the container.
     pub destination: PathBuf,
+    /// What is mounted; of a bind mount, the path on the host.
+    #[serde(default)]
+    pub source: Option<PathBuf>,
     /// The file system's type; none for a bind mount.
     #[serde(default, rename = "type")]
     pub kind: Option<String>,

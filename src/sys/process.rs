@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! This process and the namespaces of others.
 
-use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use rustix::thread::LinkNameSpaceType;
+use rustix::io::Errno;
+use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use super::{Context, SysError, fs};
 use crate::kernel::id_map;
@@ -55,21 +55,26 @@ pub fn is_over_mount_namespace() -> bool {
 
 /// Does something in the cgroup namespace of another process, where the paths of cgroups are those
 /// that it sees.
-pub fn in_cgroup_namespace<T>(of: u32, act: impl FnOnce() -> Result<T, SysError>) -> Result<T, SysError> {
+// A thread's files and mounts are the process's, and its working directory isn't asked for.
+#[allow(unsafe_code)]
+pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, SysError> + Send) -> Result<T, SysError> {
     // Not even its own may be entered by who has no rights in it.
     if namespace(&of.to_string(), "cgroup") == namespace("self", "cgroup") {
         return act();
     }
     let path = PathBuf::from(format!("/proc/{of}/ns/cgroup"));
-    let (own, its) = (fs::open_host(Path::new("/proc/self/ns/cgroup"))?, fs::open_host(&path)?);
-    let enter = |namespace: &File| {
-        rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::ControlGroup))
-            .call(|| format!("setns({path:?}, CLONE_NEWCGROUP)"))
+    let its = fs::open_host(&path)?;
+    let enter_and_act = || {
+        // SAFETY: nobody counts on the threads' having one working directory. Else this one would still have it for a
+        // moment after it was joined, and no mount namespace can be entered by who shares that, setns(2).
+        unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.call(|| "unshare(CLONE_FS)")?;
+        rustix::thread::move_into_link_name_space(its.as_fd(), Some(LinkNameSpaceType::ControlGroup))
+            .call(|| format!("setns({path:?}, CLONE_NEWCGROUP)"))?;
+        act()
     };
-    enter(&its)?;
-    let done = act();
-    enter(&own)?;
-    done
+    // In a thread, which ends there: a rootless engine's hook may enter the container's, and not go back to the host's.
+    std::thread::scope(|scope| scope.spawn(enter_and_act).join())
+        .unwrap_or_else(|_| Err(SysError::new("a thread that panicked", Errno::IO)))
 }
 
 /// Whether this process is in another user namespace than the host's.

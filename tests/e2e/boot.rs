@@ -10,6 +10,7 @@ use crate::cgroup;
 use crate::command::{Look, SHORT, until};
 use crate::config::Config;
 use crate::container::{Cell, Container, Planted, message};
+use crate::inside::Inside;
 use crate::mounts;
 use crate::shutdown::{self, JOURNAL};
 use crate::site::{Layout, Runtime, Site};
@@ -35,7 +36,7 @@ pub fn whole_life(site: &Arc<Site>, cell: Cell, config: Config, layout: Layout) 
         container.start()?;
         has_come_up(container)?;
         has_what_systemd_needs(container)?;
-        run_is_shared(container)?;
+        run_is_shared(container, cell.runtime)?;
         cgroup::is_its_own(container, cgroupns, layout)?;
         notices_a_killed_service(container)?;
         survives_reexec(container)?;
@@ -56,7 +57,7 @@ pub fn ends_in_order(container: &Container) -> Result<(), Failed> {
 }
 
 /// All units are up, and the job queue is empty.
-pub fn has_come_up(container: &Container) -> Result<(), Failed> {
+pub fn has_come_up(container: &impl Inside) -> Result<(), Failed> {
     container.until_running()?;
     until("an empty job queue", SHORT, || {
         match container.ask(&["systemctl", "list-jobs", "--no-legend", "--no-pager"]) {
@@ -78,13 +79,27 @@ pub fn same(what: &str, found: &str, expected: &str) -> Result<(), Failed> {
 const POINTS: [(&str, Option<&str>); 3] = [("/run", Some("755")), ("/run/lock", None), ("/tmp", Some("1777"))];
 
 /// The mounts and files of systemd's Container Interface.
-pub fn has_what_systemd_needs(container: &Container) -> Result<(), Failed> {
+pub fn has_what_systemd_needs(container: &impl Inside) -> Result<(), Failed> {
+    has_what_systemd_needs_beside(container, &[])
+}
+
+/// The same where the engine or its user has mounted some already, with modes of their own.
+pub fn has_what_systemd_needs_beside(container: &impl Inside, mounted: &[&str]) -> Result<(), Failed> {
+    is_known_to_systemd(container)?;
+    has_its_mounts(container, mounted)
+}
+
+/// Who it is, and where.
+fn is_known_to_systemd(container: &impl Inside) -> Result<(), Failed> {
     let id = container.ask(&["cat", "/etc/machine-id"])?;
     same("machine-id", &id, &format!("{}\n", &container.id()[..32]))?;
     let manager = container.ask(&["cat", "/run/host/container-manager"])?;
-    same("container-manager", &manager, "oci\n")?;
+    same("container-manager", manager.trim(), container.manager()?)?;
     let uuid = container.ask(&["cat", "/run/host/container-uuid"])?;
-    same("container-uuid", uuid.trim(), &spaced(&uuid, container.id()))?;
+    same("container-uuid", uuid.trim(), &spaced(&uuid, container.id()))
+}
+
+fn has_its_mounts(container: &impl Inside, mounted: &[&str]) -> Result<(), Failed> {
     let seen = container.mounts()?;
     for (point, mode) in POINTS {
         let mount = mounts::at(&seen, point).ok_or(format!("no mount on {point}"))?;
@@ -95,7 +110,7 @@ pub fn has_what_systemd_needs(container: &Container) -> Result<(), Failed> {
         if point != "/run/lock" && mount.has("noexec") {
             return Err(format!("{point} is noexec: {mount:?}").into());
         }
-        if let Some(mode) = mode {
+        if let (Some(mode), false) = (mode, mounted.contains(&point)) {
             let found = container.ask(&["stat", "-c", "%a", point])?;
             same(&format!("mode of {point}"), found.trim(), mode)?;
         }
@@ -104,10 +119,10 @@ pub fn has_what_systemd_needs(container: &Container) -> Result<(), Failed> {
 }
 
 /// Services get their credentials through it; but crun makes every mount private after its hooks.
-fn run_is_shared(container: &Container) -> Result<(), Failed> {
+pub fn run_is_shared(container: &impl Inside, runtime: Runtime) -> Result<(), Failed> {
     let seen = container.mounts()?;
     let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
-    match (container.cell().runtime, run.shared) {
+    match (runtime, run.shared) {
         (Runtime::Runc, true) | (Runtime::Crun, false) => Ok(()),
         other => Err(format!("/run on (runtime, shared) {other:?}").into()),
     }

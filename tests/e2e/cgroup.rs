@@ -13,6 +13,7 @@ use crate::config::CgroupNs;
 use crate::container::{Cell, Container};
 use crate::hierarchy::{Hierarchy, Whole};
 use crate::host::HOOKS;
+use crate::inside::Inside;
 use crate::mounts;
 use crate::site::{Layout, MARK, Suite};
 

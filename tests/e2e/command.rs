@@ -36,11 +36,16 @@ impl Finished {
 /// Runs a program to its end. Its output goes through files: a pipe that a
 /// left-behind grandchild keeps open would make the reader wait for ever.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished, Failed> {
+    run_from(command, Stdio::null(), limit)
+}
+
+/// The same, with something to read.
+pub fn run_from(command: &mut Command, input: Stdio, limit: Duration) -> Result<Finished, Failed> {
     let mut output = tempfile::tempfile()?;
     let mut errors = tempfile::tempfile()?;
     let line = spelled(command);
     let mut child = command
-        .stdin(Stdio::null())
+        .stdin(input)
         .stdout(output.try_clone()?)
         .stderr(errors.try_clone()?)
         .spawn()

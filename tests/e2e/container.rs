@@ -20,12 +20,10 @@ use crate::config::{Config, HOOK_SAID, Place};
 use crate::holder::{Holder, Propagation, Wanted};
 use crate::host::{self, Host};
 use crate::idmap;
+use crate::inside::{BOOT, Inside};
 use crate::mounts::{self, Mount};
 use crate::site::{Layout, MARK, Runtime, Site, Suite};
 use crate::tree;
-
-/// Half a second is usual; a busy machine with eight of them takes longer.
-const BOOT: Duration = Duration::from_secs(60);
 
 /// What a container runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,10 +108,6 @@ impl Container {
         Ok(Self { holder, cell, id, cgroup, planted, before, home })
     }
 
-    pub fn id(&self) -> &str {
-        &self.id
-    }
-
     /// The test's own directory.
     pub fn home(&self) -> &Path {
         self.home.path()
@@ -179,61 +173,14 @@ impl Container {
         Ok(())
     }
 
-    /// Runs a command inside, as the runtime does it.
-    pub fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed> {
-        let mut command = self.call(&["exec", &self.id]);
-        command.args(arguments);
-        run(&mut command, SHORT)
-    }
-
-    /// The output of a command inside that succeeds.
-    pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
-        self.exec(arguments)?.expect_success()
-    }
-
     fn state(&self) -> Result<Value, Failed> {
         let text = run(&mut self.call(&["state", &self.id]), SHORT)?.expect_success()?;
         Ok(serde_json::from_str(&text)?)
     }
 
-    pub fn status(&self) -> Result<String, Failed> {
-        Ok(self.state()?["status"].as_str().unwrap_or_default().to_owned())
-    }
-
-    /// The mounts that the container's first process sees.
-    pub fn mounts(&self) -> Result<Vec<Mount>, Failed> {
-        let pid = self.state()?["pid"].as_i64().ok_or("a state without pid")?;
-        let text = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
-        Ok(mounts::parse(&text))
-    }
-
-    /// Waits until systemd says that all has come up.
-    pub fn until_running(&self) -> Result<(), Failed> {
-        until("systemd that is running", BOOT, || match self.exec(&["systemctl", "is-system-running"]) {
-            Ok(told) => match told.output.trim() {
-                "running" => Look::Done(()),
-                "degraded" => Look::Never("degraded".to_owned()),
-                _ => match self.status() {
-                    Ok(status) if status == "stopped" => Look::Never(told.told()),
-                    Ok(_) => Look::NotYet(told.told()),
-                    Err(failed) => Look::Never(message(&failed)),
-                },
-            },
-            Err(failed) => Look::Never(message(&failed)),
-        })
-    }
-
     pub fn kill(&self, signal: &str) -> Result<(), Failed> {
         run(&mut self.call(&["kill", &self.id, signal]), SHORT)?.expect_success()?;
         Ok(())
-    }
-
-    pub fn until_stopped(&self) -> Result<(), Failed> {
-        until("a stopped container", BOOT, || match self.status() {
-            Ok(status) if status == "stopped" => Look::Done(()),
-            Ok(status) => Look::NotYet(status),
-            Err(failed) => Look::Never(message(&failed)),
-        })
     }
 
     pub fn delete(&self, options: &[&str]) -> Result<(), Failed> {
@@ -268,40 +215,38 @@ impl Container {
     pub fn changes(&self) -> Result<Vec<PathBuf>, Failed> {
         tree::changes(&self.upper(), &self.holder.image(), &self.planted)
     }
-
-    /// What the runtime, the hook and the container have said so far.
-    pub fn said(&self) -> String {
-        ["said", HOOK_SAID].map(|name| fs::read_to_string(self.home.path().join(name)).unwrap_or_default()).concat()
-    }
-
-    /// Runs a part of a test and, where it fails, says what the container was like.
-    pub fn explain(&self, part: impl FnOnce(&Self) -> Result<(), Failed>) -> Result<(), Failed> {
-        part(self).map_err(|failed| {
-            let mut told = message(&failed);
-            let mut add = |title: &str, text: &str| {
-                told.extend(["\n--- ", title, "\n", text.trim_end()]);
-            };
-            add("the runtime, the hook and the container said", &self.said());
-            let status = self.status();
-            let runs = status.as_ref().is_ok_and(|status| status == "running");
-            add("status", &status.unwrap_or_else(|failed| message(&failed)));
-            for question in QUESTIONS.iter().filter(|_| runs) {
-                if let Ok(finished) = self.exec(question) {
-                    add(&question.join(" "), &finished.told());
-                }
-            }
-            told.into()
-        })
-    }
 }
 
-/// What one wants to know of a container that a test failed on.
-const QUESTIONS: [&[&str]; 4] = [
-    &["systemctl", "--failed", "--no-pager"],
-    &["systemctl", "list-jobs", "--no-pager"],
-    &["cat", "/proc/1/mountinfo"],
-    &["journalctl", "--no-pager", "-n", "40", "-o", "short-monotonic"],
-];
+impl Inside for Container {
+    fn id(&self) -> &str {
+        &self.id
+    }
+
+    fn manager(&self) -> Result<&'static str, Failed> {
+        Ok("oci")
+    }
+
+    fn status(&self) -> Result<String, Failed> {
+        Ok(self.state()?["status"].as_str().unwrap_or_default().to_owned())
+    }
+
+    /// As the runtime does it.
+    fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed> {
+        let mut command = self.call(&["exec", &self.id]);
+        command.args(arguments);
+        run(&mut command, SHORT)
+    }
+
+    fn mounts(&self) -> Result<Vec<Mount>, Failed> {
+        let pid = self.state()?["pid"].as_i64().ok_or("a state without pid")?;
+        let text = fs::read_to_string(format!("/proc/{pid}/mountinfo"))?;
+        Ok(mounts::parse(&text))
+    }
+
+    fn said(&self) -> String {
+        ["said", HOOK_SAID].map(|name| fs::read_to_string(self.home.path().join(name)).unwrap_or_default()).concat()
+    }
+}
 
 fn look(holder: &Holder) -> Result<Host, Failed> {
     Host::look(&holder.seen(Path::new("/")), &holder.mountinfo()?)
@@ -321,7 +266,8 @@ fn random_id() -> Result<String, Failed> {
     Ok(id)
 }
 
-fn plant(upper: &Path, files: &[Planted]) -> Result<BTreeSet<PathBuf>, Failed> {
+/// Puts the files there; and says which paths of the root are the test's then.
+pub fn plant(upper: &Path, files: &[Planted]) -> Result<BTreeSet<PathBuf>, Failed> {
     let mut planted = BTreeSet::new();
     for file in files {
         let (Planted::File(path, ..) | Planted::Link(path, _) | Planted::Gone(path)) = file;

@@ -77,9 +77,9 @@ fn without_paths(line: &str) -> String {
     fields.join(" ")
 }
 
-/// How names of cgroups of other tests, of trials by hand, of the project's demo
-/// and benchmark begin, which may run at the same time.
-const OTHERS: [&str; 2] = ["osh-", HOOKS];
+/// How names of cgroups of other tests, of trials by hand, of the project's demo and benchmark begin, which may run at
+/// the same time; and where podman puts a container that nobody gives a parent, as these tests always do.
+const OTHERS: [&str; 3] = ["osh-", HOOKS, "libpod_parent"];
 
 /// Where who started the tests makes cgroups for what it starts: beside the one that they are in.
 fn beside_own() -> Result<Vec<String>, Failed> {
@@ -109,24 +109,28 @@ fn cgroups(folder: &Path, others: &[String], seen: &mut BTreeSet<String>) -> Res
     Ok(())
 }
 
+/// All that is below the cgroups of this name in the roots of the hierarchies.
+pub fn cgroups_below(name: &str) -> BTreeSet<String> {
+    let top = Path::new("/sys/fs/cgroup");
+    let mut todo = vec![top.join(name)];
+    if let Ok(entries) = fs::read_dir(top) {
+        todo.extend(entries.flatten().map(|entry| entry.path().join(name)));
+    }
+    let mut found = BTreeSet::new();
+    while let Some(folder) = todo.pop() {
+        let Ok(entries) = fs::read_dir(folder) else { continue };
+        for entry in entries.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+            found.insert(entry.path().display().to_string());
+            todo.push(entry.path());
+        }
+    }
+    found
+}
+
 /// What is left of the cgroups of one test; the topmost directory of the runtime's may stay,
 /// because runtimes make the parents of a cgroup and never take them away.
 pub fn left_cgroups(name: &str, id: &str) -> Result<Vec<String>, Failed> {
-    let mut found = BTreeSet::new();
-    let top = Path::new("/sys/fs/cgroup");
-    let mut hierarchies = vec![top.to_owned()];
-    if let Ok(entries) = fs::read_dir(top) {
-        hierarchies.extend(entries.flatten().map(|entry| entry.path()));
-    }
-    for hierarchy in hierarchies {
-        if let Ok(entries) = fs::read_dir(hierarchy.join(name)) {
-            for entry in entries.flatten() {
-                if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                    found.insert(entry.path().display().to_string());
-                }
-            }
-        }
-    }
+    let mut found = cgroups_below(name);
     // The hook's lie in the cgroup that the runtime is in, also of hierarchies that are mounted nowhere.
     let hooks = format!("{HOOKS}{id}");
     for hierarchy in Hierarchy::BOTH {

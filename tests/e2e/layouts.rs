@@ -11,6 +11,7 @@ use crate::boot::{self, PROBE, ends_in_order, has_come_up};
 use crate::cgroup;
 use crate::config::{CGROUP_ANNOTATION, CgroupNs, Config, Stages};
 use crate::container::{Cell, Container, Planted};
+use crate::inside::Inside;
 use crate::mounts;
 use crate::outside::is_refused;
 use crate::site::{Layout, Site};

@@ -17,10 +17,13 @@ mod hierarchy;
 mod holder;
 mod host;
 mod idmap;
+mod inside;
 mod layouts;
 mod matrix;
 mod mounts;
+mod namespace;
 mod outside;
+mod podman;
 mod shutdown;
 mod site;
 mod special;
@@ -105,11 +108,20 @@ impl<'a> Trials<'a> {
     }
 
     fn add(&mut self, name: &str, cell: Cell, check: impl Fn(&Arc<Site>, Cell) -> Result<(), Failed> + Send + 'static) {
-        let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         let site = Arc::clone(self.site);
         let missing = site.missing(cell.runtime, cell.layout, cell.suite);
+        self.push(name, missing, move || check(&site, cell));
+    }
+
+    fn push(
+        &mut self,
+        name: &str,
+        missing: Option<String>,
+        test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) {
+        let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
         let trial = match missing {
-            None => Trial::test(name, move || check(&site, cell)),
+            None => Trial::test(name, test),
             Some(why) if in_ci => Trial::test(name, move || Err(why.into())),
             Some(why) => {
                 *self.skipped.entry(why.clone()).or_default() += 1;
@@ -202,9 +214,20 @@ impl<'a> Trials<'a> {
         }
     }
 
+    /// With podman in place of plain runtimes.
+    fn podman(&mut self) {
+        for trial in podman::trials() {
+            let site = Arc::clone(self.site);
+            let Cell { runtime, layout, suite } = trial.cell;
+            let missing = site.missing(runtime, layout, suite).or_else(|| site::missing_program(&podman::PROGRAMS));
+            self.push(&trial.name.clone(), missing, move || trial.run(&site));
+        }
+    }
+
     fn all(mut self, matrix: &Arc<Matrix>) -> Self {
         self.boots(matrix);
         self.layouts();
+        self.podman();
         for (runtime, layout) in PLATFORMS {
             for suite in Suite::ALL {
                 let cell = Cell { runtime, layout, suite };

@@ -9,6 +9,7 @@ use crate::boot::PROBE;
 use crate::command::{Look, SHORT, until};
 use crate::config::{Config, Stages, Users};
 use crate::container::{Cell, Container, Planted, message};
+use crate::inside::Inside;
 use crate::mounts::Mount;
 use crate::site::{Site, Suite};
 use crate::upper;

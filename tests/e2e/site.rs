@@ -172,8 +172,8 @@ impl Site {
         if !rustix::process::geteuid().is_root() {
             return Some("needs root".to_owned());
         }
-        if !in_path(&runtime.to_string()) {
-            return Some(format!("{runtime} is not installed"));
+        if let Some(why) = missing_program(&[&runtime.to_string()]) {
+            return Some(why);
         }
         if layout != self.machine {
             // A version 1 hierarchy can't be had where its controllers are on version 2.
@@ -186,6 +186,12 @@ impl Site {
         }
         self.root(suite).err()
     }
+}
+
+/// The first of these programs that is not installed.
+pub fn missing_program(programs: &[&str]) -> Option<String> {
+    let missing = programs.iter().find(|program| !in_path(program));
+    missing.map(|program| format!("{program} is not installed"))
 }
 
 fn in_path(program: &str) -> bool {

@@ -11,6 +11,7 @@ use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, sam
 use crate::command::{Look, SHORT, until};
 use crate::config::{CAPABILITIES, CgroupNs, Config, Stages, Users};
 use crate::container::{Cell, Container, Planted, message};
+use crate::inside::Inside;
 use crate::mounts::{self, Mount};
 use crate::site::Site;
 use crate::upper;

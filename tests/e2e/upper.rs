@@ -2,7 +2,7 @@
 //! Knows what systemd itself writes into the root of a container that it boots.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 
@@ -47,13 +47,17 @@ const BULLSEYE_WRITES: [&str; 12] = [
 /// Fails where the root has changed in another way than systemd does it, or
 /// than the runtime, whose own mount points are given.
 pub fn only_systemd_wrote(container: &Container, runtime_made: &[&str]) -> Result<(), Failed> {
-    let of_suite: &[&str] = match container.cell().suite {
+    are_systemds(&container.changes()?, &container.upper(), container.cell().suite, runtime_made)
+}
+
+/// The same for the changes in any overlay.
+pub fn are_systemds(changes: &[PathBuf], upper: &Path, suite: Suite, runtime_made: &[&str]) -> Result<(), Failed> {
+    let of_suite: &[&str] = match suite {
         Suite::Bullseye => &BULLSEYE_WRITES,
         Suite::Bookworm | Suite::Trixie | Suite::Sid => &[],
     };
     let known: Vec<&str> = [&SYSTEMD_WRITES[..], of_suite, runtime_made].concat();
-    let strange: Vec<String> = container
-        .changes()?
+    let strange: Vec<String> = changes
         .iter()
         .filter(|path| !known.iter().any(|known| path.starts_with(Path::new(known))) && !is_private_tmp(path))
         .map(|path| path.display().to_string())
@@ -62,7 +66,7 @@ pub fn only_systemd_wrote(container: &Container, runtime_made: &[&str]) -> Resul
         let strange = strange.join(", ");
         return Err(format!("changed in the container's root: {strange}").into());
     }
-    let link = container.upper().join("var/lib/dbus/machine-id");
+    let link = upper.join("var/lib/dbus/machine-id");
     match fs::read_link(&link) {
         Ok(target) if target == Path::new("/etc/machine-id") => Ok(()),
         other => Err(format!("{} should be systemd-tmpfiles's link: {other:?}", link.display()).into()),

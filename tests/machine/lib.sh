@@ -15,11 +15,16 @@ else
     as_root() { sudo "$@"; }
 fi
 
+told=
 wrong() {
+    told=yes
     echo "FAILED: $trial: $*" >&2
     as_root journalctl --no-pager --lines 5 --identifier oci-systemd-hook >&2
     exit 1
 }
+
+# Also where a command fails that nobody asked: what the hook said is what one wants to know.
+trap '[ $? = 0 ] || [ -n "$told" ] || wrong "a command failed"' EXIT
 
 # same WHAT IS WANTED
 same() { [ "$2" = "$3" ] || wrong "$1 is '$2', not '$3'"; }

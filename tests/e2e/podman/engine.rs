@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how to call podman: with storage, hooks and state of the test's own, and nothing of the machine's.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use crate::command::{Finished, Look, run, until};
+use crate::container::message;
+use crate::host::Host;
+use crate::mounts::{self, Mount};
+use crate::podman::host::PodmanHost;
+use crate::podman::store::{IMAGE, SUITE, Store, planted};
+use crate::podman::user::User;
+use crate::site::{Layout, Runtime, Site};
+
+/// Longer than `podman stop` waits before it kills.
+const CALL: Duration = Duration::from_secs(60);
+
+macro_rules! descriptor {
+    ($directory:literal, $name:literal) => {
+        ($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/share/", $directory, "/", $name, ".in")))
+    };
+}
+
+/// By directory; as they are installed, but for the hook's path.
+const DESCRIPTORS: [(&str, &[(&str, &str)]); 3] = [
+    (
+        "hooks.d",
+        &[
+            descriptor!("containers/oci/hooks.d", "oci-systemd-hook.json"),
+            descriptor!("containers/oci/hooks.d", "oci-systemd-hook-annotation.json"),
+        ],
+    ),
+    (
+        "precreate.d",
+        &[
+            descriptor!("oci-systemd-hook/precreate.d", "oci-systemd-hook-precreate.json"),
+            descriptor!("oci-systemd-hook/precreate.d", "oci-systemd-hook-precreate-annotation.json"),
+        ],
+    ),
+    ("no-hooks.d", &[]),
+];
+const INSTALLED: &str = "@LIBEXECDIR@/oci/hooks.d/oci-systemd-hook";
+
+/// Version 2 may have no pids controller, and without CAP_SYS_RESOURCE nothing can be raised.
+const CONFIG: &str = r#"
+[containers]
+log_driver = "k8s-file"
+netns = "none"
+pids_limit = 0
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "none"
+"#;
+
+/// On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device program, which takes CAP_SYS_RESOURCE: not every
+/// machine's root has it.
+const CRUN: &str = r#"#!/bin/sh
+set -eu
+bundle='' before=''
+for argument; do
+    case $before in --bundle | -b) bundle=$argument ;; esac
+    before=$argument
+done
+if [ -n "$bundle" ]; then
+    jq 'del(.linux.resources.devices)' "$bundle/config.json" >"$bundle/config.json.new"
+    mv "$bundle/config.json.new" "$bundle/config.json"
+fi
+exec crun "$@"
+"#;
+
+/// Who runs podman, with what and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    pub user: User,
+    pub runtime: Runtime,
+    pub layout: Layout,
+}
+
+/// Which descriptors podman finds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hooks {
+    Installed,
+    /// And those for podman's own stage.
+    WithPrecreate,
+    None,
+}
+
+/// One podman installation on a host of its own.
+#[derive(Debug)]
+pub struct Engine {
+    host: PodmanHost,
+    spot: Spot,
+    image_store: String,
+    before: Host,
+}
+
+impl Engine {
+    pub fn new(site: &Site, store: &Store, spot: Spot) -> Result<Self, Failed> {
+        let image_store = store.of(spot.user, site)?.display().to_string();
+        let host = PodmanHost::new(site, spot.user, spot.layout, SUITE, &planted())?;
+        let hook = site.hook().display().to_string();
+        for (directory, descriptors) in DESCRIPTORS {
+            let directory = host.home().join(directory);
+            fs::create_dir(&directory)?;
+            for (name, template) in descriptors {
+                fs::write(directory.join(name), template.replace(INSTALLED, &hook))?;
+            }
+        }
+        fs::write(host.home().join("containers.conf"), CONFIG)?;
+        fs::write(host.home().join("crun"), CRUN)?;
+        fs::set_permissions(host.home().join("crun"), Permissions::from_mode(0o755))?;
+        let before = look(&host)?;
+        let mut engine = Self { host, spot, image_store, before };
+        // The first container of all makes directories and starts what podman keeps for itself.
+        let first = engine.making("run", &["--rm", IMAGE, "/bin/true"]);
+        engine.call_with(Hooks::None, &first)?.expect_success()?;
+        engine.before = look(&engine.host)?;
+        Ok(engine)
+    }
+
+    pub fn host(&self) -> &PodmanHost {
+        &self.host
+    }
+
+    pub fn spot(&self) -> Spot {
+        self.spot
+    }
+
+    pub fn command(&self, hooks: Hooks, arguments: &[impl AsRef<str>]) -> Command {
+        let home = self.host.home();
+        let users = self.host.users_home();
+        let directories: &[&str] = match hooks {
+            Hooks::Installed => &["hooks.d"],
+            Hooks::WithPrecreate => &["hooks.d", "precreate.d"],
+            Hooks::None => &["no-hooks.d"],
+        };
+        let mut command = self.host.command("podman");
+        command.env("CONTAINERS_CONF", home.join("containers.conf")).env("TMPDIR", &users);
+        command.arg("--root").arg(users.join("storage")).arg("--runroot").arg(users.join("runroot"));
+        command.arg("--tmpdir").arg(users.join("tmpdir")).args(["--storage-driver", "overlay"]);
+        command.arg("--storage-opt").arg(format!("overlay.imagestore={}", self.image_store));
+        for directory in directories {
+            command.arg("--hooks-dir").arg(home.join(directory));
+        }
+        command.arg("--runtime");
+        match self.spot.runtime {
+            Runtime::Runc => command.arg("runc"),
+            Runtime::Crun => command.arg(home.join("crun")),
+        };
+        command.args(arguments.iter().map(AsRef::as_ref));
+        command
+    }
+
+    pub fn call_with(&self, hooks: Hooks, arguments: &[impl AsRef<str>]) -> Result<Finished, Failed> {
+        run(&mut self.command(hooks, arguments), CALL)
+    }
+
+    pub fn call(&self, arguments: &[&str]) -> Result<Finished, Failed> {
+        self.call_with(Hooks::Installed, arguments)
+    }
+
+    /// The output of a call that succeeds.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
+        Ok(self.call(arguments)?.expect_success()?.trim().to_owned())
+    }
+
+    /// `podman run` or `create` with what the tests need: the limits that the machine has anyway, and a cgroup of
+    /// this test alone.
+    pub fn making(&self, verb: &str, words: &[&str]) -> Vec<String> {
+        let mut arguments = vec![verb.to_owned(), "--ulimit=host".to_owned()];
+        if self.spot.user == User::Root {
+            arguments.push(format!("--cgroup-parent=/{}", self.host.cgroup()));
+        }
+        arguments.extend(words.iter().map(|&word| word.to_owned()));
+        arguments
+    }
+
+    /// The mounts that a process of this host sees.
+    pub fn mounts_of(&self, process: &str) -> Result<Vec<Mount>, Failed> {
+        let path = format!("/proc/{process}/mountinfo");
+        Ok(mounts::parse(&fs::read_to_string(self.host.seen(Path::new(&path)))?))
+    }
+
+    /// Nothing is left of any container: no file of ours, mount, cgroup or process.
+    pub fn host_is_as_before(&self) -> Result<(), Failed> {
+        let left = || {
+            let containers = self.ask(&["ps", "--all", "--quiet"])?;
+            let difference = self.before.difference(&look(&self.host)?);
+            let cgroups = self.host.container_cgroups();
+            // One stays with a rootless podman.
+            let mut processes = self.host.processes()?;
+            processes.retain(|name| self.spot.user == User::Root || !PAUSE.contains(&name.as_str()));
+            if containers.is_empty() && difference.is_empty() && cgroups.is_empty() && processes.is_empty() {
+                return Ok(None);
+            }
+            Ok::<_, Failed>(Some(format!(
+                "containers: {containers:?}, cgroups: {cgroups:?}, processes: {processes:?}{difference}"
+            )))
+        };
+        until("the host as it was before", Duration::from_secs(5), || match left() {
+            Ok(None) => Look::Done(()),
+            Ok(Some(left)) => Look::NotYet(left),
+            Err(failed) => Look::NotYet(message(&failed)),
+        })
+    }
+}
+
+fn look(host: &PodmanHost) -> Result<Host, Failed> {
+    Host::look(&host.seen(Path::new("/")), &host.mountinfo()?)
+}
+
+/// The names of the process that keeps a rootless podman's namespaces.
+const PAUSE: [&str; 2] = ["catatonit", "podman pause"];

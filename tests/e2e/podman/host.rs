@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how to make a host for podman, with folders, accounts and processes of its own, and to leave nothing of it
+//! behind: the processes end with their namespace, and what they wrote lies in the test's directory.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use libtest_mimic::Failed;
+use tempfile::TempDir;
+
+use crate::container::{Planted, plant};
+use crate::host;
+use crate::namespace::{Namespace, OWN_FOLDERS};
+use crate::podman::user::{self, User};
+use crate::site::{Layout, MARK, Site, Suite};
+use crate::tree;
+
+/// `tree` is a root file system for containers. podman writes to /etc, /var/lib and /dev/shm, too.
+const FOLDERS: &str = r#"
+mount -t overlay -o "lowerdir=$lower,upperdir=$home/upper,workdir=$home/work" overlay "$home/tree"
+mount -t overlay -o "lowerdir=/etc,upperdir=$home/etc,workdir=$home/etc-work" overlay /etc
+mount -t overlay -o "lowerdir=/var/lib,upperdir=$home/lib,workdir=$home/lib-work" overlay /var/lib
+mount -t tmpfs -o mode=1777 tmpfs /dev/shm
+for file in passwd group subuid subgid; do
+    cat "$home/accounts/$file" >>"/etc/$file"
+done
+"#;
+
+/// What is in `own` is all of version 2 that a rootless podman sees, and writes to. Its processes are in a cgroup below,
+/// since one that has processes can't pass controllers on.
+const LIFE: &str = r#"
+mkdir -m 755 /run/user
+mkdir -m 700 "/run/user/$user"
+chown "$user:$user" "/run/user/$user"
+set +e
+if [ "$kind" = rootless ]; then
+    own=/sys/fs/cgroup/$cgroup
+    mkdir -p "$own/session" && chown -R "$user:$user" "$own"
+    (echo 0 >"$own/cgroup.procs" && exec unshare --cgroup -- sh -c "$session" "$own")
+else
+    sh -c "$processes"
+fi
+find /sys/fs/cgroup -depth -type d \( -path "*/$cgroup" -o -path "*/$cgroup/*" \) -exec rmdir {} \;
+"#;
+const SESSION: &str = r#"echo 0 >"$0/session/cgroup.procs" && exec sh -c "$processes""#;
+
+/// All processes end with the first one, which sees to those that lost their parents.
+const PROCESSES: &str = r#"
+exec unshare --mount --propagation private --pid --fork --kill-child -- catatonit -- sh -c "$keeper"
+"#;
+
+/// As on a host that systemd booted, mounts are passed on. What it says is its number on the machine.
+const KEEPER: &str = r#"
+set -e
+read -r pid rest </proc/self/stat
+mount -t proc proc /proc
+if [ "$kind" = rootless ]; then
+    umount /sys/fs/cgroup
+    mount -t cgroup2 -o "$options" cgroup2 /sys/fs/cgroup
+fi
+mount --make-rshared /
+echo "$pid"
+read -r word
+"#;
+
+/// Moves itself there, and becomes the rest.
+const IN_CGROUP: &str = r#"echo 0 >"$0" && exec "$@""#;
+
+/// A host for podman, and the test's directory.
+#[derive(Debug)]
+pub struct PodmanHost {
+    namespace: Namespace,
+    keeper: u32,
+    user: User,
+    cgroup: String,
+    lower: PathBuf,
+    planted: BTreeSet<PathBuf>,
+    home: TempDir,
+}
+
+impl PodmanHost {
+    pub fn new(site: &Site, user: User, layout: Layout, suite: Suite, files: &[Planted]) -> Result<Self, Failed> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let cgroup = format!("{MARK}podman-{}-{count}", std::process::id());
+        let home = tempfile::Builder::new().prefix("podman-").tempdir_in(site.scratch())?;
+        // Containers whose root is another on the host, and rootless engines, must get to their files.
+        for path in [site.scratch(), home.path()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
+        }
+        for name in ["tree", "upper", "work", "etc", "etc-work", "lib", "lib-work", "accounts", "user"] {
+            fs::create_dir(home.path().join(name))?;
+        }
+        // As the top of a root file system is.
+        for name in ["upper", "etc", "lib"] {
+            fs::set_permissions(home.path().join(name), fs::Permissions::from_mode(0o755))?;
+        }
+        chown(home.path().join("user"), Some(user::ID), Some(user::ID))?;
+        for (name, lines) in user::accounts() {
+            fs::write(home.path().join("accounts").join(name), lines)?;
+        }
+        let planted = plant(&home.path().join("upper"), files)?;
+        let lower = site.root(suite)?;
+        let script = [FOLDERS, OWN_FOLDERS, LIFE].concat();
+        let said = home.path().join("host");
+        let mut namespace = Namespace::new(site.machine(), layout, &script, said, |command| {
+            command
+                .env("home", home.path())
+                .env("lower", &lower)
+                .env("cgroup", &cgroup)
+                .env("kind", user.to_string())
+                .env("user", user::ID.to_string())
+                .env("session", SESSION)
+                .env("processes", PROCESSES)
+                .env("keeper", KEEPER);
+        })?;
+        let keeper = namespace.hear()?.parse().map_err(|_| namespace.failed())?;
+        Ok(Self { namespace, keeper, user, cgroup, lower, planted, home })
+    }
+
+    /// The test's directory.
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    /// A part of it that podman's user may write to.
+    pub fn users_home(&self) -> PathBuf {
+        match self.user {
+            User::Root => self.home().to_owned(),
+            User::Other => self.home().join("user"),
+        }
+    }
+
+    /// The cgroup of this test alone, below which all others are.
+    pub fn cgroup(&self) -> &str {
+        &self.cgroup
+    }
+
+    /// A program of podman's user on this host.
+    pub fn command(&self, program: &str) -> Command {
+        let of_keeper = |name: &str| format!("/proc/{}/ns/{name}", self.keeper);
+        let mut enter = vec!["nsenter".to_owned()];
+        enter.push(format!("--mount={}", of_keeper("mnt")));
+        enter.push(format!("--pid={}", of_keeper("pid")));
+        let mut command = match self.user {
+            User::Root => {
+                let mut command = Command::new("nsenter");
+                command.args(&enter[1..]).arg("--");
+                command
+            }
+            User::Other => {
+                let session = Path::new("/sys/fs/cgroup").join(&self.cgroup).join("session/cgroup.procs");
+                let id = user::ID;
+                let mut command = Command::new("sh");
+                command.args(["-c", IN_CGROUP]).arg(self.namespace.seen(&session)).args(&enter);
+                command.arg(format!("--cgroup={}", of_keeper("cgroup"))).args(["--", "setpriv"]);
+                command.args([format!("--reuid={id}"), format!("--regid={id}")]).args(["--clear-groups", "--"]);
+                command
+            }
+        };
+        // Nothing of who started the tests.
+        command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
+        command.env("HOME", self.users_home()).current_dir("/").arg(program);
+        if self.user == User::Other {
+            command.env("XDG_RUNTIME_DIR", format!("/run/user/{}", user::ID));
+        }
+        command
+    }
+
+    /// A path of this host as the tests can open it.
+    pub fn seen(&self, path: &Path) -> PathBuf {
+        let mut seen = PathBuf::from(format!("/proc/{}/root", self.keeper));
+        seen.extend(path.components().skip(1));
+        seen
+    }
+
+    pub fn mountinfo(&self) -> Result<String, Failed> {
+        Ok(fs::read_to_string(format!("/proc/{}/mountinfo", self.keeper))?)
+    }
+
+    /// A root file system that the user brings along.
+    pub fn tree(&self) -> PathBuf {
+        self.home().join("tree")
+    }
+
+    /// What the layer above its image holds.
+    pub fn upper(&self) -> PathBuf {
+        self.home().join("upper")
+    }
+
+    /// What runs changed in it.
+    pub fn tree_changes(&self) -> Result<Vec<PathBuf>, Failed> {
+        tree::changes(&self.upper(), &self.lower, &self.planted)
+    }
+
+    /// The names of all processes but those that keep the namespace.
+    pub fn processes(&self) -> Result<Vec<String>, Failed> {
+        let mut names = Vec::new();
+        for entry in fs::read_dir(self.seen(Path::new("/proc")))?.flatten() {
+            let number = entry.file_name().to_string_lossy().parse::<u32>();
+            if number.is_ok_and(|number| number > 2) {
+                // It may just have ended.
+                let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+                names.push(name.trim().to_owned());
+            }
+        }
+        Ok(names)
+    }
+
+    /// The cgroups of containers, with all that is in them. podman's own, and their parents, stay.
+    pub fn container_cgroups(&self) -> Vec<String> {
+        let below = host::cgroups_below(&self.cgroup);
+        below.into_iter().filter(|path| path.contains("/libpod-")).collect()
+    }
+}

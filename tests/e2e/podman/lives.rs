@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what becomes of a container besides one life from its boot to its end.
+
+use std::collections::BTreeSet;
+use std::process::Stdio;
+
+use libtest_mimic::Failed;
+
+use crate::boot::{has_come_up, same};
+use crate::command::{Look, SHORT, ended, spelled, until};
+use crate::container::message;
+use crate::inside::{BOOT, Inside};
+use crate::mounts;
+use crate::podman::engine::{Engine, Hooks};
+use crate::podman::guest::{Guest, PLAIN};
+use crate::podman::store::{BAKED_ID, IMAGE};
+
+const INIT: [&str; 1] = ["/sbin/init"];
+
+fn run(engine: &Engine) -> Result<Guest<'_>, Failed> {
+    Guest::run(engine, Hooks::Installed, &PLAIN, &INIT)
+}
+
+/// Each life is as the first one, with the same machine id.
+pub fn restarted(engine: &Engine) -> Result<(), Failed> {
+    let guest = run(engine)?;
+    guest.explain(|guest| {
+        guest.is_well()?;
+        for _ in 0..3 {
+            let before = guest.inspect(".State.StartedAt")?;
+            guest.call(&["restart", "--time=30"])?;
+            let after = guest.inspect(".State.StartedAt")?;
+            same("a second start", &(before != after).to_string(), "true")?;
+            guest.is_well()?;
+        }
+        guest.ends_in_order("0")?;
+        guest.removed()
+    })
+}
+
+/// The image that is made of a container has the machine id of its image, and no container's.
+pub fn committed(engine: &Engine) -> Result<(), Failed> {
+    const COMMITTED: &str = "localhost/committed";
+    let first = run(engine)?;
+    first.explain(|first| {
+        first.is_well()?;
+        first.ask(&["touch", "/var/lived"])?;
+        engine.ask(&["commit", "--quiet", first.id(), COMMITTED])?;
+        first.ends_in_order("0")?;
+        first.removed()
+    })?;
+    let arguments = engine.making("run", &["--rm", COMMITTED, "cat", "/etc/machine-id"]);
+    let id = engine.call_with(Hooks::None, &arguments)?.expect_success()?;
+    same("the image's machine id", id.trim(), BAKED_ID)?;
+    let second = Guest::run_image(engine, Hooks::Installed, &PLAIN, COMMITTED, &INIT)?;
+    second.explain(|second| {
+        second.is_well()?;
+        second.ask(&["test", "-e", "/var/lived"])?;
+        second.ends_in_order("0")?;
+        second.removed()
+    })?;
+    engine.ask(&["rmi", COMMITTED]).map(drop)
+}
+
+/// An image that lacks the mount point of the machine id gets it for as long as a container runs.
+pub fn without_machine_id(engine: &Engine) -> Result<(), Failed> {
+    const LACKING: &str = "localhost/lacking";
+    let arguments = engine.making("run", &["--name=lacking", IMAGE, "rm", "/etc/machine-id"]);
+    engine.call_with(Hooks::None, &arguments)?.expect_success()?;
+    engine.ask(&["commit", "--quiet", "lacking", LACKING])?;
+    engine.ask(&["rm", "lacking"])?;
+    let guest = Guest::run_image(engine, Hooks::Installed, &PLAIN, LACKING, &INIT)?;
+    let changes_it = || -> Result<bool, Failed> {
+        let changes = engine.ask(&["diff", guest.id()])?;
+        Ok(changes.lines().any(|line| line.ends_with(" /etc/machine-id")))
+    };
+    guest.explain(|guest| {
+        guest.is_well()?;
+        same("a mount point in the container's root", &changes_it()?.to_string(), "true")?;
+        guest.ends_in_order("0")?;
+        // podman runs poststop when it notices the end.
+        until("a root without the mount point", SHORT, || match changes_it() {
+            Ok(false) => Look::Done(()),
+            Ok(true) => Look::NotYet("it is there".to_owned()),
+            Err(failed) => Look::Never(message(&failed)),
+        })?;
+        guest.removed()
+    })?;
+    engine.ask(&["rmi", LACKING]).map(drop)
+}
+
+/// Containers that start, live and end at the same time, on one storage, don't get into each other's way.
+pub fn ten_at_once(engine: &Engine) -> Result<(), Failed> {
+    let mut calls = Vec::new();
+    for _ in 0..10 {
+        let words = [&["--detach"], &PLAIN[..], &[IMAGE, "/sbin/init"]].concat();
+        let mut command = engine.command(Hooks::Installed, &engine.making("run", &words));
+        let line = spelled(&command);
+        calls.push((command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?, line));
+    }
+    let mut guests = Vec::new();
+    for (mut call, line) in calls {
+        let status = ended(&mut call, &line, BOOT)?;
+        let told = std::io::read_to_string(call.stdout.take().ok_or("no pipe from podman")?)?;
+        if !status.success() {
+            return Err(format!("`{line}`: {status}").into());
+        }
+        guests.push(Guest::of(engine, Hooks::Installed, &told)?);
+    }
+    let mut ids = BTreeSet::new();
+    for guest in &guests {
+        guest.explain(Guest::is_well)?;
+        ids.insert(guest.ask(&["cat", "/etc/machine-id"])?);
+    }
+    same("different machine ids", &ids.len().to_string(), &guests.len().to_string())?;
+    engine.ask(&["stop", "--all", "--time=30"])?;
+    for guest in &guests {
+        same("the exit code", &guest.inspect(".State.ExitCode")?, "0")?;
+    }
+    engine.ask(&["rm", "--all"]).map(drop)
+}
+
+/// Removed when the hook has done its work, and systemd hasn't begun; and while systemd boots.
+pub fn removed_early(engine: &Engine) -> Result<(), Failed> {
+    let guest = Guest::create(engine, &PLAIN, &INIT)?;
+    guest.call(&["init"])?;
+    same("the state", &guest.status()?, "initialized")?;
+    let seen = guest.mounts()?;
+    let prepared = mounts::at(&seen, "/etc/machine-id").is_some();
+    same("a prepared container", &prepared.to_string(), "true")?;
+    guest.call(&["rm", "--force"])?;
+    engine.host_is_as_before()?;
+    run(engine)?.call(&["rm", "--force", "--time=0"])
+}
+
+/// A container that gets no time to end leaves nothing, and starts again as if nothing had been.
+pub fn killed(engine: &Engine) -> Result<(), Failed> {
+    let guest = run(engine)?;
+    guest.explain(|guest| {
+        has_come_up(guest)?;
+        guest.call(&["kill"])?;
+        guest.until_stopped()?;
+        same("the exit code", &guest.inspect(".State.ExitCode")?, "137")?;
+        until("no cgroup of a container", SHORT, || match engine.host().container_cgroups() {
+            none if none.is_empty() => Look::Done(()),
+            some => Look::NotYet(format!("{some:?}")),
+        })?;
+        guest.call(&["start"])?;
+        guest.is_well()?;
+        guest.call(&["kill"])?;
+        guest.until_stopped()?;
+        guest.removed()
+    })
+}
