@@ -34,7 +34,7 @@ cargo test --quiet --locked --no-default-features --lib --test golden --test pla
 say "installation"
 stage=$PWD/target/stage
 rm -rf "$stage"
-DESTDIR=$stage contrib/install.sh
+DESTDIR=$stage PRECREATE=yes contrib/install.sh
 export OCI_SYSTEMD_HOOK="$stage/usr/libexec/oci/hooks.d/oci-systemd-hook"
 export OCI_SYSTEMD_HOOK_STAGE="$stage"
 cargo test --quiet --locked --test installed

@@ -91,7 +91,7 @@ trap 'exit 143' TERM
 stage=${OCI_SYSTEMD_HOOK_STAGE:-}
 if [ -z "$stage" ]; then
     stage=$run/stage
-    DESTDIR=$PWD/$stage contrib/install.sh
+    PRECREATE=yes DESTDIR=$PWD/$stage contrib/install.sh
 fi
 
 # Held until the machine runs: whoever makes a new one removes the old.

@@ -95,7 +95,7 @@ pub enum UsageError {
     #[error(transparent)]
     Lexopt(#[from] lexopt::Error),
     /// Neither a stage nor a subcommand.
-    #[error("{0:?} is neither a stage of this hook nor `plan`; see --help")]
+    #[error("{0:?} is neither a stage of this hook nor `precreate` nor `plan`; see --help")]
     Word(String),
     /// Not a level.
     #[error("{0:?} is not a log level: error, warn, info or debug")]

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! One call from beginning to end: gather, decide, prepare, apply, report.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -18,7 +19,7 @@ use crate::facts::{Call, FollowUp, Stage};
 use crate::gather::unreadable::{self, Told};
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::edit::EditError;
-use crate::oci::state::{State, StateError};
+use crate::oci::state::State;
 use crate::plan::Plan;
 use crate::prepare::{Refusal, config, prepare};
 use crate::record::Record;
@@ -51,9 +52,6 @@ pub enum HookError {
         /// Why.
         source: SysError,
     },
-    /// A directory that can't be a bundle.
-    #[error("{} is no bundle", .0.display())]
-    Bundle(PathBuf, #[source] StateError),
 }
 
 /// An error, and the container it is about, where that is known.
@@ -101,7 +99,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     if plan.steps.is_empty() {
         // And nothing is said twice.
         let why = match facts.follow_up {
-            FollowUp::None => "all is as it should be: this hook was here before",
+            FollowUp::None => "nothing is left to do, as after an earlier call",
             FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot => {
                 "createContainer follows, and nothing needs the host's side"
             }
@@ -178,14 +176,10 @@ fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told
 /// Works as podman's stage precreate, oci-hooks(5): config.json comes on `input` and goes to `output`, changed if the
 /// container is ours.
 pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure> {
-    let failure =
-        |id: Option<&State>, error: HookError| Failure { id: id.map(|state| state.id.clone()), error: Box::new(error) };
     let text = ConfigText::read_from(input, "config.json on standard input");
-    let text = text.map_err(|error| failure(None, error.into()))?;
-    let directory = absolute(Path::new("."));
-    let state = gather::before::state_at_precreate(&directory, &text);
-    let state = state.map_err(|error| failure(None, HookError::Bundle(directory, error)))?;
-    change(&state, &text, output).map_err(|error| failure(Some(&state), error))
+    let text = text.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
+    let state = gather::before::state_at_precreate(absolute(Path::new(".")), &text);
+    change(&state, &text, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
 }
 
 fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<(), HookError> {
@@ -203,8 +197,12 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
     for change in &changes {
         debug!("{id}: {change}");
     }
-    let changed = apply::config::changed(text.text()?, &changes)?;
-    output.write_all(changed.as_bytes()).and_then(|()| output.flush()).map_err(HookError::Write)
+    let changed = if changes.is_empty() {
+        Cow::Borrowed(text.bytes())
+    } else {
+        Cow::Owned(apply::config::changed(text.text()?, &changes)?.into_bytes())
+    };
+    output.write_all(&changed).and_then(|()| output.flush()).map_err(HookError::Write)
 }
 
 /// Never fails: runc refuses to delete a container whose poststop does.
@@ -232,10 +230,7 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) ->
             let file = fs::open_host(path).map_err(|source| HookError::Open { path: path.to_owned(), source })?;
             gather::state(file, &path.display().to_string())?.with_bundle(absolute(bundle))
         }
-        None => {
-            let bundle = absolute(bundle);
-            gather::before::foretold_state(&bundle).map_err(|error| HookError::Bundle(bundle, error))?
-        }
+        None => gather::before::foretold_state(absolute(bundle)),
     };
     let text = ConfigText::read(&state)?;
     let (decision, because, plan) = match decide(&gather::container(&state, &text)?) {

@@ -111,8 +111,8 @@ fn options(text: &str) -> Options {
         let (name, value) = line.split_once(' ').map_or((line, None), |(name, value)| (name, Some(value)));
         let key = Key::parse(name).expect(line);
         match value {
-            Some(value) => options.set(key, &key.to_string(), value).expect(line),
-            None => options.not_allowed.push(key),
+            Some(value) => options.set(key, key.to_string(), value).expect(line),
+            None => options.not_allowed.push(key.to_string()),
         }
     }
     options

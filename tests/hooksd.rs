@@ -354,6 +354,9 @@ fn the_descriptors_for_precreate_are_podmans_alone() {
             (&[][..], &["precreate".into()][..])
         );
     }
+    let [commands, annotation] = OURS.map(|text| serde_json::from_str::<Value>(text).unwrap());
+    // The annotation makes both match, and then the one without a policy would undo the other's.
+    assert_eq!(commands.get("hook"), annotation.get("hook"));
     for (ours, precreate) in OURS.into_iter().zip(PRECREATE) {
         let [ours, precreate] = [ours, precreate].map(|text| serde_json::from_str::<Value>(text).unwrap());
         assert_eq!(ours.get("when"), precreate.get("when"));

@@ -26,9 +26,13 @@ fn stage() -> Option<PathBuf> {
 /// What the engines read of the installed descriptors once the stage is the host's root: a copy, in
 /// which the hook is where it is now.
 fn hooks(stage: &Path, extension_stages: &[&str]) -> Hooks {
+    hooks_in(&stage.join("usr/share/containers/oci/hooks.d"), stage, extension_stages)
+}
+
+fn hooks_in(directory: &Path, stage: &Path, extension_stages: &[&str]) -> Hooks {
     let copies = tempfile::tempdir().unwrap();
     let libexec = stage.join("usr/libexec");
-    for entry in std::fs::read_dir(stage.join("usr/share/containers/oci/hooks.d")).expect("the descriptors") {
+    for entry in std::fs::read_dir(directory).expect("the descriptors") {
         let path = entry.unwrap().path();
         let text = std::fs::read_to_string(&path).unwrap();
         let text = text.replace("\"/usr/libexec/", &format!("\"{}/", libexec.display()));
@@ -63,6 +67,19 @@ fn the_descriptors_are_what_the_engines_accept() {
         assert_eq!(hook.env, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "{path:?}");
         let mode = std::fs::metadata(&hook.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755, "{path:?}");
+    }
+}
+
+/// Installed with PRECREATE=yes, in a directory that podman alone is told of.
+#[test]
+fn the_descriptors_for_precreate_have_a_directory_of_their_own() {
+    let Some(stage) = stage() else { return };
+    let hooks = hooks_in(&stage.join("usr/share/oci-systemd-hook/precreate.d"), &stage, &["precreate", "poststop"]);
+    let names = names(&hooks.descriptors.iter().collect::<Vec<_>>());
+    assert_eq!(names, ["oci-systemd-hook-precreate-annotation.json", "oci-systemd-hook-precreate.json"]);
+    for Descriptor { path, hook, extension_stages, .. } in &hooks.descriptors {
+        assert_eq!(hook.path, stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook"), "{path:?}");
+        assert_eq!(extension_stages, &["precreate"], "{path:?}");
     }
 }
 

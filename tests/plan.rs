@@ -70,6 +70,20 @@ fn prints_the_plan_and_does_nothing() {
 }
 
 #[test]
+fn a_bundle_may_have_any_name() {
+    use std::os::unix::ffi::OsStrExt;
+    let (directory, bundle) = bundle(&config("/sbin/init"));
+    for (name, id) in [(&b"n\xff"[..], "n\u{fffd}"), (b"n\nx", "bundle"), (b".hidden", "hidden"), (b"...", "bundle")] {
+        let odd = directory.path().join(std::ffi::OsStr::from_bytes(name));
+        fs::rename(&bundle, &odd).unwrap();
+        let output = plan(&[&odd]);
+        fs::rename(&odd, &bundle).unwrap();
+        let text = String::from_utf8(output.stdout).unwrap();
+        assert!(text.starts_with(&format!("prepare {id}: ")), "{name:?}: {text}{:?}", output.stderr);
+    }
+}
+
+#[test]
 fn gives_the_same_to_programs() {
     let (directory, bundle) = bundle(&config("/sbin/init"));
     let state = directory.path().join("state.json");

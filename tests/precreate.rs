@@ -123,6 +123,25 @@ fn other_containers_come_out_as_they_went_in() {
         let config = config(&place).replace(from, to);
         assert_eq!(changed(&place, &config), config);
     }
+    // Also where that isn't UTF-8, which JSON has to be.
+    let mut odd = config(&place).replace("/sbin/init", "/bin/sh").replace("1.0.2-dev", "FF").into_bytes();
+    let at = odd.windows(2).position(|two| two == b"FF").unwrap();
+    odd[at] = 0xff;
+    let output = precreate(place.path(), &odd);
+    assert_eq!((output.status.code(), output.stdout), (Some(0), odd));
+}
+
+#[test]
+fn podmans_mark_has_the_id_where_the_directory_has_none() {
+    let place = place();
+    let mark = format!(
+        r#""mounts": [{{"destination":"/run/.containerenv","type":"bind","options":["bind","rprivate"],
+            "source":"/x/overlay-containers/{ID}/userdata/.containerenv"}}]"#
+    );
+    let config = config(&place).replace("\"hooks\": null", &mark);
+    let output = precreate(place.path(), config.as_bytes());
+    let got = String::from_utf8(output.stdout).unwrap();
+    assert!(env(&got).contains(&format!("container_uuid={}", &ID[..32])), "{got}");
 }
 
 #[test]

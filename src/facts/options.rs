@@ -4,14 +4,16 @@
 use std::fmt;
 
 use super::Layout;
+use crate::interface::MIB;
 
 /// What the keys of options begin with.
 pub const PREFIX: &str = "oci-systemd-hook.";
 
 /// One option, by the end of its annotation's key.
 ///
-/// All of these are safe to leave to an author whom the host's administrator doesn't trust: a tmpfs is never larger
-/// than the container's memory, and a layout of cgroups is no more than what an image gets with an older systemd in it.
+/// All count by default, since they give a pod's author nothing that a pod doesn't give anyway: a tmpfs is never larger
+/// than the container's memory, as an `emptyDir` in memory may be; and a layout of cgroups is what an image gets as well
+/// that has an older systemd in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Key {
     /// The layout of cgroups.
@@ -86,7 +88,7 @@ pub enum Size {
 }
 
 impl Size {
-    /// Reads `512m`, `1g`, `8192k`, a number of bytes or `20%`. Not 0, which would be no limit at all.
+    /// Reads `512m`, `1g`, `8192k`, a number of bytes or `20%`; at least a mebibyte, since 0 would be no limit at all.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
@@ -100,23 +102,32 @@ impl Size {
             "g" | "G" => 30,
             _ => return None,
         };
-        number.checked_mul(1 << shift).map(Self::Bytes)
+        number.checked_mul(1 << shift).filter(|bytes| *bytes >= MIB).map(Self::Bytes)
     }
+}
+
+/// A choice, and the annotation that made it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chosen<T> {
+    /// What.
+    pub value: T,
+    /// The whole key.
+    pub key: String,
 }
 
 /// What the author chose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// A layout of cgroups.
-    pub cgroup: Option<Layout>,
+    pub cgroup: Option<Chosen<Layout>>,
     /// The size of the tmpfs on /var/log/journal.
-    pub journal_size: Option<Size>,
+    pub journal_size: Option<Chosen<Size>>,
     /// The size of the tmpfs on /run.
-    pub run_size: Option<Size>,
+    pub run_size: Option<Chosen<Size>>,
     /// The size of the tmpfs on /tmp.
-    pub tmp_size: Option<Size>,
+    pub tmp_size: Option<Chosen<Size>>,
     /// The annotations' keys that don't count on this host.
-    pub not_allowed: Vec<Key>,
+    pub not_allowed: Vec<String>,
 }
 
 /// An annotation that can't be followed: a typing error must not look like a choice.
@@ -124,7 +135,7 @@ pub struct Options {
 pub enum OptionError {
     /// No such key.
     #[error(
-        "the annotation {0} is no option of this hook; there are {PREFIX}cgroup, {PREFIX}journal-size, \
+        "the annotation {0:?} is no option of this hook; there are {PREFIX}cgroup, {PREFIX}journal-size, \
          {PREFIX}run-size and {PREFIX}tmp-size"
     )]
     Key(String),
@@ -138,8 +149,8 @@ pub enum OptionError {
     },
     /// Not a size.
     #[error(
-        "the annotation {key} is {value:?}: it must be a number of bytes with or without `k`, `m` or `g` behind it, or a \
-         percentage of the container's memory, as in `512m` or `20%`"
+        "the annotation {key} is {value:?}: it must be a number of bytes with or without `k`, `m` or `g` behind it, at \
+         least `1m`, or a percentage of the container's memory, as in `512m` or `20%`"
     )]
     Size {
         /// The whole key.
@@ -151,19 +162,23 @@ pub enum OptionError {
 
 impl Options {
     /// Takes one in. `key` is as the author wrote it.
-    pub fn set(&mut self, option: Key, key: &str, value: &str) -> Result<(), OptionError> {
-        let (key, value) = (key.to_owned(), value.to_owned());
+    pub fn set(&mut self, option: Key, key: String, value: &str) -> Result<(), OptionError> {
         let place = match option {
             Key::Cgroup => {
-                let layout = Layout::parse(&value).ok_or(OptionError::Layout { key, value })?;
-                self.cgroup = Some(layout);
+                let Some(layout) = Layout::parse(value) else {
+                    return Err(OptionError::Layout { key, value: value.to_owned() });
+                };
+                self.cgroup = Some(Chosen { value: layout, key });
                 return Ok(());
             }
             Key::JournalSize => &mut self.journal_size,
             Key::RunSize => &mut self.run_size,
             Key::TmpSize => &mut self.tmp_size,
         };
-        *place = Some(Size::parse(&value).ok_or(OptionError::Size { key, value })?);
+        let Some(size) = Size::parse(value) else {
+            return Err(OptionError::Size { key, value: value.to_owned() });
+        };
+        *place = Some(Chosen { value: size, key });
         Ok(())
     }
 }
@@ -175,8 +190,10 @@ mod tests {
     #[test]
     fn reads_sizes_as_tmpfs_does() {
         for (text, size) in [
-            ("4096", Some(Size::Bytes(4096))),
-            ("64k", Some(Size::Bytes(64 << 10))),
+            ("1048576", Some(Size::Bytes(1 << 20))),
+            ("1048575", None),
+            ("1024k", Some(Size::Bytes(1 << 20))),
+            ("64k", None),
             ("512m", Some(Size::Bytes(512 << 20))),
             ("512M", Some(Size::Bytes(512 << 20))),
             ("2g", Some(Size::Bytes(2 << 30))),

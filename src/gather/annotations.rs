@@ -76,9 +76,9 @@ impl<'a> Annotations<'a> {
         for whole in self.peek.annotation_keys().chain(self.state.annotations.keys().map(String::as_str)) {
             let Some(rest) = whole.strip_prefix(PREFIX) else { continue };
             let (name, container) = rest.split_once('/').map_or((rest, None), |(name, of)| (name, Some(of)));
-            let option = Key::parse(name).ok_or_else(|| OptionError::Key(whole.to_owned()))?;
+            // What is for another container is that one's business.
             if container.is_none() || container == self.pod.name() {
-                known.insert(option);
+                known.insert(Key::parse(name).ok_or_else(|| OptionError::Key(whole.to_owned()))?);
             }
         }
         for option in known {
@@ -86,9 +86,9 @@ impl<'a> Annotations<'a> {
             let own = self.own(&key).filter(|own| self.get(own).is_some());
             let key = own.unwrap_or(key);
             if !policy.allows(option) {
-                options.not_allowed.push(option);
+                options.not_allowed.push(key);
             } else if let Some(value) = self.get(&key) {
-                options.set(option, &key, value)?;
+                options.set(option, key, value)?;
             }
         }
         Ok(options)
@@ -104,7 +104,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::facts::Layout;
-    use crate::facts::options::Size;
+    use crate::facts::options::{Chosen, Size};
 
     const CONTAINER: (&str, &str) = ("io.kubernetes.cri-o.ContainerType", "container");
     const NAME: (&str, &str) = ("io.kubernetes.container.name", "web");
@@ -147,29 +147,34 @@ mod tests {
 
     #[test]
     fn options_are_checked_and_allowed() {
+        const RUN_SIZE: &str = "oci-systemd-hook.run-size";
+        const OWN: &str = "oci-systemd-hook.run-size/web";
         let policy = Policy::only(vec![Key::RunSize, Key::Cgroup]);
         let read = |annotations: &[(&str, &str)]| ask(annotations, |all| all.options(&policy));
-        let run = |size| Options { run_size: Some(size), ..Options::default() };
+        let run = |key: &str, value| {
+            let key = key.to_owned();
+            Options { run_size: Some(Chosen { value, key }), ..Options::default() }
+        };
+        let legacy = Chosen { value: Layout::Legacy, key: "oci-systemd-hook.cgroup".to_owned() };
         for (annotations, expected) in [
             (&[][..], Options::default()),
-            (&[("oci-systemd-hook.run-size", "64m")], run(Size::Bytes(64 << 20))),
-            (&[("oci-systemd-hook.cgroup", "legacy")], Options { cgroup: Some(Layout::Legacy), ..Options::default() }),
+            (&[(RUN_SIZE, "64m")], run(RUN_SIZE, Size::Bytes(64 << 20))),
+            (&[("oci-systemd-hook.cgroup", "legacy")], Options { cgroup: Some(legacy), ..Options::default() }),
             (
                 &[("oci-systemd-hook.tmp-size", "nonsense")],
-                Options { not_allowed: vec![Key::TmpSize], ..Options::default() },
+                Options { not_allowed: vec!["oci-systemd-hook.tmp-size".to_owned()], ..Options::default() },
             ),
-            (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/web", "5%")], run(Size::Percent(5))),
-            (
-                &[CONTAINER, NAME, ("oci-systemd-hook.run-size", "64m"), ("oci-systemd-hook.run-size/web", "5%")],
-                run(Size::Percent(5)),
-            ),
+            (&[CONTAINER, NAME, (OWN, "5%")], run(OWN, Size::Percent(5))),
+            (&[CONTAINER, NAME, (RUN_SIZE, "64m"), (OWN, "5%")], run(OWN, Size::Percent(5))),
+            // Another's.
             (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/db", "5%")], Options::default()),
+            (&[CONTAINER, NAME, ("oci-systemd-hook.run-szie/db", "5")], Options::default()),
         ] {
             assert_eq!(read(annotations).unwrap(), expected, "{annotations:?}");
         }
         for annotations in [
             [("oci-systemd-hook.run-szie", "64m")],
-            [("oci-systemd-hook.run-size", "64 MB")],
+            [(RUN_SIZE, "64 MB")],
             [("oci-systemd-hook.cgroup", "v1")],
             [("oci-systemd-hook.", "")],
         ] {

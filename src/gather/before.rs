@@ -1,29 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The facts for changes to a config.json, before there is a container.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::{ConfigText, GatherError, live};
 use crate::facts::Before;
 use crate::facts::mounts::has_nsdelegate;
 use crate::identity::MachineId;
 use crate::interface;
-use crate::oci::state::{State, StateError};
+use crate::oci::state::State;
 use crate::sys::fs;
 
 /// A state such as the runtime will write for the container whose bundle is `bundle`. Its id is not said yet: podman's
 /// bundles are called `…/overlay-containers/ID/userdata`.
-pub fn foretold_state(bundle: &Path) -> Result<State, StateError> {
-    state(bundle, id_in(bundle).as_deref())
+#[must_use]
+pub fn foretold_state(bundle: PathBuf) -> State {
+    let name = id_in(&bundle).unwrap_or_else(|| name_of(&bundle));
+    State::foretold(&name, bundle)
 }
 
 /// The same for podman's stage precreate, before 5.0 of which hooks don't start in the bundle; but what podman mounts on
 /// /run/.containerenv lies there.
-pub fn state_at_precreate(directory: &Path, text: &ConfigText) -> Result<State, StateError> {
+#[must_use]
+pub fn state_at_precreate(directory: PathBuf, text: &ConfigText) -> State {
     const MARK: &str = "/run/.containerenv";
     let mounts = text.mounts().unwrap_or_default().mounts;
     let mark = mounts.into_iter().find(|mount| mount.destination == Path::new(MARK)).and_then(|mount| mount.source);
-    state(directory, id_in(directory).or_else(|| id_in(&mark?)).as_deref())
+    let id = id_in(&directory).or_else(|| id_in(&mark?));
+    State::foretold(&id.unwrap_or_else(|| name_of(&directory)), directory)
 }
 
 /// The last directory's name that is an engine's id.
@@ -32,15 +36,9 @@ fn id_in(path: &Path) -> Option<String> {
     names.find(|name| MachineId::in_name(name).is_some()).map(str::to_owned)
 }
 
-fn state(bundle: &Path, id: Option<&str>) -> Result<State, StateError> {
-    let name = bundle.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    // A hidden directory's name can't be an id.
-    let id = id.unwrap_or(match name.trim_start_matches('.') {
-        "" => "bundle",
-        name => name,
-    });
-    let json = serde_json::json!({ "id": id, "bundle": bundle, "status": "creating" });
-    State::parse(json.to_string().as_bytes())
+/// A hidden directory's name can't be an id.
+fn name_of(bundle: &Path) -> String {
+    bundle.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned()).unwrap_or_default()
 }
 
 /// Gathers them.

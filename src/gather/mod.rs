@@ -132,7 +132,7 @@ pub enum GatherError {
     /// A namespace can't be entered.
     #[error(
         "cannot enter a namespace of the container's process {pid}, for which this process needs CAP_SYS_ADMIN and \
-         CAP_SYS_CHROOT in the user namespaces of both; list the hook at createContainer, too, or run the engine as root"
+         CAP_SYS_CHROOT in the user namespaces of both; run the engine as root, or list the hook at createContainer, too"
     )]
     Enter {
         /// Whose.
@@ -186,6 +186,12 @@ impl ConfigText {
             }
             Err(source) => Err(GatherError::Read { path, source }),
         }
+    }
+
+    /// As it was read.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8] {
+        &self.text
     }
 
     /// The whole text.
@@ -244,10 +250,13 @@ fn is_in_container(state: &State) -> bool {
 pub fn container(state: &State, text: &ConfigText) -> Result<Container, GatherError> {
     let peek = text.peek()?;
     let annotations = Annotations::of(state, &peek);
+    if annotations.pod == Pod::Sandbox {
+        let command = Command::Other(peek.args().first().map(ToString::to_string).unwrap_or_default());
+        return Ok(Container { id: state.id.clone(), pod: annotations.pod, switch: Switch::Unset, command });
+    }
     let switch = annotations.switch()?;
     let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
     let is_undecided = match &switch {
-        _ if annotations.pod == Pod::Sandbox => false,
         Switch::Unset => command::names_init(program),
         Switch::EnabledForPod => true,
         Switch::Enabled(_) | Switch::Disabled(_) => false,

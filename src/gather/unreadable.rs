@@ -12,7 +12,7 @@ use serde_json::json;
 use super::{ConfigText, GatherError};
 use crate::facts::{Found, Mounts, Switch};
 use crate::gather::annotations::Annotations;
-use crate::interface;
+use crate::interface::{self, capabilities::NEEDED};
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::oci::config::Peek;
 use crate::oci::state::State;
@@ -44,11 +44,13 @@ pub fn tell(state: &State) -> Result<Told, GatherError> {
     if mounts.at(&InnerPath::new(interface::RUN)).is_some() {
         return Ok(Told::LeaveAlone("/run is mounted already: createRuntime or the engine has prepared it"));
     }
-    if let Switch::Enabled(_) = switch {
-        return Ok(Told::Enabled(Box::new(least_config(&path))));
+    if !interface::SYSTEMD.iter().any(|path| matches!(root.find(&InnerPath::new(path)), Found::File(_))) {
+        return Ok(Told::LeaveAlone("the image has no systemd"));
     }
-    let has_systemd = interface::SYSTEMD.iter().any(|path| matches!(root.find(&InnerPath::new(path)), Found::File(_)));
-    Ok(if has_systemd { Told::MayBeSystemd } else { Told::LeaveAlone("the image has no systemd") })
+    Ok(match switch {
+        Switch::Enabled(_) => Told::Enabled(Box::new(least_config(&path))),
+        Switch::Unset | Switch::EnabledForPod | Switch::Disabled(_) => Told::MayBeSystemd,
+    })
 }
 
 /// The container's root.
@@ -82,6 +84,13 @@ fn least_config(root: &Path) -> ConfigText {
     if is_top(Hierarchy::Unified) && is_top(Hierarchy::Systemd) {
         namespaces.push(json!({ "type": "cgroup" }));
     }
-    let text = json!({ "root": { "path": root }, "linux": { "namespaces": namespaces } });
+    // Nothing is known of its capabilities, and so nothing is said of those that it may lack.
+    let bounding: Vec<_> =
+        NEEDED.iter().map(|needed| needed.capability).filter(|name| *name != "CAP_SYS_ADMIN").collect();
+    let text = json!({
+        "process": { "capabilities": { "bounding": bounding } },
+        "root": { "path": root },
+        "linux": { "namespaces": namespaces },
+    });
     ConfigText::new(PathBuf::from("config.json (unreadable)"), text.to_string().into_bytes())
 }

@@ -111,7 +111,7 @@ pub struct Process {
     #[serde(default, deserialize_with = "super::or_default")]
     pub capabilities: Capabilities,
     /// Whether set-user-id programs have no effect.
-    #[serde(default, rename = "noNewPrivileges")]
+    #[serde(default, rename = "noNewPrivileges", deserialize_with = "super::or_default")]
     pub no_new_privileges: bool,
     /// The SELinux context of the container's processes.
     #[serde(default, rename = "selinuxLabel")]
@@ -224,6 +224,9 @@ pub struct Namespace {
     /// `pid`, `mount`, `cgroup`, …
     #[serde(rename = "type")]
     pub kind: String,
+    /// Whose it joins; none: its own.
+    #[serde(default)]
+    pub path: Option<PathBuf>,
 }
 
 /// One of `linux.uidMappings` or `linux.gidMappings`.
@@ -246,6 +249,13 @@ impl Mount {
         // Of two that contradict each other, runtimes take the last.
         let last = self.options.iter().rev().find(|option| matches!(option.as_str(), "ro" | "rro" | "rw" | "rrw"));
         last.is_some_and(|option| option.ends_with('o'))
+    }
+
+    /// Whether it says how mounts below it are passed on, mount_namespaces(7).
+    #[must_use]
+    pub fn has_propagation(&self) -> bool {
+        const WORDS: [&str; 4] = ["private", "slave", "shared", "unbindable"];
+        self.options.iter().any(|option| WORDS.contains(&option.strip_prefix('r').unwrap_or(option)))
     }
 
     /// Whether it shows what is mounted elsewhere.
@@ -271,6 +281,14 @@ impl Config {
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
         lookup(&self.process.env, name)
+    }
+
+    /// Whether the engine asks for a cgroup for the container, and for a cgroup namespace to go with it.
+    #[must_use]
+    pub fn has_cgroup_of_its_own(&self) -> bool {
+        let mut namespaces = self.linux.namespaces.iter();
+        let is_new = namespaces.any(|namespace| namespace.kind == "cgroup" && namespace.path.is_none());
+        is_new && self.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty())
     }
 
     /// Whether the container has, or joins, a namespace of its own of this kind.

@@ -101,6 +101,20 @@ impl State {
         }
     }
 
+    /// The state that a runtime will write for a container in `bundle`. `name` is its id, if it can be one.
+    #[must_use]
+    pub fn foretold(name: &str, bundle: PathBuf) -> Self {
+        let id = if is_id(name) { name } else { "bundle" };
+        Self {
+            id: id.to_owned(),
+            status: Status::NotStopped,
+            pid: None,
+            bundle: Some(bundle),
+            root: None,
+            annotations: BTreeMap::new(),
+        }
+    }
+
     /// The same container with another bundle, and about to be created.
     #[must_use]
     pub fn with_bundle(self, bundle: PathBuf) -> Self {

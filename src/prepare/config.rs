@@ -4,7 +4,7 @@
 
 use crate::facts::Before;
 use crate::interface::{CGROUP, HOST_FIELDS};
-use crate::oci::config::{Config, MountList};
+use crate::oci::config::{Config, Mount, MountList};
 use crate::os_release;
 use crate::path::InnerPath;
 use crate::plan::{Change, Field};
@@ -14,13 +14,20 @@ use crate::plan::{Change, Field};
 pub fn changes(config: &Config, mounts: &MountList, before: &Before) -> Vec<Change> {
     let mut changes = environment(config, before);
     changes.extend(writable_cgroup(config, mounts, before));
-    if config.linux.rootfs_propagation.as_deref().is_none_or(str::is_empty) {
-        changes.push(Change {
-            field: Field::RootfsPropagation("private"),
-            why: "otherwise crun makes /run a private mount after its hooks, and services miss their credentials",
-        });
-    }
+    changes.extend(propagation(config, mounts));
     changes
+}
+
+/// Any value makes crun leave /run as the hook has shared it. It takes the place of the runtimes' own `rslave`, without
+/// which a bind mount is in its source's peer group, and what is mounted on it appears on the host; so each has to say
+/// its own, as podman has them do.
+fn propagation(config: &Config, mounts: &MountList) -> Option<Change> {
+    let is_set = config.linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty());
+    let is_safe = mounts.mounts.iter().filter(|mount| mount.is_bind()).all(Mount::has_propagation);
+    (!is_set && is_safe).then_some(Change {
+        field: Field::RootfsPropagation("private"),
+        why: "otherwise crun makes /run a private mount after its hooks, and services miss their credentials",
+    })
 }
 
 /// "Environment Variables" of the Container Interface. What the user has set stays, also if it is empty.
@@ -47,7 +54,7 @@ fn manager(before: &Before) -> &'static str {
 /// Where the kernel keeps the limits, the cgroup may as well be mounted writable, and then runc gives it to the root of
 /// a user namespace. Elsewhere this hook makes a cgroup without limits of its own writable, later.
 fn writable_cgroup(config: &Config, mounts: &MountList, before: &Before) -> Option<Change> {
-    if !before.keeps_limits || !config.has_namespace("cgroup") {
+    if !before.keeps_limits || !config.has_cgroup_of_its_own() {
         return None;
     }
     let at = InnerPath::new(CGROUP);
@@ -107,11 +114,26 @@ mod tests {
     }
 
     #[test]
+    fn the_root_stays_as_it_is_where_a_mount_would_be_the_hosts() {
+        for (options, is_changed) in [
+            (json!(["rbind", "rprivate"]), true),
+            (json!(["bind", "slave", "ro"]), true),
+            (json!(["rbind"]), false),
+            (json!(["bind", "ro"]), false),
+            (json!(["ro"]), true),
+        ] {
+            let mounts = json!([{ "destination": "/data", "type": "bind", "source": "/srv", "options": options }]);
+            let told = told(&json!({ "mounts": mounts }), true);
+            assert_eq!(told.iter().any(|line| line.contains("rootfsPropagation")), is_changed, "{options}");
+        }
+    }
+
+    #[test]
     fn the_cgroup_is_writable_where_the_kernel_keeps_its_limits() {
         let config = |mount: Value, namespace: &str| {
             json!({
                 "mounts": [{ "destination": "/proc", "type": "proc" }, mount],
-                "linux": { "namespaces": [{ "type": namespace }] },
+                "linux": { "namespaces": [{ "type": namespace }], "cgroupsPath": "/libpod-1" },
             })
         };
         let cgroup = |options: Value| json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "options": options });
@@ -135,6 +157,14 @@ mod tests {
         ] {
             let told = told(&config(mount.clone(), namespace), keeps_limits);
             assert_eq!(told.iter().any(|line| line == change), is_changed, "{mount} {namespace} {keeps_limits}");
+        }
+        // Others are in it.
+        let shared = config(cgroup(json!(["nosuid", "ro"])), "cgroup");
+        let joined = json!([{ "type": "cgroup", "path": "/proc/1/ns/cgroup" }]);
+        for (pointer, value) in [("/linux/cgroupsPath", json!("")), ("/linux/namespaces", joined)] {
+            let mut config = shared.clone();
+            *config.pointer_mut(pointer).unwrap() = value;
+            assert!(!told(&config, true).iter().any(|line| line == change), "{config}");
         }
     }
 }

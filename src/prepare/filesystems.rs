@@ -2,7 +2,7 @@
 //! The file systems that systemd wants to find mounted: /run, /run/lock, /tmp and /var/log/journal.
 
 use super::Refusal;
-use crate::facts::options::{Key, Size};
+use crate::facts::options::{Chosen, Size};
 use crate::facts::{Found, Memory, MemorySource, Options, Surroundings};
 use crate::interface::{
     JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
@@ -12,10 +12,10 @@ use crate::path::InnerPath;
 use crate::plan::{Action, Content, Need, Node, Plan};
 
 /// One tmpfs as systemd wants it.
-struct Wanted {
+struct Wanted<'a> {
     path: &'static str,
     mode: u32,
-    size: Limit,
+    limit: Limit<'a>,
     inodes: Option<u64>,
     need: Need,
     if_missing: IfMissing,
@@ -30,53 +30,67 @@ enum IfMissing {
 }
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
-    for wanted in wanted(facts.memory, &facts.options)? {
+    for wanted in wanted(&facts.options) {
         tmpfs(facts, plan, &wanted)?;
     }
     Ok(())
 }
 
-/// How large a tmpfs is to be, and what says so.
-struct Limit {
-    bytes: u64,
-    why: String,
+/// How large a tmpfs is to be.
+enum Limit<'a> {
+    /// So many bytes.
+    Of(u64),
+    /// What the author chose, or else this percentage of the memory, and at least so many bytes.
+    Share { chosen: Option<&'a Chosen<Size>>, percent: u64, least: u64 },
 }
 
-/// What the author chose, or the share of the memory that systemd takes itself.
-fn limit(memory: Memory, chosen: Option<Size>, key: Key, share: (u64, u64)) -> Result<Limit, Refusal> {
-    let of = match memory.source {
-        MemorySource::Limit => "of the memory limit",
-        MemorySource::Host => "of the host's memory",
-    };
-    let part = |percent: u64| {
-        let bytes = u128::from(memory.bytes) * u128::from(percent) / 100;
-        // Whole mebibytes, for whoever reads the plan; and 0 would be no limit at all, tmpfs(5).
-        (u64::try_from(bytes).unwrap_or(u64::MAX) / MIB * MIB).max(MIB)
-    };
-    Ok(match (chosen, share) {
-        (Some(Size::Bytes(bytes)), _) if bytes > memory.bytes => {
-            return Err(Refusal::TooLarge { key, asked_bytes: bytes, memory_bytes: memory.bytes });
-        }
-        (Some(Size::Bytes(bytes)), _) => Limit { bytes, why: format!("the annotation {key}") },
-        (Some(Size::Percent(percent)), _) => {
-            Limit { bytes: part(percent.into()), why: format!("{percent} % {of}, the annotation {key}") }
-        }
-        (None, (percent, MIB)) => Limit { bytes: part(percent), why: format!("{percent} % {of}") },
-        (None, (percent, least)) => {
-            Limit { bytes: part(percent).max(least), why: format!("{percent} % {of}, at least {} MiB", least / MIB) }
-        }
-    })
+impl Limit<'_> {
+    /// In bytes, and what says so.
+    fn of(&self, memory: Memory) -> Result<(u64, String), Refusal> {
+        let of = match memory.source {
+            MemorySource::Limit => "of the memory limit",
+            MemorySource::Host => "of the host's memory",
+        };
+        let part = |percent: u64| {
+            let bytes = u128::from(memory.bytes) * u128::from(percent) / 100;
+            // And 0 would be no limit at all, tmpfs(5).
+            whole(u64::try_from(bytes).unwrap_or(u64::MAX)).max(MIB)
+        };
+        Ok(match self {
+            Self::Of(bytes) => (*bytes, format!("{} MiB", bytes / MIB)),
+            Self::Share { chosen: Some(Chosen { value: Size::Bytes(bytes), key }), .. } => {
+                if *bytes > memory.bytes {
+                    let (key, asked_bytes, memory_bytes) = (key.clone(), *bytes, memory.bytes);
+                    return Err(Refusal::TooLarge { key, asked_bytes, memory_bytes });
+                }
+                (whole(*bytes), format!("the annotation {key}"))
+            }
+            Self::Share { chosen: Some(Chosen { value: Size::Percent(percent), key }), .. } => {
+                (part((*percent).into()), format!("{percent} % {of}, the annotation {key}"))
+            }
+            Self::Share { chosen: None, percent, least } if *least > MIB => {
+                (part(*percent).max(*least), format!("{percent} % {of}, at least {} MiB", least / MIB))
+            }
+            Self::Share { chosen: None, percent, .. } => (part(*percent), format!("{percent} % {of}")),
+        })
+    }
 }
 
-fn wanted(memory: Memory, options: &Options) -> Result<[Wanted; 4], Refusal> {
-    let run = limit(memory, options.run_size, Key::RunSize, (RUN_PERCENT, RUN_LEAST_BYTES))?;
-    let tmp = limit(memory, options.tmp_size, Key::TmpSize, (TMP_PERCENT, MIB))?;
-    let journal = limit(memory, options.journal_size, Key::JournalSize, (JOURNAL_PERCENT, JOURNAL_LEAST_BYTES))?;
-    Ok([
+/// Whole mebibytes, for whoever reads the plan.
+fn whole(bytes: u64) -> u64 {
+    bytes / MIB * MIB
+}
+
+fn share(chosen: Option<&Chosen<Size>>, percent: u64, least: u64) -> Limit<'_> {
+    Limit::Share { chosen, percent, least }
+}
+
+fn wanted(options: &Options) -> [Wanted<'_>; 4] {
+    [
         Wanted {
             path: RUN,
             mode: 0o755,
-            size: run,
+            limit: share(options.run_size.as_ref(), RUN_PERCENT, RUN_LEAST_BYTES),
             inodes: Some(RUN_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -85,7 +99,7 @@ fn wanted(memory: Memory, options: &Options) -> Result<[Wanted; 4], Refusal> {
         Wanted {
             path: RUN_LOCK,
             mode: 0o755,
-            size: Limit { bytes: RUN_LOCK_BYTES, why: "5 MiB".to_owned() },
+            limit: Limit::Of(RUN_LOCK_BYTES),
             inodes: None,
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -94,7 +108,7 @@ fn wanted(memory: Memory, options: &Options) -> Result<[Wanted; 4], Refusal> {
         Wanted {
             path: TMP,
             mode: 0o1777,
-            size: tmp,
+            limit: share(options.tmp_size.as_ref(), TMP_PERCENT, MIB),
             inodes: Some(TMP_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -103,16 +117,16 @@ fn wanted(memory: Memory, options: &Options) -> Result<[Wanted; 4], Refusal> {
         Wanted {
             path: JOURNAL,
             mode: 0o755,
-            size: journal,
+            limit: share(options.journal_size.as_ref(), JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
             inodes: None,
             need: Need::BestEffort,
             if_missing: IfMissing::Leave,
             why: "the journal doesn't fill the image's root",
         },
-    ])
+    ]
 }
 
-fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted) -> Result<(), Refusal> {
+fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(), Refusal> {
     let (at, content) = match facts.image.at(wanted.path) {
         Found::Directory(at) => (at, Content::Copied),
         Found::EmptyDirectory(at) => (at, Content::None),
@@ -143,25 +157,26 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted) -> Result<(), R
         };
         plan.step(wanted.need, action, why);
     }
+    let (size_bytes, size_why) = wanted.limit.of(facts.memory)?;
     let keep = facts.mounts.directly_below(&at).into_iter().map(|mount| mount.at.clone()).collect();
     plan.step(
         wanted.need,
         Action::Tmpfs {
             at,
             mode: wanted.mode,
-            size_bytes: wanted.size.bytes,
+            size_bytes,
             inodes: wanted.inodes,
             context: facts.selinux.context().map(str::to_owned),
             content,
             keep,
         },
-        format!("{}; {}", wanted.why, wanted.size.why),
+        format!("{}; {}", wanted.why, size_why),
     );
     Ok(())
 }
 
 /// Why a path is not ours to mount on: a mount that the user asked for is there, or above it.
-fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted, at: &InnerPath) -> Option<String> {
+fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted<'_>, at: &InnerPath) -> Option<String> {
     if plan.steps.iter().any(|step| step.action.mounts_at() == Some(at)) {
         return Some(format!("{} leads to the same directory as a path before it", wanted.path));
     }
@@ -180,7 +195,7 @@ fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted, at: &InnerPath) -> 
     Some(format!("it lies on the mount at {}, which config.json asks for", holder.at))
 }
 
-fn occupied(plan: &mut Plan, wanted: &Wanted, at: InnerPath, kind: &str) -> Result<(), Refusal> {
+fn occupied(plan: &mut Plan, wanted: &Wanted<'_>, at: InnerPath, kind: &str) -> Result<(), Refusal> {
     match wanted.need {
         Need::Required => Err(Refusal::Occupied { at, kind: kind.to_owned() }),
         Need::BestEffort => {

@@ -3,7 +3,7 @@
 //! use that or an annotation asks for another one.
 
 use super::Refusal;
-use crate::facts::options::Key;
+use crate::facts::options::Chosen;
 use crate::facts::{CgroupOwner, Cgroups, Layout, Making, Surroundings};
 use crate::interface::{FIRST_ON_V2_ALONE, FIRST_THAT_WARNS_OF_V1, LAST_ON_V1_ALONE};
 use crate::kernel::cgroup::Hierarchy;
@@ -21,16 +21,17 @@ impl Layout {
 }
 
 pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayout, Refusal> {
-    let (layout, why) = match (facts.options.cgroup, facts.systemd) {
-        (Some(layout), version) => {
+    let (layout, why) = match (&facts.options.cgroup, facts.systemd) {
+        (Some(Chosen { value: layout, key }), version) => {
+            let layout = *layout;
             if let Some(version) = version {
                 let takes_v1 = version < FIRST_ON_V2_ALONE;
                 let takes_v2 = version > LAST_ON_V1_ALONE;
                 if !(if layout == Layout::Unified { takes_v2 } else { takes_v1 }) {
-                    return Err(Refusal::Unfit { version, layout });
+                    return Err(Refusal::Unfit { key: key.clone(), version, layout });
                 }
             }
-            (layout, format!("the annotation {} asks for it", Key::Cgroup))
+            (layout, format!("the annotation {key} asks for it"))
         }
         (None, Some(version)) if version >= FIRST_ON_V2_ALONE => {
             (Layout::Unified, format!("{version} in the image runs on cgroup v2 alone"))

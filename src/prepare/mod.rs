@@ -13,7 +13,6 @@ mod rights;
 mod selinux;
 mod units;
 
-use crate::facts::options::Key;
 use crate::facts::{FollowUp, Found, Layout, Surroundings};
 use crate::path::InnerPath;
 use crate::plan::Plan;
@@ -25,7 +24,7 @@ pub enum Refusal {
     /// The hook lacks what every step needs.
     #[error(
         "cannot mount in the container: this process has no CAP_SYS_ADMIN in the user namespace of the \
-         container's mounts; run the hook at createContainer, or the engine as root"
+         container's mounts; run the engine as root, or the hook at createContainer"
     )]
     MayNotMount,
     /// What is made can't be given to the container.
@@ -53,8 +52,8 @@ pub enum Refusal {
          less, or a percentage"
     )]
     TooLarge {
-        /// Which.
-        key: Key,
+        /// The annotation's key.
+        key: String,
         /// What it asks for.
         asked_bytes: u64,
         /// The container's memory.
@@ -69,11 +68,12 @@ pub enum Refusal {
     NoCgroup,
     /// The annotation and the image's systemd don't fit.
     #[error(
-        "the annotation {} asks for the cgroup layout {layout}, which {version} in the image can't use; leave the \
-         annotation out",
-        Key::Cgroup
+        "the annotation {key} asks for the cgroup layout {layout}, which {version} in the image can't use; leave the \
+         annotation out"
     )]
     Unfit {
+        /// The annotation's key.
+        key: String,
         /// Which.
         version: Version,
         /// What it asks for.

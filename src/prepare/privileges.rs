@@ -57,7 +57,7 @@ fn stop_signal(facts: &Surroundings, plan: &mut Plan) {
     let Some(signal) = facts.privileges.stop_signal.as_deref() else { return };
     if !STOP_SIGNALS.contains(&signal) {
         plan.warn(format!(
-            "the engine will stop this container by the signal {signal}, and kill it when that doesn't end it: systemd shuts \
+            "the engine will stop this container by the signal {signal:?}, and kill it when that doesn't end it: systemd shuts \
              down on SIGRTMIN+3 (37); set that by --stop-signal, or by STOPSIGNAL in the image"
         ));
     }

@@ -47,7 +47,7 @@ const FORCED_BESIDE: &[(&str, &str)] = &[
 ];
 const SANDBOX: &[(&str, &str)] = &[("io.kubernetes.cri-o.ContainerType", "sandbox")];
 
-const CASES: [Case; 50] = [
+const CASES: [Case; 51] = [
     run(INIT, true),
     run(&["/usr/lib/systemd/systemd"], true),
     run(&["/lib/systemd/systemd", "--system"], true),
@@ -98,6 +98,8 @@ const CASES: [Case; 50] = [
     Case { more: FORCED_BESIDE, ..run(OTHER, false) },
     Case { more: SANDBOX, ..run(INIT, false) },
     Case { more: SANDBOX, config: ENABLED, ..run(INIT, false) },
+    // Not even a wrong word keeps a pod from starting.
+    Case { more: SANDBOX, config: Some("yes"), ..run(&[], false) },
 ];
 
 /// All of them.

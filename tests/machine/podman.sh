@@ -123,7 +123,7 @@ finish
 
 begin "a stop signal that systemd doesn't stop on"
 run --systemd=false
-warns "the engine will stop this container by the signal 15"
+warns 'the engine will stop this container by the signal "15"'
 remove
 finish
 
@@ -133,15 +133,9 @@ warns 'the annotation oci-systemd-hook.run-size is "much": it must be a number o
 remove
 finish
 
-# Not installed with the others: CRI-O would not start.
 begin "precreate"
-as_root mkdir -p "$work/precreate.d"
-for descriptor in /usr/share/containers/oci/hooks.d/*.json; do
-    jq '.hook.args = ["oci-systemd-hook", "precreate"] | .stages = ["precreate"]' "$descriptor" \
-        >"$work/precreate.d/$(basename "$descriptor" .json)-precreate.json"
-done
 # shellcheck disable=SC2086 # one word an option
-podman --hooks-dir /usr/share/containers/oci/hooks.d --hooks-dir "$work/precreate.d" \
+podman --hooks-dir /usr/share/containers/oci/hooks.d --hooks-dir /usr/share/oci-systemd-hook/precreate.d \
     run --detach --name podman-trial $alone localhost/systemd:latest /sbin/init >/dev/null
 boots
 as_root cat "/proc/$(podman inspect --format '{{.State.Pid}}' podman-trial)/environ" | tr '\0' '\n' >"$work/environ"

@@ -18,7 +18,12 @@ kind: Pod
 metadata: { name: played, annotations: { oci-systemd-hook: enabled, oci-systemd-hook.run-size: 96m } }
 spec:
   containers:
-  - { name: system, image: localhost/systemd, imagePullPolicy: Never, command: [/sbin/init] }
+  - name: system
+    image: localhost/systemd
+    imagePullPolicy: Never
+    command: [/sbin/init]
+    # podman 4.3 sets none here.
+    env: [{ name: PATH, value: '/usr/sbin:/usr/bin:/sbin:/bin' }]
   - { name: other, image: localhost/systemd, imagePullPolicy: Never, command: [/bin/sleep, infinity] }
 ";
 
