@@ -19,6 +19,9 @@ pub struct Needed {
     pub way_out: &'static str,
 }
 
+/// Units that run as other users than root.
+const OF_OTHER_USERS: [&str; 5] =
+    ["dbus.service", "polkit.service", "systemd-resolved.service", "avahi-daemon.service", "man-db.service"];
 const GRANT: &str = "grant it (--cap-add), or mask them";
 
 /// Of Docker's 14 capabilities AUDIT_WRITE, MKNOD and FSETID were not missed by any unit, and NET_RAW only by ping.
@@ -26,26 +29,14 @@ pub const NEEDED: [Needed; 11] = [
     Needed {
         capability: "CAP_SETUID",
         since: None,
-        units: &[
-            "dbus.service",
-            "polkit.service",
-            "systemd-resolved.service",
-            "avahi-daemon.service",
-            "man-db.service",
-        ],
+        units: &OF_OTHER_USERS,
         effect: "services with User= fail, and logins",
         way_out: GRANT,
     },
     Needed {
         capability: "CAP_SETGID",
         since: None,
-        units: &[
-            "dbus.service",
-            "polkit.service",
-            "systemd-resolved.service",
-            "avahi-daemon.service",
-            "man-db.service",
-        ],
+        units: &OF_OTHER_USERS,
         effect: "services with User= fail, and logins",
         way_out: GRANT,
     },
