@@ -55,7 +55,6 @@ pub fn is_over_mount_namespace() -> bool {
 
 /// Does something in the cgroup namespace of another process, where the paths of cgroups are those
 /// that it sees.
-// A thread's files and mounts are the process's, and its working directory isn't asked for.
 #[allow(unsafe_code)]
 pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, SysError> + Send) -> Result<T, SysError> {
     // Not even its own may be entered by who has no rights in it.

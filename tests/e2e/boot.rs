@@ -90,7 +90,7 @@ pub fn has_what_systemd_needs_beside(container: &impl Inside, mounted: &[&str]) 
 }
 
 /// Who it is, and where.
-fn is_known_to_systemd(container: &impl Inside) -> Result<(), Failed> {
+pub fn is_known_to_systemd(container: &impl Inside) -> Result<(), Failed> {
     let id = container.ask(&["cat", "/etc/machine-id"])?;
     same("machine-id", &id, &format!("{}\n", &container.id()[..32]))?;
     let manager = container.ask(&["cat", "/run/host/container-manager"])?;

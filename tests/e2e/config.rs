@@ -26,6 +26,19 @@ pub const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
+/// What CRI-O grants, of these.
+const CRI_O_CAPABILITIES: [&str; 9] = [
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_KILL",
+];
+
 /// What forces a cgroup layout.
 pub const CGROUP_ANNOTATION: &str = "oci-systemd-hook.cgroup";
 
@@ -111,6 +124,8 @@ pub struct Config {
     pub without: Vec<&'static str>,
     /// config.json can't be read in the container's user namespace.
     pub closed: bool,
+    /// As CRI-O writes it for a command that is called as an init.
+    pub cri_o: bool,
 }
 
 impl Default for Config {
@@ -131,6 +146,7 @@ impl Default for Config {
             users: Users::Hosts,
             without: Vec::new(),
             closed: false,
+            cri_o: false,
         }
     }
 }
@@ -173,7 +189,9 @@ impl Config {
             namespaces.push("user");
         }
         let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
-        let granted: Vec<_> = CAPABILITIES.into_iter().filter(|name| !self.without.contains(name)).collect();
+        let is_granted =
+            |name: &&str| !self.without.contains(name) && (!self.cri_o || CRI_O_CAPABILITIES.contains(name));
+        let granted: Vec<_> = CAPABILITIES.into_iter().filter(is_granted).collect();
         let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -191,7 +209,7 @@ impl Config {
             },
             "root": {"path": "rootfs", "readonly": self.readonly},
             "hostname": "probed",
-            "mounts": self.all_mounts(place.home),
+            "mounts": self.all_mounts(layout, place.home),
             "linux": {
                 "cgroupsPath": place.cgroup,
                 "namespaces": namespaces,
@@ -223,6 +241,12 @@ impl Config {
         }
         if let (Some(variable), Some(env)) = (self.env, config["process"]["env"].as_array_mut()) {
             env.push(json!(variable));
+        }
+        if self.cri_o {
+            config["process"]["env"].as_array_mut().expect("a list").push(json!("container=crio"));
+            config["annotations"]["io.container.manager"] = json!("cri-o");
+            config["annotations"]["io.kubernetes.cri-o.ContainerType"] = json!("container");
+            config["annotations"]["io.kubernetes.container.name"] = json!("web");
         }
         if let Some(value) = self.annotation {
             config["annotations"]["oci-systemd-hook"] = json!(value);
@@ -257,7 +281,7 @@ impl Config {
         config
     }
 
-    fn all_mounts(&self, home: &Path) -> Vec<Value> {
+    fn all_mounts(&self, layout: Layout, home: &Path) -> Vec<Value> {
         let mut mounts = vec![
             json!({"destination": "/proc", "type": "proc", "source": "proc"}),
             json!({"destination": "/dev", "type": "tmpfs", "source": "tmpfs",
@@ -277,6 +301,21 @@ impl Config {
             mounts.retain(|mount| mount["type"] != "cgroup");
             mounts.push(json!({"destination": "/sys/fs/cgroup", "type": "bind", "source": "/sys/fs/cgroup",
                 "options": ["rbind", "ro"]}));
+        }
+        if self.cri_o {
+            // On version 1 the host's whole hierarchy.
+            mounts.push(match layout {
+                Layout::Unified => json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
+                    "options": ["private", "rw"]}),
+                Layout::Legacy | Layout::Hybrid => json!({"destination": "/sys/fs/cgroup/systemd", "type": "bind",
+                    "source": "/sys/fs/cgroup/systemd", "options": ["bind", "nodev", "noexec", "nosuid"]}),
+            });
+            mounts
+                .retain(|mount| layout != Layout::Unified || mount["type"] != "cgroup" || mount["options"][1] == "rw");
+            mounts.extend(["/run", "/run/lock", "/tmp", "/var/log/journal"].map(|point| {
+                json!({"destination": point, "type": "tmpfs", "source": "tmpfs",
+                    "options": ["rw", "rprivate", "noexec", "nosuid", "nodev", "tmpcopyup"]})
+            }));
         }
         mounts.extend(self.tmpfs.iter().map(|point| {
             json!({"destination": point, "type": "tmpfs", "source": "tmpfs",

@@ -50,6 +50,7 @@ pub struct Container {
     cell: Cell,
     id: String,
     cgroup: String,
+    is_cri_o: bool,
     planted: BTreeSet<PathBuf>,
     before: Host,
     home: TempDir,
@@ -105,7 +106,7 @@ impl Container {
             fs::set_permissions(bundle.join("config.json"), fs::Permissions::from_mode(0o600))?;
         }
         let before = look(&holder)?;
-        Ok(Self { holder, cell, id, cgroup, planted, before, home })
+        Ok(Self { holder, cell, id, cgroup, is_cri_o: config.cri_o, planted, before, home })
     }
 
     /// The test's own directory.
@@ -223,7 +224,7 @@ impl Inside for Container {
     }
 
     fn manager(&self) -> Result<&'static str, Failed> {
-        Ok("oci")
+        Ok(if self.is_cri_o { "crio" } else { "oci" })
     }
 
     fn status(&self) -> Result<String, Failed> {

@@ -244,6 +244,7 @@ impl<'a> Trials<'a> {
         self.each("failing-hook", &PLATFORMS, outside::failing_hook);
         self.each("links-that-lead-out", &PLATFORMS, outside::links_that_lead_out);
         self.each("prestart-only", &PLATFORMS, special::prestart_only);
+        self.each("cri-o", &PLATFORMS, special::cri_o);
         self.each("create-container-too", &PLATFORMS, special::create_container_too);
         self.each("create-container-only", &PLATFORMS, special::create_container_only);
         self.each("twice", &two, special::twice);

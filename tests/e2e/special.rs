@@ -7,13 +7,13 @@ use std::sync::Arc;
 
 use libtest_mimic::Failed;
 
-use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, same};
+use crate::boot::{PROBE, ends_in_order, has_come_up, has_what_systemd_needs, is_known_to_systemd, same};
 use crate::command::{Look, SHORT, until};
 use crate::config::{CAPABILITIES, CgroupNs, Config, Stages, Users};
 use crate::container::{Cell, Container, Planted, message};
 use crate::inside::Inside;
 use crate::mounts::{self, Mount};
-use crate::site::Site;
+use crate::site::{Layout, Site};
 use crate::upper;
 
 /// A shorter life than the matrix has: comes up, has all, ends.
@@ -53,6 +53,46 @@ pub fn create_container_too(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> 
     let container = Container::new(site, cell, &config, &[Planted::Gone("etc/machine-id")])?;
     life(&container)?;
     upper::nobody_wrote(&container)
+}
+
+/// What CRI-O's own mode has mounted stays, and the hook adds what that lacks: without it an image with a first boot to
+/// do is degraded.
+pub fn cri_o(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let cgroupns = if cell.layout == Layout::Unified { CgroupNs::Private } else { CgroupNs::Host };
+    let image = [Planted::File("etc/machine-id", 0o444, "uninitialized\n")];
+    for stages in [Stages::None, Stages::All] {
+        let config = Config { stages, cgroupns, cri_o: true, ..Config::default() };
+        let container = Container::new(site, cell, &config, &image)?;
+        container.explain(|container| {
+            container.start()?;
+            if stages == Stages::None {
+                until_degraded(container)?;
+                return container.kill_and_delete();
+            }
+            has_come_up(container)?;
+            is_known_to_systemd(container)?;
+            let seen = container.mounts()?;
+            for point in ["/run", "/run/lock", "/tmp", "/var/log/journal"] {
+                let count = seen.iter().filter(|mount| mount.point == point && mount.has("noexec")).count();
+                same(&format!("CRI-O's mounts on {point}"), &count.to_string(), "1")?;
+                let count = seen.iter().filter(|mount| mount.point == point).count();
+                same(&format!("all mounts on {point}"), &count.to_string(), "1")?;
+            }
+            ends_in_order(container)?;
+            container.delete(&[])
+        })?;
+        container.host_is_as_before()?;
+    }
+    Ok(())
+}
+
+fn until_degraded(container: &Container) -> Result<(), Failed> {
+    until("the end of the boot", SHORT, || match container.exec(&["systemctl", "is-system-running"]) {
+        Ok(told) if told.output.trim() == "degraded" => Look::Done(()),
+        Ok(told) if told.output.trim() == "running" => Look::Never("running".to_owned()),
+        Ok(told) => Look::NotYet(told.told()),
+        Err(failed) => Look::Never(message(&failed)),
+    })
 }
 
 /// And where it is called at createContainer alone.
@@ -119,11 +159,7 @@ pub fn missed_capability(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
             container.start()?;
             let warning = format!("the container has no {capability}, so dbus.service will fail");
             same("the hook's warning", &container.said().matches(&warning).count().to_string(), "1")?;
-            until("the end of the boot", SHORT, || match container.exec(&["systemctl", "is-system-running"]) {
-                Ok(told) if told.output.trim() == "degraded" => Look::Done(()),
-                Ok(told) => Look::NotYet(told.told()),
-                Err(failed) => Look::Never(message(&failed)),
-            })?;
+            until_degraded(container)?;
             let failed = container.ask(&["systemctl", "list-units", "--state=failed", "--no-legend", "--plain"])?;
             let mut failed: Vec<_> = failed.lines().filter_map(|line| line.split(' ').next()).collect();
             failed.retain(|unit| unit.ends_with(".service"));
