@@ -3,7 +3,7 @@
 # The test suite with its set-up, on a Debian machine: as root, or with sudo.
 #
 #   --full  also in a virtual machine with SELinux and cgroup v2 alone, which is made in target/: 3 GiB of
-#           memory, 10 GB of disk and half an hour more
+#           memory, 10 GB of disk and three quarters of an hour more
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
