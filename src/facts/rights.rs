@@ -57,7 +57,8 @@ impl Rights {
 pub struct Privileges {
     /// The capabilities that they can ever have, by their names: config.json may know more than we do.
     pub bounding: Vec<String>,
-    /// The units in the image that need a capability which is not among them, by the capability.
+    /// The units in the image that need a capability which is not among them, by the capability; only where the image's
+    /// systemd needs it.
     pub missed: BTreeMap<&'static str, Vec<&'static str>>,
     /// Whether set-user-id programs and file capabilities have no effect, `PR_SET_NO_NEW_PRIVS` in prctl(2).
     pub no_new_privileges: bool,

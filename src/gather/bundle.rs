@@ -30,14 +30,15 @@ pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result
     let list = text.mounts()?;
     let mounts = mounts(&list, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host(state, config);
+    let (systemd, units) = (live::systemd(&root), live::Units::of(&root));
     let (users, groups) = (id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings));
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
         cgroups: cgroups(state, config, &list, layout),
         options,
-        privileges: privileges(config, [&users, &groups], stop_signal.as_deref(), &|unit| live::has_unit(&root, unit)),
+        privileges: privileges(config, [&users, &groups], stop_signal.as_deref(), systemd, &|unit| units.has(unit)),
         memory: container_memory(limit, &host),
-        systemd: live::systemd(&root),
+        systemd,
         // A runtime can give labels; whoever asks for a plan may have no right to try.
         selinux: selinux(config, |_| Labelling::ByMount, |at| fs::open_host_directory(Path::new(at))),
         ..common(state, config, &host, mounts, live::image(&root))

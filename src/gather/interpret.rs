@@ -94,7 +94,7 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
         follow_up: sources.follow_up,
         owner: owner(config, sources.stage),
         rights: sources.rights,
-        privileges: privileges(config, sources.id_maps, sources.stop_signal, sources.has_unit),
+        privileges: privileges(config, sources.id_maps, sources.stop_signal, sources.systemd, sources.has_unit),
         memory,
         cgroups,
         options: sources.options,
@@ -141,10 +141,14 @@ pub(super) fn privileges(
     config: &Config,
     id_maps: [&str; 2],
     stop_signal: Option<&str>,
+    systemd: Option<Version>,
     has_unit: &dyn Fn(&str) -> bool,
 ) -> Privileges {
     let bounding = config.process.capabilities.bounding.clone();
-    let missing = NEEDED.iter().filter(|needed| !bounding.iter().any(|name| name == needed.capability));
+    let missing = NEEDED.iter().filter(|needed| {
+        let is_new = needed.since.is_none_or(|since| systemd.is_some_and(|version| version >= since));
+        is_new && !bounding.iter().any(|name| name == needed.capability)
+    });
     let units = |needed: &Needed| needed.units.iter().copied().filter(|unit| has_unit(unit)).collect();
     Privileges {
         missed: missing.map(|needed| (needed.capability, units(needed))).collect(),

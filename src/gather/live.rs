@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads about a container that is being created, from inside its mount namespace.
 
+use std::cell::OnceCell;
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use caps::{CapSet, Capability};
@@ -53,6 +56,7 @@ pub fn surroundings(
     };
     let root = open_root(state, text)?;
     let (mountinfo, root_mount) = mount_table(&root)?;
+    let units = Units::of(&root);
     let sources = Sources {
         stage,
         mountinfo: &mountinfo,
@@ -70,7 +74,7 @@ pub fn surroundings(
         rights: rights(config),
         id_maps: [&id_maps[0], &id_maps[1]],
         stop_signal: stop_signal.as_deref(),
-        has_unit: &|unit| has_unit(&root, unit),
+        has_unit: &|unit| units.has(unit),
         image: image(&root),
         systemd: systemd(&root),
         selinux: selinux(config, selinux::labelling, |at| root.open_directory(&InnerPath::new(at))),
@@ -206,10 +210,23 @@ fn delegated(list: &str) -> Vec<String> {
     names
 }
 
-/// Whether the image has a unit of this name, enabled or not.
-pub(super) fn has_unit(root: &Root, unit: &str) -> bool {
-    let at = |directory| root.find(&InnerPath::new(directory).join(unit));
-    interface::UNITS.into_iter().any(|directory| matches!(at(directory), Found::File(_)))
+/// The units that the image has; the directories are opened when somebody asks.
+pub(super) struct Units<'a> {
+    root: &'a Root,
+    directories: OnceCell<Vec<OwnedFd>>,
+}
+
+impl<'a> Units<'a> {
+    pub(super) fn of(root: &'a Root) -> Self {
+        Self { root, directories: OnceCell::new() }
+    }
+
+    /// Whether there is one of this name, enabled or not.
+    pub(super) fn has(&self, unit: &str) -> bool {
+        let open = |path| self.root.open_directory(&InnerPath::new(path)).ok();
+        let directories = self.directories.get_or_init(|| interface::UNITS.into_iter().filter_map(open).collect());
+        directories.iter().any(|directory| fs::stat_at(directory.as_fd(), OsStr::new(unit)).is_ok())
+    }
 }
 
 /// The version of the image's systemd.

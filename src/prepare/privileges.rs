@@ -20,10 +20,9 @@ fn capabilities(facts: &Surroundings, plan: &mut Plan) {
     let privileges = &facts.privileges;
     for needed in &NEEDED {
         let Some(units) = privileges.missed.get(needed.capability) else { continue };
-        let is_old = needed.since.is_some_and(|since| facts.systemd.is_none_or(|version| version < since));
         // It is for dropping what there is.
         let is_idle = needed.capability == "CAP_SETPCAP" && privileges.bounding.is_empty();
-        if is_old || is_idle {
+        if is_idle {
             continue;
         }
         let (capability, effect) = (needed.capability, needed.effect);
