@@ -94,7 +94,7 @@ fn podman_takes_poststop_for_itself() {
 }
 
 /// In 1.0.0 conditions are ANDed: commands and annotation in one descriptor would want both. Which
-/// commands and annotations there are is in tests/hooksd.rs.
+/// commands and annotations there are is in tests/hooksd.
 #[test]
 fn one_descriptor_matches_commands_and_one_the_annotation() {
     let Some(stage) = stage() else { return };
