@@ -4,7 +4,6 @@
 use std::fmt;
 
 use crate::facts::{Command, Container, Program, Switch};
-use crate::oci::pod::Pod;
 use crate::path::InnerPath;
 
 /// What this call is to do.
@@ -46,7 +45,7 @@ pub enum Because {
 #[must_use]
 pub fn decide(container: &Container) -> Decision {
     match (&container.switch, &container.command) {
-        _ if container.pod == Pod::Sandbox => Decision::Skip(Reason::Sandbox),
+        (_, Command::Sandbox) => Decision::Skip(Reason::Sandbox),
         (Switch::Disabled(by), _) => Decision::Skip(Reason::Disabled(by.clone())),
         (Switch::Enabled(key), _) => Decision::Prepare(Because::Enabled(key.clone())),
         (Switch::Unset | Switch::EnabledForPod, Command::Other(name)) => {
@@ -119,9 +118,9 @@ mod tests {
             (disabled(), other(), Decision::Skip(by_x)),
         ];
         for (switch, command, expected) in table {
-            let mut container = Container { id: "c".to_owned(), pod: Pod::None, switch, command };
+            let mut container = Container { id: "c".to_owned(), switch, command };
             assert_eq!(decide(&container), expected, "{container:?}");
-            container.pod = Pod::Sandbox;
+            container.command = Command::Sandbox;
             assert_eq!(decide(&container), Decision::Skip(Reason::Sandbox), "{container:?}");
         }
     }

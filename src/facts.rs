@@ -4,7 +4,6 @@
 use std::collections::BTreeMap;
 
 use crate::identity::MachineId;
-use crate::oci::pod::Pod;
 use crate::path::InnerPath;
 use crate::systemd::Version;
 
@@ -65,6 +64,8 @@ pub enum Switch {
 /// What the container's command is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
+    /// The engine's own, which only holds a pod's namespaces.
+    Sandbox,
     /// It doesn't name init or systemd; what it is was not looked at.
     Other(String),
     /// It names init or systemd, or somebody asks for this hook, and this is what the name leads to in the image.
@@ -106,8 +107,6 @@ pub enum FollowUp {
 pub struct Container {
     /// The container's id.
     pub id: String,
-    /// Whether it is in a pod.
-    pub pod: Pod,
     /// What the author said.
     pub switch: Switch,
     /// What is to run.

@@ -191,7 +191,7 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
         }
         Decision::Prepare(because) => {
             debug!("{id}: change config.json at precreate: {because}");
-            config::changes(text.config()?, &text.mounts()?, &gather::before::before(state, text)?)
+            config::changes(text.config()?, &gather::before::before(state, text)?)
         }
     };
     for change in &changes {

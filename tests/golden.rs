@@ -17,7 +17,7 @@ use oci_systemd_hook::gather::interpret::{self, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
 use oci_systemd_hook::kernel::selinux::Label;
-use oci_systemd_hook::oci::config::{Config, MountList};
+use oci_systemd_hook::oci::config::Config;
 use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
 use oci_systemd_hook::plan::{Action, Plan};
@@ -56,7 +56,6 @@ fn facts(case: &Path) -> Surroundings {
         Some("createRuntime") => Stage::CreateRuntime,
         Some(other) => panic!("stage {other}"),
     };
-    let asked_mounts = MountList::parse(text("config.json").expect("config.json").as_bytes()).unwrap();
     let units = text("units").unwrap_or_default();
     let (id_map, stop_signal) = (text("id-map"), text("stop-signal"));
     let rights = text("rights").unwrap_or_default();
@@ -78,7 +77,6 @@ fn facts(case: &Path) -> Surroundings {
             (Stage::CreateRuntime, Some("createContainer")) => FollowUp::CreateContainer,
             (_, Some(other)) => panic!("follow-up {other}"),
         },
-        asked_mounts: &asked_mounts,
         options: options(&text("options").unwrap_or_default()),
         making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
             (Stage::CreateContainer, ..) => Making::Inside,

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 
 use caps::Capability;
 
+use crate::oci::config::Capabilities;
+
 /// What this process may do to the container.
 #[derive(Debug, Clone)]
 pub struct Rights {
@@ -55,9 +57,9 @@ impl Rights {
 /// What the container's processes may do, and how it will be asked to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Privileges {
-    /// The capabilities that they can ever have, by their names: config.json may know more than we do.
-    pub bounding: Vec<String>,
-    /// The units in the image that need a capability which is not among them, by the capability; only where the image's
+    /// Their capabilities.
+    pub capabilities: Capabilities,
+    /// The units in the image that need a capability which they can't have, by the capability; only where the image's
     /// systemd needs it.
     pub missed: BTreeMap<&'static str, Vec<&'static str>>,
     /// Whether set-user-id programs and file capabilities have no effect, `PR_SET_NO_NEW_PRIVS` in prctl(2).
@@ -72,10 +74,4 @@ pub struct Privileges {
 impl Privileges {
     /// How many ids a Linux distribution counts on: with 65534, `nobody`, and those of `DynamicUser=`.
     pub const IDS: u32 = 65535;
-
-    /// Whether they can ever have this capability.
-    #[must_use]
-    pub fn may_have(&self, capability: &str) -> bool {
-        self.bounding.iter().any(|name| name == capability)
-    }
 }

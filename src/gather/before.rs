@@ -3,11 +3,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{ConfigText, GatherError, live};
-use crate::facts::Before;
+use super::bundle::layout_of_host;
+use super::{ConfigText, GatherError, MANAGER, live};
 use crate::facts::mounts::has_nsdelegate;
+use crate::facts::{Before, Layout};
 use crate::identity::MachineId;
-use crate::interface;
 use crate::oci::state::State;
 use crate::sys::fs;
 
@@ -24,9 +24,9 @@ pub fn foretold_state(bundle: PathBuf) -> State {
 #[must_use]
 pub fn state_at_precreate(directory: PathBuf, text: &ConfigText) -> State {
     const MARK: &str = "/run/.containerenv";
-    let mounts = text.mounts().unwrap_or_default().mounts;
-    let mark = mounts.into_iter().find(|mount| mount.destination == Path::new(MARK)).and_then(|mount| mount.source);
-    let id = id_in(&directory).or_else(|| id_in(&mark?));
+    let mounts = text.config().map(|config| config.mounts.as_slice()).unwrap_or_default();
+    let mark = mounts.iter().find(|mount| mount.destination == Path::new(MARK)).and_then(|mount| mount.source.as_ref());
+    let id = id_in(&directory).or_else(|| id_in(mark?));
     State::foretold(&id.unwrap_or_else(|| name_of(&directory)), directory)
 }
 
@@ -45,9 +45,9 @@ fn name_of(bundle: &Path) -> String {
 pub fn before(state: &State, text: &ConfigText) -> Result<Before, GatherError> {
     let mounts = fs::read_host(Path::new("/proc/self/mountinfo")).unwrap_or_default();
     Ok(Before {
-        manager: text.peek()?.annotation("io.container.manager").map(str::to_owned),
+        manager: text.peek()?.annotation(MANAGER).map(str::to_owned),
         machine_id: MachineId::in_name(&state.id),
         host_os_release: live::host_os_release(),
-        keeps_limits: Path::new(interface::CGROUP).join("cgroup.controllers").exists() && has_nsdelegate(&mounts),
+        keeps_limits: layout_of_host() == Layout::Unified && has_nsdelegate(&mounts),
     })
 }

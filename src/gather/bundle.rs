@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
 use super::selinux::selinux;
-use super::{ConfigText, GatherError, annotated, config_to_prepare, live, open_root};
+use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, live, open_root};
 use crate::facts::mounts::{Foretold, has_nsdelegate};
 use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
@@ -14,7 +14,7 @@ use crate::facts::{
 };
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
-use crate::oci::config::{Config, IdMapping, MountList};
+use crate::oci::config::{self, Config, IdMapping};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::sys::fs;
@@ -23,18 +23,17 @@ use crate::sys::fs;
 /// at createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result<Surroundings, GatherError> {
     let config = config_to_prepare(text)?;
-    let (options, stop_signal) = annotated(state, text, policy)?;
+    let Annotated { options, stop_signal, .. } = annotated(state, text, policy)?;
     let root = open_root(state, text)?;
     let layout = layout_of_host();
     let namespace = cgroup_namespace(config);
-    let list = text.mounts()?;
-    let mounts = mounts(&list, layout, namespace, &own_cgroup(state, namespace));
+    let mounts = mounts(&config.mounts, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host(state, config);
     let (systemd, units) = (live::systemd(&root), live::Units::of(&root));
     let (users, groups) = (id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings));
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
-        cgroups: cgroups(state, config, &list, layout),
+        cgroups: cgroups(state, config, layout),
         options,
         privileges: privileges(config, [&users, &groups], stop_signal.as_deref(), systemd, &|unit| units.has(unit)),
         memory: container_memory(limit, &host),
@@ -55,7 +54,7 @@ fn id_map(mappings: &[IdMapping]) -> String {
 }
 
 /// What runtimes mount on this host: of hybrid's two hierarchies v1's.
-fn layout_of_host() -> Layout {
+pub(super) fn layout_of_host() -> Layout {
     let is_unified = Path::new(interface::CGROUP).join("cgroup.controllers").exists();
     if is_unified { Layout::Unified } else { Layout::Legacy }
 }
@@ -68,7 +67,7 @@ fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
     }
 }
 
-fn cgroups(state: &State, config: &Config, list: &MountList, layout: Layout) -> Cgroups {
+fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
     let namespace = cgroup_namespace(config);
     let path = own_cgroup(state, namespace);
     let member = |on_host: &str| Membership {
@@ -84,13 +83,13 @@ fn cgroups(state: &State, config: &Config, list: &MountList, layout: Layout) -> 
         unified: (layout == Layout::Unified).then(|| member("")),
         systemd: (layout == Layout::Legacy).then(|| member("systemd")),
         nsdelegate: has_nsdelegate(&mounts),
-        asked: asked_cgroup_mounts(list),
+        asked: asked_cgroup_mounts(config),
         making: Making::Possible,
         name: cgroup_name(state),
     }
 }
 
-fn mounts(list: &MountList, layout: Layout, namespace: CgroupNamespace, own: &InnerPath) -> Mounts {
+fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, own: &InnerPath) -> Mounts {
     let cgroup = InnerPath::new(interface::CGROUP);
     // What is bound from the host shows the host's own cgroups.
     let hosts = match namespace {
@@ -98,7 +97,7 @@ fn mounts(list: &MountList, layout: Layout, namespace: CgroupNamespace, own: &In
         CgroupNamespace::Host => CgroupRoot::At(InnerPath::root()),
     };
     let mut mounts = Vec::new();
-    for mount in &list.mounts {
+    for mount in list {
         let at = InnerPath::new(&mount.destination);
         let read_only = mount.is_read_only();
         let fs_type = mount.kind.as_deref().filter(|_| !mount.is_bind()).unwrap_or("bind");

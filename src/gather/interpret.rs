@@ -9,11 +9,10 @@ use crate::facts::{
     Mounts, Options, Owner, Privileges, Propagation, Rights, Selinux, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
-use crate::interface;
-use crate::interface::capabilities::{NEEDED, Needed};
+use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::{id_map, memory};
-use crate::oci::config::{Config, MountList, host_id_of_root};
+use crate::oci::config::{Config, host_id_of_root};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::systemd::Version;
@@ -53,8 +52,6 @@ pub struct Sources<'a> {
     pub owner_of: &'a dyn Fn(&InnerPath) -> Option<u32>,
     /// Whether this hook will run for this container again.
     pub follow_up: FollowUp,
-    /// The mounts that config.json asks for.
-    pub asked_mounts: &'a MountList,
     /// What the author chose.
     pub options: Options,
     /// Whether a cgroup can be made beside the container's own.
@@ -144,15 +141,15 @@ pub(super) fn privileges(
     systemd: Option<Version>,
     has_unit: &dyn Fn(&str) -> bool,
 ) -> Privileges {
-    let bounding = config.process.capabilities.bounding.clone();
+    let capabilities = config.process.capabilities.clone();
     let missing = NEEDED.iter().filter(|needed| {
         let is_new = needed.since.is_none_or(|since| systemd.is_some_and(|version| version >= since));
-        is_new && !bounding.iter().any(|name| name == needed.capability)
+        is_new && !capabilities.may_have(needed.capability)
     });
     let units = |needed: &Needed| needed.units.iter().copied().filter(|unit| has_unit(unit)).collect();
     Privileges {
         missed: missing.map(|needed| (needed.capability, units(needed))).collect(),
-        bounding,
+        capabilities,
         no_new_privileges: config.process.no_new_privileges,
         unmapped: id_maps.map(|map| id_map::first_unmapped(map, Privileges::IDS)),
         stop_signal: stop_signal.map(str::to_owned),
@@ -212,9 +209,9 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
 }
 
 /// The part of the mounts that is about cgroups: where, and whether read-only.
-pub(super) fn asked_cgroup_mounts(list: &MountList) -> Vec<(InnerPath, bool)> {
+pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<(InnerPath, bool)> {
     let base = InnerPath::new(interface::CGROUP);
-    let mounts = list.mounts.iter().map(|mount| (InnerPath::new(&mount.destination), mount.is_read_only()));
+    let mounts = config.mounts.iter().map(|mount| (InnerPath::new(&mount.destination), mount.is_read_only()));
     mounts.filter(|(at, _)| at.is_at_or_below(&base)).collect()
 }
 
@@ -252,7 +249,7 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         unified: member(Hierarchy::Unified),
         systemd: member(Hierarchy::Systemd),
         nsdelegate: mounts::has_nsdelegate(sources.mountinfo),
-        asked: asked_cgroup_mounts(sources.asked_mounts),
+        asked: asked_cgroup_mounts(config),
         making: sources.making,
         name: cgroup_name(state),
     }

@@ -10,7 +10,7 @@ use caps::{CapSet, Capability};
 
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
-use super::{ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root};
+use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root};
 use crate::facts::options::Policy;
 use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
@@ -34,7 +34,7 @@ pub fn surroundings(
     policy: &Policy,
 ) -> Result<(Root, Surroundings), GatherError> {
     let config = config_to_prepare(text)?;
-    let (options, stop_signal) = annotated(state, text, policy)?;
+    let Annotated { options, stop_signal, manager } = annotated(state, text, policy)?;
     let host = host(state, config);
     let id_maps;
     let (cgroup, cgroup_inside, runtime_cgroup) = match stage {
@@ -68,9 +68,8 @@ pub fn surroundings(
         inside: &|at| read_inside(&root, at),
         owner_of: &|at| Some(fs::stat(root.place(at).ok()?).ok()?.st_uid),
         follow_up: follow_up(config, stage),
-        asked_mounts: &text.mounts()?,
         options,
-        making: making(text, config, stage)?,
+        making: making(config, manager.as_deref(), stage),
         rights: rights(config),
         id_maps: [&id_maps[0], &id_maps[1]],
         stop_signal: stop_signal.as_deref(),
@@ -106,18 +105,18 @@ fn cgroups_of(pid: u32) -> Result<(String, String, String), GatherError> {
 }
 
 /// Whether a cgroup can be made beside the container's own.
-fn making(text: &ConfigText, config: &Config, stage: Stage) -> Result<Making, GatherError> {
+fn making(config: &Config, manager: Option<&str>, stage: Stage) -> Making {
     // podman runs poststop itself, and leaves it out of config.json.
-    let is_podman = text.peek()?.annotation("io.container.manager") == Some("libpod");
+    let is_podman = manager == Some("libpod");
     // At createContainer it may be the container's own one.
     let is_rootless = process::is_in_user_namespace() && !config.has_namespace("user");
-    Ok(match stage {
+    match stage {
         _ if is_rootless => Making::Rootless,
         Stage::CreateContainer => Making::Inside,
         Stage::CreateRuntime if process::is_in_user_namespace() || !may(Capability::CAP_SYS_ADMIN) => Making::Rootless,
         Stage::CreateRuntime if is_podman || lists_this_hook(&config.hooks.poststop) => Making::Possible,
         Stage::CreateRuntime => Making::Forever,
-    })
+    }
 }
 
 /// The container's mounts, and the number of the root's.
@@ -233,8 +232,13 @@ impl<'a> Units<'a> {
 pub(super) fn systemd(root: &Root) -> Option<Version> {
     /// Since 231 the program is small; the largest before has some 2 MB.
     const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
-    interface::SYSTEMD.into_iter().find_map(|path| match root.find(&InnerPath::new(path)) {
-        Found::File(at) => Version::in_program(&fs::read_up_to(root.read(&at).ok()?, LIMIT_BYTES).ok()??),
+    programs(root).find_map(|at| Version::in_program(&fs::read_up_to(root.read(&at).ok()?, LIMIT_BYTES).ok()??))
+}
+
+/// Where the image's systemd is.
+pub(super) fn programs(root: &Root) -> impl Iterator<Item = InnerPath> {
+    interface::SYSTEMD.into_iter().filter_map(|path| match root.find(&InnerPath::new(path)) {
+        Found::File(at) => Some(at),
         _ => None,
     })
 }

@@ -21,7 +21,7 @@ use self::annotations::Annotations;
 use crate::command;
 use crate::facts::options::{OptionError, Options, Policy};
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
-use crate::oci::config::{Config, Hook, MountList, Peek};
+use crate::oci::config::{Config, Hook, Peek};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
@@ -35,6 +35,8 @@ const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// What image-spec makes of an image's `StopSignal`; podman writes the signal's number there.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+/// podman says `libpod` there, and CRI-O `cri-o`.
+const MANAGER: &str = "io.container.manager";
 
 /// Why the facts can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -204,11 +206,6 @@ impl ConfigText {
         Peek::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
     }
 
-    /// The mounts that a runtime will make.
-    pub fn mounts(&self) -> Result<MountList, GatherError> {
-        MountList::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
-    }
-
     /// The fields of the plan.
     pub fn config(&self) -> Result<&Config, GatherError> {
         if let Some(config) = self.parsed.get() {
@@ -251,8 +248,7 @@ pub fn container(state: &State, text: &ConfigText) -> Result<Container, GatherEr
     let peek = text.peek()?;
     let annotations = Annotations::of(state, &peek);
     if annotations.pod == Pod::Sandbox {
-        let command = Command::Other(peek.args().first().map(ToString::to_string).unwrap_or_default());
-        return Ok(Container { id: state.id.clone(), pod: annotations.pod, switch: Switch::Unset, command });
+        return Ok(Container { id: state.id.clone(), switch: Switch::Unset, command: Command::Sandbox });
     }
     let switch = annotations.switch()?;
     let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
@@ -266,7 +262,7 @@ pub fn container(state: &State, text: &ConfigText) -> Result<Container, GatherEr
     } else {
         Command::Other(program.to_owned())
     };
-    Ok(Container { id: state.id.clone(), pod: annotations.pod, switch, command })
+    Ok(Container { id: state.id.clone(), switch, command })
 }
 
 /// Opens the root directory that config.json names, or crun's state.
@@ -283,11 +279,22 @@ fn config_to_prepare(text: &ConfigText) -> Result<&Config, GatherError> {
     if config.has_namespace("mount") { Ok(config) } else { Err(GatherError::NoMountNamespace(text.path.clone())) }
 }
 
-/// What annotations say for the plan: the author's options, and the signal by which the engine stops the container.
-fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<(Options, Option<String>), GatherError> {
+/// What annotations say for the plan.
+struct Annotated {
+    /// What the author chose.
+    options: Options,
+    /// The signal by which the engine stops the container.
+    stop_signal: Option<String>,
+    /// The engine.
+    manager: Option<String>,
+}
+
+fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<Annotated, GatherError> {
     let peek = text.peek()?;
     let annotations = Annotations::of(state, &peek);
-    Ok((annotations.options(policy)?, annotations.get(STOP_SIGNAL).map(str::to_owned)))
+    let owned = |key| annotations.get(key).map(str::to_owned);
+    let (stop_signal, manager) = (owned(STOP_SIGNAL), owned(MANAGER));
+    Ok(Annotated { options: annotations.options(policy)?, stop_signal, manager })
 }
 
 /// What happens after this call.

@@ -71,12 +71,9 @@ fn may_manage(process: &Label, label: &Label) -> Option<bool> {
 }
 
 fn denied_capabilities(config: &Config, process: &Label) -> Vec<&'static str> {
-    let bounding = &config.process.capabilities.bounding;
-    let granted: Vec<_> = CAPABILITIES
-        .into_iter()
-        .filter(|(name, _)| bounding.iter().any(|each| each == name))
-        .map(|(_, permission)| permission)
-        .collect();
+    let may_have = |name: &str| config.process.capabilities.may_have(name);
+    let granted: Vec<_> =
+        CAPABILITIES.into_iter().filter(|(name, _)| may_have(name)).map(|(_, permission)| permission).collect();
     selinux::denied(process, process, "capability", &granted).unwrap_or_default()
 }
 

@@ -9,8 +9,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::json;
 
-use super::{ConfigText, GatherError};
-use crate::facts::{Found, Mounts, Switch};
+use super::{ConfigText, GatherError, live};
+use crate::facts::{Mounts, Switch};
 use crate::gather::annotations::Annotations;
 use crate::interface::{self, capabilities::NEEDED};
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -44,7 +44,7 @@ pub fn tell(state: &State) -> Result<Told, GatherError> {
     if mounts.at(&InnerPath::new(interface::RUN)).is_some() {
         return Ok(Told::LeaveAlone("/run is mounted already: createRuntime or the engine has prepared it"));
     }
-    if !interface::SYSTEMD.iter().any(|path| matches!(root.find(&InnerPath::new(path)), Found::File(_))) {
+    if live::programs(&root).next().is_none() {
         return Ok(Told::LeaveAlone("the image has no systemd"));
     }
     Ok(match switch {

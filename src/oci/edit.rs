@@ -33,9 +33,12 @@ pub fn set(text: &str, path: &[&str], value: &Value) -> Result<String, EditError
 
 /// Adds to the end of the list at `path`, which is made where it is missing or `null`.
 pub fn extend(text: &str, path: &[&str], values: &[Value]) -> Result<String, EditError> {
+    if values.is_empty() {
+        return Ok(text.to_owned());
+    }
     let place = find(text, path)?;
     let found = text.get(place.range.clone()).unwrap_or_default();
-    if found.is_empty() || found == "null" || values.is_empty() {
+    if found.is_empty() || found == "null" {
         return Ok(place.put(text, &Value::from(values)));
     }
     let list: Vec<&RawValue> = serde_json::from_str(found).map_err(|_| kind(path, "a list"))?;
@@ -154,6 +157,7 @@ mod tests {
             (r#"{"m":0}"#, r#"{"l":["x",{"y":1}],"m":0}"#),
         ] {
             assert_eq!(extend(text, &["l"], &[json!("x"), json!({"y": 1})]).unwrap(), expected, "{text}");
+            assert_eq!(extend(text, &["l"], &[]).unwrap(), text);
         }
     }
 

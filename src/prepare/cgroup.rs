@@ -16,7 +16,7 @@ const PAYLOAD: &str = "payload";
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
     let Some(mounted) = mounted(facts) else {
-        if !facts.privileges.may_have("CAP_SYS_ADMIN") {
+        if !facts.privileges.capabilities.may_have("CAP_SYS_ADMIN") {
             return Err(Refusal::NoCgroup);
         }
         let why = "no cgroup hierarchy is mounted; systemd has CAP_SYS_ADMIN and mounts it itself";

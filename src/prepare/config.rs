@@ -4,26 +4,26 @@
 
 use crate::facts::Before;
 use crate::interface::{CGROUP, HOST_FIELDS};
-use crate::oci::config::{Config, Mount, MountList};
+use crate::oci::config::{Config, Mount};
 use crate::os_release;
 use crate::path::InnerPath;
 use crate::plan::{Change, Field};
 
 /// The changes, for a container that is to be prepared.
 #[must_use]
-pub fn changes(config: &Config, mounts: &MountList, before: &Before) -> Vec<Change> {
+pub fn changes(config: &Config, before: &Before) -> Vec<Change> {
     let mut changes = environment(config, before);
-    changes.extend(writable_cgroup(config, mounts, before));
-    changes.extend(propagation(config, mounts));
+    changes.extend(writable_cgroup(config, before));
+    changes.extend(propagation(config));
     changes
 }
 
 /// Any value makes crun leave /run as the hook has shared it. It takes the place of the runtimes' own `rslave`, without
 /// which a bind mount is in its source's peer group, and what is mounted on it appears on the host; so each has to say
 /// its own, as podman has them do.
-fn propagation(config: &Config, mounts: &MountList) -> Option<Change> {
+fn propagation(config: &Config) -> Option<Change> {
     let is_set = config.linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty());
-    let is_safe = mounts.mounts.iter().filter(|mount| mount.is_bind()).all(Mount::has_propagation);
+    let is_safe = config.mounts.iter().filter(|mount| mount.is_bind()).all(Mount::has_propagation);
     (!is_set && is_safe).then_some(Change {
         field: Field::RootfsPropagation("private"),
         why: "otherwise crun makes /run a private mount after its hooks, and services miss their credentials",
@@ -53,13 +53,13 @@ fn manager(before: &Before) -> &'static str {
 
 /// Where the kernel keeps the limits, the cgroup may as well be mounted writable, and then runc gives it to the root of
 /// a user namespace. Elsewhere this hook makes a cgroup without limits of its own writable, later.
-fn writable_cgroup(config: &Config, mounts: &MountList, before: &Before) -> Option<Change> {
+fn writable_cgroup(config: &Config, before: &Before) -> Option<Change> {
     if !before.keeps_limits || !config.has_cgroup_of_its_own() {
         return None;
     }
     let at = InnerPath::new(CGROUP);
     let (number, mount) =
-        mounts.mounts.iter().enumerate().rev().find(|(_, mount)| InnerPath::new(&mount.destination) == at)?;
+        config.mounts.iter().enumerate().rev().find(|(_, mount)| InnerPath::new(&mount.destination) == at)?;
     let is_cgroup = matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && !mount.is_bind();
     let option = mount.options.iter().rposition(|option| option == "ro" || option == "rro")?;
     (is_cgroup && mount.is_read_only()).then_some(Change {
@@ -84,8 +84,7 @@ mod tests {
             host_os_release: Some("ID=debian\nVERSION_ID=\"13\"\n".to_owned()),
             keeps_limits,
         };
-        let (config, mounts) = (Config::parse(text.as_bytes()).unwrap(), MountList::parse(text.as_bytes()).unwrap());
-        let changes = changes(&config, &mounts, &before);
+        let changes = changes(&Config::parse(text.as_bytes()).unwrap(), &before);
         changes.iter().map(|change| change.to_string().split_once(": ").unwrap().0.to_owned()).collect()
     }
 

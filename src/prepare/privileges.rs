@@ -21,7 +21,7 @@ fn capabilities(facts: &Surroundings, plan: &mut Plan) {
     for needed in &NEEDED {
         let Some(units) = privileges.missed.get(needed.capability) else { continue };
         // It is for dropping what there is.
-        let is_idle = needed.capability == "CAP_SETPCAP" && privileges.bounding.is_empty();
+        let is_idle = needed.capability == "CAP_SETPCAP" && privileges.capabilities.bounding.is_empty();
         if is_idle {
             continue;
         }

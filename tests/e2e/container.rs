@@ -61,14 +61,7 @@ impl Container {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("{MARK}{}-{count}", std::process::id());
-        let home = tempfile::Builder::new().prefix("test-").tempdir_in(site.scratch())?;
-        // A container's root that is another on the host must get to config.json.
-        for path in [site.scratch(), home.path()] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
-        }
-        for name in ["bundle", "bundle/rootfs", "upper", "work", "state", "lower"] {
-            fs::create_dir(home.path().join(name))?;
-        }
+        let home = site.home("test-", &["bundle", "bundle/rootfs", "upper", "work", "state", "lower"])?;
         // As a root file system's top is: the container's users must get through.
         fs::set_permissions(home.path().join("upper"), fs::Permissions::from_mode(0o755))?;
         for (name, _) in &config.binds {

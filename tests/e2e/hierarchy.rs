@@ -38,9 +38,7 @@ impl Hierarchy {
         let seen = mounts::parse(&fs::read_to_string("/proc/self/mountinfo")?);
         let mounted = seen.iter().find(|mount| {
             let fits = match self {
-                Self::Systemd => {
-                    mount.kind == "cgroup" && mount.super_options.split(',').any(|one| one == "name=systemd")
-                }
+                Self::Systemd => mount.kind == "cgroup" && mount.has_super("name=systemd"),
                 Self::Unified => mount.kind == "cgroup2",
             };
             fits && mount.root == "/" && mounts::at(&seen, &mount.point) == Some(mount)

@@ -19,6 +19,10 @@ impl Mount {
     pub fn has(&self, option: &str) -> bool {
         self.options.split(',').any(|one| one == option)
     }
+
+    pub fn has_super(&self, option: &str) -> bool {
+        self.super_options.split(',').any(|one| one == option)
+    }
 }
 
 /// All mounts, in the kernel's order: of two on one point, the later covers the other.

@@ -4,6 +4,7 @@
 use std::env;
 use std::fmt;
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
@@ -138,6 +139,19 @@ impl Site {
 
     pub fn hook(&self) -> &Path {
         &self.hook
+    }
+
+    /// A directory for one test, with these in it.
+    pub fn home(&self, prefix: &str, folders: &[&str]) -> Result<TempDir, Failed> {
+        let home = tempfile::Builder::new().prefix(prefix).tempdir_in(&self.scratch)?;
+        // A container's root that is another on the host, and rootless engines, must get to their files.
+        for path in [&self.scratch, home.path()] {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
+        }
+        for name in folders {
+            fs::create_dir(home.path().join(name))?;
+        }
+        Ok(home)
     }
 
     pub fn scratch(&self) -> &Path {

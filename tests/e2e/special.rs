@@ -249,7 +249,7 @@ pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         // 20, 50 and 10 % of 512 MiB, in whole MiB, as tmpfs writes them.
         for (point, size) in [("/run", "size=104448k"), ("/tmp", "size=262144k"), ("/var/log/journal", "size=52224k")] {
             let mount = mounts::at(&seen, point).ok_or(format!("no mount on {point}"))?;
-            if !mount.super_options.split(',').any(|option| option == size) {
+            if !mount.has_super(size) {
                 return Err(format!("{point} should have {size}: {mount:?}").into());
             }
         }

@@ -87,14 +87,8 @@ impl PodmanHost {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("{MARK}podman-{}-{count}", std::process::id());
-        let home = tempfile::Builder::new().prefix("podman-").tempdir_in(site.scratch())?;
-        // Containers whose root is another on the host, and rootless engines, must get to their files.
-        for path in [site.scratch(), home.path()] {
-            fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
-        }
-        for name in ["tree", "upper", "work", "etc", "etc-work", "lib", "lib-work", "accounts", "user"] {
-            fs::create_dir(home.path().join(name))?;
-        }
+        let folders = ["tree", "upper", "work", "etc", "etc-work", "lib", "lib-work", "accounts", "user"];
+        let home = site.home("podman-", &folders)?;
         // As the top of a root file system is.
         for name in ["upper", "etc", "lib"] {
             fs::set_permissions(home.path().join(name), fs::Permissions::from_mode(0o755))?;

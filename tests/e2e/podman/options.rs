@@ -45,26 +45,19 @@ pub fn read_only(engine: &Engine) -> Result<(), Failed> {
 
 /// The user's tmpfs stays as it is; what the image has below it isn't there, as without the hook.
 pub fn tmpfs_on_run(engine: &Engine) -> Result<(), Failed> {
-    with_mounts(engine, &["--tmpfs=/run:size=64m"], &["/run"], |guest| {
-        let seen = guest.mounts()?;
-        let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
-        if run.super_options.split(',').any(|option| option == "size=65536k") {
-            return Ok(());
-        }
-        Err(format!("/run should have the user's size: {run:?}").into())
-    })
+    with_mounts(engine, &["--tmpfs=/run:size=64m"], &["/run"], |guest| run_has(guest, "size=65536k"))
 }
 
 /// An annotation is an option of the hook.
 pub fn size_of_run(engine: &Engine) -> Result<(), Failed> {
-    with_mounts(engine, &["--annotation=oci-systemd-hook.run-size=96m"], &[], |guest| {
-        let seen = guest.mounts()?;
-        let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
-        if run.super_options.split(',').any(|option| option == "size=98304k") {
-            return Ok(());
-        }
-        Err(format!("/run should have the size that was asked for: {run:?}").into())
-    })
+    let options = ["--annotation=oci-systemd-hook.run-size=96m"];
+    with_mounts(engine, &options, &[], |guest| run_has(guest, "size=98304k"))
+}
+
+fn run_has(guest: &Guest<'_>, size: &str) -> Result<(), Failed> {
+    let seen = guest.mounts()?;
+    let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
+    if run.has_super(size) { Ok(()) } else { Err(format!("/run should have {size}: {run:?}").into()) }
 }
 
 /// What a user mounts below /run stays in sight, and is the user's file.
