@@ -25,7 +25,7 @@ cargo clippy --quiet --locked --all-targets -- -D warnings
 cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
 shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
 (cd tests/machine && shellcheck -x ./*.sh hooked-runc)
-groff -man -ww -z share/man/man1/*.1
+groff -man -ww -z share/man/man*/*
 
 say "units and plans"
 cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd

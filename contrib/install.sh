@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Builds the hook and installs it with its descriptors and manual page.
+# Builds the hook and the runtime wrapper, and installs them with the hook's descriptors and the manual pages.
 #
 #   DESTDIR     put in front of every path that is written (for packages)
 #   PREFIX      /usr; podman and CRI-O look for descriptors in /usr/share alone
@@ -44,11 +44,16 @@ no) set -- --no-default-features -- "$@" ;;
     exit 1
     ;;
 esac
-cargo rustc --release --locked --quiet --bin oci-systemd-hook "$@"
+for name in oci-systemd-hook oci-hooks-runtime; do
+    cargo rustc --release --locked --quiet --bin "$name" "$@"
+done
 
-binary=${CARGO_TARGET_DIR:-target}/release/oci-systemd-hook
-install -D -m 755 "$binary" "$DESTDIR$LIBEXECDIR/oci/hooks.d/oci-systemd-hook"
-install -D -m 644 share/man/man1/oci-systemd-hook.1 "$DESTDIR$PREFIX/share/man/man1/oci-systemd-hook.1"
+release=${CARGO_TARGET_DIR:-target}/release
+install -D -m 755 "$release/oci-systemd-hook" "$DESTDIR$LIBEXECDIR/oci/hooks.d/oci-systemd-hook"
+install -D -m 755 "$release/oci-hooks-runtime" "$DESTDIR$PREFIX/bin/oci-hooks-runtime"
+for page in man1/oci-systemd-hook.1 man8/oci-hooks-runtime.8; do
+    install -D -m 644 "share/man/$page" "$DESTDIR$PREFIX/share/man/$page"
+done
 
 # descriptors DIRECTORY: those of share/DIRECTORY. By rename: engines watch the directory, and a half-written
 # descriptor is an error to them.

@@ -33,8 +33,8 @@ Options:
                      for debug, in the host's journal or syslog
   --allow-options LIST
                      which annotations oci-systemd-hook.OPTION count, with commas
-                     between: cgroup,journal-size,run-size,tmp-size are all that there
-                     are, and the default; an empty LIST is none
+                     between: cgroup,journal-size,run-size,stop-signal,tmp-size are
+                     all that there are, and the default; an empty LIST is none
   --json             the plan as JSON
   --state FILE       the container's state, for its id and annotations; otherwise
                      the id is in the bundle's path
@@ -101,7 +101,7 @@ pub enum UsageError {
     #[error("{0:?} is not a log level: error, warn, info or debug")]
     Level(String),
     /// Not an option.
-    #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size and tmp-size")]
+    #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size, stop-signal and tmp-size")]
     Option(String),
     /// `plan` without its argument.
     #[error("plan needs the bundle's directory; see --help")]

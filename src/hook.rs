@@ -20,7 +20,7 @@ use crate::gather::unreadable::{self, Told};
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::edit::EditError;
 use crate::oci::state::State;
-use crate::plan::Plan;
+use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
 use crate::record::Record;
 use crate::report::{chain, short};
@@ -184,16 +184,11 @@ pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure
 
 fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<(), HookError> {
     let id = short(&state.id);
-    let changes = match decide(&gather::container(state, text)?) {
-        Decision::Skip(reason) => {
-            debug!("{id}: left alone at precreate: {reason}");
-            Vec::new()
-        }
-        Decision::Prepare(because) => {
-            debug!("{id}: change config.json at precreate: {because}");
-            config::changes(text.config()?, &gather::before::before(state, text)?)
-        }
-    };
+    let (decision, changes) = changes(state, text)?;
+    match decision {
+        Decision::Skip(reason) => debug!("{id}: left alone at precreate: {reason}"),
+        Decision::Prepare(because) => debug!("{id}: change config.json at precreate: {because}"),
+    }
     for change in &changes {
         debug!("{id}: {change}");
     }
@@ -203,6 +198,16 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
         Cow::Owned(apply::config::changed(text.text()?, &changes)?.into_bytes())
     };
     output.write_all(&changed).and_then(|()| output.flush()).map_err(HookError::Write)
+}
+
+/// What a config.json lacks before the container is created, and why it is a matter of this hook.
+pub fn changes(state: &State, text: &ConfigText) -> Result<(Decision, Vec<Change>), GatherError> {
+    let decision = decide(&gather::container(state, text)?);
+    let changes = match decision {
+        Decision::Skip(_) => Vec::new(),
+        Decision::Prepare(_) => config::changes(text.config()?, &gather::before::before(state, text)?),
+    };
+    Ok((decision, changes))
 }
 
 /// Never fails: runc refuses to delete a container whose poststop does.
@@ -257,6 +262,6 @@ impl Printed<'_> {
 }
 
 /// A path that can't be made absolute is shown as it is by the error that follows.
-fn absolute(path: &Path) -> PathBuf {
+pub(crate) fn absolute(path: &Path) -> PathBuf {
     std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }

@@ -3,7 +3,8 @@
 //!
 //! Data flows one way: [`gather`] reads facts, [`decide`] and [`prepare`] make a [`plan`] of them
 //! without touching anything, [`apply`] carries it out without seeing a fact. A file uses only
-//! files above it in this list. [`hooksd`] stands apart: it is how engines choose hooks.
+//! files above it in this list. [`hooksd`] stands apart: it is how engines choose hooks, and how [`runtime`] does, which
+//! is another program than the hook.
 
 pub mod path;
 
@@ -33,3 +34,4 @@ pub mod hook;
 pub mod report;
 
 pub mod hooksd;
+pub mod runtime;

@@ -22,13 +22,15 @@ pub enum Key {
     JournalSize,
     /// The size of the tmpfs on /run.
     RunSize,
+    /// What `oci-hooks-runtime` makes of the signal by which the engine stops the container.
+    StopSignal,
     /// The size of the tmpfs on /tmp.
     TmpSize,
 }
 
 impl Key {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::Cgroup, Self::JournalSize, Self::RunSize, Self::TmpSize];
+    pub const ALL: [Self; 5] = [Self::Cgroup, Self::JournalSize, Self::RunSize, Self::StopSignal, Self::TmpSize];
 
     /// Reads the part after [`PREFIX`].
     #[must_use]
@@ -43,6 +45,7 @@ impl Key {
             Self::Cgroup => "cgroup",
             Self::JournalSize => "journal-size",
             Self::RunSize => "run-size",
+            Self::StopSignal => "stop-signal",
             Self::TmpSize => "tmp-size",
         }
     }
@@ -126,6 +129,8 @@ pub struct Options {
     pub run_size: Option<Chosen<Size>>,
     /// The size of the tmpfs on /tmp.
     pub tmp_size: Option<Chosen<Size>>,
+    /// Whether the engine's stop signal reaches systemd as it was sent.
+    pub keeps_stop_signal: bool,
     /// The annotations' keys that don't count on this host.
     pub not_allowed: Vec<String>,
 }
@@ -136,12 +141,20 @@ pub enum OptionError {
     /// No such key.
     #[error(
         "the annotation {0:?} is no option of this hook; there are {PREFIX}cgroup, {PREFIX}journal-size, \
-         {PREFIX}run-size and {PREFIX}tmp-size"
+         {PREFIX}run-size, {PREFIX}stop-signal and {PREFIX}tmp-size"
     )]
     Key(String),
     /// Not a layout.
     #[error("the annotation {key} is {value:?}: it must be `legacy`, `hybrid` or `unified`")]
     Layout {
+        /// The whole key.
+        key: String,
+        /// What it says.
+        value: String,
+    },
+    /// Not what can be done with a signal.
+    #[error("the annotation {key} is {value:?}: it must be `unchanged`")]
+    StopSignal {
         /// The whole key.
         key: String,
         /// What it says.
@@ -170,6 +183,11 @@ impl Options {
                 };
                 self.cgroup = Some(Chosen { value: layout, key });
                 return Ok(());
+            }
+            Key::StopSignal => {
+                self.keeps_stop_signal = value == "unchanged";
+                let value = value.to_owned();
+                return if self.keeps_stop_signal { Ok(()) } else { Err(OptionError::StopSignal { key, value }) };
             }
             Key::JournalSize => &mut self.journal_size,
             Key::RunSize => &mut self.run_size,

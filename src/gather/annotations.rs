@@ -73,7 +73,9 @@ impl<'a> Annotations<'a> {
     pub fn options(&self, policy: &Policy) -> Result<Options, OptionError> {
         let mut options = Options::default();
         let mut known = BTreeSet::new();
-        for whole in self.peek.annotation_keys().chain(self.state.annotations.keys().map(String::as_str)) {
+        for whole in
+            self.peek.annotations().map(|(key, _)| key).chain(self.state.annotations.keys().map(String::as_str))
+        {
             let Some(rest) = whole.strip_prefix(PREFIX) else { continue };
             let (name, container) = rest.split_once('/').map_or((rest, None), |(name, of)| (name, Some(of)));
             // What is for another container is that one's business.
@@ -149,7 +151,7 @@ mod tests {
     fn options_are_checked_and_allowed() {
         const RUN_SIZE: &str = "oci-systemd-hook.run-size";
         const OWN: &str = "oci-systemd-hook.run-size/web";
-        let policy = Policy::only(vec![Key::RunSize, Key::Cgroup]);
+        let policy = Policy::only(vec![Key::RunSize, Key::Cgroup, Key::StopSignal]);
         let read = |annotations: &[(&str, &str)]| ask(annotations, |all| all.options(&policy));
         let run = |key: &str, value| {
             let key = key.to_owned();
@@ -164,6 +166,10 @@ mod tests {
                 &[("oci-systemd-hook.tmp-size", "nonsense")],
                 Options { not_allowed: vec!["oci-systemd-hook.tmp-size".to_owned()], ..Options::default() },
             ),
+            (
+                &[("oci-systemd-hook.stop-signal", "unchanged")],
+                Options { keeps_stop_signal: true, ..Options::default() },
+            ),
             (&[CONTAINER, NAME, (OWN, "5%")], run(OWN, Size::Percent(5))),
             (&[CONTAINER, NAME, (RUN_SIZE, "64m"), (OWN, "5%")], run(OWN, Size::Percent(5))),
             // Another's.
@@ -176,6 +182,7 @@ mod tests {
             [("oci-systemd-hook.run-szie", "64m")],
             [(RUN_SIZE, "64 MB")],
             [("oci-systemd-hook.cgroup", "v1")],
+            [("oci-systemd-hook.stop-signal", "TERM")],
             [("oci-systemd-hook.", "")],
         ] {
             let error = read(&annotations).unwrap_err().to_string();

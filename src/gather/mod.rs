@@ -166,7 +166,11 @@ pub struct ConfigText {
 impl ConfigText {
     /// Reads it in the state's bundle.
     pub fn read(state: &State) -> Result<Self, GatherError> {
-        let path = state.bundle()?.join("config.json");
+        Self::read_at(state.bundle()?.join("config.json"))
+    }
+
+    /// Reads it at a path.
+    pub fn read_at(path: PathBuf) -> Result<Self, GatherError> {
         let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, CONFIG_LIMIT_BYTES));
         Self::of(path, text)
     }
@@ -280,16 +284,18 @@ fn config_to_prepare(text: &ConfigText) -> Result<&Config, GatherError> {
 }
 
 /// What annotations say for the plan.
-struct Annotated {
+#[derive(Debug)]
+pub struct Annotated {
     /// What the author chose.
-    options: Options,
+    pub options: Options,
     /// The signal by which the engine stops the container.
     stop_signal: Option<String>,
     /// The engine.
     manager: Option<String>,
 }
 
-fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<Annotated, GatherError> {
+/// Reads them.
+pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<Annotated, GatherError> {
     let peek = text.peek()?;
     let annotations = Annotations::of(state, &peek);
     let owned = |key| annotations.get(key).map(str::to_owned);

@@ -13,8 +13,8 @@ use serde::Deserialize;
 /// The fields that decide whether this container is ours.
 #[derive(Debug, Default, Deserialize)]
 pub struct Peek<'a> {
-    #[serde(default, borrow, deserialize_with = "super::or_default")]
-    process: PeekProcess<'a>,
+    #[serde(default, borrow)]
+    process: Option<PeekProcess<'a>>,
     #[serde(default, borrow, deserialize_with = "super::or_default")]
     annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
@@ -38,19 +38,25 @@ impl<'a> Peek<'a> {
     /// The command of the container's first process.
     #[must_use]
     pub fn args(&self) -> &[Cow<'a, str>] {
-        &self.process.args
+        self.process.as_ref().map(|process| process.args.as_slice()).unwrap_or_default()
+    }
+
+    /// Whether there is one.
+    #[must_use]
+    pub fn has_process(&self) -> bool {
+        self.process.is_some()
     }
 
     /// The working directory of that process.
     #[must_use]
     pub fn cwd(&self) -> Option<&str> {
-        self.process.cwd.as_deref()
+        self.process.as_ref()?.cwd.as_deref()
     }
 
     /// A variable of that process's environment; the last one of a name wins, as in a shell.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
-        lookup(&self.process.env, name)
+        lookup(&self.process.as_ref()?.env, name)
     }
 
     /// An annotation's value.
@@ -59,9 +65,9 @@ impl<'a> Peek<'a> {
         self.annotations.get(key).map(AsRef::as_ref)
     }
 
-    /// The keys of all annotations.
-    pub fn annotation_keys(&self) -> impl Iterator<Item = &str> {
-        self.annotations.keys().map(AsRef::as_ref)
+    /// All annotations, as keys and values.
+    pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.annotations.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
     }
 }
 

@@ -2,8 +2,10 @@
 //! Changes to the text of a config.json that leave every other byte as it is: fields that we don't know, their order,
 //! the form of numbers.
 
+use std::fmt::Display;
 use std::ops::Range;
 
+use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -25,31 +27,48 @@ pub enum EditError {
     },
 }
 
-/// Sets what is at `path`, a step being a field's name or an element's number. Objects that are missing on the way, or
-/// `null`, are made.
-pub fn set(text: &str, path: &[&str], value: &Value) -> Result<String, EditError> {
+/// The text of what is at `path`, a step being a field's name or an element's number; none where it is missing or `null`.
+pub fn get<'t>(text: &'t str, path: &[&str]) -> Result<Option<&'t str>, EditError> {
+    let place = find(text, path)?;
+    let found = text.get(place.range).filter(|found| place.missing.is_empty() && !found.is_empty());
+    Ok(found.filter(|found| *found != "null"))
+}
+
+/// Sets what is at `path`. Objects that are missing on the way, or `null`, are made. A value's `Display` is its JSON, as
+/// that of [`Value`] and [`RawValue`] is.
+pub fn set(text: &str, path: &[&str], value: &impl Display) -> Result<String, EditError> {
     Ok(find(text, path)?.put(text, value))
 }
 
-/// Adds to the end of the list at `path`, which is made where it is missing or `null`.
-pub fn extend(text: &str, path: &[&str], values: &[Value]) -> Result<String, EditError> {
-    if values.is_empty() {
+/// Adds to the beginning of the list at `path`, and to its end; it is made where it is missing or `null`.
+pub fn surround<V: Display>(text: &str, path: &[&str], first: &[V], last: &[V]) -> Result<String, EditError> {
+    if first.is_empty() && last.is_empty() {
         return Ok(text.to_owned());
     }
+    let joined = |values: &[V]| values.iter().map(V::to_string).collect::<Vec<_>>().join(",");
     let place = find(text, path)?;
-    let found = text.get(place.range.clone()).unwrap_or_default();
-    if found.is_empty() || found == "null" {
-        return Ok(place.put(text, &Value::from(values)));
+    let list: Vec<&RawValue> = match text.get(place.range.clone()) {
+        None | Some("" | "null") => Vec::new(),
+        Some(found) => serde_json::from_str(found).map_err(|_| kind(path, "a list"))?,
+    };
+    let (Some(head), Some(tail)) = (list.first(), list.last()) else {
+        let both = [joined(first), joined(last)].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        return Ok(place.put(text, &format!("[{}]", both.join(","))));
+    };
+    let (start, end) = (range_of(text, head.get()).start, range_of(text, tail.get()).end);
+    let mut changed = text.to_owned();
+    if !last.is_empty() {
+        changed.insert_str(end, &format!(",{}", joined(last)));
     }
-    let list: Vec<&RawValue> = serde_json::from_str(found).map_err(|_| kind(path, "a list"))?;
-    let added = values.iter().map(Value::to_string).collect::<Vec<_>>().join(",");
-    Ok(match list.last() {
-        Some(last) => {
-            let end = range_of(text, last).end;
-            splice(text, end..end, &format!(",{added}"))
-        }
-        None => splice(text, place.range, &format!("[{added}]")),
-    })
+    if !first.is_empty() {
+        changed.insert_str(start, &format!("{},", joined(first)));
+    }
+    Ok(changed)
+}
+
+/// Adds to the end of such a list.
+pub fn extend<V: Display>(text: &str, path: &[&str], values: &[V]) -> Result<String, EditError> {
+    surround(text, path, &[], values)
 }
 
 /// Where a value is, or is to be.
@@ -63,22 +82,24 @@ struct Place<'p> {
 }
 
 impl Place<'_> {
-    fn put(self, text: &str, value: &Value) -> String {
+    fn put(self, text: &str, value: &impl Display) -> String {
         let whole =
             self.missing.iter().rev().fold(value.to_string(), |inner, name| format!("{{{}:{inner}}}", quoted(name)));
         let (before, behind) = self.around;
-        splice(text, self.range, &format!("{before}{whole}{behind}"))
+        let mut changed = text.to_owned();
+        changed.replace_range(self.range, &format!("{before}{whole}{behind}"));
+        changed
     }
 }
 
 fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Place<'p>, EditError> {
-    let mut at: &RawValue = serde_json::from_str(text)?;
+    let mut at = text.trim_matches([' ', '\t', '\n', '\r']);
     let mut rest = path;
     while let Some((step, further)) = rest.split_first() {
         let done = path.get(..path.len() - rest.len()).unwrap_or_default();
-        match at.get().as_bytes().first() {
+        match at.as_bytes().first() {
             Some(b'{') => {
-                let Members(members) = serde_json::from_str(at.get())?;
+                let Members(members) = serde_json::from_str(at)?;
                 // Of two with one name, the last counts.
                 let Some((_, value)) = members.iter().rev().find(|(name, _)| name == step) else {
                     let start = range_of(text, at).start + "{".len();
@@ -86,17 +107,21 @@ fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Place<'p>, EditError> {
                     let around = (format!("{}:", quoted(step)), comma);
                     return Ok(Place { range: start..start, around, missing: further });
                 };
-                at = value;
+                at = value.get();
             }
             Some(b'[') => {
-                let elements: Vec<&RawValue> = serde_json::from_str(at.get())?;
+                let elements: Vec<&RawValue> = serde_json::from_str(at)?;
                 let number = step.parse::<usize>().ok();
                 at = number
                     .and_then(|number| elements.get(number))
-                    .ok_or_else(|| kind(done, "a list of that length"))?;
+                    .ok_or_else(|| kind(done, "a list of that length"))?
+                    .get();
             }
-            Some(b'n') => break,
-            _ => return Err(kind(done, "an object")),
+            _ if at == "null" => break,
+            _ => {
+                let _: IgnoredAny = serde_json::from_str(at)?;
+                return Err(kind(done, "an object"));
+            }
         }
         rest = further;
     }
@@ -108,15 +133,9 @@ fn kind(path: &[&str], wanted: &'static str) -> EditError {
 }
 
 /// Where in `text` a part of it is.
-fn range_of(text: &str, part: &RawValue) -> Range<usize> {
-    let start = part.get().as_ptr().addr() - text.as_ptr().addr();
-    start..start + part.get().len()
-}
-
-fn splice(text: &str, range: Range<usize>, by: &str) -> String {
-    let mut changed = text.to_owned();
-    changed.replace_range(range, by);
-    changed
+fn range_of(text: &str, part: &str) -> Range<usize> {
+    let start = part.as_ptr().addr() - text.as_ptr().addr();
+    start..start + part.len()
 }
 
 fn quoted(name: &str) -> String {
@@ -143,9 +162,39 @@ mod tests {
             (r#"{"a":1,"a":2}"#, &["a"], r#"{"a":1,"a":"x"}"#),
             (r#"{"\u0061":1}"#, &["a"], r#"{"\u0061":"x"}"#),
             (" 7 ", &[], r#" "x" "#),
+            (" {\"a\": 7} ", &["b"], " {\"b\":\"x\",\"a\": 7} "),
+            (" null\n", &["a"], " {\"a\":\"x\"}\n"),
         ] {
             assert_eq!(set(text, path, &json!("x")).unwrap(), expected, "{text}");
         }
+    }
+
+    #[test]
+    fn finds_what_is_there() {
+        for (text, path, expected) in [
+            (r#"{"a":{"b": [1, 2] }}"#, &["a", "b"][..], Some("[1, 2]")),
+            (r#"{"a":{"b":1,"b":2}}"#, &["a", "b"], Some("2")),
+            (r#"{"a":null}"#, &["a"], None),
+            (r#"{"a":null}"#, &["a", "b"], None),
+            (r#"{"c":{}}"#, &["a", "b"], None),
+        ] {
+            assert_eq!(get(text, path).unwrap(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn adds_to_both_ends_of_a_list() {
+        for (text, expected) in [
+            (r#"{"l":[ 1, 2 ]}"#, r#"{"l":[ "a","b",1, 2,"c" ]}"#),
+            (r#"{"l":[0]}"#, r#"{"l":["a","b",0,"c"]}"#),
+            (r#"{"l":[ ]}"#, r#"{"l":["a","b","c"]}"#),
+            ("{}", r#"{"l":["a","b","c"]}"#),
+        ] {
+            assert_eq!(surround(text, &["l"], &[json!("a"), json!("b")], &[json!("c")]).unwrap(), expected, "{text}");
+        }
+        let none: [Value; 0] = [];
+        assert_eq!(surround(r#"{"l":[0]}"#, &["l"], &[json!("a")], &none).unwrap(), r#"{"l":["a",0]}"#);
+        assert_eq!(surround("{}", &["l"], &[json!("a")], &none).unwrap(), r#"{"l":["a"]}"#);
     }
 
     #[test]
@@ -157,7 +206,7 @@ mod tests {
             (r#"{"m":0}"#, r#"{"l":["x",{"y":1}],"m":0}"#),
         ] {
             assert_eq!(extend(text, &["l"], &[json!("x"), json!({"y": 1})]).unwrap(), expected, "{text}");
-            assert_eq!(extend(text, &["l"], &[]).unwrap(), text);
+            assert_eq!(extend::<Value>(text, &["l"], &[]).unwrap(), text);
         }
     }
 
@@ -165,6 +214,8 @@ mod tests {
     fn says_what_does_not_fit() {
         for (text, path, says) in [
             ("[", &["a"][..], "EOF"),
+            ("nonsense", &["a"], "expected ident"),
+            (r#"{"a":1} x"#, &["a"], "trailing characters"),
             ("7", &["a"], "it is not an object"),
             (r#"{"a":{"b":"c"}}"#, &["a", "b", "c"], "a.b is not an object"),
             (r#"{"a":[1]}"#, &["a", "1"], "a is not a list of that length"),

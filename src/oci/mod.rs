@@ -13,7 +13,7 @@ pub mod state;
 use serde::{Deserialize, Deserializer};
 
 /// Go writes an empty list or map as `null`; both mean "nothing".
-fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
+pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Default,

@@ -9,7 +9,9 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, FileType, Gid, Mode, OFlags, RawDir, Stat, StatVfs, Timestamps, Uid, XattrFlags};
+use rustix::fs::{
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Stat, StatVfs, Timestamps, Uid, XattrFlags,
+};
 use rustix::io::Errno;
 
 use super::{Context, SysError};
@@ -262,6 +264,40 @@ pub fn read_host(path: &Path) -> Result<Vec<u8>, SysError> {
 /// Reads a text of the host; what isn't UTF-8 in it is replaced.
 pub fn read_host_text(path: &str) -> Result<String, SysError> {
     read_host(Path::new(path)).map(|text| String::from_utf8_lossy(&text).into_owned())
+}
+
+/// Whether this process may execute what is at a path of the host.
+pub fn may_execute(path: &Path) -> Result<(), SysError> {
+    rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).call(|| format!("faccessat({path:?}, X_OK)"))
+}
+
+/// Puts a text in the place of a file of the host, all at once. Owner, permissions and attributes stay, and links lead to
+/// the file as before.
+pub fn replace_host(path: &Path, text: &str) -> Result<(), SysError> {
+    let path = std::fs::canonicalize(path).call(|| format!("realpath({path:?})"))?;
+    let before = open_host(&path)?;
+    let status = stat(&before)?;
+    let directory = path.parent().unwrap_or(Path::new("/"));
+    let mut new =
+        tempfile::Builder::new().prefix(".oci-").tempfile_in(directory).call(|| format!("mkstemp({directory:?})"))?;
+    write(new.as_file_mut(), text)?;
+    chown_at(new.as_file().as_fd(), OsStr::new(""), status.st_uid, status.st_gid)?;
+    chmod(new.as_file(), status.st_mode)?;
+    copy_xattrs(&before, new.as_file())?;
+    copy_label(&before, new.as_file());
+    // The bundle of a plain runtime lies on a disk, and must not be empty after a power cut.
+    rustix::fs::fdatasync(new.as_file()).call(|| "fdatasync()")?;
+    new.persist(&path).map_err(|failed| failed.error).call(|| format!("rename({path:?})"))?;
+    Ok(())
+}
+
+/// The SELinux label. Worst case: the new file has its directory's, as any file that an engine writes there.
+fn copy_label(from: impl AsFd, to: impl AsFd) {
+    let mut label = vec![0_u8; 4096];
+    if let Ok(length) = rustix::fs::fgetxattr(&from, c"security.selinux", label.as_mut_slice()) {
+        label.truncate(length);
+        let _ = rustix::fs::fsetxattr(&to, c"security.selinux", &label, XattrFlags::empty());
+    }
 }
 
 /// Opens again a file that was opened as a mere path (`O_PATH`).

@@ -1,7 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! This process and the namespaces of others.
 
+use std::ffi::{CStr, CString, OsStr, OsString};
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -113,6 +115,36 @@ pub fn as_file_owner<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> T {
         libc::setfsgid(before_gid as libc::gid_t);
     }
     done
+}
+
+/// The arguments of `main`, as the kernel gave them, with the program's name first.
+///
+/// # Safety
+///
+/// They must be those that `main` was called with.
+#[must_use]
+#[allow(unsafe_code)]
+pub unsafe fn arguments(count: libc::c_int, values: *const *const libc::c_char) -> Vec<OsString> {
+    let count = usize::try_from(count).unwrap_or_default();
+    // SAFETY: the caller has it from the C library that there are as many strings, each ending in a NUL.
+    let texts = (0..count).map(|number| unsafe { CStr::from_ptr(*values.add(number)) });
+    texts.map(|text| OsStr::from_bytes(text.to_bytes()).to_owned()).collect()
+}
+
+/// Becomes another program: same process, same files, same environment, same signals. Returns only if it can't.
+#[must_use]
+#[allow(unsafe_code)]
+pub fn become_program(path: &Path, arguments: &[OsString]) -> SysError {
+    let string = |text: &OsStr| CString::new(text.as_bytes());
+    let texts: Result<Vec<_>, _> = arguments.iter().map(|argument| string(argument)).collect();
+    let (Ok(program), Ok(texts)) = (string(path.as_os_str()), texts) else {
+        return SysError::new(format!("execv({path:?})"), Errno::INVAL);
+    };
+    let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
+    // SAFETY: the strings and the list of them, which ends in a null pointer, outlive the call.
+    unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };
+    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
+    SysError::new(format!("execv({path:?})"), errno)
 }
 
 /// Lets created files have exactly the permissions that they are created with.

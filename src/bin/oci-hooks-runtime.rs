@@ -1,0 +1,25 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The edge of the runtime wrapper: arguments and the exit status.
+//!
+//! `main` is the C library's: Rust's own changes what the runtime would inherit, since it ignores SIGPIPE, and opens
+//! /dev/null where standard input, output or error are closed.
+
+#![no_main]
+
+use std::io::Write;
+
+use oci_systemd_hook::runtime;
+use oci_systemd_hook::sys::process;
+
+// SAFETY: nothing else that is linked calls itself `main`.
+#[allow(unsafe_code)]
+#[unsafe(no_mangle)]
+extern "C" fn main(count: libc::c_int, values: *const *const libc::c_char) -> libc::c_int {
+    // SAFETY: these are main's.
+    let arguments = unsafe { process::arguments(count, values) };
+    let Some(text) = runtime::run(arguments.get(1..).unwrap_or_default()) else { return libc::EXIT_FAILURE };
+    match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
+        Ok(()) => libc::EXIT_SUCCESS,
+        Err(_) => libc::EXIT_FAILURE,
+    }
+}

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The runtime wrapper `oci-hooks-runtime`, from its arguments to the runtime that it becomes.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+
+use crate::gather::GatherError;
+use crate::hooksd::{MatchError, Problem};
+use crate::oci::edit::EditError;
+use crate::report::chain;
+use crate::sys::{SysError, process};
+
+mod bundle;
+mod command_line;
+mod inject;
+mod log;
+mod program;
+mod settings;
+mod stop_signal;
+
+use self::command_line::{Command, CommandLine};
+use self::inject::InjectError;
+use self::log::{Level, Log};
+use self::program::{Program, ProgramError};
+use self::settings::{Request, Settings, SettingsError};
+
+/// The program's name in front of its messages.
+pub const NAME: &str = "oci-hooks-runtime";
+
+/// Why the runtime was not called; the bundle is as it was.
+#[derive(Debug, thiserror::Error)]
+pub enum RuntimeError {
+    /// The settings.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The runtime.
+    #[error(transparent)]
+    Program(#[from] ProgramError),
+    /// It is there, and can't be started.
+    #[error("cannot become the OCI runtime {path:?}")]
+    Execute {
+        /// Where it is.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// A descriptor, or a directory of them.
+    #[error("cannot choose the container's hooks; mend this, or go without it by --skip-bad-descriptors")]
+    Descriptor(#[source] Problem),
+    /// The choice itself.
+    #[error("cannot choose the container's hooks")]
+    Match(#[from] MatchError),
+    /// The file with hooks for all.
+    #[error("cannot read the hook configuration {}", path.display())]
+    ReadHookConfig {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// It is none.
+    #[error("cannot use the hook configuration {}", path.display())]
+    HookConfig {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// config.json.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    /// Its hooks.
+    #[error(transparent)]
+    Inject(#[from] InjectError),
+    /// Another part of it.
+    #[error("cannot change config.json")]
+    Edit(#[from] EditError),
+    /// Its file.
+    #[error("cannot write {}", path.display())]
+    Write {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+}
+
+/// Works with the arguments after the program's name. Returns only where it doesn't become the runtime: with what is to be
+/// printed, or nothing after it said why it failed.
+#[must_use]
+pub fn run(arguments: &[OsString]) -> Option<&'static str> {
+    let mut of_runtime = arguments;
+    let request = settings::take(&mut of_runtime);
+    let command_line = command_line::parse(of_runtime);
+    let failed = match request {
+        Ok(Request::Help) => return Some(settings::HELP),
+        Ok(Request::Version) => return Some(concat!("oci-hooks-runtime ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Run(settings)) => match prepare(settings, of_runtime, &command_line) {
+            Ok((Program { path, name }, arguments)) => {
+                let whole: Vec<OsString> = [name].into_iter().chain(arguments).collect();
+                let source = process::become_program(&path, &whole);
+                RuntimeError::Execute { path, source }
+            }
+            Err(error) => error,
+        },
+        Err(error) => error.into(),
+    };
+    complain(command_line.log.as_ref(), &failed);
+    None
+}
+
+/// Does what is to be done before the runtime's work, and tells what is to be executed.
+fn prepare(
+    settings: Settings,
+    arguments: &[OsString],
+    command_line: &CommandLine,
+) -> Result<(Program, Vec<OsString>), RuntimeError> {
+    let settings = settings.with_file()?;
+    let program = program::find(settings.runtime_path.as_deref())?;
+    let mut arguments = arguments.to_owned();
+    match &command_line.command {
+        Command::Create { config, id } => {
+            bundle::add_hooks(config, id.as_deref(), &settings, command_line.log.as_ref())?;
+        }
+        Command::Kill { id, signal } => {
+            let asked = signal.and_then(|at| arguments.get(at)).map(OsString::as_os_str);
+            if stop_signal::is_to_stop(asked) && stop_signal::is_for_systemd(&program, command_line, id) {
+                match signal.and_then(|at| arguments.get_mut(at)) {
+                    Some(argument) => *argument = stop_signal::HALT.into(),
+                    None => arguments.push(stop_signal::HALT.into()),
+                }
+            }
+        }
+        Command::Other => {}
+    }
+    Ok((program, arguments))
+}
+
+fn complain(log: Option<&Log>, error: &RuntimeError) {
+    let line = format!("{NAME}: {}", chain(error));
+    // Worst case: stderr is closed, and the log and the status have to say it all.
+    let _ = writeln!(std::io::stderr(), "{line}");
+    if let Some(log) = log {
+        log.write(Level::Error, &line);
+    }
+}

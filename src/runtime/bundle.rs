@@ -1,0 +1,128 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A bundle whose container is about to be created: what its config.json lacks is written to it, and nothing else.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use super::inject::{HookConfig, with_hooks};
+use super::log::{Level, Log};
+use super::settings::Settings;
+use super::{NAME, RuntimeError};
+use crate::apply;
+use crate::gather::before::foretold_state;
+use crate::gather::{ConfigText, GatherError};
+use crate::hook::{absolute, changes};
+use crate::hooksd::{self, Descriptor, Hooks, Problem, Subject};
+use crate::oci::config::Mount;
+use crate::oci::state::State;
+use crate::plan::Change;
+use crate::report::chain;
+use crate::sys::fs;
+use crate::sys::journal::{self, Priority};
+
+/// Adds what matches, and what systemd's containers need. A config.json that isn't there is the runtime's to complain of.
+pub fn add_hooks(config: &Path, id: Option<&str>, settings: &Settings, log: Option<&Log>) -> Result<(), RuntimeError> {
+    let text = match ConfigText::read_at(config.to_owned()) {
+        Err(GatherError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
+            return Ok(());
+        }
+        result => result?,
+    };
+    let hooks = good_descriptors(settings, log)?;
+    let last = matching(&hooks, &text)?;
+    let first = settings.hook_config_path.as_deref().map(hook_config).transpose()?.unwrap_or_default();
+    let changes = for_systemd(&state(config, id), &text)?;
+    if last.is_empty() && first.is_empty() && changes.is_empty() {
+        return Ok(());
+    }
+    let before = text.text()?;
+    let with_hooks = with_hooks(before, &first, &last)?;
+    let after = if changes.is_empty() { with_hooks } else { apply::config::changed(&with_hooks, &changes)? };
+    if after == before {
+        return Ok(());
+    }
+    fs::replace_host(config, &after).map_err(|source| RuntimeError::Write { path: config.to_owned(), source })
+}
+
+/// The state that the runtime will write.
+fn state(config: &Path, id: Option<&str>) -> State {
+    let bundle = absolute(config.parent().filter(|bundle| !bundle.as_os_str().is_empty()).unwrap_or(Path::new(".")));
+    match id {
+        Some(id) => State::foretold(id, bundle),
+        None => foretold_state(bundle),
+    }
+}
+
+fn good_descriptors(settings: &Settings, log: Option<&Log>) -> Result<Hooks, RuntimeError> {
+    let mut hooks = hooksd::read(&settings.hooks_dirs(), &[]);
+    let fatal = hooks.problems.iter().position(|problem| problem.fatal);
+    if !settings.skips_bad_descriptors() {
+        return match fatal {
+            Some(at) => Err(RuntimeError::Descriptor(hooks.problems.swap_remove(at))),
+            None => Ok(hooks),
+        };
+    }
+    for problem in hooks.problems.iter().filter(|problem| problem.fatal) {
+        warn(log, problem);
+    }
+    Ok(hooks)
+}
+
+/// Engines show a runtime's log only where it failed, so that the administrator finds it in the journal.
+fn warn(log: Option<&Log>, problem: &Problem) {
+    let line = chain(problem);
+    journal::send(Priority::Warning, &line);
+    if let Some(log) = log {
+        log.write(Level::Warning, &format!("{NAME}: {line}"));
+    }
+}
+
+fn hook_config(path: &Path) -> Result<HookConfig, RuntimeError> {
+    let path_of = || PathBuf::from(path);
+    let text = fs::read_host(path).map_err(|source| RuntimeError::ReadHookConfig { path: path_of(), source })?;
+    serde_json::from_slice(&text).map_err(|source| RuntimeError::HookConfig { path: path_of(), source })
+}
+
+fn matching<'h>(hooks: &'h Hooks, text: &ConfigText) -> Result<Vec<&'h Descriptor>, RuntimeError> {
+    if hooks.descriptors.is_empty() {
+        return Ok(Vec::new());
+    }
+    let peek = text.peek()?;
+    let args: Vec<String> = peek.args().iter().cloned().map(Cow::into_owned).collect();
+    let annotations: BTreeMap<String, String> =
+        peek.annotations().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
+    let subject = Subject {
+        args: peek.has_process().then_some(args.as_slice()),
+        annotations: &annotations,
+        has_bind_mounts: text.config()?.mounts.iter().any(is_users_bind),
+    };
+    Ok(hooks.matching(&subject)?)
+}
+
+/// Engines know which bind mounts the user asked for; config.json has their own, too.
+fn is_users_bind(mount: &Mount) -> bool {
+    const ENGINES: [&str; 8] = [
+        "/etc/resolv.conf",
+        "/etc/hostname",
+        "/etc/hosts",
+        "/dev/shm",
+        "/dev/init",
+        "/sbin/docker-init",
+        "/run/.containerenv",
+        "/dev/termination-log",
+    ];
+    (mount.is_bind() || mount.kind.as_deref() == Some("bind"))
+        && !ENGINES.iter().any(|path| mount.destination == Path::new(path))
+}
+
+/// A root that can't be opened, and a process without arguments, the runtime refuses in its own words.
+fn for_systemd(state: &State, text: &ConfigText) -> Result<Vec<Change>, RuntimeError> {
+    match changes(state, text) {
+        Ok((_, changes)) => Ok(changes),
+        Err(GatherError::Root { .. } | GatherError::NoRoot(_) | GatherError::NoArgs(_)) => Ok(Vec::new()),
+        Err(error) => Err(error.into()),
+    }
+}

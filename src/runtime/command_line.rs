@@ -1,0 +1,318 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The command line of OCI runtimes, in the forms that runc and crun take and that engines write. It is read, and never
+//! refused: what is wrong with it the runtime says.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use super::log::{Format, Log};
+
+/// Options before the command that have a value.
+const GLOBAL: [&str; 7] = ["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"];
+/// Options before the command that have none.
+const GLOBAL_FLAGS: [&str; 8] = ["debug", "systemd-cgroup", "help", "h", "version", "v", "V", "no-pivot"];
+/// Options of `create` and `run` that have a value; `config` and `f` are crun's.
+const CREATE: [&str; 8] = ["bundle", "b", "config", "f", "console-socket", "pid-file", "pidfd-socket", "preserve-fds"];
+/// A runtime's commands, to tell them from the value of an option that is not known here.
+const COMMANDS: [&str; 20] = [
+    "checkpoint",
+    "create",
+    "delete",
+    "events",
+    "exec",
+    "features",
+    "help",
+    "init",
+    "kill",
+    "list",
+    "mounts",
+    "pause",
+    "ps",
+    "restore",
+    "resume",
+    "run",
+    "spec",
+    "start",
+    "state",
+    "update",
+];
+
+/// What matters of a command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// The options before the command, but those about the log.
+    pub globals: Vec<OsString>,
+    /// Where the runtime is to complain, beside its standard error.
+    pub log: Option<Log>,
+    /// What it is to do.
+    pub command: Command,
+}
+
+/// What a runtime is to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `create` or `run`.
+    Create {
+        /// The bundle's config.json.
+        config: PathBuf,
+        /// The container's id, if there is one.
+        id: Option<String>,
+    },
+    /// `kill`, to one container's first process.
+    Kill {
+        /// The container's id.
+        id: OsString,
+        /// Which of the arguments is the signal; the default is TERM.
+        signal: Option<usize>,
+    },
+    /// Anything else.
+    Other,
+}
+
+/// Reads the arguments, without the program's name.
+#[must_use]
+pub fn parse(arguments: &[OsString]) -> CommandLine {
+    let mut globals = Vec::new();
+    let (mut path, mut format) = (None, Format::Text);
+    let mut words = Words::new(arguments, 0, &GLOBAL);
+    let mut may_be_value = false;
+    let mut command = Command::Other;
+    while let Some(word) = words.next() {
+        let (name, value) = match word.kind {
+            Kind::Option(name, value) => (name, value),
+            Kind::Plain(text) if may_be_value && !COMMANDS.iter().any(|known| text == *known) => {
+                may_be_value = false;
+                globals.push(text.to_owned());
+                continue;
+            }
+            Kind::Plain(text) => {
+                command = match text.as_bytes() {
+                    b"create" | b"run" => create(arguments, words.at),
+                    b"kill" => kill(arguments, words.at),
+                    _ => Command::Other,
+                };
+                break;
+            }
+        };
+        may_be_value = value.is_none() && !GLOBAL_FLAGS.contains(&name);
+        match (name, value) {
+            ("log", Some(value)) => path = Some(value),
+            ("log-format", Some(value)) => format = if value == "json" { Format::Json } else { Format::Text },
+            _ => globals.extend(arguments.get(word.at..words.at).unwrap_or_default().iter().cloned()),
+        }
+    }
+    let log = path.and_then(log_file).map(|path| Log { path: path.to_owned(), format });
+    CommandLine { globals, log, command }
+}
+
+/// crun knows other places than files.
+fn log_file(value: &OsStr) -> Option<&Path> {
+    let bytes = value.as_bytes();
+    if bytes.is_empty() || bytes.starts_with(b"journald:") || bytes.starts_with(b"syslog:") {
+        return None;
+    }
+    Some(Path::new(OsStr::from_bytes(bytes.strip_prefix(b"file:").unwrap_or(bytes))))
+}
+
+fn create(arguments: &[OsString], at: usize) -> Command {
+    let (mut bundle, mut file, mut id) = (OsStr::new(""), OsStr::new("config.json"), None);
+    for word in Words::new(arguments, at, &CREATE) {
+        match word.kind {
+            Kind::Option("bundle" | "b", Some(value)) => bundle = value,
+            Kind::Option("config" | "f", Some(value)) => file = value,
+            Kind::Option(..) => {}
+            Kind::Plain(text) => id = text.to_str().map(str::to_owned),
+        }
+    }
+    Command::Create { config: Path::new(bundle).join(file), id }
+}
+
+fn kill(arguments: &[OsString], at: usize) -> Command {
+    let mut plain = Vec::new();
+    for word in Words::new(arguments, at, &[]) {
+        match word.kind {
+            // `--all` is for every process, and with crun's `--regex` several containers are meant.
+            Kind::Option(..) => return Command::Other,
+            Kind::Plain(text) => plain.push((word.at, text)),
+        }
+    }
+    match plain.as_slice() {
+        [(_, id)] => Command::Kill { id: (*id).to_owned(), signal: None },
+        [(_, id), (signal, _)] => Command::Kill { id: (*id).to_owned(), signal: Some(*signal) },
+        _ => Command::Other,
+    }
+}
+
+/// An argument, or two: an option's value may stand by itself.
+struct Word<'a> {
+    /// The number of the first of them.
+    at: usize,
+    kind: Kind<'a>,
+}
+
+enum Kind<'a> {
+    /// An option and its value.
+    Option(&'a str, Option<&'a OsStr>),
+    Plain(&'a OsStr),
+}
+
+/// Options may be anywhere, and end at `--`. runc takes `-name`, too, and crun the beginning of a name, and `-bVALUE`.
+struct Words<'a> {
+    arguments: &'a [OsString],
+    at: usize,
+    /// The options that have a value.
+    valued: &'static [&'static str],
+    is_plain: bool,
+}
+
+impl<'a> Words<'a> {
+    fn new(arguments: &'a [OsString], at: usize, valued: &'static [&'static str]) -> Self {
+        Self { arguments, at, valued, is_plain: false }
+    }
+
+    fn option(&mut self, text: &'a OsStr) -> Option<Kind<'a>> {
+        let name = text.as_bytes().strip_prefix(b"-").filter(|rest| !rest.is_empty())?;
+        let long = name.strip_prefix(b"-");
+        let (name, value) = match split(long.unwrap_or(name)) {
+            (name, value) if name.is_ascii() => (std::str::from_utf8(name).ok()?, value),
+            _ => return Some(Kind::Option("", None)),
+        };
+        let known = self.valued.iter().find(|valued| **valued == name);
+        let known = known.or_else(|| self.valued.iter().find(|valued| long.is_some() && valued.starts_with(name)));
+        if let Some(known) = known {
+            return Some(Kind::Option(known, value.or_else(|| self.next_argument())));
+        }
+        let attached = name.get(..1).filter(|first| long.is_none() && value.is_none() && self.valued.contains(first));
+        match attached {
+            Some(first) => Some(Kind::Option(first, name.get(1..).map(OsStr::new))),
+            None => Some(Kind::Option(name, value)),
+        }
+    }
+
+    fn next_argument(&mut self) -> Option<&'a OsStr> {
+        let argument = self.arguments.get(self.at)?;
+        self.at += 1;
+        Some(argument)
+    }
+}
+
+fn split(option: &[u8]) -> (&[u8], Option<&OsStr>) {
+    match option.iter().position(|byte| *byte == b'=') {
+        Some(at) => {
+            let (name, value) = option.split_at(at);
+            (name, value.get(1..).map(OsStr::from_bytes))
+        }
+        None => (option, None),
+    }
+}
+
+impl<'a> Iterator for Words<'a> {
+    type Item = Word<'a>;
+
+    fn next(&mut self) -> Option<Word<'a>> {
+        let mut at = self.at;
+        let mut text = self.next_argument()?;
+        if text == "--" && !self.is_plain {
+            self.is_plain = true;
+            at = self.at;
+            text = self.next_argument()?;
+        }
+        let option = if self.is_plain { None } else { self.option(text) };
+        Some(Word { at, kind: option.unwrap_or(Kind::Plain(text)) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(line: &str) -> CommandLine {
+        parse(&line.split_whitespace().map(OsString::from).collect::<Vec<_>>())
+    }
+
+    #[test]
+    fn finds_the_bundle_and_the_id() {
+        for (line, config, id) in [
+            ("create --bundle /b c", "/b/config.json", Some("c")),
+            ("run -b /b c", "/b/config.json", Some("c")),
+            ("create --bundle=/b c", "/b/config.json", Some("c")),
+            ("create -bundle /b c", "/b/config.json", Some("c")),
+            ("create -b=/b c", "/b/config.json", Some("c")),
+            ("create -b/b c", "/b/config.json", Some("c")),
+            ("create --bun /b c", "/b/config.json", Some("c")),
+            ("create c --bundle /b", "/b/config.json", Some("c")),
+            ("run -d c", "config.json", Some("c")),
+            ("create --bundle rel c", "rel/config.json", Some("c")),
+            ("create -b /b -f other.json c", "/b/other.json", Some("c")),
+            ("create --bundle /b --config=/x.json c", "/x.json", Some("c")),
+            ("create --bundle /b", "/b/config.json", None),
+            ("create --no-pivot --pid-file create --bundle /b --preserve-fds 2 -- -c", "/b/config.json", Some("-c")),
+            ("create --unknown --bundle /b c", "/b/config.json", Some("c")),
+            ("create c --bundle", "config.json", Some("c")),
+            // As containerd's shim, podman's conmon and Docker call it.
+            (
+                "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup \
+                 create --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty.sock c",
+                "/b/config.json",
+                Some("c"),
+            ),
+            ("--root=run --debug create -b /b c", "/b/config.json", Some("c")),
+            ("--root run --rootless true create -b /b c", "/b/config.json", Some("c")),
+            ("--cgroup-manager systemd --log-level debug run -b /b c", "/b/config.json", Some("c")),
+            ("--platform ptrace --debug run -b /b c", "/b/config.json", Some("c")),
+        ] {
+            let expected = Command::Create { config: config.into(), id: id.map(str::to_owned) };
+            assert_eq!(read(line).command, expected, "{line}");
+        }
+    }
+
+    #[test]
+    fn finds_the_signal() {
+        for (line, id, signal) in [
+            ("kill c", "c", None),
+            ("kill c TERM", "c", Some(2)),
+            ("--root /r kill c 15", "c", Some(4)),
+            ("kill -- c KILL", "c", Some(3)),
+        ] {
+            assert_eq!(read(line).command, Command::Kill { id: id.into(), signal }, "{line}");
+        }
+    }
+
+    #[test]
+    fn leaves_the_rest_to_the_runtime() {
+        for line in [
+            "",
+            "--version",
+            "--help",
+            "help create",
+            "exec c create --bundle /b c",
+            "kill --all c TERM",
+            "kill -r c TERM",
+            "kill c TERM more",
+            "kill",
+            "restore --bundle /b c",
+            "-- -create",
+        ] {
+            assert_eq!(read(line).command, Command::Other, "{line}");
+        }
+    }
+
+    #[test]
+    fn finds_the_log_and_keeps_the_other_global_options() {
+        let at = |path: &str, format| Some(Log { path: path.into(), format });
+        for (line, globals, log) in [
+            ("--root /r state c", &["--root", "/r"][..], None),
+            ("--log /l --log-format json state c", &[], at("/l", Format::Json)),
+            ("--log-format=json --log=/l --debug state c", &["--debug"], at("/l", Format::Json)),
+            ("--log file:/l state c", &[], at("/l", Format::Text)),
+            ("--log journald:c state c", &[], None),
+            ("--platform ptrace --log=/l state c", &["--platform", "ptrace"], at("/l", Format::Text)),
+        ] {
+            let read = read(line);
+            assert_eq!(read.globals, globals, "{line}");
+            assert_eq!(read.log, log, "{line}");
+        }
+    }
+}

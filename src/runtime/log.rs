@@ -1,0 +1,79 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The log that a runtime's caller reads, in the forms that runc writes: Docker and containerd show its last error, and
+//! never a runtime's standard error.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde_json::{Value, json};
+
+/// How a line is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// `time="…" level=error msg="…"`.
+    Text,
+    /// An object with the same fields.
+    Json,
+}
+
+/// How grave a message is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The container will not start.
+    Error,
+    /// Something is not as it should be.
+    Warning,
+}
+
+/// Where to write.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Log {
+    /// The file.
+    pub path: PathBuf,
+    /// In which form.
+    pub format: Format,
+}
+
+impl Log {
+    /// Adds a message. One that can't be written is lost: the exit status says that there was an error, and standard
+    /// error which.
+    pub fn write(&self, level: Level, message: &str) {
+        let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
+        let mut options = OpenOptions::new();
+        // A FIFO that nobody reads must not hold a container up.
+        options.append(true).create(true).mode(0o644).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+        if let Ok(mut file) = options.open(&self.path) {
+            // Worst case: see above.
+            let _ = file.write_all(line(self.format, level, message, &time).as_bytes());
+        }
+    }
+}
+
+fn line(format: Format, level: Level, message: &str, time: &str) -> String {
+    let level = match level {
+        Level::Error => "error",
+        Level::Warning => "warning",
+    };
+    match format {
+        Format::Json => format!("{}\n", json!({ "level": level, "msg": message, "time": time })),
+        Format::Text => format!("time=\"{time}\" level={level} msg={}\n", Value::from(message)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn writes_as_runc_does() {
+        let told = |format| line(format, Level::Error, "no \"x\"", "2026-11-22T18:00:00Z");
+        assert_eq!(told(Format::Text), "time=\"2026-11-22T18:00:00Z\" level=error msg=\"no \\\"x\\\"\"\n");
+        assert_eq!(
+            told(Format::Json),
+            "{\"level\":\"error\",\"msg\":\"no \\\"x\\\"\",\"time\":\"2026-11-22T18:00:00Z\"}\n"
+        );
+    }
+}

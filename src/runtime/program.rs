@@ -1,0 +1,93 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Finds the runtime that this program becomes.
+
+use std::env;
+use std::ffi::{OsStr, OsString};
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::sys::{SysError, fs};
+
+/// What a shell searches without `PATH`.
+const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+/// The runtimes that are looked for, if nobody names one.
+const USUAL: [&str; 2] = ["runc", "crun"];
+
+/// A runtime.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The executable.
+    pub path: PathBuf,
+    /// The name that it is called by.
+    pub name: OsString,
+}
+
+/// There is none.
+#[derive(Debug, thiserror::Error)]
+pub enum ProgramError {
+    /// None of the usual ones.
+    #[error(
+        "cannot find an OCI runtime: neither runc nor crun is in {0:?}; install one, or name one by --runtime-path or \
+         runtimePath"
+    )]
+    None(OsString),
+    /// The one that was named, on `PATH`.
+    #[error("cannot find the OCI runtime {0:?} in {1:?}; --runtime-path or runtimePath names it")]
+    NotOnPath(OsString, OsString),
+    /// The one that was named, at its path.
+    #[error("cannot use the OCI runtime {path:?}, which --runtime-path or runtimePath names")]
+    Unusable {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: SysError,
+    },
+    /// It would call itself for ever.
+    #[error("the OCI runtime {0:?} is oci-hooks-runtime itself; name the real one by --runtime-path or runtimePath")]
+    Itself(PathBuf),
+}
+
+/// Finds the runtime; `asked` is what the settings name, a path or what is to be found on `PATH`.
+pub fn find(asked: Option<&Path>) -> Result<Program, ProgramError> {
+    let search = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
+    let own = file(Path::new("/proc/self/exe"));
+    let is_own = |path: &Path| own.is_some() && file(path) == own;
+    match asked.map(Path::as_os_str) {
+        Some(name) if name.as_encoded_bytes().contains(&b'/') => {
+            let path = PathBuf::from(name);
+            if is_own(&path) {
+                return Err(ProgramError::Itself(path));
+            }
+            match usable(&path) {
+                Ok(()) => Ok(Program { path, name: name.to_owned() }),
+                Err(source) => Err(ProgramError::Unusable { path, source }),
+            }
+        }
+        Some(name) => {
+            on_path(name, &search, is_own).ok_or_else(|| ProgramError::NotOnPath(name.to_owned(), search.clone()))
+        }
+        None => USUAL
+            .iter()
+            .find_map(|name| on_path(OsStr::new(name), &search, is_own))
+            .ok_or_else(|| ProgramError::None(search.clone())),
+    }
+}
+
+/// The first program of this name but this one, which may stand in another's place.
+fn on_path(name: &OsStr, search: &OsStr, is_own: impl Fn(&Path) -> bool) -> Option<Program> {
+    let candidates = env::split_paths(search).filter(|directory| directory.is_absolute()).map(|dir| dir.join(name));
+    let mut usable = candidates.filter(|path| usable(path).is_ok());
+    usable.find(|path| !is_own(path)).map(|path| Program { path, name: name.to_owned() })
+}
+
+/// What can be executed, but a directory.
+fn usable(path: &Path) -> Result<(), SysError> {
+    fs::may_execute(path)?;
+    if path.is_dir() { Err(SysError::new(format!("execve({path:?})"), Errno::ISDIR)) } else { Ok(()) }
+}
+
+fn file(path: &Path) -> Option<(u64, u64)> {
+    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
+}

@@ -1,0 +1,221 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the wrapper is told: by its own options, which come before the runtime's, and by a file for engines that can give
+//! a runtime no options, as containerd.
+
+use std::ffi::{OsStr, OsString};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+use serde::Deserialize;
+
+use crate::sys::{SysError, fs};
+
+/// The file.
+pub const FILE: &str = "/etc/oci-hooks-runtime.json";
+/// Where descriptors are, if nobody says otherwise: the directories of oci-hooks(5).
+const HOOKS_DIRS: [&str; 2] = ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"];
+
+/// What `--wrapper-help` prints; `--help` is the runtime's.
+pub const HELP: &str = "\
+oci-hooks-runtime - adds the hooks of hooks.d to containers of any OCI runtime
+
+Usage:
+  oci-hooks-runtime [OPTION…] [the runtime's own arguments…]
+
+On create and run the hooks that match are written to the bundle's config.json;
+then this program becomes the runtime, with the same arguments. `kill ID TERM` and
+`kill ID INT` stop a container whose command is systemd by SIGRTMIN+3. All else is
+left to the runtime.
+
+Options, before the runtime's own:
+  --runtime-path PATH       the runtime; by default runc on PATH, or else crun
+  --hooks-dir DIRECTORY     where descriptors are, oci-hooks(5); may be given more
+                            than once, a later one wins; by default
+                            /usr/share/containers/oci/hooks.d and
+                            /etc/containers/oci/hooks.d
+  --hook-config-path FILE   hooks that all containers get, before all others, as
+                            \"hooks\" in config.json has them
+  --skip-bad-descriptors    do without a descriptor that engines would refuse to
+                            work with, and log it
+  --wrapper-help            this text
+  --wrapper-version         the version
+
+/etc/oci-hooks-runtime.json may have the same as fields: runtimePath, hooksDirs,
+hookConfigPath, skipBadDescriptors. An option wins over it.
+
+Exit status: the runtime's, or 1 after an error, which is one line on stderr and in
+the runtime's --log.
+";
+
+/// What was asked for.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Request {
+    /// Print the help.
+    Help,
+    /// Print the version.
+    Version,
+    /// Become the runtime.
+    Run(Settings),
+}
+
+/// The settings; none: nobody said.
+#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Settings {
+    /// The runtime.
+    pub runtime_path: Option<PathBuf>,
+    hooks_dirs: Option<Vec<PathBuf>>,
+    /// Hooks that all containers get.
+    pub hook_config_path: Option<PathBuf>,
+    skip_bad_descriptors: Option<bool>,
+}
+
+/// Wrong settings.
+#[derive(Debug, thiserror::Error)]
+pub enum SettingsError {
+    /// An option without its value.
+    #[error("the option {0} needs a value; see --wrapper-help")]
+    NoValue(&'static str),
+    /// The file is there.
+    #[error("cannot read {FILE}")]
+    Read(#[source] SysError),
+    /// And is no such file.
+    #[error("cannot use {FILE}; see --wrapper-help for what it may have")]
+    Json(#[source] serde_json::Error),
+}
+
+/// Takes the wrapper's own options off the front of the arguments, and leaves the runtime's.
+pub fn take(arguments: &mut &[OsString]) -> Result<Request, SettingsError> {
+    let mut settings = Settings::default();
+    while let Some((first, rest)) = arguments.split_first() {
+        let (name, mut value) = split(first);
+        let (mut after, is_flag) = (rest, value.is_none());
+        let mut path = |option| match (value.take(), after.split_first()) {
+            (Some(value), _) => Ok(PathBuf::from(value)),
+            (None, Some((value, rest))) => {
+                after = rest;
+                Ok(PathBuf::from(value))
+            }
+            (None, None) => Err(SettingsError::NoValue(option)),
+        };
+        match name {
+            b"--runtime-path" => settings.runtime_path = Some(path("--runtime-path")?),
+            b"--hook-config-path" => settings.hook_config_path = Some(path("--hook-config-path")?),
+            b"--hooks-dir" => settings.hooks_dirs.get_or_insert_default().push(path("--hooks-dir")?),
+            b"--skip-bad-descriptors" if is_flag => settings.skip_bad_descriptors = Some(true),
+            b"--wrapper-help" => return Ok(Request::Help),
+            b"--wrapper-version" => return Ok(Request::Version),
+            _ => break,
+        }
+        *arguments = after;
+    }
+    Ok(Request::Run(settings))
+}
+
+fn split(option: &OsStr) -> (&[u8], Option<&OsStr>) {
+    let bytes = option.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
+        Some(at) => {
+            let (name, value) = bytes.split_at(at);
+            (name, value.get(1..).map(OsStr::from_bytes))
+        }
+        None => (bytes, None),
+    }
+}
+
+impl Settings {
+    /// Completes them from the file, if there is one.
+    pub fn with_file(self) -> Result<Self, SettingsError> {
+        match fs::read_host(Path::new(FILE)) {
+            Ok(text) => Ok(self.or(serde_json::from_slice(&text).map_err(SettingsError::Json)?)),
+            Err(error) if error.errno() == Errno::NOENT => Ok(self),
+            Err(error) => Err(SettingsError::Read(error)),
+        }
+    }
+
+    fn or(self, file: Self) -> Self {
+        Self {
+            runtime_path: self.runtime_path.or(file.runtime_path),
+            hooks_dirs: self.hooks_dirs.or(file.hooks_dirs),
+            hook_config_path: self.hook_config_path.or(file.hook_config_path),
+            skip_bad_descriptors: self.skip_bad_descriptors.or(file.skip_bad_descriptors),
+        }
+    }
+
+    /// The directories of descriptors; an empty name is none.
+    #[must_use]
+    pub fn hooks_dirs(&self) -> Vec<PathBuf> {
+        let dirs = self.hooks_dirs.clone().unwrap_or_else(|| HOOKS_DIRS.map(PathBuf::from).into());
+        dirs.into_iter().filter(|dir| !dir.as_os_str().is_empty()).collect()
+    }
+
+    /// Whether a bad descriptor is no error.
+    #[must_use]
+    pub fn skips_bad_descriptors(&self) -> bool {
+        self.skip_bad_descriptors.unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    fn read(line: &str) -> (Result<Request, SettingsError>, usize) {
+        let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
+        let mut rest = words.as_slice();
+        let request = take(&mut rest);
+        (request, words.len() - rest.len())
+    }
+
+    #[test]
+    fn own_options_come_first() {
+        let all = Settings {
+            runtime_path: Some("/r".into()),
+            hooks_dirs: Some(vec!["/a".into(), "/b".into()]),
+            hook_config_path: Some("/h".into()),
+            skip_bad_descriptors: Some(true),
+        };
+        for (line, expected, taken) in [
+            ("create --bundle /b c", Settings::default(), 0),
+            ("--root /r --runtime-path /x state c", Settings::default(), 0),
+            (
+                "--hook-config-path /h --runtime-path=/r --hooks-dir /a --hooks-dir=/b --skip-bad-descriptors state c",
+                all,
+                7,
+            ),
+            ("--skip-bad-descriptors=no state", Settings::default(), 0),
+        ] {
+            let (request, count) = read(line);
+            assert_eq!((request.unwrap(), count), (Request::Run(expected), taken), "{line}");
+        }
+        assert_eq!(read("--wrapper-help").0.unwrap(), Request::Help);
+        assert_eq!(read("--runtime-path runc --wrapper-version").0.unwrap(), Request::Version);
+        assert!(matches!(read("--runtime-path").0, Err(SettingsError::NoValue("--runtime-path"))));
+    }
+
+    #[test]
+    fn an_option_wins_over_the_file() {
+        let file = r#"{"runtimePath":"/f","hooksDirs":[],"skipBadDescriptors":true}"#;
+        let of = |options: Settings| options.or(serde_json::from_str(file).unwrap());
+        let both = of(Settings { runtime_path: Some("/o".into()), ..Settings::default() });
+        assert_eq!(both.runtime_path, Some("/o".into()));
+        assert!(both.hooks_dirs().is_empty() && both.skips_bad_descriptors());
+        let both = of(Settings { hooks_dirs: Some(vec!["/a".into(), "".into()]), ..Settings::default() });
+        assert_eq!(both.hooks_dirs(), [PathBuf::from("/a")]);
+        assert_eq!(Settings::default().hooks_dirs(), HOOKS_DIRS.map(PathBuf::from));
+    }
+
+    #[test]
+    fn the_file_has_no_other_fields() {
+        for (text, says) in [
+            (r#"{"runtime":"/r"}"#, "unknown field `runtime`"),
+            (r#"{"hooksDirs":"/a"}"#, "expected a sequence"),
+            ("{", "EOF"),
+        ] {
+            let error = serde_json::from_str::<Settings>(text).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+}

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The signal by which an engine stops a container, and what systemd makes of it: SIGTERM means "execute yourself anew"
+//! and SIGINT "reboot", systemd(1), so that `docker stop` would wait for its timeout and kill.
+
+use std::ffi::OsStr;
+use std::process::{Command, Stdio};
+
+use super::command_line::CommandLine;
+use super::program::Program;
+use crate::decide::{Decision, decide};
+use crate::facts::options::Policy;
+use crate::gather::{self, ConfigText, GatherError};
+use crate::oci::state::{State, Status};
+
+/// SIGRTMIN+3, on which systemd halts, as the kernel counts: glibc keeps 32 and 33 for itself. runc 1.1 knows no name for
+/// it.
+pub const HALT: &str = "37";
+
+/// Whether a signal stops most programs; runtimes send TERM where there is none.
+#[must_use]
+pub fn is_to_stop(signal: Option<&OsStr>) -> bool {
+    let Some(signal) = signal else { return true };
+    let name = signal.to_string_lossy().to_ascii_uppercase();
+    matches!(name.strip_prefix("SIG").unwrap_or(&name), "TERM" | "INT" | "15" | "2")
+}
+
+/// Whether a container's first process is systemd, by the bundle that the runtime's state names. What can't be told is
+/// not: a signal must go through.
+#[must_use]
+pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr) -> bool {
+    let mut command = Command::new(&program.path);
+    command.args(&command_line.globals).args(["state", "--"]).arg(id);
+    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
+    let state = output.ok().and_then(|output| State::parse(&output.stdout).ok());
+    state.filter(|state| state.status == Status::NotStopped).is_some_and(|state| stops_by(&state).unwrap_or_default())
+}
+
+fn stops_by(state: &State) -> Result<bool, GatherError> {
+    let text = ConfigText::read(state)?;
+    Ok(match decide(&gather::container(state, &text)?) {
+        Decision::Skip(_) => false,
+        Decision::Prepare(_) => !gather::annotated(state, &text, &Policy::default())?.options.keeps_stop_signal,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn knows_the_signals_that_stop() {
+        for (signal, stops) in [
+            (None, true),
+            (Some("TERM"), true),
+            (Some("SIGTERM"), true),
+            (Some("sigint"), true),
+            (Some("15"), true),
+            (Some("2"), true),
+            (Some("KILL"), false),
+            (Some("9"), false),
+            (Some("37"), false),
+            (Some("SIGRTMIN+3"), false),
+            (Some("HUP"), false),
+            (Some("SIG"), false),
+            (Some(""), false),
+        ] {
+            assert_eq!(is_to_stop(signal.map(OsStr::new)), stops, "{signal:?}");
+        }
+    }
+}
