@@ -17,11 +17,16 @@ mod class;
 mod escape;
 mod translate;
 
-use regex::Regex;
+use regex_automata::nfa::thompson::pikevm::PikeVM;
+use regex_automata::nfa::thompson::{BuildError, Config, WhichCaptures};
 
-/// A pattern, ready to be matched.
+/// A pattern, ready to be matched, by the simplest engine of the crate: most patterns are matched once, and a faster one
+/// takes longer to be made.
 #[derive(Debug)]
-pub(super) struct Pattern(Regex);
+pub(super) struct Pattern(PikeVM);
+
+/// As much as `regex` lets a pattern become.
+const SIZE_LIMIT_BYTES: usize = 10 * 1024 * 1024;
 
 /// Why a text is no pattern.
 #[derive(Debug, thiserror::Error)]
@@ -67,18 +72,21 @@ pub enum PatternFault {
     RepeatsOften,
     /// The crate's own limits.
     #[error("it is too large or nested too deeply")]
-    TooLarge(#[source] regex::Error),
+    TooLarge(#[source] Box<BuildError>),
 }
 
 impl Pattern {
     /// Reads a pattern as Go does.
     pub(super) fn new(pattern: &str) -> Result<Self, PatternFault> {
-        Regex::new(&translate::translate(pattern)?).map(Self).map_err(PatternFault::TooLarge)
+        let translated = translate::translate(pattern)?;
+        let program = Config::new().nfa_size_limit(Some(SIZE_LIMIT_BYTES)).which_captures(WhichCaptures::None);
+        let built = PikeVM::builder().thompson(program).build(&translated);
+        built.map(Self).map_err(|error| PatternFault::TooLarge(Box::new(error)))
     }
 
     /// Whether it matches anywhere in the text.
     pub(super) fn matches(&self, text: &str) -> bool {
-        self.0.is_match(text)
+        self.0.is_match(&mut self.0.create_cache(), text)
     }
 }
 

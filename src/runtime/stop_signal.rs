@@ -11,6 +11,8 @@ use crate::decide::{Decision, decide};
 use crate::facts::options::Policy;
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::state::{State, Status};
+use crate::report::{chain, short};
+use crate::sys::journal::{self, Priority};
 
 /// SIGRTMIN+3, on which systemd halts, as the kernel counts: glibc keeps 32 and 33 for itself. runc 1.1 knows no name for
 /// it.
@@ -32,7 +34,15 @@ pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr)
     command.args(&command_line.globals).args(["state", "--"]).arg(id);
     let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
     let state = output.ok().and_then(|output| State::parse(&output.stdout).ok());
-    state.filter(|state| state.status == Status::NotStopped).is_some_and(|state| stops_by(&state).unwrap_or_default())
+    let Some(state) = state.filter(|state| state.status == Status::NotStopped) else { return false };
+    stops_by(&state).unwrap_or_else(|error| {
+        let (id, why) = (short(&state.id), chain(&error));
+        journal::send(
+            Priority::Warning,
+            &format!("{id}: the stop signal isn't changed, whatever the command is: {why}"),
+        );
+        false
+    })
 }
 
 fn stops_by(state: &State) -> Result<bool, GatherError> {

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
+use rustix::buffer::spare_capacity;
 use rustix::fs::{
     Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Stat, StatVfs, Timestamps, Uid, XattrFlags,
 };
@@ -162,17 +163,20 @@ pub fn set_times_at(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Res
     rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("utimensat({name:?})"))
 }
 
+/// The kernel's limit for one attribute and for the list of their names, xattr(7).
+const XATTR_MAX_BYTES: usize = 64 * 1024;
+
 /// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
 /// rights don't allow, or that name ids without a mapping, are passed over: tmpfs has no `user.` ones
 /// before Linux 6.6.
 pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
-    let mut names = vec![0_u8; 64 * 1024];
-    let length = match rustix::fs::flistxattr(&from, names.as_mut_slice()) {
-        Ok(length) => length,
+    // Room that isn't touched unless it is needed.
+    let mut names = Vec::with_capacity(XATTR_MAX_BYTES);
+    match rustix::fs::flistxattr(&from, spare_capacity(&mut names)) {
+        Ok(_) => {}
         Err(Errno::NOTSUP) => return Ok(()),
         Err(errno) => return Err(SysError::new("flistxattr()", errno)),
-    };
-    names.truncate(length);
+    }
     for name in names.split_inclusive(|byte| *byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
             continue;
@@ -180,10 +184,8 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
         if name == c"security.selinux" {
             continue;
         }
-        let mut value = vec![0_u8; 64 * 1024];
-        let length =
-            rustix::fs::fgetxattr(&from, name, value.as_mut_slice()).call(|| format!("fgetxattr({name:?})"))?;
-        value.truncate(length);
+        let mut value = Vec::with_capacity(XATTR_MAX_BYTES);
+        rustix::fs::fgetxattr(&from, name, spare_capacity(&mut value)).call(|| format!("fgetxattr({name:?})"))?;
         match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
             Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OVERFLOW) => {}
             Err(errno) => return Err(SysError::new(format!("fsetxattr({name:?})"), errno)),
@@ -209,7 +211,7 @@ const USUAL_BYTES: usize = 16 * 1024;
 pub fn read_up_to(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
     let mut text = Vec::with_capacity(USUAL_BYTES);
     loop {
-        match rustix::io::read(&from, rustix::buffer::spare_capacity(&mut text)) {
+        match rustix::io::read(&from, spare_capacity(&mut text)) {
             Ok(0) => return Ok(Some(text)),
             Ok(_) | Err(Errno::INTR) => {}
             Err(errno) => return Err(SysError::new("read()", errno)),
@@ -293,9 +295,8 @@ pub fn replace_host(path: &Path, text: &str) -> Result<(), SysError> {
 
 /// The SELinux label. Worst case: the new file has its directory's, as any file that an engine writes there.
 fn copy_label(from: impl AsFd, to: impl AsFd) {
-    let mut label = vec![0_u8; 4096];
-    if let Ok(length) = rustix::fs::fgetxattr(&from, c"security.selinux", label.as_mut_slice()) {
-        label.truncate(length);
+    let mut label = Vec::with_capacity(XATTR_MAX_BYTES);
+    if rustix::fs::fgetxattr(&from, c"security.selinux", spare_capacity(&mut label)).is_ok() {
         let _ = rustix::fs::fsetxattr(&to, c"security.selinux", &label, XattrFlags::empty());
     }
 }

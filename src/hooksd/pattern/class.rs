@@ -2,7 +2,7 @@
 //! Character classes: each item is written so that nothing in it can be taken for syntax that only
 //! the crate has.
 
-use regex::Regex;
+use regex_automata::util::syntax;
 
 use super::PatternFault;
 use super::escape;
@@ -140,7 +140,7 @@ fn property(name: &str) -> Option<String> {
     if name == "cs" || name == "surrogate" {
         return Some(NOTHING.to_owned());
     }
-    let is_known = |class: &String| Regex::new(class).is_ok();
+    let is_known = |class: &String| syntax::parse(class).is_ok();
     let category = Some(format!(r"\p{{gc={name}}}")).filter(is_known);
     let may_be_script = name.len() != 4 || SHORT.contains(&name.as_str());
     category.or_else(|| Some(format!(r"\p{{sc={name}}}")).filter(|class| may_be_script && is_known(class)))
