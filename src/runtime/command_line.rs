@@ -172,18 +172,18 @@ impl<'a> Words<'a> {
     }
 
     fn option(&mut self, text: &'a OsStr) -> Option<Kind<'a>> {
-        let name = text.as_bytes().strip_prefix(b"-").filter(|rest| !rest.is_empty())?;
-        let long = name.strip_prefix(b"-");
-        let (name, value) = match split(long.unwrap_or(name)) {
-            (name, value) if name.is_ascii() => (std::str::from_utf8(name).ok()?, value),
-            _ => return Some(Kind::Option("", None)),
-        };
+        let (name, value) = split(text);
+        let name = std::str::from_utf8(name).ok()?.strip_prefix('-')?;
+        let (name, is_long) = name.strip_prefix('-').map_or((name, false), |long| (long, true));
+        if name.is_empty() {
+            return None;
+        }
         let known = self.valued.iter().find(|valued| **valued == name);
-        let known = known.or_else(|| self.valued.iter().find(|valued| long.is_some() && valued.starts_with(name)));
+        let known = known.or_else(|| self.valued.iter().find(|valued| is_long && valued.starts_with(name)));
         if let Some(known) = known {
             return Some(Kind::Option(known, value.or_else(|| self.next_argument())));
         }
-        let attached = name.get(..1).filter(|first| long.is_none() && value.is_none() && self.valued.contains(first));
+        let attached = name.get(..1).filter(|first| !is_long && value.is_none() && self.valued.contains(first));
         match attached {
             Some(first) => Some(Kind::Option(first, name.get(1..).map(OsStr::new))),
             None => Some(Kind::Option(name, value)),
@@ -197,13 +197,15 @@ impl<'a> Words<'a> {
     }
 }
 
-fn split(option: &[u8]) -> (&[u8], Option<&OsStr>) {
-    match option.iter().position(|byte| *byte == b'=') {
+/// An option's name, with its dashes, and what follows a `=`.
+pub fn split(option: &OsStr) -> (&[u8], Option<&OsStr>) {
+    let bytes = option.as_bytes();
+    match bytes.iter().position(|byte| *byte == b'=') {
         Some(at) => {
-            let (name, value) = option.split_at(at);
+            let (name, value) = bytes.split_at(at);
             (name, value.get(1..).map(OsStr::from_bytes))
         }
-        None => (option, None),
+        None => (bytes, None),
     }
 }
 

@@ -2,13 +2,13 @@
 //! What the wrapper is told: by its own options, which come before the runtime's, and by a file for engines that can give
 //! a runtime no options, as containerd.
 
-use std::ffi::{OsStr, OsString};
-use std::os::unix::ffi::OsStrExt;
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 use serde::Deserialize;
 
+use super::command_line;
 use crate::sys::{SysError, fs};
 
 /// The file.
@@ -89,7 +89,7 @@ pub enum SettingsError {
 pub fn take(arguments: &mut &[OsString]) -> Result<Request, SettingsError> {
     let mut settings = Settings::default();
     while let Some((first, rest)) = arguments.split_first() {
-        let (name, mut value) = split(first);
+        let (name, mut value) = command_line::split(first);
         let (mut after, is_flag) = (rest, value.is_none());
         let mut path = |option| match (value.take(), after.split_first()) {
             (Some(value), _) => Ok(PathBuf::from(value)),
@@ -111,17 +111,6 @@ pub fn take(arguments: &mut &[OsString]) -> Result<Request, SettingsError> {
         *arguments = after;
     }
     Ok(Request::Run(settings))
-}
-
-fn split(option: &OsStr) -> (&[u8], Option<&OsStr>) {
-    let bytes = option.as_bytes();
-    match bytes.iter().position(|byte| *byte == b'=') {
-        Some(at) => {
-            let (name, value) = bytes.split_at(at);
-            (name, value.get(1..).map(OsStr::from_bytes))
-        }
-        None => (bytes, None),
-    }
 }
 
 impl Settings {
