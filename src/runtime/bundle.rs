@@ -83,7 +83,7 @@ fn warn(log: Option<&Log>, problem: &Problem) {
 fn hook_config(path: &Path) -> Result<HookConfig, RuntimeError> {
     let path_of = || PathBuf::from(path);
     let text = fs::read_host(path).map_err(|source| RuntimeError::ReadHookConfig { path: path_of(), source })?;
-    serde_json::from_slice(&text).map_err(|source| RuntimeError::HookConfig { path: path_of(), source })
+    HookConfig::parse(&text).map_err(|source| RuntimeError::HookConfig { path: path_of(), source })
 }
 
 fn matching<'h>(hooks: &'h Hooks, text: &ConfigText) -> Result<Vec<&'h Descriptor>, RuntimeError> {

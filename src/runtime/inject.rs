@@ -5,8 +5,9 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use oci_spec::runtime::HookBuilder;
-use serde::Deserialize;
+use serde::de::Error as _;
 use serde_json::Value;
+use serde_json::value::{RawValue, to_raw_value};
 
 use crate::hooksd::{self, Descriptor};
 use crate::oci::edit::{self, EditError};
@@ -14,18 +15,36 @@ use crate::oci::edit::{self, EditError};
 /// The stages of config.json's `hooks`, in the order in which they run.
 const STAGES: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
+/// `hooks`, stage by stage, and each entry as its text has it: a runtime may know numbers that this program doesn't.
+type Lists = BTreeMap<String, Box<RawValue>>;
+
 /// A file with hooks for all containers, as that of oci-add-hooks: a config.json of which only `hooks` counts.
-#[derive(Debug, Default, Deserialize)]
-pub struct HookConfig {
-    #[serde(default, deserialize_with = "crate::oci::or_default")]
-    hooks: BTreeMap<String, Value>,
-}
+#[derive(Debug, Default)]
+pub struct HookConfig(BTreeMap<&'static str, Vec<Box<RawValue>>>);
 
 impl HookConfig {
+    /// Reads it.
+    pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
+        let fields: Lists = serde_json::from_slice(text)?;
+        let hooks = fields.get("hooks").map_or("null", |hooks| hooks.get());
+        let lists: Option<Lists> = serde_json::from_str(hooks)?;
+        let mut config = Self::default();
+        for stage in STAGES {
+            let hooks = entries(lists.as_ref(), stage)?;
+            if !hooks.iter().all(|hook| hook.get().starts_with('{')) {
+                return Err(serde_json::Error::custom(format!("an entry of hooks.{stage} is not an object")));
+            }
+            if !hooks.is_empty() {
+                config.0.insert(stage, hooks);
+            }
+        }
+        Ok(config)
+    }
+
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.hooks.is_empty()
+        self.0.is_empty()
     }
 }
 
@@ -43,54 +62,53 @@ pub enum InjectError {
         /// Why.
         source: oci_spec::OciSpecError,
     },
-    /// Of this file.
-    #[error("hooks.{0} of the hook configuration is not a list")]
-    Stage(&'static str),
 }
 
 /// The text with the hooks that it lacks: those of `first` come before its own, those of `last` after them. A bundle that
 /// is used again has them already.
 pub fn with_hooks(text: &str, first: &HookConfig, last: &[&Descriptor]) -> Result<String, InjectError> {
-    let own: BTreeMap<String, Value> = match edit::get(text, &["hooks"])? {
-        Some(hooks) => serde_json::from_str(hooks).map_err(EditError::from)?,
-        None => BTreeMap::new(),
-    };
+    let own: Option<Lists> =
+        edit::get(text, &["hooks"])?.map(serde_json::from_str).transpose().map_err(EditError::from)?;
     let mut text = text.to_owned();
     for stage in STAGES {
-        let mut present = own.get(stage).and_then(Value::as_array).cloned().unwrap_or_default();
-        let mut missing = |wanted: Vec<Value>| -> Vec<Value> {
+        // What is no list is for the change of the text to complain of.
+        let mut present = entries(own.as_ref(), stage).unwrap_or_default();
+        let mut missing = |wanted: Vec<Box<RawValue>>| -> Vec<Box<RawValue>> {
             let mut missing = Vec::new();
             for hook in wanted {
-                if !present.contains(&hook) {
+                if !present.iter().any(|other| is_same(other, &hook)) {
                     present.push(hook.clone());
                     missing.push(hook);
                 }
             }
             missing
         };
-        let first = missing(of_config(first, stage)?);
+        let first = missing(first.0.get(stage).cloned().unwrap_or_default());
         let last = missing(of_descriptors(last, stage)?);
         text = edit::surround(&text, &["hooks", stage], &first, &last)?;
     }
     Ok(text)
 }
 
-fn of_config(config: &HookConfig, stage: &'static str) -> Result<Vec<Value>, InjectError> {
-    match config.hooks.get(stage) {
-        None | Some(Value::Null) => Ok(Vec::new()),
-        Some(Value::Array(hooks)) => Ok(hooks.clone()),
-        Some(_) => Err(InjectError::Stage(stage)),
-    }
+/// The entries of a stage.
+fn entries(lists: Option<&Lists>, stage: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
+    let list = lists.and_then(|lists| lists.get(stage)).map_or("null", |list| list.get());
+    serde_json::from_str::<Option<_>>(list).map(Option::unwrap_or_default)
 }
 
-fn of_descriptors(descriptors: &[&Descriptor], stage: &str) -> Result<Vec<Value>, InjectError> {
+fn is_same(one: &RawValue, other: &RawValue) -> bool {
+    let value = |text: &RawValue| serde_json::from_str::<Value>(text.get()).ok();
+    one.get() == other.get() || value(one).is_some_and(|one| Some(one) == value(other))
+}
+
+fn of_descriptors(descriptors: &[&Descriptor], stage: &str) -> Result<Vec<Box<RawValue>>, InjectError> {
     let named =
         descriptors.iter().flat_map(|descriptor| descriptor.stages.iter().map(|stage| (stage, &descriptor.hook)));
     named.filter(|(named, _)| named.name() == stage).map(|(_, hook)| entry(hook)).collect()
 }
 
 /// An entry of config.json, without what the descriptor doesn't say, as the engines write it.
-fn entry(hook: &hooksd::Hook) -> Result<Value, InjectError> {
+fn entry(hook: &hooksd::Hook) -> Result<Box<RawValue>, InjectError> {
     let mut builder = HookBuilder::default().path(&hook.path);
     if !hook.args.is_empty() {
         builder = builder.args(hook.args.clone());
@@ -101,7 +119,7 @@ fn entry(hook: &hooksd::Hook) -> Result<Value, InjectError> {
     if let Some(seconds) = hook.timeout {
         builder = builder.timeout(seconds);
     }
-    let built = builder.build().and_then(|entry| Ok(serde_json::to_value(entry)?));
+    let built = builder.build().and_then(|entry| Ok(to_raw_value(&entry)?));
     built.map_err(|source| InjectError::Hook { path: hook.path.clone(), source })
 }
 
@@ -128,22 +146,24 @@ mod tests {
         let hooks = descriptors(directory.path());
         let all: Vec<&Descriptor> = hooks.descriptors.iter().collect();
         assert_eq!(all.len(), 2);
-        with_hooks(text, &serde_json::from_value(first.clone()).unwrap(), &all)
+        with_hooks(text, &HookConfig::parse(first.to_string().as_bytes()).unwrap(), &all)
     }
 
-    const ONE: &str = r#"{"args":["one","x"],"env":["A=1"],"path":"/","timeout":3}"#;
+    const ONE: &str = r#"{"path":"/","args":["one","x"],"env":["A=1"],"timeout":3}"#;
     const TWO: &str = r#"{"path":"/proc"}"#;
 
     #[test]
     fn descriptors_come_last_and_the_hook_configuration_first() {
         let first = json!({ "hooks": { "poststop": [{ "path": "/f", "x": 1 }], "prestart": null, "other": 7 } });
-        let text = r#"{ "hooks" : {"poststop":[ {"path":"/o"} ]}, "n":1.0 }"#;
+        let text = r#"{ "hooks" : {"poststop":[ {"path":"/o","n":1e400} ]}, "n":1.0 }"#;
         let expected = format!(
-            r#"{{ "hooks" : {{"createRuntime":[{ONE}],"poststop":[ {{"path":"/f","x":1}},{{"path":"/o"}},{ONE},{TWO} ]}}, "n":1.0 }}"#
+            r#"{{ "hooks" : {{"createRuntime":[{ONE}],"poststop":[ {{"path":"/f","x":1}},{{"path":"/o","n":1e400}},{ONE},{TWO} ]}}, "n":1.0 }}"#
         );
         let changed = with(text, &first).unwrap();
         assert_eq!(changed, expected);
         assert_eq!(with(&changed, &first).unwrap(), expected, "a second time");
+        let otherwise = changed.replace(TWO, "{ \"path\" : \"/proc\" }");
+        assert_eq!(with(&otherwise, &first).unwrap(), otherwise, "written by somebody else");
     }
 
     #[test]
@@ -156,12 +176,19 @@ mod tests {
 
     #[test]
     fn says_what_does_not_fit() {
-        for (text, first, says) in [
-            (r#"{"hooks":{"poststop":7}}"#, json!({}), "hooks.poststop is not a list"),
-            (r#"{"hooks":[]}"#, json!({}), "expected a map"),
-            ("{}", json!({ "hooks": { "poststop": {} } }), "hooks.poststop of the hook configuration is not a list"),
+        for (text, says) in
+            [(r#"{"hooks":{"poststop":7}}"#, "hooks.poststop is not a list"), (r#"{"hooks":[]}"#, "expected a map")]
+        {
+            let error = crate::report::chain(&with(text, &json!({})).unwrap_err());
+            assert!(error.contains(says), "{error}");
+        }
+        for (text, says) in [
+            ("[]", "expected a map"),
+            (r#"{"hooks":[]}"#, "expected a map"),
+            (r#"{"hooks":{"poststop":{}}}"#, "expected a sequence"),
+            (r#"{"hooks":{"poststop":[{},7]}}"#, "an entry of hooks.poststop is not an object"),
         ] {
-            let error = crate::report::chain(&with(text, &first).unwrap_err());
+            let error = HookConfig::parse(text.as_bytes()).unwrap_err().to_string();
             assert!(error.contains(says), "{error}");
         }
     }

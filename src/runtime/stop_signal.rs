@@ -3,6 +3,7 @@
 //! and SIGINT "reboot", systemd(1), so that `docker stop` would wait for its timeout and kill.
 
 use std::ffi::OsStr;
+use std::io::Read;
 use std::process::{Command, Stdio};
 
 use super::command_line::CommandLine;
@@ -30,10 +31,7 @@ pub fn is_to_stop(signal: Option<&OsStr>) -> bool {
 /// not: a signal must go through.
 #[must_use]
 pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr) -> bool {
-    let mut command = Command::new(&program.path);
-    command.args(&command_line.globals).args(["state", "--"]).arg(id);
-    let output = command.stdin(Stdio::null()).stderr(Stdio::null()).output();
-    let state = output.ok().and_then(|output| State::parse(&output.stdout).ok());
+    let state = state(program, command_line, id);
     let Some(state) = state.filter(|state| state.status == Status::NotStopped) else { return false };
     stops_by(&state).unwrap_or_else(|error| {
         let (id, why) = (short(&state.id), chain(&error));
@@ -43,6 +41,18 @@ pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr)
         );
         false
     })
+}
+
+/// What the runtime says of the container.
+fn state(program: &Program, command_line: &CommandLine, id: &OsStr) -> Option<State> {
+    let mut command = Command::new(&program.path);
+    command.args(&command_line.globals).args(["state", "--"]).arg(id);
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
+    let mut text = Vec::new();
+    let told = child.stdout.take()?.read_to_end(&mut text);
+    // Worst case: the caller has SIGCHLD ignored, and there is no status; the text is what counts.
+    let _ = child.wait();
+    told.ok().and_then(|_| State::parse(&text).ok())
 }
 
 fn stops_by(state: &State) -> Result<bool, GatherError> {

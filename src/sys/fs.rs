@@ -247,9 +247,11 @@ pub fn fd_info(file: BorrowedFd<'_>) -> Result<String, SysError> {
     read_host_text(&path)
 }
 
-/// Opens a file of the host by its path, following links: the host's paths are trusted.
+/// Opens a file of the host by its path, following links: the host's paths are trusted. A FIFO is empty, and not waited
+/// for.
 pub fn open_host(path: &Path) -> Result<File, SysError> {
-    File::open(path).call(|| format!("open({path:?})"))
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
+    rustix::fs::open(path, flags, Mode::empty()).map(File::from).call(|| format!("open({path:?})"))
 }
 
 /// Opens a directory of the host as a mere place (`O_PATH`), following links.

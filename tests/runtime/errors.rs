@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that what the wrapper can't do is one line, where who asked for it looks.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+
+use serde_json::json;
+
+use crate::host;
+use crate::refusal::{is_logged, is_one};
+use crate::room::{ALWAYS, RECORDED, Room};
+use crate::site::Site;
+use crate::{Check, all};
+
+/// Bad descriptors, and what the line says of each.
+const DESCRIPTORS: [(&str, &str); 11] = [
+    ("", "JSON"),
+    ("{", "JSON"),
+    (r#"{"version":"2.0.0","hook":{"path":"@HOOK@"},"when":{"always":true},"stages":[]}"#, "2.0.0"),
+    (r#"{"version":7,"hook":{"path":"@HOOK@"},"when":{"always":true},"stages":[]}"#, "version"),
+    (r#"{"version":"1.0.0","when":{"always":true},"stages":["poststop"]}"#, "hook.path"),
+    (
+        r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"commands":["("]},"stages":["poststop"]}"#,
+        "when.commands",
+    ),
+    (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"annotations":{"a":"*"}},"stages":["poststop"]}"#, "*"),
+    (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":true},"stages":["precreate"]}"#, "precreate"),
+    (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":1},"stages":["poststop"]}"#, "when.always"),
+    (r#"{"hook":"@HOOK@","cmds":["a"]}"#, "stages"),
+    (r#"{"hook":"@HOOK@","cmd":["a"],"cmds":["a"],"stages":["poststop"]}"#, "cmd"),
+];
+
+pub fn descriptors(site: &Site) -> Check {
+    all(DESCRIPTORS.iter().flat_map(|row| ["json", "text"].map(|format| (row, format))).map(
+        |((text, word), format)| {
+            let check = || {
+                let room = Room::new(site)?;
+                room.describe("first/10-good.json", ALWAYS);
+                room.describe("first/20-bad.json", text);
+                let before = room.snapshot()?;
+                let mut command = room.wrapper();
+                command.args(["--log", &room.filled_in("@ROOM@/log"), "--log-format", format, "create", "--bundle"]);
+                let finished = room.run(command.arg(room.path("bundle")).arg("c"))?;
+                is_logged(&room, &finished, format, &[&room.filled_in("@ROOM@/first/20-bad.json"), word])?;
+                before.is_still_so(&room.path("bundle"))
+            };
+            (format!("{format} {text}"), check())
+        },
+    ))
+}
+
+/// With the option a bad one costs its own hook, and is told of.
+pub fn skipped_descriptors(site: &Site) -> Check {
+    all(DESCRIPTORS.iter().map(|(text, word)| {
+        let check = || {
+            let room = Room::new(site)?;
+            room.describe("first/10-good.json", ALWAYS);
+            room.describe("first/20-bad.json", text);
+            let finished = room.create(&["--skip-bad-descriptors"])?.expect_code(RECORDED)?;
+            ensure!(room.hooks()? == json!({"poststop": ["always"]}), "{}", room.hooks()?);
+            // What the engine shows as the runtime's own error must not begin with another's.
+            let own: Vec<&str> = finished.errors.lines().filter(|line| !line.starts_with("to standard")).collect();
+            let told = own.iter().all(|line| line.contains("20-bad.json") && line.contains(word));
+            ensure!(told && own.len() <= 1, "{finished}");
+            Ok(())
+        };
+        (*text, check())
+    }))
+}
+
+/// A runtime that can't be started, or would be the wrapper again, and again.
+pub fn runtime(site: &Site) -> Check {
+    let room = Room::new(site)?;
+    room.describe("first/a.json", ALWAYS);
+    for (folder, program) in [("itself", "runc"), ("itself", "link"), ("itself", "crun")] {
+        fs::create_dir_all(room.path(folder)).unwrap();
+        symlink(site.wrapper(), room.path(folder).join(program)).unwrap();
+    }
+    fs::hard_link(site.wrapper(), room.path("hard")).unwrap();
+    let wrapper = site.wrapper().to_str().unwrap();
+    // The option, PATH, and what the line says.
+    let table: &[(&[&str], &str, &str)] = &[
+        (&["--runtime-path", "/nowhere/runc"], "", "/nowhere/runc"),
+        (&["--runtime-path", "@BUNDLE@"], "", "@BUNDLE@"),
+        (&["--runtime-path", "@HOOK@"], "", "@HOOK@"),
+        (&["--runtime-path", "@HOOK@/below"], "", "@HOOK@/below"),
+        (&["--runtime-path", "no-such-runtime"], "@ROOM@", "no-such-runtime"),
+        (&["--runtime-path", ""], "", "runtime"),
+        (&[], "@ROOM@/first", "runc"),
+        (&[], "", "runc"),
+        (&["--runtime-path", wrapper], "", "itself"),
+        (&["--runtime-path", "@ROOM@/itself/link"], "", "itself"),
+        (&["--runtime-path", "@ROOM@/hard"], "", "itself"),
+        (&["--runtime-path", "runc"], "@ROOM@/itself", "runc"),
+        (&[], "@ROOM@/itself", "runc"),
+    ];
+    let creates = ["create", "--bundle", "@BUNDLE@", "c"].as_slice();
+    all(table.iter().flat_map(|row| [creates, &["state", "c"]].map(|last| (row, last))).map(
+        |((options, path, word), last)| {
+            let before = room.snapshot();
+            let mut command = room.bare_wrapper();
+            command.args(options.iter().chain(last).map(|each| room.filled_in(each)));
+            command.env("PATH", room.filled_in(path));
+            let check = || {
+                let finished = room.run(&mut command)?;
+                is_one(&room, &finished, &[&room.filled_in(word)])?;
+                before?.is_still_so(&room.path("bundle"))
+            };
+            (format!("{options:?} {path:?} {last:?}"), check())
+        },
+    ))
+}
+
+/// What the wrapper's own options can't mean.
+pub fn own_options(site: &Site) -> Check {
+    let room = Room::new(site)?;
+    let table: &[(&[&str], &str)] = &[
+        (&["--runtime-path"], "--runtime-path"),
+        (&["--hooks-dir"], "--hooks-dir"),
+        (&["--hook-config-path"], "--hook-config-path"),
+    ];
+    all(table.iter().map(|(options, word)| {
+        let check = || {
+            let finished = room.run(room.bare_wrapper().args(*options))?;
+            is_one(&room, &finished, &[word])
+        };
+        (format!("{options:?}"), check())
+    }))
+}
+
+/// Each way to ask for a log.
+pub fn log(site: &Site) -> Check {
+    let table: &[(&[&str], &str)] = &[
+        (&["--log", "@ROOM@/log"], "text"),
+        (&["--log=@ROOM@/log"], "text"),
+        (&["-log", "@ROOM@/log"], "text"),
+        (&["--log", "@ROOM@/log", "--log-format", "json"], "json"),
+        (&["--log-format=json", "--log=@ROOM@/log"], "json"),
+        (&["--root", "/r", "--log", "@ROOM@/log", "--log-format", "json", "--systemd-cgroup"], "json"),
+        (&["--log", "/nowhere/log", "--log", "@ROOM@/log"], "text"),
+    ];
+    all(table.iter().map(|(options, format)| {
+        let check = || {
+            let room = Room::new(site)?;
+            room.describe("first/bad \"quoted\".json", "{");
+            let mut command = room.wrapper();
+            command.args(options.iter().map(|each| room.filled_in(each)));
+            let finished = room.run(command.args(["create", "-b"]).arg(room.path("bundle")).arg("c"))?;
+            is_logged(&room, &finished, format, &["JSON"])?;
+            // The engine has made the file, and reads all of it.
+            room.run(&mut command)?;
+            let log = fs::read_to_string(room.path("log")).unwrap();
+            ensure!(log.lines().count() == 2, "after two calls it has {log}");
+            Ok(())
+        };
+        (format!("{options:?}"), check())
+    }))
+}
+
+/// A log that can't be written takes nothing from what standard error says.
+pub fn no_log(site: &Site) -> Check {
+    all(["/nowhere/log", "@BUNDLE@", "", "/dev/full"].into_iter().map(|log| {
+        let check = || {
+            let room = Room::new(site)?;
+            room.describe("first/bad.json", "{");
+            let mut command = room.wrapper();
+            command.args(["--log", &room.filled_in(log), "create", "-b"]).arg(room.path("bundle")).arg("c");
+            let finished = room.run(&mut command)?;
+            is_one(&room, &finished, &["bad.json"])
+        };
+        (log, check())
+    }))
+}
+
+/// A bundle that has to be written and can't be.
+pub fn read_only(site: &Site) -> Check {
+    cannot_be_written(site, "mount --bind '@BUNDLE@' '@BUNDLE@'; mount -o remount,bind,ro '@BUNDLE@'")
+}
+
+/// Nothing is left of a file that has no room: not half a config.json either.
+pub fn full(site: &Site) -> Check {
+    // A page for the file that is there, and none for another.
+    let script = "cp '@BUNDLE@/config.json' '@ROOM@/kept'; mount -t tmpfs -o size=4096 tmpfs '@BUNDLE@'; \
+                  cat '@ROOM@/kept' >'@BUNDLE@/config.json'; trap 'cmp @ROOM@/kept @BUNDLE@/config.json >&2; \
+                  ls -A @BUNDLE@ >@ROOM@/left' EXIT; \"$@\" && exit; exit";
+    let room = Room::new(site)?;
+    // It must not fit into the same page.
+    room.describe("first/a.json", &ALWAYS.replace("always\"]", &format!("{}\"]", "x".repeat(8_000))));
+    let mut command = room.wrapper();
+    command.args(["create", "--bundle"]).arg(room.path("bundle")).arg("c");
+    let finished = room.run(&mut host::command_after(&room.filled_in(script), &command))?;
+    is_one(&room, &finished, &["config.json"])?;
+    let left = fs::read_to_string(room.path("left")).unwrap();
+    ensure!(left == "config.json\n", "in the bundle is {left:?}");
+    Ok(())
+}
+
+fn cannot_be_written(site: &Site, script: &str) -> Check {
+    let room = Room::new(site)?;
+    room.describe("first/a.json", ALWAYS);
+    let before = room.snapshot()?;
+    let mut command = room.wrapper();
+    command.args(["create", "--bundle"]).arg(room.path("bundle")).arg("c");
+    let finished = room.run(&mut host::command_after(&room.filled_in(script), &command))?;
+    is_one(&room, &finished, &["config.json"])?;
+    before.is_still_so(&room.path("bundle"))
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the list of the runtime wrapper's tests: what passes through it, what it adds to a bundle, and what it says.
+//!
+//! `OCI_HOOKS_RUNTIME` names another wrapper than the one that cargo built. No test needs an image. What the machine
+//! lacks is a failure where `CI` is `true` and else skipped.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
+
+/// Fails the trial with a message where something doesn't hold.
+macro_rules! ensure {
+    ($holds:expr, $($message:tt)+) => {
+        if !$holds {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+mod bad_config;
+mod command;
+mod commands;
+mod errors;
+mod hooks;
+mod hooks_file;
+mod host;
+mod life;
+mod refusal;
+mod room;
+mod settings;
+mod signals;
+mod site;
+mod snapshot;
+mod stand;
+mod text;
+mod transparency;
+mod untouched;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use libtest_mimic::{Arguments, Failed, Trial};
+
+use crate::host::Runtime;
+use crate::site::Site;
+
+/// What a trial finds out.
+type Check = Result<(), String>;
+/// A trial on the machine as it is.
+type Run = fn(&Site) -> Check;
+/// A trial with a real runtime.
+type RunWith = fn(&Site, Runtime) -> Check;
+
+/// Whether all of some cases hold; if not, which ones don't.
+fn all<Name: std::fmt::Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for (name, result) in cases {
+        count += 1;
+        wrong.extend(result.err().map(|message| format!("{name}: {message}")));
+    }
+    ensure!(count > 0, "no case");
+    ensure!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// What needs nothing but the wrapper and the recorder.
+const PLAIN: &[(&str, Run)] = &[
+    ("transparency/arguments", transparency::arguments),
+    ("transparency/environment", transparency::environment),
+    ("transparency/program", transparency::program),
+    ("hooks/which", hooks::which),
+    ("hooks/two-directories", hooks::two_directories),
+    ("hooks/order", hooks::order),
+    ("hooks/members", hooks::members),
+    ("hooks/where-the-bundle-is", hooks::where_the_bundle_is),
+    ("hooks/no-other-command", hooks::no_other_command),
+    ("hooks/twice", hooks::twice),
+    ("hook-config/before-all", hooks_file::before_all),
+    ("hook-config/example", hooks_file::example),
+    ("hook-config/as-they-are", hooks_file::as_they_are),
+    ("hook-config/twice", hooks_file::twice),
+    ("hook-config/bad", hooks_file::bad),
+    ("text/kept", text::is_kept),
+    ("text/of-hooks", text::of_hooks_is_kept),
+    ("text/attributes", text::attributes_stay),
+    ("text/link", text::link_stays),
+    ("untouched/nothing-matches", untouched::nothing_matches),
+    ("untouched/no-bundle", untouched::no_bundle),
+    ("bad-config", bad_config::each),
+    ("bad-config/no-file", bad_config::no_file),
+    ("errors/descriptors", errors::descriptors),
+    ("errors/skipped-descriptors", errors::skipped_descriptors),
+    ("errors/runtime", errors::runtime),
+    ("errors/own-options", errors::own_options),
+    ("errors/log", errors::log),
+    ("errors/no-log", errors::no_log),
+];
+
+/// What mounts something.
+const ROOTS: &[(&str, Run)] = &[
+    ("untouched/read-only", untouched::read_only),
+    ("errors/read-only", errors::read_only),
+    ("errors/full", errors::full),
+    ("settings/good", settings::good),
+    ("settings/bad", settings::bad),
+    ("settings/defaults", settings::defaults),
+];
+
+const WITH_RUNTIMES: &[(&str, RunWith)] = &[
+    ("commands", commands::each),
+    ("life", life::each),
+    ("life/injected", life::injected),
+    ("life/failing-hook", life::failing_hook),
+    ("signals/systemd", signals::of_systemd),
+    ("signals/others", signals::of_others),
+];
+
+fn main() -> ExitCode {
+    let mut arguments = Arguments::from_args();
+    // Each trial mostly waits for processes, but for its own.
+    arguments.test_threads.get_or_insert(2);
+    let site = match Site::new() {
+        Ok(site) => Arc::new(site),
+        Err(why) => {
+            eprintln!("runtime: {why}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let mut trials = Trials { site: Arc::clone(&site), list: Vec::new(), skipped: BTreeMap::new() };
+    for &(name, run) in PLAIN {
+        trials.push(name.to_owned(), site.missing(), run);
+    }
+    for &(name, ref conditions) in transparency::CONDITIONS {
+        let run = move |site: &Site| transparency::under(site, conditions);
+        trials.push(format!("transparency/under/{name}"), site.missing(), run);
+    }
+    for &(name, run) in ROOTS {
+        trials.push(name.to_owned(), site.missing().or_else(host::missing_root), run);
+    }
+    for runtime in Runtime::ALL {
+        for &(name, run) in WITH_RUNTIMES {
+            let missing = site.missing().or_else(|| host::missing(runtime));
+            trials.push(format!("{name}/{runtime}"), missing, move |site| run(site, runtime));
+        }
+    }
+    for (why, count) in &trials.skipped {
+        eprintln!("skipped: {why} ({count} tests)");
+    }
+    let conclusion = libtest_mimic::run(&arguments, trials.list);
+    drop(site);
+    conclusion.exit_code()
+}
+
+struct Trials {
+    site: Arc<Site>,
+    list: Vec<Trial>,
+    /// How many tests can't run here, by the reason.
+    skipped: BTreeMap<String, u32>,
+}
+
+impl Trials {
+    fn push(&mut self, name: String, missing: Option<String>, run: impl FnOnce(&Site) -> Check + Send + 'static) {
+        let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        let site = Arc::clone(&self.site);
+        self.list.push(match missing {
+            None => Trial::test(name, move || run(&site).map_err(Failed::from)),
+            Some(why) => {
+                if !in_ci {
+                    *self.skipped.entry(why.clone()).or_default() += 1;
+                }
+                Trial::test(name, move || Err(why.into())).with_ignored_flag(!in_ci)
+            }
+        });
+    }
+}

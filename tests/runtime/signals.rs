@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows which signal reaches a container's first process: systemd is to stop at the one that engines send anybody.
+
+use crate::command::until;
+use crate::host::Runtime;
+use crate::site::Site;
+use crate::stand::{Stand, Way};
+use crate::{Check, all};
+
+/// systemd's `SIGRTMIN+3`: halt.
+const HALT: i32 = 37;
+
+/// Calls that all runtimes understand, and what reaches systemd and others.
+const CALLS: &[(&str, i32, i32)] = &[
+    ("R kill c TERM", HALT, 15),
+    ("R kill c SIGTERM", HALT, 15),
+    ("R kill c 15", HALT, 15),
+    ("R kill c INT", HALT, 2),
+    ("R kill c SIGINT", HALT, 2),
+    ("R kill c 2", HALT, 2),
+    ("R kill c", HALT, 15),
+    ("--root=@ROOM@/state kill c TERM", HALT, 15),
+    ("R --log @ROOM@/log --log-format json kill c TERM", HALT, 15),
+    ("R kill c HUP", 1, 1),
+    ("R kill c QUIT", 3, 3),
+    ("R kill c USR1", 10, 10),
+    ("R kill c SIGWINCH", 28, 28),
+    ("R kill c 37", HALT, HALT),
+    ("R kill c 38", 38, 38),
+];
+
+/// Those that only runc understands. `--all` means what every process would take for its end.
+const RUNCS: &[(&str, i32, i32)] =
+    &[("R kill c term", HALT, 15), ("R kill --all c TERM", 15, 15), ("R kill -a c 15", 15, 15)];
+
+pub fn of_systemd(site: &Site, runtime: Runtime) -> Check {
+    for args in [&["/sbin/init", "loud"][..], &["/usr/lib/systemd/systemd", "loud"]] {
+        arrive(site, runtime, args, None, true)?;
+    }
+    Ok(())
+}
+
+/// Also of those that are only called as systemd is, or that said that they are none of ours.
+pub fn of_others(site: &Site, runtime: Runtime) -> Check {
+    arrive(site, runtime, &["/pause", "loud"], None, false)?;
+    arrive(site, runtime, &["/init", "loud"], None, false)?;
+    arrive(site, runtime, &["/sbin/init", "loud"], Some("disabled"), false)
+}
+
+fn arrive(site: &Site, runtime: Runtime, args: &[&str], switch: Option<&str>, is_systemd: bool) -> Check {
+    let stand = Stand::new(site, runtime, args)?;
+    if let Some(switch) = switch {
+        let mut config = stand.config(args);
+        config["annotations"]["oci-systemd-hook"] = switch.into();
+        stand.room.write_config(&config);
+    }
+    stand.run_into_said(Way::Wrapped, "R run -d --bundle @BUNDLE@ c")?.expect_code(0)?;
+    until("the container's first word", || if stand.said().contains("ready") { Ok(()) } else { Err(stand.said()) })?;
+    let of_runtime = match runtime {
+        Runtime::Runc => RUNCS,
+        Runtime::Crun => &[],
+    };
+    all(CALLS.iter().chain(of_runtime).map(|(line, systemd, other)| {
+        let check = || {
+            let expected = if is_systemd { systemd } else { other };
+            let before = stand.said().len();
+            stand.run(Way::Wrapped, line)?.expect_code(0)?;
+            let found = until("a signal", || match stand.said().get(before..) {
+                Some(text) if text.ends_with('\n') => Ok(text.to_owned()),
+                _ => Err(stand.said()),
+            })?;
+            ensure!(found == format!("signal {expected}\n"), "expected {expected}, found {found:?}");
+            Ok(())
+        };
+        (format!("{args:?} {line}"), check())
+    }))
+}

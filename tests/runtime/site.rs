@@ -1,0 +1,73 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows where the wrapper is, and makes the program that stands for a runtime.
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use tempfile::TempDir;
+
+/// Where the wrapper looks for its settings, if they are there.
+pub const SETTINGS: &str = "/etc/oci-hooks-runtime.json";
+
+/// The machine, as the tests use it.
+#[derive(Debug)]
+pub struct Site {
+    wrapper: PathBuf,
+    scratch: TempDir,
+    /// Why there is no recorder.
+    recorder: Result<PathBuf, String>,
+}
+
+impl Site {
+    /// Before any thread starts another program: one that is just being written can't be started.
+    pub fn new() -> Result<Self, String> {
+        let given = env::var_os("OCI_HOOKS_RUNTIME").map(PathBuf::from);
+        let given = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_oci-hooks-runtime").into());
+        // Not below /tmp, which a test's mounts may cover.
+        let scratch = tempfile::Builder::new()
+            .prefix("osh-runtime-")
+            .tempdir_in("/var/tmp")
+            .map_err(|error| format!("cannot make a directory: {error}"))?;
+        // A copy: a build during the run must not mix two of them.
+        let wrapper = scratch.path().join("oci-hooks-runtime");
+        std::fs::copy(&given, &wrapper).map_err(|error| format!("OCI_HOOKS_RUNTIME, {}: {error}", given.display()))?;
+        let recorder = compile(&scratch.path().join("recorder"));
+        Ok(Self { wrapper, scratch, recorder })
+    }
+
+    pub fn wrapper(&self) -> &Path {
+        &self.wrapper
+    }
+
+    pub fn scratch(&self) -> &Path {
+        self.scratch.path()
+    }
+
+    pub fn recorder(&self) -> Result<&Path, String> {
+        self.recorder.as_deref().map_err(Clone::clone)
+    }
+
+    /// Why no test can run here.
+    pub fn missing(&self) -> Option<String> {
+        if Path::new(SETTINGS).exists() {
+            return Some(format!("{SETTINGS} is there, and changes what the wrapper does"));
+        }
+        self.recorder.as_ref().err().cloned()
+    }
+}
+
+fn compile(to: &Path) -> Result<PathBuf, String> {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/runtime/recorder.c");
+    let compiled = Command::new("cc")
+        .args(["-Wall", "-Wextra", "-Werror", "-O1", "-static", "-o"])
+        .arg(to)
+        .arg(source)
+        .output()
+        .map_err(|error| format!("cc is not installed: {error}"))?;
+    if compiled.status.success() {
+        Ok(to.to_owned())
+    } else {
+        Err(format!("cc: {}", String::from_utf8_lossy(&compiled.stderr)))
+    }
+}
