@@ -18,6 +18,7 @@ use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
 use crate::gather::unreadable::{self, Told};
 use crate::gather::{self, ConfigText, GatherError};
+use crate::oci::config::Peek;
 use crate::oci::edit::EditError;
 use crate::oci::state::State;
 use crate::plan::{Change, Plan};
@@ -141,7 +142,7 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<ConfigText>, HookErr
         }
         result => result?,
     };
-    match decide(&gather::container(state, &text)?) {
+    match decide(&gather::container(state, &text, &text.peek()?)?) {
         Decision::Skip(reason) => {
             // What can't be told may be systemd, and then its container will not start.
             let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
@@ -184,7 +185,7 @@ pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure
 
 fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<(), HookError> {
     let id = short(&state.id);
-    let (decision, changes) = changes(state, text)?;
+    let (decision, changes) = changes(state, text, &text.peek()?)?;
     match decision {
         Decision::Skip(reason) => debug!("{id}: left alone at precreate: {reason}"),
         Decision::Prepare(because) => debug!("{id}: change config.json at precreate: {because}"),
@@ -201,8 +202,8 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
 }
 
 /// What a config.json lacks before the container is created, and why it is a matter of this hook.
-pub fn changes(state: &State, text: &ConfigText) -> Result<(Decision, Vec<Change>), GatherError> {
-    let decision = decide(&gather::container(state, text)?);
+pub fn changes(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Decision, Vec<Change>), GatherError> {
+    let decision = decide(&gather::container(state, text, peek)?);
     let changes = match decision {
         Decision::Skip(_) => Vec::new(),
         Decision::Prepare(_) => config::changes(text.config()?, &gather::before::before(state, text)?),
@@ -238,7 +239,7 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) ->
         None => gather::before::foretold_state(absolute(bundle)),
     };
     let text = ConfigText::read(&state)?;
-    let (decision, because, plan) = match decide(&gather::container(&state, &text)?) {
+    let (decision, because, plan) = match decide(&gather::container(&state, &text, &text.peek()?)?) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
         Decision::Prepare(because) => {
             ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text, policy)?)?)

@@ -84,6 +84,12 @@ pub fn read(directories: &[PathBuf], extension_stages: &[&str]) -> Hooks {
 }
 
 impl Hooks {
+    /// Whether it makes a difference for any of them that there are bind mounts.
+    #[must_use]
+    pub fn ask_for_bind_mounts(&self) -> bool {
+        self.descriptors.iter().any(Descriptor::asks_for_bind_mounts)
+    }
+
     /// The descriptors whose hooks are for this container, in the order in which they run.
     pub fn matching(&self, subject: &Subject<'_>) -> Result<Vec<&Descriptor>, MatchError> {
         let mut matching = Vec::new();

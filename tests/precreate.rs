@@ -18,7 +18,7 @@ const CONFIG: &str = r#"{
   "ociVersion" : "1.0.2-dev", "future": {"z": 1e400, "a": [1.50, -0, 12345678901234567890123], "z": null},
   "process": {"terminal":false,"args":["/sbin/init"],"env":["PATH=/usr/bin", "TERM=xterm" ],"cwd":"\/"},
   "root": {"path":"ROOT"},
-  "hooks": null,
+  "hooks": null, "mounts": [ {"type": "cgroup", "destination": "/sys/fs/cgroup", "options": ["ro"]}],
   "linux":{ "namespaces" : [{"type":"mount"},{"type":"pid"}], "ünknown": "\u00fc\ud83d\ude00" }
 }
 "#;
@@ -136,9 +136,9 @@ fn podmans_mark_has_the_id_where_the_directory_has_none() {
     let place = place();
     let mark = format!(
         r#""mounts": [{{"destination":"/run/.containerenv","type":"bind","options":["bind","rprivate"],
-            "source":"/x/overlay-containers/{ID}/userdata/.containerenv"}}]"#
+            "source":"/x/overlay-containers/{ID}/userdata/.containerenv"}}, "#
     );
-    let config = config(&place).replace("\"hooks\": null", &mark);
+    let config = config(&place).replace("\"mounts\": [", &mark);
     let output = precreate(place.path(), config.as_bytes());
     let got = String::from_utf8(output.stdout).unwrap();
     assert!(env(&got).contains(&format!("container_uuid={}", &ID[..32])), "{got}");

@@ -13,6 +13,10 @@ pub fn changed(text: &str, changes: &[Change]) -> Result<String, EditError> {
     changes.iter().try_fold(text, |text, change| match &change.field {
         Field::Variable(..) => Ok(text),
         Field::RootfsPropagation(value) => set(&text, &["linux", "rootfsPropagation"], &json!(value)),
+        Field::Mount { at, kind, options } => {
+            let mount = json!({ "destination": at, "type": kind, "source": kind, "options": options });
+            extend(&text, &["mounts"], &[mount])
+        }
         Field::MountOption { mount, option, value } => {
             set(&text, &["mounts", &mount.to_string(), "options", &option.to_string()], &json!(value))
         }
@@ -22,6 +26,6 @@ pub fn changed(text: &str, changes: &[Change]) -> Result<String, EditError> {
 fn variable(change: &Change) -> Option<Value> {
     match &change.field {
         Field::Variable(name, value) => Some(json!(format!("{name}={value}"))),
-        Field::RootfsPropagation(_) | Field::MountOption { .. } => None,
+        Field::RootfsPropagation(_) | Field::Mount { .. } | Field::MountOption { .. } => None,
     }
 }

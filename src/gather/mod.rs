@@ -247,10 +247,9 @@ fn is_in_container(state: &State) -> bool {
     own.is_some() && own == process::mount_namespace(&pid.to_string())
 }
 
-/// Gathers the facts of the decision, looking no further than it needs.
-pub fn container(state: &State, text: &ConfigText) -> Result<Container, GatherError> {
-    let peek = text.peek()?;
-    let annotations = Annotations::of(state, &peek);
+/// Gathers the facts of the decision, looking no further than it needs. `peek` is of `text`.
+pub fn container(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<Container, GatherError> {
+    let annotations = Annotations::of(state, peek);
     if annotations.pod == Pod::Sandbox {
         return Ok(Container { id: state.id.clone(), switch: Switch::Unset, command: Command::Sandbox });
     }
@@ -262,7 +261,7 @@ pub fn container(state: &State, text: &ConfigText) -> Result<Container, GatherEr
         Switch::Enabled(_) | Switch::Disabled(_) => false,
     };
     let command = if is_undecided {
-        Command::LookedUp { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, &peek) }
+        Command::LookedUp { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, peek) }
     } else {
         Command::Other(program.to_owned())
     };

@@ -2,8 +2,10 @@
 //! One descriptor: a JSON file that says which hook runs, in which stages, and for which containers.
 
 use std::collections::BTreeMap;
-use std::io::{self, ErrorKind};
+use std::fs::OpenOptions;
+use std::io::{self, ErrorKind, Read};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde_json::value::RawValue;
@@ -161,7 +163,7 @@ impl Descriptor {
         if !path.as_os_str().as_bytes().ends_with(b".json") {
             return Err(Fault::Name);
         }
-        let text = json::text(&std::fs::read(path).map_err(Fault::File)?);
+        let text = json::text(&read(path).map_err(Fault::File)?);
         let mut version = String::new();
         for (name, value) in Members::of_document(&text)? {
             if name == "version" {
@@ -174,6 +176,11 @@ impl Descriptor {
             _ => return Err(Fault::Version(version)),
         };
         written.checked(path, extension_stages)
+    }
+
+    /// Whether it has a condition about bind mounts.
+    pub(super) fn asks_for_bind_mounts(&self) -> bool {
+        self.when.has_bind_mounts.is_some()
     }
 
     /// Whether its hook is for this container.
@@ -323,6 +330,13 @@ impl Written {
         }
         Ok(descriptor)
     }
+}
+
+/// A FIFO is empty, and not waited for.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut text = Vec::new();
+    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?.read_to_end(&mut text)?;
+    Ok(text)
 }
 
 type List = (&'static str, Option<Vec<String>>);

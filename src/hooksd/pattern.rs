@@ -18,7 +18,7 @@ mod escape;
 mod translate;
 
 use regex_automata::nfa::thompson::pikevm::PikeVM;
-use regex_automata::nfa::thompson::{BuildError, Config, WhichCaptures};
+use regex_automata::nfa::thompson::{BuildError, Compiler, Config, WhichCaptures};
 
 /// A pattern, ready to be matched, by the simplest engine of the crate: most patterns are matched once, and a faster one
 /// takes longer to be made.
@@ -78,10 +78,19 @@ pub enum PatternFault {
 impl Pattern {
     /// Reads a pattern as Go does.
     pub(super) fn new(pattern: &str) -> Result<Self, PatternFault> {
+        thread_local! {
+            /// One for all, since it has a table that takes longer to make than most patterns.
+            static COMPILER: Compiler = {
+                let mut compiler = Compiler::new();
+                let limit = Some(SIZE_LIMIT_BYTES);
+                compiler.configure(Config::new().nfa_size_limit(limit).which_captures(WhichCaptures::None));
+                compiler
+            };
+        }
         let translated = translate::translate(pattern)?;
-        let program = Config::new().nfa_size_limit(Some(SIZE_LIMIT_BYTES)).which_captures(WhichCaptures::None);
-        let built = PikeVM::builder().thompson(program).build(&translated);
-        built.map(Self).map_err(|error| PatternFault::TooLarge(Box::new(error)))
+        let built = COMPILER.with(|compiler| compiler.build(&translated).map_err(Box::new));
+        let built = built.and_then(|program| PikeVM::builder().build_from_nfa(program).map_err(Box::new));
+        built.map(Self).map_err(PatternFault::TooLarge)
     }
 
     /// Whether it matches anywhere in the text.

@@ -27,17 +27,25 @@ pub enum EditError {
     },
 }
 
-/// The text of what is at `path`, a step being a field's name or an element's number; none where it is missing or `null`.
-pub fn get<'t>(text: &'t str, path: &[&str]) -> Result<Option<&'t str>, EditError> {
+/// Puts another text in the place of what is at `path`, a step being a field's name or an element's number. `change` is
+/// given what is there, if it isn't `null`, and says nothing where that shall stay. Objects that are missing on the way, or
+/// `null`, are made.
+pub fn change<E: From<EditError>>(
+    text: &str,
+    path: &[&str],
+    change: impl FnOnce(Option<&str>) -> Result<Option<String>, E>,
+) -> Result<String, E> {
     let place = find(text, path)?;
-    let found = text.get(place.range).filter(|found| place.missing.is_empty() && !found.is_empty());
-    Ok(found.filter(|found| *found != "null"))
+    let found = text.get(place.range.clone()).filter(|found| place.missing.is_empty() && !found.is_empty());
+    Ok(match change(found.filter(|found| *found != "null"))? {
+        Some(new) => place.put(text, &new),
+        None => text.to_owned(),
+    })
 }
 
-/// Sets what is at `path`. Objects that are missing on the way, or `null`, are made. A value's `Display` is its JSON, as
-/// that of [`Value`] and [`RawValue`] is.
+/// Sets what is at `path`. A value's `Display` is its JSON, as that of [`Value`] and [`RawValue`] is.
 pub fn set(text: &str, path: &[&str], value: &impl Display) -> Result<String, EditError> {
-    Ok(find(text, path)?.put(text, value))
+    change(text, path, |_| Ok(Some(value.to_string())))
 }
 
 /// Adds to the beginning of the list at `path`, and to its end; it is made where it is missing or `null`.
@@ -170,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_what_is_there() {
+    fn tells_what_is_there() {
         for (text, path, expected) in [
             (r#"{"a":{"b": [1, 2] }}"#, &["a", "b"][..], Some("[1, 2]")),
             (r#"{"a":{"b":1,"b":2}}"#, &["a", "b"], Some("2")),
@@ -178,7 +186,12 @@ mod tests {
             (r#"{"a":null}"#, &["a", "b"], None),
             (r#"{"c":{}}"#, &["a", "b"], None),
         ] {
-            assert_eq!(get(text, path).unwrap(), expected, "{text}");
+            let mut seen = None;
+            let unchanged = change(text, path, |found| {
+                seen = found.map(str::to_owned);
+                Ok::<_, EditError>(None)
+            });
+            assert_eq!((unchanged.unwrap().as_str(), seen.as_deref()), (text, expected));
         }
     }
 

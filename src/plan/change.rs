@@ -19,6 +19,15 @@ pub enum Field {
     Variable(&'static str, String),
     /// `linux.rootfsPropagation`.
     RootfsPropagation(&'static str),
+    /// One more mount.
+    Mount {
+        /// Where.
+        at: &'static str,
+        /// The file system's type.
+        kind: &'static str,
+        /// Its options.
+        options: Vec<&'static str>,
+    },
     /// An option of a mount.
     MountOption {
         /// Which of `mounts`.
@@ -35,6 +44,9 @@ impl fmt::Display for Change {
         match &self.field {
             Field::Variable(name, value) => write!(f, "add {name}={value:?} to process.env")?,
             Field::RootfsPropagation(value) => write!(f, "set linux.rootfsPropagation to {value:?}")?,
+            Field::Mount { at, kind, options } => {
+                write!(f, "add a {kind} mount on {at} ({}) to mounts", options.join(","))?;
+            }
             Field::MountOption { mount, option, value } => {
                 write!(f, "set mounts[{mount}].options[{option}] to {value:?}")?;
             }

@@ -13,7 +13,7 @@ use crate::plan::{Change, Field};
 #[must_use]
 pub fn changes(config: &Config, before: &Before) -> Vec<Change> {
     let mut changes = environment(config, before);
-    changes.extend(writable_cgroup(config, before));
+    changes.extend(cgroups(config, before));
     changes.extend(propagation(config));
     changes
 }
@@ -51,15 +51,34 @@ fn manager(before: &Before) -> &'static str {
     }
 }
 
-/// Where the kernel keeps the limits, the cgroup may as well be mounted writable, and then runc gives it to the root of
-/// a user namespace. Elsewhere this hook makes a cgroup without limits of its own writable, later.
-fn writable_cgroup(config: &Config, before: &Before) -> Option<Change> {
-    if !before.keeps_limits || !config.has_cgroup_of_its_own() {
-        return None;
+/// The mount of the container's cgroups.
+fn cgroups(config: &Config, before: &Before) -> Option<Change> {
+    let base = InnerPath::new(CGROUP);
+    let is_shown = |mount: &Mount| {
+        let at = InnerPath::new(&mount.destination);
+        // Or it may be, in what is mounted from elsewhere.
+        at.is_at_or_below(&base) || mount.is_bind() && base.is_at_or_below(&at)
+    };
+    // Where the kernel keeps the limits, the cgroup may as well be mounted writable, and then runc gives it to the root of
+    // a user namespace. Elsewhere this hook makes a cgroup without limits of its own writable, later.
+    let is_writable = before.keeps_limits && config.has_cgroup_of_its_own();
+    if config.mounts.iter().any(is_shown) {
+        return is_writable.then(|| made_writable(config, &base)).flatten();
     }
-    let at = InnerPath::new(CGROUP);
+    let access = if is_writable { "rw" } else { "ro" };
+    Some(Change {
+        field: Field::Mount {
+            at: CGROUP,
+            kind: "cgroup",
+            options: vec!["nosuid", "noexec", "nodev", "relatime", access],
+        },
+        why: "systemd exits without",
+    })
+}
+
+fn made_writable(config: &Config, base: &InnerPath) -> Option<Change> {
     let (number, mount) =
-        config.mounts.iter().enumerate().rev().find(|(_, mount)| InnerPath::new(&mount.destination) == at)?;
+        config.mounts.iter().enumerate().rev().find(|(_, mount)| InnerPath::new(&mount.destination) == *base)?;
     let is_cgroup = matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && !mount.is_bind();
     let option = mount.options.iter().rposition(|option| option == "ro" || option == "rro")?;
     (is_cgroup && mount.is_read_only()).then_some(Change {
@@ -76,7 +95,14 @@ mod tests {
     use super::*;
     use crate::identity::MachineId;
 
+    /// Without what is said of a cgroup mount where the config has no mounts at all.
     fn told(config: &Value, keeps_limits: bool) -> Vec<String> {
+        let mut told = all(config, keeps_limits);
+        told.retain(|line| config.get("mounts").is_some() || !line.starts_with("add a cgroup mount"));
+        told
+    }
+
+    fn all(config: &Value, keeps_limits: bool) -> Vec<String> {
         let text = config.to_string();
         let before = Before {
             manager: Some("libpod".to_owned()),
@@ -164,6 +190,29 @@ mod tests {
             let mut config = shared.clone();
             *config.pointer_mut(pointer).unwrap() = value;
             assert!(!told(&config, true).iter().any(|line| line == change), "{config}");
+        }
+    }
+
+    #[test]
+    fn a_missing_cgroup_mount_is_added() {
+        let add = |access: &str| {
+            format!("add a cgroup mount on /sys/fs/cgroup (nosuid,noexec,nodev,relatime,{access}) to mounts")
+        };
+        let mount = |at: &str, kind: &str| json!({ "destination": at, "type": kind, "options": [kind] });
+        for (mounts, added) in [
+            (json!([mount("/sys", "sysfs"), mount("/sys/fs", "tmpfs")]), true),
+            (json!(null), true),
+            (json!([mount("/sys/fs/cgroup", "cgroup")]), false),
+            (json!([mount("/sys/fs/cgroup/systemd", "cgroup")]), false),
+            (json!([mount("/sys", "bind")]), false),
+            (json!([mount("/", "rbind")]), false),
+            (json!([mount("/srv", "bind")]), true),
+        ] {
+            let own = json!({ "namespaces": [{ "type": "cgroup" }], "cgroupsPath": "/c" });
+            for (linux, keeps_limits, access) in [(&own, true, "rw"), (&own, false, "ro"), (&json!({}), true, "ro")] {
+                let told = all(&json!({ "mounts": mounts, "linux": linux }), keeps_limits);
+                assert_eq!(told.contains(&add(access)), added, "{mounts} {told:?}");
+            }
         }
     }
 }

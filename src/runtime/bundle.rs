@@ -16,7 +16,7 @@ use crate::gather::before::foretold_state;
 use crate::gather::{ConfigText, GatherError};
 use crate::hook::{absolute, changes};
 use crate::hooksd::{self, Descriptor, Hooks, Problem, Subject};
-use crate::oci::config::Mount;
+use crate::oci::config::{Mount, Peek};
 use crate::oci::state::State;
 use crate::plan::Change;
 use crate::report::chain;
@@ -32,9 +32,10 @@ pub fn add_hooks(config: &Path, id: Option<&str>, settings: &Settings, log: Opti
         result => result?,
     };
     let hooks = good_descriptors(settings, log)?;
-    let last = matching(&hooks, &text)?;
+    let peek = text.peek()?;
+    let last = matching(&hooks, &text, &peek)?;
     let first = settings.hook_config_path.as_deref().map(hook_config).transpose()?.unwrap_or_default();
-    let changes = for_systemd(&state(config, id), &text)?;
+    let changes = for_systemd(&state(config, id), &text, &peek)?;
     if last.is_empty() && first.is_empty() && changes.is_empty() {
         return Ok(());
     }
@@ -86,18 +87,14 @@ fn hook_config(path: &Path) -> Result<HookConfig, RuntimeError> {
     HookConfig::parse(&text).map_err(|source| RuntimeError::HookConfig { path: path_of(), source })
 }
 
-fn matching<'h>(hooks: &'h Hooks, text: &ConfigText) -> Result<Vec<&'h Descriptor>, RuntimeError> {
-    if hooks.descriptors.is_empty() {
-        return Ok(Vec::new());
-    }
-    let peek = text.peek()?;
+fn matching<'h>(hooks: &'h Hooks, text: &ConfigText, peek: &Peek<'_>) -> Result<Vec<&'h Descriptor>, RuntimeError> {
     let args: Vec<String> = peek.args().iter().cloned().map(Cow::into_owned).collect();
     let annotations: BTreeMap<String, String> =
         peek.annotations().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let subject = Subject {
         args: peek.has_process().then_some(args.as_slice()),
         annotations: &annotations,
-        has_bind_mounts: text.config()?.mounts.iter().any(is_users_bind),
+        has_bind_mounts: hooks.ask_for_bind_mounts() && text.config()?.mounts.iter().any(is_users_bind),
     };
     Ok(hooks.matching(&subject)?)
 }
@@ -119,8 +116,8 @@ fn is_users_bind(mount: &Mount) -> bool {
 }
 
 /// A root that can't be opened, and a process without arguments, the runtime refuses in its own words.
-fn for_systemd(state: &State, text: &ConfigText) -> Result<Vec<Change>, RuntimeError> {
-    match changes(state, text) {
+fn for_systemd(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<Vec<Change>, RuntimeError> {
+    match changes(state, text, peek) {
         Ok((_, changes)) => Ok(changes),
         Err(GatherError::Root { .. } | GatherError::NoRoot(_) | GatherError::NoArgs(_)) => Ok(Vec::new()),
         Err(error) => Err(error.into()),

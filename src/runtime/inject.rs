@@ -67,27 +67,33 @@ pub enum InjectError {
 /// The text with the hooks that it lacks: those of `first` come before its own, those of `last` after them. A bundle that
 /// is used again has them already.
 pub fn with_hooks(text: &str, first: &HookConfig, last: &[&Descriptor]) -> Result<String, InjectError> {
-    let own: Option<Lists> =
-        edit::get(text, &["hooks"])?.map(serde_json::from_str).transpose().map_err(EditError::from)?;
-    let mut text = text.to_owned();
-    for stage in STAGES {
-        // What is no list is for the change of the text to complain of.
-        let mut present = entries(own.as_ref(), stage).unwrap_or_default();
-        let mut missing = |wanted: Vec<Box<RawValue>>| -> Vec<Box<RawValue>> {
-            let mut missing = Vec::new();
-            for hook in wanted {
-                if !present.iter().any(|other| is_same(other, &hook)) {
-                    present.push(hook.clone());
-                    missing.push(hook);
-                }
-            }
-            missing
-        };
-        let first = missing(first.0.get(stage).cloned().unwrap_or_default());
-        let last = missing(of_descriptors(last, stage)?);
-        text = edit::surround(&text, &["hooks", stage], &first, &last)?;
-    }
-    Ok(text)
+    edit::change(text, &["hooks"], |own| {
+        // Only this part is gone through again for each stage, and errors name it.
+        let before = format!("{{\"hooks\":{}}}", own.unwrap_or("{}"));
+        let lists: Lists = serde_json::from_str(own.unwrap_or("{}")).map_err(EditError::from)?;
+        let mut after = before.clone();
+        for stage in STAGES {
+            // What is no list is for the change of the text to complain of.
+            let mut present = entries(Some(&lists), stage).unwrap_or_default();
+            let first = lacking(&mut present, first.0.get(stage).cloned().unwrap_or_default());
+            let last = lacking(&mut present, of_descriptors(last, stage)?);
+            after = edit::surround(&after, &["hooks", stage], &first, &last)?;
+        }
+        let inner = after.get("{\"hooks\":".len()..after.len() - "}".len());
+        Ok(inner.filter(|_| after != before).map(str::to_owned))
+    })
+}
+
+/// Those of some hooks that aren't present, which they are then.
+fn lacking(present: &mut Vec<Box<RawValue>>, mut hooks: Vec<Box<RawValue>>) -> Vec<Box<RawValue>> {
+    hooks.retain(|hook| {
+        let is_lacking = !present.iter().any(|other| is_same(other, hook));
+        if is_lacking {
+            present.push(hook.clone());
+        }
+        is_lacking
+    });
+    hooks
 }
 
 /// The entries of a stage.
