@@ -16,8 +16,8 @@ case ${1:-} in
 esac
 
 say "packages"
-need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun podman catatonit jq uidmap shellcheck strace \
-    util-linux
+need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun podman catatonit containerd docker.io jq uidmap \
+    shellcheck strace systemd util-linux
 
 say "form"
 cargo fmt --check
@@ -28,7 +28,7 @@ shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
 groff -man -ww -z share/man/man*/*
 
 say "units and plans"
-cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd
+cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments
 cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
 
 say "installation"
@@ -36,6 +36,7 @@ stage=$PWD/target/stage
 rm -rf "$stage"
 DESTDIR=$stage PRECREATE=yes contrib/install.sh
 export OCI_SYSTEMD_HOOK="$stage/usr/libexec/oci/hooks.d/oci-systemd-hook"
+export OCI_HOOKS_RUNTIME="$stage/usr/bin/oci-hooks-runtime"
 export OCI_SYSTEMD_HOOK_STAGE="$stage"
 cargo test --quiet --locked --test installed
 
@@ -47,6 +48,9 @@ fi
 
 say "kernel"
 cargo test --quiet --locked --test kernel
+
+say "the runtime wrapper"
+cargo test --quiet --locked --test runtime
 
 say "older kernels"
 # As on a kernel without a system call, or where it can't do something yet: the other way is taken.
@@ -65,6 +69,7 @@ export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"
 for suite in bullseye bookworm trixie sid; do
     image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
 done
+image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
 
 say "end to end on real runtimes"
 cargo test --quiet --locked --test e2e
@@ -84,6 +89,12 @@ if [ -n "$full" ]; then
 
     say "podman, rootless"
     contrib/machine.sh --selinux off --user tests/machine/podman.sh
+
+    say "containerd"
+    contrib/machine.sh --selinux off tests/machine/containerd.sh
+
+    say "runc in services of the host's"
+    contrib/machine.sh --selinux off tests/machine/services.sh
 
     say "cgroups, as systemd mounts them"
     contrib/machine.sh --selinux off tests/machine/cgroups.sh layouts limits

@@ -69,3 +69,10 @@ descriptors() {
 }
 descriptors containers/oci/hooks.d
 [ "$PRECREATE" = no ] || descriptors oci-systemd-hook/precreate.d
+
+# What goes into the configuration of other programs.
+examples=$DESTDIR$PREFIX/share/doc/oci-systemd-hook/examples
+mkdir -p "$examples"
+(cd contrib && tar -cf - runc-hooks.json containerd crio docker quadlet system-container systemd) |
+    tar --no-same-owner -C "$examples" -xf -
+chmod -R u=rwX,go=rX "$examples"

@@ -38,7 +38,8 @@ need() {
     rm -f "$log"
 }
 
-# image SUITE DIRECTORY: makes the root file system of a small Debian with systemd, once.
+# image SUITE DIRECTORY [PACKAGES]: makes the root file system of a small Debian with systemd, once; with these, too, if
+# there are any, a comma before each.
 image() {
     [ -e "$2/lib/systemd/systemd" ] && return 0
     echo "making a Debian $1 with systemd (half a minute, some 250 MB in $2)"
@@ -48,7 +49,7 @@ image() {
     # A mirror's unstable suite may be older than it says it may be.
     # Made beside its place, so that an interrupted run leaves no half image.
     if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' \
-        --variant=minbase --include=systemd,systemd-sysv,dbus "$1" "$2.new" >"$log" 2>&1; then
+        --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" "$1" "$2.new" >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         stop "mmdebstrap could not make a Debian $1; the whole log is $log"
     fi

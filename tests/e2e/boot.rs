@@ -136,13 +136,13 @@ fn spaced(found: &str, id: &str) -> String {
     [&id[..8], &id[8..12], &id[12..16], &id[16..20], &id[20..32]].join("-")
 }
 
-fn show(container: &Container, property: &str) -> Result<String, Failed> {
+fn show(container: &impl Inside, property: &str) -> Result<String, Failed> {
     let option = format!("--property={property}");
     let told = container.ask(&["systemctl", "show", "--value", &option, "probe.service"])?;
     Ok(told.trim().to_owned())
 }
 
-fn notices_a_killed_service(container: &Container) -> Result<(), Failed> {
+pub fn notices_a_killed_service(container: &impl Inside) -> Result<(), Failed> {
     let pid = show(container, "MainPID")?;
     let status = container.ask(&["systemctl", "status", "--no-pager", "--full", "probe.service"])?;
     let in_tree = format!("{pid} /bin/sleep infinity");
@@ -161,7 +161,7 @@ fn notices_a_killed_service(container: &Container) -> Result<(), Failed> {
     Ok(())
 }
 
-fn survives_reexec(container: &Container) -> Result<(), Failed> {
+pub fn survives_reexec(container: &impl Inside) -> Result<(), Failed> {
     container.exec(&["systemctl", "daemon-reexec"])?;
     container.until_running()?;
     let name = container.ask(&["cat", "/proc/1/comm"])?;

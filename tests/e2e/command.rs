@@ -82,6 +82,18 @@ pub fn ended(child: &mut Child, line: &str, limit: Duration) -> Result<ExitStatu
     waited
 }
 
+/// A child that is not left behind.
+#[derive(Debug)]
+pub struct Kept(pub Child);
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        // It may well have ended.
+        self.0.kill().ok();
+        self.0.wait().ok();
+    }
+}
+
 /// What a look at something that is waited for shows.
 pub enum Look<T> {
     Done(T),

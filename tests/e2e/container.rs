@@ -251,7 +251,7 @@ pub fn message(failed: &Failed) -> String {
 }
 
 /// 64 hex digits, as Docker's and podman's are.
-fn random_id() -> Result<String, Failed> {
+pub fn random_id() -> Result<String, Failed> {
     let mut id = String::new();
     for _ in 0..2 {
         let random = fs::read_to_string("/proc/sys/kernel/random/uuid")?;

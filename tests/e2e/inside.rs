@@ -37,7 +37,11 @@ pub trait Inside {
 
     /// Waits until systemd says that all has come up.
     fn until_running(&self) -> Result<(), Failed> {
-        until("systemd that is running", BOOT, || match self.exec(&["systemctl", "is-system-running"]) {
+        self.until_running_within(BOOT)
+    }
+
+    fn until_running_within(&self, limit: Duration) -> Result<(), Failed> {
+        until("systemd that is running", limit, || match self.exec(&["systemctl", "is-system-running"]) {
             Ok(told) => match told.output.trim() {
                 "running" => Look::Done(()),
                 "degraded" => Look::Never("degraded".to_owned()),

@@ -13,6 +13,8 @@ mod cgroup;
 mod command;
 mod config;
 mod container;
+mod docker;
+mod engines;
 mod hierarchy;
 mod holder;
 mod host;
@@ -27,6 +29,7 @@ mod podman;
 mod shutdown;
 mod site;
 mod special;
+mod system_container;
 mod tree;
 mod upper;
 
@@ -224,10 +227,43 @@ impl<'a> Trials<'a> {
         }
     }
 
+    /// With Docker.
+    fn docker(&mut self) {
+        for trial in docker::trials() {
+            let site = Arc::clone(self.site);
+            let Cell { runtime, layout, suite } = trial.cell;
+            let missing = site
+                .missing(runtime, layout, suite)
+                .or_else(|| site::missing_program(&docker::PROGRAMS))
+                .or_else(|| trial.missing(&site));
+            self.push(&trial.name.clone(), missing, move || trial.run(&site));
+        }
+    }
+
+    /// The files of contrib/system-container.
+    fn system_containers(&mut self) {
+        let trials: [(&str, Check); 2] = [
+            ("system-container", system_container::whole_life),
+            ("system-container-without-hooks", system_container::without_hooks),
+        ];
+        let runtime = Runtime::Runc;
+        for layout in [Layout::Hybrid, Layout::Unified] {
+            let cell = Cell { runtime, layout, suite: Suite::Bookworm };
+            for (name, check) in trials {
+                let site = Arc::clone(self.site);
+                let missing = site.missing(runtime, layout, cell.suite);
+                let missing = missing.or_else(|| site::missing_program(&system_container::PROGRAMS));
+                self.push(&format!("{name}/{runtime}/{layout}"), missing, move || check(&site, cell));
+            }
+        }
+    }
+
     fn all(mut self, matrix: &Arc<Matrix>) -> Self {
         self.boots(matrix);
         self.layouts();
         self.podman();
+        self.docker();
+        self.system_containers();
         for (runtime, layout) in PLATFORMS {
             for suite in Suite::ALL {
                 let cell = Cell { runtime, layout, suite };

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows how an orderly life of systemd reads in the journal that it leaves.
 
+use std::path::Path;
+use std::process::Command;
+
 use libtest_mimic::Failed;
 
 use crate::command::{SHORT, run};
@@ -39,11 +42,15 @@ mount --bind "$journal" "$root/mnt" && mount --bind /proc "$root/proc" &&
 "#;
 
 pub fn is_in_the_journal(container: &Container) -> Result<(), Failed> {
-    let mut read = container.holder().command("unshare");
-    read.args(["--mount", "sh", "-c", READ])
-        .env("journal", container.home().join(JOURNAL.0))
-        .env("root", container.rootfs());
-    let read = run(&mut read, SHORT)?;
+    let unshare = container.holder().command("unshare");
+    is_in(unshare, &container.home().join(JOURNAL.0), &container.rootfs())
+}
+
+/// The same for a journal anywhere: `unshare` is the command that runs where it is, and where `root` is of the same
+/// Debian.
+pub fn is_in(mut unshare: Command, journal: &Path, root: &Path) -> Result<(), Failed> {
+    unshare.args(["--mount", "sh", "-c", READ]).env("journal", journal).env("root", root);
+    let read = run(&mut unshare, SHORT)?;
     let told = read.told();
     let journal = read.expect_success()?;
     let mut rest = journal.as_str();

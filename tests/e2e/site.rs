@@ -112,25 +112,25 @@ impl Suite {
     }
 }
 
+const NO_ROOTS: &str = "OCI_SYSTEMD_HOOK_ROOTS is not set; it names the directory of the root file systems";
+/// What all root file systems have.
+const WITH: &str = "--variant=minbase --include=systemd,systemd-sysv,dbus";
+
 /// The machine, as the tests use it.
 #[derive(Debug)]
 pub struct Site {
     hook: PathBuf,
+    wrapper: PathBuf,
     roots: Option<PathBuf>,
     scratch: PathBuf,
     machine: Layout,
 }
 
 impl Site {
-    /// The hook is copied, so that a build during the run does not mix two of
-    /// them, and so that it can be seen where the tests cover /tmp.
     pub fn new(scratch: &TempDir) -> Result<Self, Failed> {
-        let given = env::var_os("OCI_SYSTEMD_HOOK")
-            .map_or_else(|| PathBuf::from(env!("CARGO_BIN_EXE_oci-systemd-hook")), PathBuf::from);
-        let hook = scratch.path().join("oci-systemd-hook");
-        fs::copy(&given, &hook).map_err(|error| format!("OCI_SYSTEMD_HOOK, {}: {error}", given.display()))?;
         Ok(Self {
-            hook,
+            hook: copied("OCI_SYSTEMD_HOOK", env!("CARGO_BIN_EXE_oci-systemd-hook"), scratch)?,
+            wrapper: copied("OCI_HOOKS_RUNTIME", env!("CARGO_BIN_EXE_oci-hooks-runtime"), scratch)?,
             roots: env::var_os("OCI_SYSTEMD_HOOK_ROOTS").map(PathBuf::from),
             scratch: scratch.path().to_owned(),
             machine: Layout::of_this_machine(),
@@ -139,6 +139,11 @@ impl Site {
 
     pub fn hook(&self) -> &Path {
         &self.hook
+    }
+
+    /// The runtime that puts hooks into config.json.
+    pub fn wrapper(&self) -> &Path {
+        &self.wrapper
     }
 
     /// A directory for one test, with these in it.
@@ -163,22 +168,27 @@ impl Site {
     }
 
     pub fn root(&self, suite: Suite) -> Result<PathBuf, String> {
-        let roots = self
-            .roots
-            .as_ref()
-            .ok_or("OCI_SYSTEMD_HOOK_ROOTS is not set; it names the directory of the root file systems")?;
-        let root = roots.join(suite.to_string());
+        let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join(suite.to_string());
         if root.join("lib/systemd/systemd").exists() {
             Ok(root)
         } else {
             Err(format!(
-                "{} holds no systemd; make it with `mmdebstrap --variant=minbase \
-                 --include=systemd,systemd-sysv,dbus {}{suite} {}`",
+                "{} holds no systemd; make it with `mmdebstrap {WITH} {}{suite} {}`",
                 root.display(),
                 suite.option(),
                 root.display()
             ))
         }
+    }
+
+    /// The root file system with a web server, for what users see.
+    pub fn web(&self) -> Result<PathBuf, String> {
+        let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("web");
+        if root.join("usr/sbin/nginx").exists() {
+            return Ok(root);
+        }
+        let root = root.display();
+        Err(format!("{root} holds no nginx; make it with `mmdebstrap {WITH},nginx-light,curl bookworm {root}`"))
     }
 
     /// Why a test can't run here.
@@ -200,6 +210,16 @@ impl Site {
         }
         self.root(suite).err()
     }
+}
+
+/// The program that the variable names, or else cargo built. It is copied, so that a build during the run does not mix
+/// two of them, and so that it can be seen where the tests cover /tmp.
+fn copied(variable: &str, built: &str, scratch: &TempDir) -> Result<PathBuf, Failed> {
+    let given = env::var_os(variable).map_or_else(|| PathBuf::from(built), PathBuf::from);
+    let name = given.file_name().ok_or_else(|| format!("{variable} names no file"))?;
+    let copy = scratch.path().join(name);
+    fs::copy(&given, &copy).map_err(|error| format!("{variable}, {}: {error}", given.display()))?;
+    Ok(copy)
 }
 
 /// The first of these programs that is not installed.

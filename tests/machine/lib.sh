@@ -72,7 +72,8 @@ host() {
     findmnt --noheadings --raw --output TARGET,FSTYPE | grep -v '^/run/user/[0-9]* ' | sort
     findmnt --noheadings --output TARGET,OPTIONS /sys/fs/cgroup
     echo "cgroups:"
-    find /sys/fs/cgroup -type d \( -name '*libpod*' -o -name 'docker-*' -o -name 'selinux-test*' -o -name 'cgroup-test*' -o -name 'oci-systemd-hook*' \)
+    find /sys/fs/cgroup -type d \( -name '*libpod*' -o -name 'docker-*' -o -name 'selinux-test*' -o -name 'cgroup-test*' \
+        -o -name '*service-trial*' -o -name 'oci-systemd-hook*' \)
     cut -d : -f 2 /proc/self/cgroup
     echo "directories:"
     for directory in /run/oci-systemd-hook /run/user/*/oci-systemd-hook; do
@@ -134,6 +135,49 @@ warns() { until_ 20 has_said "$1" || wrong "the hook does not say '$1' but: $(sa
 says_nothing() {
     heard=$(said) || wrong "the journal can't be read"
     same "what the hook says" "$heard" ""
+}
+
+# What contrib/install.sh installs of contrib's fragments.
+# shellcheck disable=SC2034 # used by who sources this
+examples=/usr/share/doc/oci-systemd-hook/examples
+
+# root_in DIRECTORY: the image, with what is written to it beside.
+root_in() {
+    mkdir -p "$1/upper" "$1/scratch" "$1/rootfs"
+    mount -t overlay overlay -o "lowerdir=/srv/systemd,upperdir=$1/upper,workdir=$1/scratch" "$1/rootfs"
+}
+
+# write_config FILTER DIRECTORY: what `runc spec` writes, for systemd and with the capabilities that Docker grants.
+write_config() {
+    runc spec --bundle "$2"
+    jq '(["AUDIT_WRITE","KILL","NET_BIND_SERVICE","MKNOD","CHOWN","DAC_OVERRIDE","FSETID","FOWNER","NET_RAW",
+          "SETGID","SETUID","SETFCAP","SETPCAP","SYS_CHROOT"] | map("CAP_" + .)) as $granted
+        | .process.args = ["/sbin/init"] | .process.terminal = false | .root.readonly = false
+        | del(.process.rlimits)
+        | .process.capabilities = {bounding: $granted, effective: $granted, permitted: $granted}
+        | .linux.namespaces |= map(select(.type != "cgroup")) + [{type: "cgroup"}]
+        | '"$1" "$2/config.json" >"$2/config.json.new"
+    mv "$2/config.json.new" "$2/config.json"
+}
+
+# manager ARGUMENT...: systemctl of the manager that has the units of whoever runs this.
+if [ "$(id -u)" = 0 ]; then
+    manager() { systemctl "$@"; }
+else
+    manager() { systemctl --user "$@"; }
+fi
+
+# starts_unit UNIT: and its container boots.
+starts_unit() {
+    manager start "$1" || wrong "$1 was not started: $(manager --no-pager --full status "$1")"
+    boots
+}
+
+# stops_unit UNIT: and the container's systemd ended by itself.
+stops_unit() {
+    manager stop "$1"
+    is=$(manager show --property ActiveState --property Result --value "$1" | sort | tr '\n' ' ')
+    [ "$is" = "inactive success " ] || wrong "$1 is $is: $(manager --no-pager --full status "$1")"
 }
 
 # Set by each engine: ask COMMAND... runs a command in the container, pid prints its first process.

@@ -133,6 +133,51 @@ warns 'the annotation oci-systemd-hook.run-size is "much": it must be a number o
 remove
 finish
 
+# quadlet FRAGMENT...: makes a unit of these.
+if [ "$(id -u)" = 0 ]; then quadlets=/etc/containers/systemd; else quadlets=$HOME/.config/containers/systemd; fi
+quadlet() {
+    mkdir -p "$quadlets/web.container.d"
+    cp "$examples/quadlet/web.container" "$quadlets"
+    for fragment in "$@"; do
+        cp "$examples/quadlet/web.container.d/$fragment" "$quadlets/web.container.d"
+    done
+    printf '[Container]\nImage=localhost/systemd:latest\nContainerName=podman-trial\n' \
+        >"$quadlets/web.container.d/trial.conf"
+    manager daemon-reload
+}
+
+# starts_quadlet: and says so when the container's systemd has booted, not before.
+starts_quadlet() {
+    manager start web.service || wrong "it was not started: $(manager --no-pager --full status web.service)"
+    same "what systemd says first" "$(ask systemctl is-system-running)" running
+    boots
+}
+
+remove_quadlet() {
+    rm -r "$quadlets"
+    manager daemon-reload
+    same "what is left of the unit" "$(manager show --property LoadState --value web.service)" not-found
+}
+
+begin "a Quadlet file"
+quadlet
+starts_quadlet
+ask test -e /run/host/os-release || wrong "the hook did nothing"
+says_nothing
+stops_unit web.service
+remove_quadlet
+finish
+
+begin "a Quadlet file, the hook alone"
+quadlet hook-alone.conf
+starts_quadlet
+same "the options of the journal" "$(ask findmnt --noheadings --output OPTIONS /var/log/journal |
+    grep -o 'size=[^,]*')" size=65536k
+says_nothing
+stops_unit web.service
+remove_quadlet
+finish
+
 begin "precreate"
 # shellcheck disable=SC2086 # one word an option
 podman --hooks-dir /usr/share/containers/oci/hooks.d --hooks-dir /usr/share/oci-systemd-hook/precreate.d \

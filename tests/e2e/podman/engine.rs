@@ -11,41 +11,17 @@ use libtest_mimic::Failed;
 
 use crate::command::{Finished, Look, run, until};
 use crate::container::message;
+use crate::engines::CRUN;
+use crate::engines::hooks::{self, PRECREATE, USUAL};
+use crate::engines::host::{EngineHost, Wanted};
+use crate::engines::image::{IMAGE, SUITE, planted};
+use crate::engines::user::User;
 use crate::host::Host;
-use crate::mounts::{self, Mount};
-use crate::podman::host::PodmanHost;
-use crate::podman::store::{IMAGE, SUITE, Store, planted};
-use crate::podman::user::User;
+use crate::podman::store::Store;
 use crate::site::{Layout, Runtime, Site};
 
 /// Longer than `podman stop` waits before it kills.
 const CALL: Duration = Duration::from_secs(60);
-
-macro_rules! descriptor {
-    ($directory:literal, $name:literal) => {
-        ($name, include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/share/", $directory, "/", $name, ".in")))
-    };
-}
-
-/// By directory; as they are installed, but for the hook's path.
-const DESCRIPTORS: [(&str, &[(&str, &str)]); 3] = [
-    (
-        "hooks.d",
-        &[
-            descriptor!("containers/oci/hooks.d", "oci-systemd-hook.json"),
-            descriptor!("containers/oci/hooks.d", "oci-systemd-hook-annotation.json"),
-        ],
-    ),
-    (
-        "precreate.d",
-        &[
-            descriptor!("oci-systemd-hook/precreate.d", "oci-systemd-hook-precreate.json"),
-            descriptor!("oci-systemd-hook/precreate.d", "oci-systemd-hook-precreate-annotation.json"),
-        ],
-    ),
-    ("no-hooks.d", &[]),
-];
-const INSTALLED: &str = "@LIBEXECDIR@/oci/hooks.d/oci-systemd-hook";
 
 /// Version 2 may have no pids controller, and without CAP_SYS_RESOURCE nothing can be raised.
 const CONFIG: &str = r#"
@@ -56,22 +32,6 @@ pids_limit = 0
 [engine]
 cgroup_manager = "cgroupfs"
 events_logger = "none"
-"#;
-
-/// On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device program, which takes CAP_SYS_RESOURCE: not every
-/// machine's root has it.
-const CRUN: &str = r#"#!/bin/sh
-set -eu
-bundle='' before=''
-for argument; do
-    case $before in --bundle | -b) bundle=$argument ;; esac
-    before=$argument
-done
-if [ -n "$bundle" ]; then
-    jq 'del(.linux.resources.devices)' "$bundle/config.json" >"$bundle/config.json.new"
-    mv "$bundle/config.json.new" "$bundle/config.json"
-fi
-exec crun "$@"
 "#;
 
 /// Who runs podman, with what and where.
@@ -91,10 +51,16 @@ pub enum Hooks {
     None,
 }
 
+/// A host with the image's tree, for a user of podman.
+pub fn new_host(site: &Site, user: User, layout: Layout) -> Result<EngineHost, Failed> {
+    let lower = site.root(SUITE)?;
+    EngineHost::new(site, Wanted { engine: "podman", user, layout, lower, files: &planted(), more: "" })
+}
+
 /// One podman installation on a host of its own.
 #[derive(Debug)]
 pub struct Engine {
-    host: PodmanHost,
+    host: EngineHost,
     spot: Spot,
     image_store: String,
     before: Host,
@@ -103,14 +69,9 @@ pub struct Engine {
 impl Engine {
     pub fn new(site: &Site, store: &Store, spot: Spot) -> Result<Self, Failed> {
         let image_store = store.of(spot.user, site)?.display().to_string();
-        let host = PodmanHost::new(site, spot.user, spot.layout, SUITE, &planted())?;
-        let hook = site.hook().display().to_string();
-        for (directory, descriptors) in DESCRIPTORS {
-            let directory = host.home().join(directory);
-            fs::create_dir(&directory)?;
-            for (name, template) in descriptors {
-                fs::write(directory.join(name), template.replace(INSTALLED, &hook))?;
-            }
+        let host = new_host(site, spot.user, spot.layout)?;
+        for (directory, descriptors) in [("hooks.d", &USUAL[..]), ("precreate.d", &PRECREATE), ("no-hooks.d", &[])] {
+            hooks::install(&host.home().join(directory), descriptors, site.hook())?;
         }
         fs::write(host.home().join("containers.conf"), CONFIG)?;
         fs::write(host.home().join("crun"), CRUN)?;
@@ -124,7 +85,7 @@ impl Engine {
         Ok(engine)
     }
 
-    pub fn host(&self) -> &PodmanHost {
+    pub fn host(&self) -> &EngineHost {
         &self.host
     }
 
@@ -181,10 +142,9 @@ impl Engine {
         arguments
     }
 
-    /// The mounts that a process of this host sees.
-    pub fn mounts_of(&self, process: &str) -> Result<Vec<Mount>, Failed> {
-        let path = format!("/proc/{process}/mountinfo");
-        Ok(mounts::parse(&fs::read_to_string(self.host.seen(Path::new(&path)))?))
+    /// The cgroups of containers, with all that is in them. podman's own, and their parents, stay.
+    pub fn container_cgroups(&self) -> Vec<String> {
+        self.host.cgroups().into_iter().filter(|path| path.contains("/libpod-")).collect()
     }
 
     /// Nothing is left of any container: no file of ours, mount, cgroup or process.
@@ -192,7 +152,7 @@ impl Engine {
         let left = || {
             let containers = self.ask(&["ps", "--all", "--quiet"])?;
             let difference = self.before.difference(&look(&self.host)?);
-            let cgroups = self.host.container_cgroups();
+            let cgroups = self.container_cgroups();
             // One stays with a rootless podman.
             let mut processes = self.host.processes()?;
             processes.retain(|name| self.spot.user == User::Root || !PAUSE.contains(&name.as_str()));
@@ -211,7 +171,7 @@ impl Engine {
     }
 }
 
-fn look(host: &PodmanHost) -> Result<Host, Failed> {
+fn look(host: &EngineHost) -> Result<Host, Failed> {
     Host::look(&host.seen(Path::new("/")), &host.mountinfo()?)
 }
 

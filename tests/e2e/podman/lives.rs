@@ -9,11 +9,11 @@ use libtest_mimic::Failed;
 use crate::boot::{has_come_up, same};
 use crate::command::{Look, SHORT, ended, spelled, until};
 use crate::container::message;
+use crate::engines::image::{BAKED_ID, IMAGE};
 use crate::inside::{BOOT, Inside};
 use crate::mounts;
 use crate::podman::engine::{Engine, Hooks};
 use crate::podman::guest::{Guest, PLAIN};
-use crate::podman::store::{BAKED_ID, IMAGE};
 
 const INIT: [&str; 1] = ["/sbin/init"];
 
@@ -141,7 +141,7 @@ pub fn killed(engine: &Engine) -> Result<(), Failed> {
         guest.call(&["kill"])?;
         guest.until_stopped()?;
         same("the exit code", &guest.inspect(".State.ExitCode")?, "137")?;
-        until("no cgroup of a container", SHORT, || match engine.host().container_cgroups() {
+        until("no cgroup of a container", SHORT, || match engine.container_cgroups() {
             none if none.is_empty() => Look::Done(()),
             some => Look::NotYet(format!("{some:?}")),
         })?;

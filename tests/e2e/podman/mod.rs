@@ -3,23 +3,22 @@
 
 mod engine;
 mod guest;
-mod host;
 mod lives;
 mod modes;
 mod options;
 mod pods;
 mod refused;
 mod store;
-mod user;
 
 use std::sync::Arc;
 
 use libtest_mimic::Failed;
 
 use crate::container::Cell;
+use crate::engines::image::SUITE;
+use crate::engines::user::User;
 use crate::podman::engine::{Engine, Spot};
-use crate::podman::store::{SUITE, Store};
-use crate::podman::user::User;
+use crate::podman::store::Store;
 use crate::site::{Layout, Runtime, Site};
 
 /// What these tests call beside a runtime, or podman does for them; Debian's packages podman, jq, uidmap and catatonit.

@@ -5,11 +5,12 @@
 use libtest_mimic::Failed;
 
 use crate::boot::{has_come_up, has_what_systemd_needs_beside, same};
+use crate::engines::guest::twice;
+use crate::engines::image::{BAKED_ID, ENTRY_POINT};
 use crate::inside::Inside;
 use crate::mounts;
 use crate::podman::engine::{Engine, Hooks};
-use crate::podman::guest::{Guest, PLAIN, needs_the_hook, twice};
-use crate::podman::store::{BAKED_ID, ENTRY_POINT};
+use crate::podman::guest::{Guest, PLAIN, needs_the_hook};
 
 const INIT: [&str; 1] = ["/sbin/init"];
 

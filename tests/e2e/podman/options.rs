@@ -8,11 +8,11 @@ use libtest_mimic::Failed;
 use crate::boot::{has_come_up, same};
 use crate::command::{Look, SHORT, until};
 use crate::container::message;
+use crate::engines::image::{BAKED_ID, SUITE};
 use crate::inside::Inside;
 use crate::mounts::{self, Mount};
 use crate::podman::engine::{Engine, Hooks};
 use crate::podman::guest::{Guest, PLAIN, gives_up_without_hook};
-use crate::podman::store::{BAKED_ID, SUITE};
 use crate::upper;
 
 const INIT: [&str; 1] = ["/sbin/init"];

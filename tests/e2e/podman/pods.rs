@@ -40,7 +40,7 @@ pub fn played(engine: &Engine) -> Result<(), Failed> {
         let seen = guest.mounts()?;
         same("a machine id", &mounts::at(&seen, "/etc/machine-id").is_some().to_string(), "true")?;
         let process = engine.ask(&["inspect", "--format", "{{.State.Pid}}", "played-other"])?;
-        let seen = engine.mounts_of(&process)?;
+        let seen = engine.host().mounts_of(&process)?;
         let annotated = engine.ask(&["inspect", "--format", "{{.Config.Annotations}}", "played-other"])?;
         same("the other's annotation", &annotated.contains("oci-systemd-hook:enabled").to_string(), "true")?;
         for point in ["/run", "/tmp", "/etc/machine-id"] {
@@ -60,7 +60,7 @@ pub fn in_pod(engine: &Engine) -> Result<(), Failed> {
         guest.is_well()?;
         let infra = engine.ask(&["pod", "inspect", "--format", "{{.InfraContainerID}}", "both"])?;
         let process = engine.ask(&["inspect", "--format", "{{.State.Pid}}", &infra])?;
-        let ours = engine.mounts_of(&process)?.into_iter().any(|mount| mount.point == "/etc/machine-id");
+        let ours = engine.host().mounts_of(&process)?.into_iter().any(|mount| mount.point == "/etc/machine-id");
         same("a prepared infra container", &ours.to_string(), "false")?;
         engine.ask(&["pod", "stop", "--time=30", "both"])?;
         same("the exit code", &guest.inspect(".State.ExitCode")?, "0")?;

@@ -7,9 +7,9 @@ use std::path::Path;
 use libtest_mimic::Failed;
 
 use crate::boot::same;
+use crate::engines::image::IMAGE;
 use crate::podman::engine::{Engine, Hooks};
 use crate::podman::guest::PLAIN;
-use crate::podman::store::IMAGE;
 use crate::site::Runtime;
 
 const BAD: &str = "--annotation=oci-systemd-hook=yes";

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to make a host for podman, with folders, accounts and processes of its own, and to leave nothing of it
+//! Knows how to make a host for an engine, with folders, accounts and processes of its own, and to leave nothing of it
 //! behind: the processes end with their namespace, and what they wrote lies in the test's directory.
 
 use std::collections::BTreeSet;
@@ -13,13 +13,14 @@ use libtest_mimic::Failed;
 use tempfile::TempDir;
 
 use crate::container::{Planted, plant};
+use crate::engines::user::{self, User};
 use crate::host;
+use crate::mounts::{self, Mount};
 use crate::namespace::{Namespace, OWN_FOLDERS};
-use crate::podman::user::{self, User};
-use crate::site::{Layout, MARK, Site, Suite};
+use crate::site::{Layout, MARK, Site};
 use crate::tree;
 
-/// `tree` is a root file system for containers. podman writes to /etc, /var/lib and /dev/shm, too.
+/// `tree` is a root file system for containers. Engines write to /etc, /var/lib and /dev/shm, too.
 const FOLDERS: &str = r#"
 mount -t overlay -o "lowerdir=$lower,upperdir=$home/upper,workdir=$home/work" overlay "$home/tree"
 mount -t overlay -o "lowerdir=/etc,upperdir=$home/etc,workdir=$home/etc-work" overlay /etc
@@ -70,9 +71,23 @@ read -r word
 /// Moves itself there, and becomes the rest.
 const IN_CGROUP: &str = r#"echo 0 >"$0" && exec "$@""#;
 
-/// A host for podman, and the test's directory.
+/// What differs from engine to engine, and from test to test.
 #[derive(Debug)]
-pub struct PodmanHost {
+pub struct Wanted<'a> {
+    /// In the names of the directory and of the cgroup.
+    pub engine: &'static str,
+    pub user: User,
+    pub layout: Layout,
+    /// The root file system that is the tree's, and what the tree has besides.
+    pub lower: PathBuf,
+    pub files: &'a [Planted],
+    /// A further part of the script that makes the host; the variable `home` is the test's directory.
+    pub more: &'a str,
+}
+
+/// A host for an engine, and the test's directory.
+#[derive(Debug)]
+pub struct EngineHost {
     namespace: Namespace,
     keeper: u32,
     user: User,
@@ -82,13 +97,14 @@ pub struct PodmanHost {
     home: TempDir,
 }
 
-impl PodmanHost {
-    pub fn new(site: &Site, user: User, layout: Layout, suite: Suite, files: &[Planted]) -> Result<Self, Failed> {
+impl EngineHost {
+    pub fn new(site: &Site, wanted: Wanted<'_>) -> Result<Self, Failed> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
-        let cgroup = format!("{MARK}podman-{}-{count}", std::process::id());
+        let Wanted { engine, user, layout, lower, files, more } = wanted;
+        let cgroup = format!("{MARK}{engine}-{}-{count}", std::process::id());
         let folders = ["tree", "upper", "work", "etc", "etc-work", "lib", "lib-work", "accounts", "user"];
-        let home = site.home("podman-", &folders)?;
+        let home = site.home(&format!("{engine}-"), &folders)?;
         // As the top of a root file system is.
         for name in ["upper", "etc", "lib"] {
             fs::set_permissions(home.path().join(name), fs::Permissions::from_mode(0o755))?;
@@ -98,8 +114,7 @@ impl PodmanHost {
             fs::write(home.path().join("accounts").join(name), lines)?;
         }
         let planted = plant(&home.path().join("upper"), files)?;
-        let lower = site.root(suite)?;
-        let script = [FOLDERS, OWN_FOLDERS, LIFE].concat();
+        let script = [FOLDERS, more, OWN_FOLDERS, LIFE].concat();
         let said = home.path().join("host");
         let mut namespace = Namespace::new(site.machine(), layout, &script, said, |command| {
             command
@@ -121,7 +136,7 @@ impl PodmanHost {
         self.home.path()
     }
 
-    /// A part of it that podman's user may write to.
+    /// A part of it that the engine's user may write to.
     pub fn users_home(&self) -> PathBuf {
         match self.user {
             User::Root => self.home().to_owned(),
@@ -134,7 +149,7 @@ impl PodmanHost {
         &self.cgroup
     }
 
-    /// A program of podman's user on this host.
+    /// A program of the engine's user on this host.
     pub fn command(&self, program: &str) -> Command {
         let of_keeper = |name: &str| format!("/proc/{}/ns/{name}", self.keeper);
         let mut enter = vec!["nsenter".to_owned()];
@@ -205,9 +220,14 @@ impl PodmanHost {
         Ok(names)
     }
 
-    /// The cgroups of containers, with all that is in them. podman's own, and their parents, stay.
-    pub fn container_cgroups(&self) -> Vec<String> {
-        let below = host::cgroups_below(&self.cgroup);
-        below.into_iter().filter(|path| path.contains("/libpod-")).collect()
+    /// The mounts that a process of this host sees.
+    pub fn mounts_of(&self, process: &str) -> Result<Vec<Mount>, Failed> {
+        let path = format!("/proc/{process}/mountinfo");
+        Ok(mounts::parse(&fs::read_to_string(self.seen(Path::new(&path)))?))
+    }
+
+    /// All that is below the cgroup of this test.
+    pub fn cgroups(&self) -> BTreeSet<String> {
+        host::cgroups_below(&self.cgroup)
     }
 }

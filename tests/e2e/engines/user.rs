@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows on whose behalf podman runs, and the ids that only the tests' own /etc/passwd and /etc/subuid know of.
+//! Knows on whose behalf an engine runs, and the ids that only the tests' own /etc/passwd and /etc/subuid know of.
 
 use std::fmt;
 
@@ -24,9 +24,9 @@ impl fmt::Display for User {
 pub const ID: u32 = 61_000;
 /// The first of the ids that containers of this user have, and those of `--userns=auto`: above what systemd gives to
 /// containers, and below 2³¹, where some programs' ids end.
-const SUBORDINATE: u32 = 1_900_000_000;
+pub const SUBORDINATE: u32 = 1_900_000_000;
 const AUTOMATIC: u32 = 1_910_000_000;
-const NAME: &str = "podman-test";
+pub const NAME: &str = "engine-test";
 
 /// Lines for the account files of a test's host.
 pub fn accounts() -> [(&'static str, String); 4] {

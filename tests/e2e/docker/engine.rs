@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how to run a dockerd of the test's own, on a host of its own, and how to call it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use serde_json::{Value, json};
+
+use crate::command::{Finished, Look, SHORT, run, until};
+use crate::container::message;
+use crate::docker::daemon::{CONFIG, Daemon};
+use crate::docker::stock::{Kind, Store, data_root};
+use crate::engines::CRUN;
+use crate::engines::hooks::{self, USUAL};
+use crate::engines::host::EngineHost;
+use crate::engines::image::IMAGE;
+use crate::host::Host;
+use crate::site::{Layout, Runtime, Site};
+
+/// Longer than `docker stop` waits before it kills.
+const CALL: Duration = Duration::from_secs(90);
+
+/// The runtime with the hooks, by the name that the README gives it.
+pub const WRAPPED: &str = "systemd";
+/// And the one below it.
+pub const PLAIN: &str = "plain";
+
+/// What runs the containers, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Spot {
+    pub runtime: Runtime,
+    pub layout: Layout,
+}
+
+/// One Docker installation on a host of its own.
+#[derive(Debug)]
+pub struct Engine {
+    host: EngineHost,
+    /// Ends with the host, which goes first.
+    daemon: Daemon,
+    spot: Spot,
+    wrapper: PathBuf,
+    before: Host,
+    processes: Vec<String>,
+}
+
+impl Engine {
+    pub fn new(site: &Site, store: &Store, kind: Kind, spot: Spot) -> Result<Self, Failed> {
+        let data = store.of(kind, site)?;
+        let host = kind.host(site, spot.layout)?;
+        // Layers are never written to, and what Docker writes anew it renames.
+        let copy = ["--archive", "--link", &data.display().to_string(), &data_root(&host).display().to_string()];
+        run(Command::new("cp").args(copy), SHORT)?.expect_success()?;
+        hooks::install(&host.home().join("hooks.d"), &USUAL, site.hook())?;
+        let before = look(&host)?;
+        let wrapper = site.wrapper().to_owned();
+        let daemon = Daemon::new(&host, kind)?;
+        let mut engine = Self { host, daemon, spot, wrapper, before, processes: Vec::new() };
+        let below = engine.below()?;
+        engine.add_runtime(PLAIN, &below, &[])?;
+        if kind != Kind::Readers {
+            engine.add_runtime(WRAPPED, &engine.wrapper, &engine.around(&below))?;
+        }
+        // The first container of all makes directories.
+        engine.ask(&["run", "--rm", "--runtime", PLAIN, IMAGE, "/bin/true"])?;
+        engine.before = look(&engine.host)?;
+        engine.processes = engine.host.processes()?;
+        Ok(engine)
+    }
+
+    pub fn host(&self) -> &EngineHost {
+        &self.host
+    }
+
+    pub fn daemon(&self) -> &Daemon {
+        &self.daemon
+    }
+
+    pub fn wrapper(&self) -> &Path {
+        &self.wrapper
+    }
+
+    pub fn hooks_directory(&self) -> PathBuf {
+        self.host.home().join("hooks.d")
+    }
+
+    /// The wrapper's options for a runtime below it.
+    pub fn around(&self, runtime: &Path) -> Vec<String> {
+        let of = |name: &str, value: &Path| format!("--{name}={}", value.display());
+        vec![of("hooks-dir", &self.hooks_directory()), of("runtime-path", runtime)]
+    }
+
+    /// A program in the test's directory.
+    pub fn script(&self, name: &str, text: &str) -> Result<PathBuf, Failed> {
+        script(&self.host, name, text)
+    }
+
+    /// The runtime that does the work.
+    pub fn below(&self) -> Result<PathBuf, Failed> {
+        below(&self.host, self.spot)
+    }
+
+    /// A further runtime in daemon.json, as users write it: its name, the program and the program's first arguments.
+    pub fn add_runtime(&self, name: &str, path: &Path, arguments: &[String]) -> Result<(), Failed> {
+        let file = self.host.seen(Path::new(CONFIG));
+        let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
+        config["runtimes"][name] = json!({ "path": path, "runtimeArgs": arguments });
+        fs::write(&file, config.to_string())?;
+        self.daemon.reload(&self.host)
+    }
+
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = self.host.command("docker");
+        command.args(arguments);
+        command
+    }
+
+    pub fn call(&self, arguments: &[&str]) -> Result<Finished, Failed> {
+        run(&mut self.command(arguments), CALL)
+    }
+
+    /// The output of a call that succeeds.
+    pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
+        Ok(self.call(arguments)?.expect_success()?.trim().to_owned())
+    }
+
+    /// Nothing is left of any container: no file of ours, mount, cgroup or process.
+    pub fn host_is_as_before(&self) -> Result<(), Failed> {
+        let left = || {
+            let containers = self.ask(&["ps", "--all", "--quiet"])?;
+            let difference = self.before.difference(&look(&self.host)?);
+            let cgroups = self.host.cgroups();
+            let processes = self.host.processes()?;
+            if containers.is_empty() && difference.is_empty() && cgroups.is_empty() && processes == self.processes {
+                return Ok(None);
+            }
+            Ok::<_, Failed>(Some(format!(
+                "containers: {containers:?}, cgroups: {cgroups:?}, processes: {processes:?}{difference}"
+            )))
+        };
+        until("the host as it was before", Duration::from_secs(10), || match left() {
+            Ok(None) => Look::Done(()),
+            Ok(Some(left)) => Look::NotYet(left),
+            Err(failed) => Look::NotYet(message(&failed)),
+        })
+    }
+}
+
+/// The runtime without the wrapper.
+pub fn below(host: &EngineHost, spot: Spot) -> Result<PathBuf, Failed> {
+    match spot.runtime {
+        Runtime::Runc => Ok(PathBuf::from("runc")),
+        Runtime::Crun => script(host, "crun", CRUN),
+    }
+}
+
+fn script(host: &EngineHost, name: &str, text: &str) -> Result<PathBuf, Failed> {
+    let path = host.home().join(name);
+    fs::write(&path, text)?;
+    fs::set_permissions(&path, Permissions::from_mode(0o755))?;
+    Ok(path)
+}
+
+pub fn look(host: &EngineHost) -> Result<Host, Failed> {
+    Host::look(&host.seen(Path::new("/")), &host.mountinfo()?)
+}

@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the lives of containers with systemd, and what becomes of them without the wrapper or a part of it.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::process::Stdio;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use crate::boot::{has_come_up, notices_a_killed_service, same, survives_reexec};
+use crate::command::{ended, spelled};
+use crate::docker::engine::{Engine, PLAIN, WRAPPED};
+use crate::docker::guest::{Guest, INIT};
+use crate::engines::image::IMAGE;
+use crate::inside::Inside;
+use crate::shutdown::{self, JOURNAL};
+
+/// The one command of the README, and a stop without a word on how.
+pub fn whole(engine: &Engine) -> Result<(), Failed> {
+    let (name, point) = JOURNAL;
+    let journal = engine.host().home().join(name);
+    fs::create_dir(&journal)?;
+    let volume = format!("--volume={}:{point}", journal.display());
+    let guest = Guest::run(engine, &[&volume], &INIT)?;
+    guest.explain(|guest| {
+        guest.is_well()?;
+        notices_a_killed_service(guest)?;
+        survives_reexec(guest)?;
+        guest.ends_in_order("0")?;
+        guest.removed()
+    })?;
+    shutdown::is_in(engine.host().command("unshare"), &journal, &engine.host().tree())
+}
+
+/// Nor does the same container come up by the runtime alone.
+pub fn without_wrapper(engine: &Engine) -> Result<(), Failed> {
+    Guest::run_by(engine, PLAIN, &[], &INIT)?.gives_up()
+}
+
+/// Nor if the container's user says that it is to be left alone: Docker 20.10 has no annotations.
+pub fn disabled(engine: &Engine) -> Result<(), Failed> {
+    Guest::run(engine, &["--env=oci-systemd-hook=disabled"], &INIT)?.gives_up()
+}
+
+/// A runtime that is told to send SIGRTMIN+3, and sends SIGTERM as Docker asked the wrapper to.
+const UNTRANSLATED: &str = r#"#!/bin/sh
+set -eu
+count=$#
+for argument; do
+    shift
+    case " $* " in *" kill "*) [ "$argument" = 37 ] && argument=15 ;; esac
+    set -- "$@" "$argument"
+done
+[ "$count" = "$#" ]
+exec "$RUNTIME" "$@"
+"#;
+
+/// systemd takes the signal that Docker sends for something else, and Docker loses its patience: that is what the wrapper
+/// has another signal for.
+pub fn untranslated(engine: &Engine) -> Result<(), Failed> {
+    let text = UNTRANSLATED.replace("$RUNTIME", &engine.below()?.display().to_string());
+    let script = engine.script("untranslated", &text)?;
+    engine.add_runtime("untranslated", engine.wrapper(), &engine.around(&script))?;
+    let guest = Guest::run_by(engine, "untranslated", &[], &INIT)?;
+    guest.explain(|guest| {
+        guest.is_well()?;
+        guest.call(&["stop", "--time=3"])?;
+        guest.until_stopped()?;
+        same("the exit code", &guest.inspect(".State.ExitCode")?, "137")?;
+        guest.removed()
+    })
+}
+
+/// Each life is as the first one, with the same machine id.
+pub fn restarted(engine: &Engine) -> Result<(), Failed> {
+    let guest = Guest::run(engine, &[], &INIT)?;
+    guest.explain(|guest| {
+        guest.is_well()?;
+        for _ in 0..2 {
+            let before = guest.inspect(".State.StartedAt")?;
+            guest.call(&["restart", "--time=30"])?;
+            let after = guest.inspect(".State.StartedAt")?;
+            same("a second start", &(before != after).to_string(), "true")?;
+            guest.is_well()?;
+        }
+        guest.ends_in_order("0")?;
+        guest.removed()
+    })
+}
+
+const CROWD: Duration = Duration::from_secs(180);
+
+/// Containers that start, live and end at the same time don't get into each other's way.
+pub fn thirty_at_once(engine: &Engine) -> Result<(), Failed> {
+    let mut calls = Vec::new();
+    for _ in 0..30 {
+        let mut command = engine.command(&["run", "--detach", "--runtime", WRAPPED, IMAGE, "/sbin/init"]);
+        let line = spelled(&command);
+        calls.push((command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?, line));
+    }
+    let mut guests = Vec::new();
+    for (mut call, line) in calls {
+        let status = ended(&mut call, &line, CROWD)?;
+        let told = std::io::read_to_string(call.stdout.take().ok_or("no pipe from docker")?)?;
+        if !status.success() {
+            return Err(format!("`{line}`: {status}").into());
+        }
+        guests.push(Guest::by(engine, &told)?);
+    }
+    let mut ids = BTreeSet::new();
+    for guest in &guests {
+        // Two processors take a while to start so many.
+        guest.explain(|guest| guest.until_running_within(CROWD))?;
+        guest.explain(has_come_up)?;
+        ids.insert(guest.ask(&["cat", "/etc/machine-id"])?);
+    }
+    same("different machine ids", &ids.len().to_string(), &guests.len().to_string())?;
+    let each = |words: &[&str]| {
+        let ids = guests.iter().map(Inside::id);
+        engine.ask(&words.iter().copied().chain(ids).collect::<Vec<_>>())
+    };
+    each(&["stop", "--time=60"])?;
+    for guest in &guests {
+        same("the exit code", &guest.inspect(".State.ExitCode")?, "0")?;
+    }
+    each(&["rm"]).map(drop)
+}
+
+/// The container's root is nobody on the host.
+pub fn in_user_namespace(engine: &Engine) -> Result<(), Failed> {
+    without_wrapper(engine)?;
+    let guest = Guest::run(engine, &[], &INIT)?;
+    guest.explain(|guest| {
+        guest.is_well()?;
+        let map = guest.ask(&["cat", "/proc/self/uid_map"])?;
+        same("the host's root", &(map.split_whitespace().nth(1) == Some("0")).to_string(), "false")?;
+        guest.ends_in_order("0")?;
+        guest.removed()
+    })
+}

@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the steps of the README's section on Docker, and does them as a reader who copies them.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use crate::boot::same;
+use crate::command::run;
+use crate::docker::daemon::{PIDFILE, RELOADED};
+use crate::docker::engine::Engine;
+use crate::engines::image::IMAGE;
+
+const TITLE: &str = "### Docker";
+
+/// Programs can be installed; and the project, with what was built of it, stays in sight where the host has folders of
+/// its own.
+pub fn prepared() -> Result<String, Failed> {
+    let quoted = |path: &Path| Ok::<_, Failed>(shlex::try_quote(&path.display().to_string())?.into_owned());
+    Ok(PREPARED.replace("@REPOSITORY@", &quoted(&repository())?).replace("@TARGET@", &quoted(&target())?))
+}
+
+const PREPARED: &str = r#"
+mkdir "$home/usr" "$home/usr-work" "$home/repository" "$home/target"
+mount -t overlay -o "lowerdir=/usr,upperdir=$home/usr,workdir=$home/usr-work" overlay /usr
+mount --bind @REPOSITORY@ "$home/repository"
+mount --bind @TARGET@ "$home/target"
+"#;
+
+/// In mounts of its own, such that the paths are those that cargo knows.
+const FOLLOW: &str = r#"
+set -e
+mount -t tmpfs -o mode=1777 tmpfs /tmp
+mkdir -p "$repository" "$target"
+mount --bind "$home/repository" "$repository"
+mount --bind "$home/target" "$target"
+cd "$repository"
+sh -euc "$step"
+"#;
+
+fn repository() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Where cargo has built it already.
+fn target() -> PathBuf {
+    env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), |path| repository().join(path))
+}
+
+/// What stands in for the programs of a host that systemd runs: they come first on the reader's PATH.
+const SUDO: &str = "#!/bin/sh\nexec \"$@\"\n";
+const SYSTEMCTL: &str = r#"#!/bin/sh
+set -eu
+case $* in
+"reload docker")
+    before=$(grep -c '@RELOADED@' @LOG@ || :)
+    kill -HUP "$(cat @PIDFILE@)"
+    until [ "$(grep -c '@RELOADED@' @LOG@)" -gt "$before" ]; do sleep 0.1; done
+    ;;
+*)
+    echo "systemctl: the tests have no $*" >&2
+    exit 1
+    ;;
+esac
+"#;
+
+/// A build, if nothing is built yet.
+const STEP: Duration = Duration::from_secs(900);
+
+/// One step after the other; each has to succeed, with nothing that this test adds.
+pub fn steps(engine: &Engine) -> Result<(), Failed> {
+    let readme = fs::read_to_string(repository().join("README.md"))?;
+    let blocks = blocks(&readme)?;
+    same("the steps of the section", &blocks.len().to_string(), "3")?;
+    fs::create_dir(engine.host().home().join("bin"))?;
+    engine.script("bin/sudo", SUDO)?;
+    let log = engine.daemon().log().display().to_string();
+    let words = [("@PIDFILE@", PIDFILE), ("@RELOADED@", RELOADED), ("@LOG@", &log)];
+    let systemctl = words.iter().fold(SYSTEMCTL.to_owned(), |text, (word, with)| text.replace(word, with));
+    engine.script("bin/systemctl", &systemctl)?;
+    for block in blocks {
+        follow(engine, &block.replace("IMAGE", IMAGE))?;
+    }
+    let ended = engine.ask(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "web"])?;
+    same("web", &ended, "exited 0")?;
+    engine.ask(&["rm", "web"]).map(drop)
+}
+
+fn follow(engine: &Engine, step: &str) -> Result<(), Failed> {
+    let home = engine.host().home();
+    let path = env::var("PATH")?;
+    let mut command = engine.host().command("unshare");
+    command.args(["--mount", "--", "sh", "-c", FOLLOW]);
+    // Of who runs the tests, what cargo needs; of Docker, nothing.
+    for name in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
+        command.envs(env::var_os(name).map(|value| (name, value)));
+    }
+    command.env("PATH", format!("{}:{path}", home.join("bin").display())).env("DOCKER_CONFIG", home);
+    command.env("CARGO_TARGET_DIR", target()).env("home", home);
+    command.env("repository", repository()).env("target", target()).env("step", step);
+    run(&mut command, STEP)?
+        .expect_success()
+        .map(drop)
+        .map_err(|failed| format!("the README's step\n{step}fails: {}", failed.message().unwrap_or_default()).into())
+}
+
+/// What is to be typed into a shell, of one section.
+fn blocks(readme: &str) -> Result<Vec<String>, Failed> {
+    let mut lines = readme.lines().skip_while(|line| *line != TITLE);
+    lines.next().ok_or_else(|| format!("README.md has no section {TITLE:?}"))?;
+    let mut blocks = Vec::new();
+    let mut block: Option<String> = None;
+    for line in lines {
+        match (&mut block, line) {
+            (None, "```sh") => block = Some(String::new()),
+            (None, line) if line.starts_with('#') => break,
+            (None, _) => {}
+            (Some(_), "```") => blocks.extend(block.take()),
+            (Some(text), line) => text.extend([line, "\n"]),
+        }
+    }
+    Ok(blocks)
+}

@@ -1,0 +1,24 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what the tests with podman and those with Docker have in common.
+
+pub mod guest;
+pub mod hooks;
+pub mod host;
+pub mod image;
+pub mod user;
+
+/// On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device program, which takes CAP_SYS_RESOURCE: not every
+/// machine's root has it; and where the controllers are on version 1, it refuses the limits that Docker always sets.
+pub const CRUN: &str = r#"#!/bin/sh
+set -eu
+bundle='' before=''
+for argument; do
+    case $before in --bundle | -b) bundle=$argument ;; esac
+    before=$argument
+done
+if [ -n "$bundle" ]; then
+    jq 'del(.linux.resources)' "$bundle/config.json" >"$bundle/config.json.new"
+    mv "$bundle/config.json.new" "$bundle/config.json"
+fi
+exec crun "$@"
+"#;

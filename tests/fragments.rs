@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What contrib has for containerd's configuration, as containerd itself understands it. Docker's is run by the
+//! end-to-end tests, and what systemd and podman read by those in the virtual machine.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+fn fragment(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/containerd").join(name)
+}
+
+/// A fragment without its comments.
+fn settings(name: &str) -> Vec<String> {
+    let text = std::fs::read_to_string(fragment(name)).unwrap();
+    let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end());
+    lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
+}
+
+/// What containerd makes of a fragment and its own defaults; 2.x quotes with apostrophes.
+fn dump(name: &str) -> Option<String> {
+    let Ok(output) = Command::new("containerd").arg("--config").arg(fragment(name)).args(["config", "dump"]).output()
+    else {
+        assert!(std::env::var_os("CI").is_none(), "containerd is not installed");
+        println!("skipped: containerd is not installed");
+        return None;
+    };
+    assert!(output.status.success(), "{name}: {}", String::from_utf8_lossy(&output.stderr));
+    Some(String::from_utf8(output.stdout).unwrap().replace('\'', "\""))
+}
+
+/// The lines of a runtime's own table and of its options.
+fn runtime(dump: &str, runtime: &str) -> Vec<String> {
+    let table = format!(".containerd.runtimes.{runtime}");
+    let is_its =
+        |header: &str| header.ends_with(&format!("{table}]")) || header.ends_with(&format!("{table}.options]"));
+    let mut lines = Vec::new();
+    let mut inside = false;
+    for line in dump.lines().map(str::trim) {
+        if line.starts_with('[') {
+            inside = is_its(line);
+        } else if inside {
+            lines.push(line.to_owned());
+        }
+    }
+    lines
+}
+
+const ANNOTATIONS: &str = r#"["oci-systemd-hook*", "oci-systemd-hook*/*"]"#;
+
+fn has(lines: &[String], wanted: &[&str]) {
+    for line in wanted {
+        assert!(lines.iter().any(|found| found == line), "no {line} in {lines:#?}");
+    }
+}
+
+#[test]
+fn containerd_knows_the_runtime() {
+    let Some(dump) = dump("config.toml") else { return };
+    let wrapper = [
+        r#"runtime_type = "io.containerd.runc.v2""#,
+        &format!("pod_annotations = {ANNOTATIONS}"),
+        &format!("container_annotations = {ANNOTATIONS}"),
+        r#"BinaryName = "/usr/bin/oci-hooks-runtime""#,
+        "SystemdCgroup = true",
+    ];
+    has(&runtime(&dump, "systemd"), &wrapper);
+    // A runtime beside the others, not in their place.
+    has(&runtime(&dump, "runc"), &[r#"runtime_type = "io.containerd.runc.v2""#, "pod_annotations = []"]);
+}
+
+#[test]
+fn containerd_hands_on_what_a_plugin_of_nri_does_not() {
+    let Some(dump) = dump("nri.toml") else { return };
+    has(&runtime(&dump, "runc"), &[&format!("pod_annotations = {ANNOTATIONS}"), "SystemdCgroup = true"]);
+}
+
+/// containerd 1.6, which may be what runs this, takes the newer file and knows nothing in it; 1.7 refuses it.
+#[test]
+fn the_file_for_containerd_2_says_the_same() {
+    let mut newer = settings("config.toml");
+    // There the runtime is added to containerd's own list.
+    let runc = newer.iter().position(|line| line.ends_with(".runtimes.runc]")).expect("a section runc");
+    newer.drain(runc..runc + 2);
+    let renamed = |line: &String| match line.as_str() {
+        "version = 2" => "version = 3".to_owned(),
+        line => line.replace("io.containerd.grpc.v1.cri", "io.containerd.cri.v1.runtime"),
+    };
+    assert_eq!(settings("config-v3.toml"), newer.iter().map(renamed).collect::<Vec<_>>());
+}
