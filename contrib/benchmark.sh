@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Builds the hook, its benchmark and an empty C program, and runs the benchmark (--help: how).
+# Builds the hook, the runtime wrapper, their benchmark and two C programs, and runs the benchmark (--help: how).
 set -eu
 
 cd "$(dirname "$0")/.."
@@ -18,8 +18,11 @@ benchmark=$(built bench bench --no-run --bench hook)
 stage=$PWD/target/stage-benchmark
 DESTDIR=$stage contrib/install.sh
 hook=$stage/usr/libexec/oci/hooks.d/oci-systemd-hook
-empty=$(dirname "$benchmark")/benchmark-empty
-cc -O2 -static -o "$empty" contrib/benchmark/empty.c
+for program in empty exec; do
+	cc -O2 -static -o "$(dirname "$benchmark")/benchmark-$program" "contrib/benchmark/$program.c"
+done
+set -- --hook "$hook" --wrapper "$stage/usr/bin/oci-hooks-runtime" \
+	--empty "$(dirname "$benchmark")/benchmark-empty" --exec "$(dirname "$benchmark")/benchmark-exec" "$@"
 
 # Mount namespaces and cgroups need root, building does not.
 if [ "$(id -u)" -eq 0 ]; then
@@ -28,4 +31,4 @@ else
 	sudo=sudo
 fi
 # An option of the caller's comes last and wins.
-exec $sudo "$benchmark" --hook "$hook" --empty "$empty" "$@"
+exec $sudo "$benchmark" "$@"

@@ -7,7 +7,7 @@
 //! process; only the container's cgroups are not, and a janitor that outlives this program by a
 //! moment removes them, whichever way it ends.
 //!
-//! Another measure, of boot times, is in `boot`.
+//! Other measures, of boot times and of the runtime wrapper, are in `boot` and `wrapper`.
 
 #![allow(
     clippy::unwrap_used,
@@ -20,10 +20,12 @@ mod boot;
 mod bundle;
 mod cgroup;
 mod container;
+mod descriptors;
 mod host;
 mod measure;
 mod surroundings;
 mod table;
+mod wrapper;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -32,6 +34,7 @@ use std::process::{Command, ExitCode, Stdio};
 use crate::cgroup::Janitor;
 use crate::measure::Subject;
 use crate::surroundings::{Results, Setting};
+use crate::wrapper::Runc;
 
 /// Mounts in the host's table of the second setting.
 const HOST_MOUNTS: usize = 10_000;
@@ -48,6 +51,8 @@ const USAGE: &str = "\
 usage: benchmark.sh [--rounds N] [--peer 'PROGRAM [ARGUMENT…]']… [--only skip|create]
                     [--hook 'PROGRAM [ARGUMENT…]'] [--empty PROGRAM]
        benchmark.sh --boot ROOTS [--rounds N] [--hook 'PROGRAM [ARGUMENT…]']
+       benchmark.sh --runtime [--rounds N] [--add-hooks PROGRAM] [--wrapper PROGRAM]
+                    [--exec PROGRAM] [--empty PROGRAM]
 
   --rounds N  how often each program runs on the skip path (400); a quarter of
               it for systemd containers
@@ -57,8 +62,14 @@ usage: benchmark.sh [--rounds N] [--peer 'PROGRAM [ARGUMENT…]']… [--only ski
   --boot R    how long the images bullseye, bookworm, trixie and sid, which are
               below R, take to boot with runc in several cgroup layouts, each
               --rounds times (10); as root, on a host with a hybrid layout
+  --runtime   what the runtime wrapper adds: to a call that it passes on, and to
+              `create` with 20 descriptors and a config.json of 100 KiB; a
+              quarter of the rounds with runc, on a host with a hybrid layout
+  --add-hooks P  awslabs' oci-add-hooks, to compare with
   --hook P    the hook, instead of the one that was just built
-  --empty P   the program that does nothing, instead of the one just built";
+  --wrapper P the runtime wrapper, likewise
+  --exec P    the program that becomes another, likewise
+  --empty P   the program that does nothing, likewise";
 
 /// What the command line asks for.
 #[derive(Debug, Default)]
@@ -67,6 +78,10 @@ struct Options {
     boot: Option<PathBuf>,
     hook: Option<String>,
     empty: Option<String>,
+    runtime: bool,
+    wrapper: Option<PathBuf>,
+    exec: Option<PathBuf>,
+    add_hooks: Option<PathBuf>,
     peers: Vec<String>,
     only: Option<String>,
     help: bool,
@@ -84,6 +99,10 @@ impl Options {
                 Long("hook") => options.hook = Some(parser.value()?.string()?),
                 Long("empty") => options.empty = Some(parser.value()?.string()?),
                 Long("peer") => options.peers.push(parser.value()?.string()?),
+                Long("runtime") => options.runtime = true,
+                Long("wrapper") => options.wrapper = Some(parser.value()?.into()),
+                Long("exec") => options.exec = Some(parser.value()?.into()),
+                Long("add-hooks") => options.add_hooks = Some(parser.value()?.into()),
                 Long("only") => options.only = Some(parser.value()?.string()?),
                 Long("help") => options.help = true,
                 // What `cargo bench` adds.
@@ -95,8 +114,14 @@ impl Options {
         if options.rounds.is_some_and(|rounds| rounds < least) {
             return Err(format!("--rounds: at least {least}").into());
         }
-        if options.boot.is_some() && (options.only.is_some() || !options.peers.is_empty()) {
-            return Err("--boot: neither with --only nor with --peer".into());
+        if (options.boot.is_some() || options.runtime) && (options.only.is_some() || !options.peers.is_empty()) {
+            return Err("--boot and --runtime: neither with --only nor with --peer".into());
+        }
+        if options.boot.is_some() && options.runtime {
+            return Err("--boot or --runtime, not both".into());
+        }
+        if options.add_hooks.is_some() && !options.runtime {
+            return Err("--add-hooks: only with --runtime".into());
         }
         if !matches!(options.only.as_deref(), None | Some("skip" | "create")) {
             return Err("--only: skip or create".into());
@@ -131,6 +156,10 @@ fn main() -> ExitCode {
             host::main(&arguments.next().expect("an order"));
             return ExitCode::SUCCESS;
         }
+        Some("in-wrapper") => {
+            wrapper::main(&arguments.next().expect("an order"));
+            return ExitCode::SUCCESS;
+        }
         Some("janitor") => {
             cgroup::clean_up_at_end_of_input(arguments.map(PathBuf::from));
             return ExitCode::SUCCESS;
@@ -156,6 +185,9 @@ fn main() -> ExitCode {
         eprintln!("benchmark: needs root, for mount namespaces and cgroups");
         return ExitCode::from(2);
     }
+    if options.runtime {
+        return measure_wrapper(&options);
+    }
     let Some(roots) = options.boot else {
         compare(&options, &subjects);
         return ExitCode::SUCCESS;
@@ -170,6 +202,33 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+/// Measures the wrapper, and prints its tables.
+fn measure_wrapper(options: &Options) -> ExitCode {
+    let (Some(wrapper), Some(exec), Some(empty)) = (&options.wrapper, &options.exec, &options.empty) else {
+        eprintln!("benchmark: --wrapper, --exec and --empty are needed\n{USAGE}");
+        return ExitCode::from(2);
+    };
+    let (runc, _janitor) = match Runc::find(Janitor::start_for_runtimes) {
+        Ok((runc, janitor)) => (Some(runc), Some(janitor)),
+        Err(why) => {
+            eprintln!("benchmark: without runc: {why}");
+            (None, None)
+        }
+    };
+    let rounds = options.rounds.unwrap_or(ROUNDS);
+    let order = wrapper::Order {
+        wrapper: wrapper.clone(),
+        exec: exec.clone(),
+        empty: empty.into(),
+        add_hooks: options.add_hooks.clone(),
+        rounds,
+        runc_rounds: rounds / CONTAINER_ROUNDS_DIVISOR,
+        runc,
+    };
+    table::print_wrapper(&wrapper::measure(&order));
+    ExitCode::SUCCESS
 }
 
 /// Runs all settings, then prints the two tables.

@@ -108,6 +108,14 @@ pub fn median(times: &[Duration]) -> Duration {
     sorted[sorted.len() / 2]
 }
 
+/// The middle of what each time takes more than the other's of the same round, in seconds; less is possible, too.
+pub fn median_difference(times: &[Duration], others: &[Duration]) -> f64 {
+    let mut differences: Vec<f64> =
+        times.iter().zip(others).map(|(time, other)| time.as_secs_f64() - other.as_secs_f64()).collect();
+    differences.sort_unstable_by(f64::total_cmp);
+    differences[differences.len() / 2]
+}
+
 /// The middle of the ratios of each time to the other's of the same round.
 pub fn median_ratio(times: &[Duration], others: &[Duration]) -> f64 {
     let mut ratios: Vec<f64> =

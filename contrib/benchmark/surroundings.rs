@@ -139,7 +139,7 @@ fn skip(setting: &Setting, rounds: usize) -> Vec<Line> {
     let bundle = Bundle::write(directory, "nginx", setting.config_mounts);
     let state = bundle.write_state(None);
     std::env::set_current_dir(bundle.root()).unwrap();
-    interleave(setting, rounds, |subject| measure::run(subject, &state, &Path::new(ROOM).join("stderr")))
+    interleave(&setting.subjects, rounds, |subject| measure::run(subject, &state, &Path::new(ROOM).join("stderr")))
 }
 
 /// A container of systemd, made anew for each run.
@@ -148,7 +148,7 @@ fn create(setting: &Setting, rounds: usize) -> Vec<Line> {
     let bundle = Bundle::write(directory, "/sbin/init", setting.config_mounts);
     std::env::set_current_dir(bundle.directory()).unwrap();
     let any_elf = setting.subjects[0].program.clone();
-    let mut lines = interleave(setting, rounds, |subject| {
+    let mut lines = interleave(&setting.subjects, rounds, |subject| {
         let order = Order {
             bundle: bundle.directory().to_owned(),
             cgroups: setting.cgroups.clone(),
@@ -164,9 +164,8 @@ fn create(setting: &Setting, rounds: usize) -> Vec<Line> {
 }
 
 /// Runs each program once per round, in a mixed order, so that what slows the machine slows all of them.
-fn interleave(setting: &Setting, rounds: usize, run: impl Fn(&Subject) -> Run) -> Vec<Line> {
-    let mut lines: Vec<Line> = setting
-        .subjects
+pub fn interleave(subjects: &[Subject], rounds: usize, run: impl Fn(&Subject) -> Run) -> Vec<Line> {
+    let mut lines: Vec<Line> = subjects
         .iter()
         .map(|subject| Line {
             name: subject.name.clone(),
@@ -181,7 +180,7 @@ fn interleave(setting: &Setting, rounds: usize, run: impl Fn(&Subject) -> Run) -
     for round in 0..WARM_UP_ROUNDS + rounds {
         shuffle(&mut order, &mut random);
         for &index in &order {
-            let run = run(&setting.subjects[index]);
+            let run = run(&subjects[index]);
             let line = &mut lines[index];
             line.problem = line.problem.take().or(run.problem);
             if round >= WARM_UP_ROUNDS {

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use crate::boot::{Boots, same_host, same_layout};
-use crate::measure::{median, median_ratio};
+use crate::measure::{median, median_difference, median_ratio};
 use crate::surroundings::{Line, Results};
+use crate::wrapper::Measures;
 
 /// Prints one table per measure, and the command that gave them.
 pub fn print(results: &[(String, Results)]) {
@@ -53,6 +54,63 @@ pub fn print_boots(all: &[Boots]) {
             ratio(same_layout(all, cell)),
         );
     }
+}
+
+/// Prints what the runtime wrapper adds, at the end as rows of the README's table.
+pub fn print_wrapper(measures: &Measures) {
+    print_machine();
+    print_measure("A call that is passed on", std::iter::once((&"--version".to_owned(), &measures.passed_on)));
+    for (name, lines) in &measures.create {
+        println!("\ncreate: {name}; {} rounds, µs", lines[0].times.len());
+        println!("{:<20}{:>9}{:>9}{:>9}{:>8}", "", "median", "minimum", "adds", "paired");
+        for line in lines {
+            println!("{}", added_row(line, &lines[0]));
+        }
+        for line in lines {
+            println!("  {}: {}", line.name, line.command);
+        }
+    }
+    println!(
+        "\n| µs | runtime alone | program that execs | oci-hooks-runtime | oci-add-hooks |\n|---|---|---|---|---|"
+    );
+    let find = |lines: &[Line], name: &str| lines.iter().find(|line| line.name == name).cloned();
+    let passed = |name| {
+        find(&measures.passed_on, name).map_or_else(String::new, |line| {
+            let middle = median(&line.times);
+            let ratio = middle.as_secs_f64() / median(&measures.passed_on[0].times).as_secs_f64();
+            format!("{:.0} ({ratio:.2})", microseconds(middle))
+        })
+    };
+    println!(
+        "| a call that is passed on | {} | {} | {} | {} |",
+        passed("runtime alone"),
+        passed("program that execs"),
+        passed("oci-hooks-runtime"),
+        passed("oci-add-hooks")
+    );
+    for (name, lines) in &measures.create {
+        let cell = |name| find(lines, name).map_or_else(String::new, |line| format!("{:+.0}", added(&line, &lines[0])));
+        let alone = microseconds(median(&lines[0].times));
+        println!("| `create`: {name} | {alone:.0} | | {} | {} |", cell("oci-hooks-runtime"), cell("oci-add-hooks"));
+    }
+}
+
+/// What a line takes more than another, in microseconds: the difference of their medians.
+fn added(line: &Line, reference: &Line) -> f64 {
+    microseconds(median(&line.times)) - microseconds(median(&reference.times))
+}
+
+fn added_row(line: &Line, reference: &Line) -> String {
+    let least = line.times.iter().min().copied().unwrap_or_default();
+    let problem = line.problem.as_ref().map_or_else(String::new, |problem| format!("  NOT VALID: {problem}"));
+    format!(
+        "{:<20}{:>9.0}{:>9.0}{:>9.0}{:>8.0}{problem}",
+        line.name,
+        microseconds(median(&line.times)),
+        microseconds(least),
+        added(line, reference),
+        median_difference(&line.times, &reference.times) * 1e6
+    )
 }
 
 fn milliseconds(time: Duration) -> f64 {
