@@ -19,7 +19,7 @@ use crate::facts::{Call, FollowUp, Stage};
 use crate::gather::unreadable::{self, Told};
 use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::config::Peek;
-use crate::oci::edit::EditError;
+use crate::oci::edit::{Document, EditError};
 use crate::oci::state::State;
 use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
@@ -196,7 +196,9 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
     let changed = if changes.is_empty() {
         Cow::Borrowed(text.bytes())
     } else {
-        Cow::Owned(apply::config::changed(text.text()?, &changes)?.into_bytes())
+        let mut document = Document::parse(text.text()?)?;
+        apply::config::apply(&mut document, &changes)?;
+        Cow::Owned(document.into_text().into_bytes())
     };
     output.write_all(&changed).and_then(|()| output.flush()).map_err(HookError::Write)
 }

@@ -18,7 +18,8 @@ mod pattern;
 mod when;
 
 pub use descriptor::{Descriptor, Fault, Hook, Stage};
-pub use pattern::PatternFault;
+pub use pattern::{PatternFault, TooLarge};
+pub use when::WhenError;
 
 /// What descriptors are matched against.
 #[derive(Debug, Clone, Copy)]
@@ -57,12 +58,14 @@ pub struct Problem {
     pub fatal: bool,
 }
 
-/// The engines fail the container over it, even with a hook that is not meant for it.
+/// Whether a descriptor's hook is for a container can't be told.
 #[derive(Debug, thiserror::Error)]
-#[error("the commands of {path:?} can't be matched: process.args is empty, expected at least one entry")]
+#[error("the conditions of {path:?} can't be gone through")]
 pub struct MatchError {
     /// The descriptor's file.
     pub path: PathBuf,
+    /// Why.
+    pub source: WhenError,
 }
 
 /// Reads directories, of which a later one masks an earlier one's files of the same name.

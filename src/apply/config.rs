@@ -3,24 +3,27 @@
 
 use serde_json::{Value, json};
 
-use crate::oci::edit::{EditError, extend, set};
+use crate::oci::edit::{Document, EditError};
 use crate::plan::{Change, Field};
 
-/// The changed text; every byte that no change is about is as it was.
-pub fn changed(text: &str, changes: &[Change]) -> Result<String, EditError> {
+/// Makes the changes; every byte that none is about stays as it is.
+pub fn apply(document: &mut Document<'_>, changes: &[Change]) -> Result<(), EditError> {
     let variables: Vec<Value> = changes.iter().filter_map(variable).collect();
-    let text = extend(text, &["process", "env"], &variables)?;
-    changes.iter().try_fold(text, |text, change| match &change.field {
-        Field::Variable(..) => Ok(text),
-        Field::RootfsPropagation(value) => set(&text, &["linux", "rootfsPropagation"], &json!(value)),
-        Field::Mount { at, kind, options } => {
-            let mount = json!({ "destination": at, "type": kind, "source": kind, "options": options });
-            extend(&text, &["mounts"], &[mount])
+    document.extend(&["process", "env"], &variables)?;
+    for change in changes {
+        match &change.field {
+            Field::Variable(..) => {}
+            Field::RootfsPropagation(value) => document.set(&["linux", "rootfsPropagation"], &json!(value))?,
+            Field::Mount { at, kind, options } => {
+                let mount = json!({ "destination": at, "type": kind, "source": kind, "options": options });
+                document.extend(&["mounts"], &[mount])?;
+            }
+            Field::MountOption { mount, option, value } => {
+                document.set(&["mounts", &mount.to_string(), "options", &option.to_string()], &json!(value))?;
+            }
         }
-        Field::MountOption { mount, option, value } => {
-            set(&text, &["mounts", &mount.to_string(), "options", &option.to_string()], &json!(value))
-        }
-    })
+    }
+    Ok(())
 }
 
 fn variable(change: &Change) -> Option<Value> {

@@ -12,7 +12,7 @@ use serde_json::value::RawValue;
 
 use super::json::{self, Field, Members};
 use super::pattern::{Pattern, PatternFault};
-use super::when::{NoArguments, When};
+use super::when::When;
 use super::{MatchError, Subject};
 
 /// Why a file or directory gives no descriptor.
@@ -185,7 +185,7 @@ impl Descriptor {
 
     /// Whether its hook is for this container.
     pub(super) fn matches(&self, subject: &Subject<'_>) -> Result<bool, MatchError> {
-        self.when.holds(subject).map_err(|NoArguments| MatchError { path: self.path.clone() })
+        self.when.holds(subject).map_err(|source| MatchError { path: self.path.clone(), source })
     }
 }
 
@@ -334,8 +334,9 @@ impl Written {
 
 /// A FIFO is empty, and not waited for.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let mut text = Vec::new();
-    OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?.read_to_end(&mut text)?;
+    file.read_to_end(&mut text)?;
     Ok(text)
 }
 

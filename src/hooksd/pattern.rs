@@ -10,20 +10,30 @@
 //! The rules are those of Go 1.26. Before 1.25 `\p{…}` knows fewer names and wants their exact
 //! case, before 1.22 there is no `(?<name>…)`. Taken here though Go refuses it: scripts of several
 //! words, such as `\p{Old_Italic}`, which Go lost in 1.25 and most likely by mistake, and scripts of
-//! a newer Unicode. Refused though Go takes it: what becomes too large for the crate, such as
-//! `\pL{1000}`, or is nested hundreds deep.
+//! a newer Unicode. What becomes too large for the crate, such as `\pL{1000}`, or is nested hundreds
+//! deep, can't be matched though Go can.
 
 mod class;
 mod escape;
 mod translate;
 
+use std::cell::OnceCell;
+
 use regex_automata::nfa::thompson::pikevm::PikeVM;
 use regex_automata::nfa::thompson::{BuildError, Compiler, Config, WhichCaptures};
 
-/// A pattern, ready to be matched, by the simplest engine of the crate: most patterns are matched once, and a faster one
-/// takes longer to be made.
+/// A pattern that is valid. What matches it is made when it is needed, since for most containers most descriptors have been
+/// ruled out before; and by the simplest engine of the crate, since it is used once.
 #[derive(Debug)]
-pub(super) struct Pattern(PikeVM);
+pub(super) struct Pattern {
+    translated: String,
+    engine: OnceCell<PikeVM>,
+}
+
+/// A pattern that is beyond the crate's limits.
+#[derive(Debug, thiserror::Error)]
+#[error("the pattern {0:?} is too large or nested too deeply")]
+pub struct TooLarge(String, #[source] Box<BuildError>);
 
 /// As much as `regex` lets a pattern become.
 const SIZE_LIMIT_BYTES: usize = 10 * 1024 * 1024;
@@ -70,33 +80,39 @@ pub enum PatternFault {
     /// As `a{1001}` or `a{2,1}`.
     #[error("a repetition runs backwards or repeats something more than 1000 times, inner repetitions counted")]
     RepeatsOften,
-    /// The crate's own limits.
-    #[error("it is too large or nested too deeply")]
-    TooLarge(#[source] Box<BuildError>),
 }
 
 impl Pattern {
     /// Reads a pattern as Go does.
     pub(super) fn new(pattern: &str) -> Result<Self, PatternFault> {
-        thread_local! {
-            /// One for all, since it has a table that takes longer to make than most patterns.
-            static COMPILER: Compiler = {
-                let mut compiler = Compiler::new();
-                let limit = Some(SIZE_LIMIT_BYTES);
-                compiler.configure(Config::new().nfa_size_limit(limit).which_captures(WhichCaptures::None));
-                compiler
-            };
-        }
-        let translated = translate::translate(pattern)?;
-        let built = COMPILER.with(|compiler| compiler.build(&translated).map_err(Box::new));
-        let built = built.and_then(|program| PikeVM::builder().build_from_nfa(program).map_err(Box::new));
-        built.map(Self).map_err(PatternFault::TooLarge)
+        Ok(Self { translated: translate::translate(pattern)?, engine: OnceCell::new() })
     }
 
     /// Whether it matches anywhere in the text.
-    pub(super) fn matches(&self, text: &str) -> bool {
-        self.0.is_match(&mut self.0.create_cache(), text)
+    pub(super) fn matches(&self, text: &str) -> Result<bool, TooLarge> {
+        let engine = match self.engine.get() {
+            Some(engine) => engine,
+            None => {
+                let made = make(&self.translated).map_err(|error| TooLarge(self.translated.clone(), error))?;
+                self.engine.get_or_init(|| made)
+            }
+        };
+        Ok(engine.is_match(&mut engine.create_cache(), text))
     }
+}
+
+fn make(translated: &str) -> Result<PikeVM, Box<BuildError>> {
+    thread_local! {
+        /// One for all, since it has a table that takes longer to make than most patterns.
+        static COMPILER: Compiler = {
+            let mut compiler = Compiler::new();
+            let limit = Some(SIZE_LIMIT_BYTES);
+            compiler.configure(Config::new().nfa_size_limit(limit).which_captures(WhichCaptures::None));
+            compiler
+        };
+    }
+    let program = COMPILER.with(|compiler| compiler.build(translated).map_err(Box::new))?;
+    PikeVM::builder().build_from_nfa(program).map_err(Box::new)
 }
 
 #[cfg(test)]

@@ -5,7 +5,6 @@
 use std::fmt::Display;
 use std::ops::Range;
 
-use serde::de::IgnoredAny;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
@@ -27,32 +26,116 @@ pub enum EditError {
     },
 }
 
-/// Puts another text in the place of what is at `path`, a step being a field's name or an element's number. `change` is
-/// given what is there, if it isn't `null`, and says nothing where that shall stay. Objects that are missing on the way, or
-/// `null`, are made.
-pub fn change<E: From<EditError>>(
-    text: &str,
-    path: &[&str],
-    change: impl FnOnce(Option<&str>) -> Result<Option<String>, E>,
-) -> Result<String, E> {
-    let place = find(text, path)?;
-    let found = text.get(place.range.clone()).filter(|found| place.missing.is_empty() && !found.is_empty());
-    Ok(match change(found.filter(|found| *found != "null"))? {
-        Some(new) => place.put(text, &new),
-        None => text.to_owned(),
-    })
-}
-
-/// Sets what is at `path`. A value's `Display` is its JSON, as that of [`Value`] and [`RawValue`] is.
-pub fn set(text: &str, path: &[&str], value: &impl Display) -> Result<String, EditError> {
-    change(text, path, |_| Ok(Some(value.to_string())))
-}
-
-/// Adds to the beginning of the list at `path`, and to its end; it is made where it is missing or `null`.
-pub fn surround<V: Display>(text: &str, path: &[&str], first: &[V], last: &[V]) -> Result<String, EditError> {
-    if first.is_empty() && last.is_empty() {
-        return Ok(text.to_owned());
+impl EditError {
+    /// The same, where what has it is a field of something else.
+    fn within(self, name: &str) -> Self {
+        match self {
+            Self::Json(error) => Self::Json(error),
+            Self::Kind { path, wanted } if path.is_empty() => Self::Kind { path: name.to_owned(), wanted },
+            Self::Kind { path, wanted } => Self::Kind { path: format!("{name}.{path}"), wanted },
+        }
     }
+}
+
+/// A text that is being changed. Its fields are found once, however many changes there are; each goes through its own field
+/// alone.
+///
+/// A path's steps are fields' names and elements' numbers. Objects that are missing on the way, or `null`, are made. A
+/// value's `Display` is its JSON, as that of [`Value`] and [`RawValue`] is.
+#[derive(Debug)]
+pub struct Document<'t> {
+    text: &'t str,
+    /// In their order in the text.
+    fields: Vec<Field<'t>>,
+    /// In the order in which they were added.
+    added: Vec<(String, String)>,
+}
+
+#[derive(Debug)]
+struct Field<'t> {
+    name: String,
+    before: &'t str,
+    now: Option<String>,
+}
+
+impl<'t> Document<'t> {
+    /// Reads a text.
+    pub fn parse(text: &'t str) -> Result<Self, EditError> {
+        let Members(members) = serde_json::from_str(text)?;
+        let field = |(name, value): (String, &'t RawValue)| Field { name, before: value.get(), now: None };
+        Ok(Self { text, fields: members.into_iter().map(field).collect(), added: Vec::new() })
+    }
+
+    /// A field as it is now; none where it is missing or `null`.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        // Of two with one name, the last counts.
+        let field = self.fields.iter().rev().find(|field| field.name == name);
+        let value = field.map(|field| field.now.as_deref().unwrap_or(field.before));
+        let value =
+            value.or_else(|| self.added.iter().find(|(added, _)| added == name).map(|(_, value)| value.as_str()));
+        value.filter(|value| *value != "null")
+    }
+
+    /// Sets what is at `path`.
+    pub fn set(&mut self, path: &[&str], value: &impl Display) -> Result<(), EditError> {
+        self.change(path, |text, path| set(text, path, value))
+    }
+
+    /// Adds to the beginning of the list at `path`, and to its end; it is made where it is missing or `null`.
+    pub fn surround<V: Display>(&mut self, path: &[&str], first: &[V], last: &[V]) -> Result<(), EditError> {
+        if first.is_empty() && last.is_empty() {
+            return Ok(());
+        }
+        self.change(path, |text, path| surround(text, path, first, last))
+    }
+
+    /// Adds to the end of such a list.
+    pub fn extend<V: Display>(&mut self, path: &[&str], values: &[V]) -> Result<(), EditError> {
+        self.surround(path, &[], values)
+    }
+
+    fn change(
+        &mut self,
+        path: &[&str],
+        change: impl FnOnce(&str, &[&str]) -> Result<String, EditError>,
+    ) -> Result<(), EditError> {
+        let Some((name, rest)) = path.split_first() else { return Err(kind(path, "a field")) };
+        let new = change(self.get(name).unwrap_or("null"), rest).map_err(|error| error.within(name))?;
+        if let Some(field) = self.fields.iter_mut().rev().find(|field| field.name == *name) {
+            field.now = Some(new);
+        } else if let Some((_, value)) = self.added.iter_mut().find(|(added, _)| added == name) {
+            *value = new;
+        } else {
+            self.added.push(((*name).to_owned(), new));
+        }
+        Ok(())
+    }
+
+    /// The text, with all changes.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        let mut text = self.text.to_owned();
+        for Field { before, now, .. } in self.fields.iter().rev() {
+            if let Some(now) = now {
+                text.replace_range(range_of(self.text, before), now);
+            }
+        }
+        if !self.added.is_empty() {
+            let start = self.text.find('{').map_or(0, |brace| brace + 1);
+            let added: Vec<_> = self.added.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
+            let comma = if self.fields.is_empty() { "" } else { "," };
+            text.insert_str(start, &format!("{}{comma}", added.join(",")));
+        }
+        text
+    }
+}
+
+fn set(text: &str, path: &[&str], value: &impl Display) -> Result<String, EditError> {
+    Ok(find(text, path)?.put(text, value))
+}
+
+fn surround<V: Display>(text: &str, path: &[&str], first: &[V], last: &[V]) -> Result<String, EditError> {
     let joined = |values: &[V]| values.iter().map(V::to_string).collect::<Vec<_>>().join(",");
     let place = find(text, path)?;
     let list: Vec<&RawValue> = match text.get(place.range.clone()) {
@@ -72,11 +155,6 @@ pub fn surround<V: Display>(text: &str, path: &[&str], first: &[V], last: &[V]) 
         changed.insert_str(start, &format!("{},", joined(first)));
     }
     Ok(changed)
-}
-
-/// Adds to the end of such a list.
-pub fn extend<V: Display>(text: &str, path: &[&str], values: &[V]) -> Result<String, EditError> {
-    surround(text, path, &[], values)
 }
 
 /// Where a value is, or is to be.
@@ -101,7 +179,7 @@ impl Place<'_> {
 }
 
 fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Place<'p>, EditError> {
-    let mut at = text.trim_matches([' ', '\t', '\n', '\r']);
+    let mut at = text;
     let mut rest = path;
     while let Some((step, further)) = rest.split_first() {
         let done = path.get(..path.len() - rest.len()).unwrap_or_default();
@@ -125,11 +203,8 @@ fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Place<'p>, EditError> {
                     .ok_or_else(|| kind(done, "a list of that length"))?
                     .get();
             }
-            _ if at == "null" => break,
-            _ => {
-                let _: IgnoredAny = serde_json::from_str(at)?;
-                return Err(kind(done, "an object"));
-            }
+            Some(b'n') => break,
+            _ => return Err(kind(done, "an object")),
         }
         rest = further;
     }
@@ -157,57 +232,47 @@ mod tests {
 
     use super::*;
 
+    fn edited(text: &str, edit: impl FnOnce(&mut Document<'_>) -> Result<(), EditError>) -> Result<String, EditError> {
+        let mut document = Document::parse(text)?;
+        edit(&mut document)?;
+        Ok(document.into_text())
+    }
+
     #[test]
     fn sets_one_value_and_leaves_the_rest() {
         for (text, path, expected) in [
             (r#"{ "a" : 1.50 ,"b":[ ] }"#, &["a"][..], r#"{ "a" : "x" ,"b":[ ] }"#),
             (r#"{"a":1e400}"#, &["b"], r#"{"b":"x","a":1e400}"#),
             ("{}", &["a", "b", "c"], r#"{"a":{"b":{"c":"x"}}}"#),
-            ("{\n}", &["a"], "{\"a\":\"x\"\n}"),
+            (" {\n}\n", &["a"], " {\"a\":\"x\"\n}\n"),
             (r#"{"a":null}"#, &["a", "b"], r#"{"a":{"b":"x"}}"#),
             (r#"{"a":{"b":{"b":2}}}"#, &["a", "b", "c"], r#"{"a":{"b":{"c":"x","b":2}}}"#),
             (r#"{"a":[0,{"b":["ro", "ü"]}]}"#, &["a", "1", "b", "0"], r#"{"a":[0,{"b":["x", "ü"]}]}"#),
             (r#"{"a":1,"a":2}"#, &["a"], r#"{"a":1,"a":"x"}"#),
+            (r#"{"a":{"b":1,"b":2}}"#, &["a", "b"], r#"{"a":{"b":1,"b":"x"}}"#),
             (r#"{"\u0061":1}"#, &["a"], r#"{"\u0061":"x"}"#),
-            (" 7 ", &[], r#" "x" "#),
             (" {\"a\": 7} ", &["b"], " {\"b\":\"x\",\"a\": 7} "),
-            (" null\n", &["a"], " {\"a\":\"x\"}\n"),
         ] {
-            assert_eq!(set(text, path, &json!("x")).unwrap(), expected, "{text}");
+            assert_eq!(edited(text, |document| document.set(path, &json!("x"))).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
-    fn tells_what_is_there() {
-        for (text, path, expected) in [
-            (r#"{"a":{"b": [1, 2] }}"#, &["a", "b"][..], Some("[1, 2]")),
-            (r#"{"a":{"b":1,"b":2}}"#, &["a", "b"], Some("2")),
-            (r#"{"a":null}"#, &["a"], None),
-            (r#"{"a":null}"#, &["a", "b"], None),
-            (r#"{"c":{}}"#, &["a", "b"], None),
-        ] {
-            let mut seen = None;
-            let unchanged = change(text, path, |found| {
-                seen = found.map(str::to_owned);
-                Ok::<_, EditError>(None)
-            });
-            assert_eq!((unchanged.unwrap().as_str(), seen.as_deref()), (text, expected));
-        }
-    }
-
-    #[test]
-    fn adds_to_both_ends_of_a_list() {
-        for (text, expected) in [
-            (r#"{"l":[ 1, 2 ]}"#, r#"{"l":[ "a","b",1, 2,"c" ]}"#),
-            (r#"{"l":[0]}"#, r#"{"l":["a","b",0,"c"]}"#),
-            (r#"{"l":[ ]}"#, r#"{"l":["a","b","c"]}"#),
-            ("{}", r#"{"l":["a","b","c"]}"#),
-        ] {
-            assert_eq!(surround(text, &["l"], &[json!("a"), json!("b")], &[json!("c")]).unwrap(), expected, "{text}");
-        }
-        let none: [Value; 0] = [];
-        assert_eq!(surround(r#"{"l":[0]}"#, &["l"], &[json!("a")], &none).unwrap(), r#"{"l":["a",0]}"#);
-        assert_eq!(surround("{}", &["l"], &[json!("a")], &none).unwrap(), r#"{"l":["a"]}"#);
+    fn makes_several_changes() {
+        let changed = edited(r#"{"a":{"l":[1]}, "z": 0}"#, |document| {
+            document.extend(&["a", "l"], &[json!(2)])?;
+            document.set(&["n", "o"], &json!(true))?;
+            document.extend(&["a", "l"], &[json!(3)])?;
+            document.set(&["m"], &json!({}))?;
+            document.set(&["n", "p"], &json!(false))?;
+            assert_eq!(document.get("a"), Some(r#"{"l":[1,2,3]}"#));
+            assert_eq!(document.get("m"), Some("{}"));
+            assert_eq!(document.get("x"), None);
+            document.set(&["z"], &json!(null))?;
+            assert_eq!(document.get("z"), None);
+            Ok(())
+        });
+        assert_eq!(changed.unwrap(), r#"{"n":{"p":false,"o":true},"m":{},"a":{"l":[1,2,3]}, "z": null}"#);
     }
 
     #[test]
@@ -218,26 +283,42 @@ mod tests {
             (r#"{"l":null,"m":0}"#, r#"{"l":["x",{"y":1}],"m":0}"#),
             (r#"{"m":0}"#, r#"{"l":["x",{"y":1}],"m":0}"#),
         ] {
-            assert_eq!(extend(text, &["l"], &[json!("x"), json!({"y": 1})]).unwrap(), expected, "{text}");
-            assert_eq!(extend::<Value>(text, &["l"], &[]).unwrap(), text);
+            let values = [json!("x"), json!({"y": 1})];
+            assert_eq!(edited(text, |document| document.extend(&["l"], &values)).unwrap(), expected, "{text}");
+            assert_eq!(edited(text, |document| document.extend::<Value>(&["l"], &[])).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn adds_to_both_ends_of_a_list() {
+        let (a, b, none) = ([json!("a"), json!("b")], [json!("c")], [] as [Value; 0]);
+        for (text, first, last, expected) in [
+            (r#"{"l":[ 1, 2 ]}"#, &a[..], &b[..], r#"{"l":[ "a","b",1, 2,"c" ]}"#),
+            (r#"{"l":[0]}"#, &a, &b, r#"{"l":["a","b",0,"c"]}"#),
+            (r#"{"l":[ ]}"#, &a, &b, r#"{"l":["a","b","c"]}"#),
+            ("{}", &a, &b, r#"{"l":["a","b","c"]}"#),
+            (r#"{"l":[0]}"#, &b, &none, r#"{"l":["c",0]}"#),
+            ("{}", &b, &none, r#"{"l":["c"]}"#),
+        ] {
+            assert_eq!(edited(text, |document| document.surround(&["l"], first, last)).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
     fn says_what_does_not_fit() {
         for (text, path, says) in [
-            ("[", &["a"][..], "EOF"),
-            ("nonsense", &["a"], "expected ident"),
+            ("{", &["a"][..], "EOF"),
+            ("7", &["a"], "expected an object"),
             (r#"{"a":1} x"#, &["a"], "trailing characters"),
-            ("7", &["a"], "it is not an object"),
+            (r#"{"a":7}"#, &["a", "b"], "a is not an object"),
             (r#"{"a":{"b":"c"}}"#, &["a", "b", "c"], "a.b is not an object"),
             (r#"{"a":[1]}"#, &["a", "1"], "a is not a list of that length"),
             (r#"{"a":[1]}"#, &["a", "b"], "a is not a list of that length"),
         ] {
-            let error = set(text, path, &json!(1)).unwrap_err().to_string();
+            let error = edited(text, |document| document.set(path, &json!(1))).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
-        let error = extend(r#"{"a":{"b":"c"}}"#, &["a", "b"], &[json!(1)]).unwrap_err().to_string();
-        assert_eq!(error, "a.b is not a list");
+        let add = |text| edited(text, |document| document.extend(&["a", "b"], &[json!(1)])).unwrap_err().to_string();
+        assert_eq!(add(r#"{"a":{"b":"c"}}"#), "a.b is not a list");
     }
 }

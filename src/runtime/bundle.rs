@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::inject::{HookConfig, with_hooks};
+use super::inject::{HookConfig, add};
 use super::log::{Level, Log};
 use super::settings::Settings;
 use super::{NAME, RuntimeError};
@@ -17,6 +17,7 @@ use crate::gather::{ConfigText, GatherError};
 use crate::hook::{absolute, changes};
 use crate::hooksd::{self, Descriptor, Hooks, Problem, Subject};
 use crate::oci::config::{Mount, Peek};
+use crate::oci::edit::Document;
 use crate::oci::state::State;
 use crate::plan::Change;
 use crate::report::chain;
@@ -40,8 +41,10 @@ pub fn add_hooks(config: &Path, id: Option<&str>, settings: &Settings, log: Opti
         return Ok(());
     }
     let before = text.text()?;
-    let with_hooks = with_hooks(before, &first, &last)?;
-    let after = if changes.is_empty() { with_hooks } else { apply::config::changed(&with_hooks, &changes)? };
+    let mut document = Document::parse(before)?;
+    add(&mut document, &first, &last)?;
+    apply::config::apply(&mut document, &changes)?;
+    let after = document.into_text();
     if after == before {
         return Ok(());
     }

@@ -10,7 +10,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::hooksd::{self, Descriptor};
-use crate::oci::edit::{self, EditError};
+use crate::oci::edit::{Document, EditError};
 
 /// The stages of config.json's `hooks`, in the order in which they run.
 const STAGES: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -64,24 +64,18 @@ pub enum InjectError {
     },
 }
 
-/// The text with the hooks that it lacks: those of `first` come before its own, those of `last` after them. A bundle that
-/// is used again has them already.
-pub fn with_hooks(text: &str, first: &HookConfig, last: &[&Descriptor]) -> Result<String, InjectError> {
-    edit::change(text, &["hooks"], |own| {
-        // Only this part is gone through again for each stage, and errors name it.
-        let before = format!("{{\"hooks\":{}}}", own.unwrap_or("{}"));
-        let lists: Lists = serde_json::from_str(own.unwrap_or("{}")).map_err(EditError::from)?;
-        let mut after = before.clone();
-        for stage in STAGES {
-            // What is no list is for the change of the text to complain of.
-            let mut present = entries(Some(&lists), stage).unwrap_or_default();
-            let first = lacking(&mut present, first.0.get(stage).cloned().unwrap_or_default());
-            let last = lacking(&mut present, of_descriptors(last, stage)?);
-            after = edit::surround(&after, &["hooks", stage], &first, &last)?;
-        }
-        let inner = after.get("{\"hooks\":".len()..after.len() - "}".len());
-        Ok(inner.filter(|_| after != before).map(str::to_owned))
-    })
+/// Adds the hooks that a config.json lacks: those of `first` before its own, those of `last` after them. A bundle that is
+/// used again has them already.
+pub fn add(document: &mut Document<'_>, first: &HookConfig, last: &[&Descriptor]) -> Result<(), InjectError> {
+    let own: Option<Lists> = document.get("hooks").map(serde_json::from_str).transpose().map_err(EditError::from)?;
+    for stage in STAGES {
+        // What is no list is for the change of the text to complain of.
+        let mut present = entries(own.as_ref(), stage).unwrap_or_default();
+        let first = lacking(&mut present, first.0.get(stage).cloned().unwrap_or_default());
+        let last = lacking(&mut present, of_descriptors(last, stage)?);
+        document.surround(&["hooks", stage], &first, &last)?;
+    }
+    Ok(())
 }
 
 /// Those of some hooks that aren't present, which they are then.
@@ -152,7 +146,9 @@ mod tests {
         let hooks = descriptors(directory.path());
         let all: Vec<&Descriptor> = hooks.descriptors.iter().collect();
         assert_eq!(all.len(), 2);
-        with_hooks(text, &HookConfig::parse(first.to_string().as_bytes()).unwrap(), &all)
+        let mut document = Document::parse(text).unwrap();
+        add(&mut document, &HookConfig::parse(first.to_string().as_bytes()).unwrap(), &all)?;
+        Ok(document.into_text())
     }
 
     const ONE: &str = r#"{"path":"/","args":["one","x"],"env":["A=1"],"timeout":3}"#;

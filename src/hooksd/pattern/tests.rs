@@ -103,10 +103,10 @@ fn matches_where_go_does() {
     for (pattern, matching, others) in table {
         let compiled = Pattern::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         for text in *matching {
-            assert!(compiled.matches(text), "{pattern:?} {text:?}");
+            assert!(compiled.matches(text).unwrap(), "{pattern:?} {text:?}");
         }
         for text in *others {
-            assert!(!compiled.matches(text), "{pattern:?} {text:?}");
+            assert!(!compiled.matches(text).unwrap(), "{pattern:?} {text:?}");
         }
     }
 }
@@ -224,6 +224,6 @@ fn a_fault_names_the_place() {
 #[test]
 fn the_crates_limits_are_errors() {
     for pattern in [r"\pL{1000}".to_owned(), "(?:".repeat(300) + &")*".repeat(300)] {
-        assert!(matches!(Pattern::new(&pattern), Err(PatternFault::TooLarge(_))));
+        assert!(Pattern::new(&pattern).unwrap().matches("a").is_err());
     }
 }
