@@ -24,7 +24,7 @@ cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
 cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
 shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
-(cd tests/machine && shellcheck -x ./*.sh hooked-runc)
+(cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
 groff -man -ww -z share/man/man*/*
 
 say "units and plans"

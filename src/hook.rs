@@ -196,7 +196,7 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
     let changed = if changes.is_empty() {
         Cow::Borrowed(text.bytes())
     } else {
-        let mut document = Document::parse(text.text()?)?;
+        let mut document = Document::parse(text.text()?).map_err(|source| text.bad(source))?;
         apply::config::apply(&mut document, &changes)?;
         Cow::Owned(document.into_text().into_bytes())
     };

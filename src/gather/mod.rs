@@ -205,9 +205,15 @@ impl ConfigText {
         std::str::from_utf8(&self.text).map_err(|source| GatherError::Encoding { path: self.path.clone(), source })
     }
 
+    /// An error of a part of it that was read as JSON.
+    #[must_use]
+    pub fn bad(&self, source: serde_json::Error) -> GatherError {
+        GatherError::Config { path: self.path.clone(), source }
+    }
+
     /// The fields of the decision.
     pub fn peek(&self) -> Result<Peek<'_>, GatherError> {
-        Peek::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })
+        Peek::parse(&self.text).map_err(|source| self.bad(source))
     }
 
     /// The fields of the plan.
@@ -215,8 +221,7 @@ impl ConfigText {
         if let Some(config) = self.parsed.get() {
             return Ok(config);
         }
-        let config =
-            Config::parse(&self.text).map_err(|source| GatherError::Config { path: self.path.clone(), source })?;
+        let config = Config::parse(&self.text).map_err(|source| self.bad(source))?;
         Ok(self.parsed.get_or_init(|| config))
     }
 }

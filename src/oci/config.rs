@@ -10,6 +10,8 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::edit::Document;
+
 /// The fields that decide whether this container is ours.
 #[derive(Debug, Default, Deserialize)]
 pub struct Peek<'a> {
@@ -33,6 +35,15 @@ impl<'a> Peek<'a> {
     /// Reads the few fields, and skips the rest unread.
     pub fn parse(text: &'a [u8]) -> serde_json::Result<Self> {
         serde_json::from_slice(text)
+    }
+
+    /// The same of a text whose fields are known already.
+    pub fn of(document: &Document<'a>) -> serde_json::Result<Self> {
+        let annotations = document.written("annotations").map(serde_json::from_str::<Option<_>>).transpose()?;
+        Ok(Self {
+            process: document.written("process").map(serde_json::from_str::<Option<_>>).transpose()?.flatten(),
+            annotations: annotations.flatten().unwrap_or_default(),
+        })
     }
 
     /// The command of the container's first process.
@@ -264,6 +275,12 @@ impl Mount {
     pub fn is_bind(&self) -> bool {
         self.options.iter().any(|option| option == "bind" || option == "rbind")
     }
+}
+
+/// The mounts of a text whose fields are known already.
+pub fn mounts(document: &Document<'_>) -> serde_json::Result<Vec<Mount>> {
+    let mounts = document.written("mounts").map(serde_json::from_str::<Option<_>>).transpose()?;
+    Ok(mounts.flatten().unwrap_or_default())
 }
 
 impl Config {

@@ -60,7 +60,7 @@ struct Field<'t> {
 
 impl<'t> Document<'t> {
     /// Reads a text.
-    pub fn parse(text: &'t str) -> Result<Self, EditError> {
+    pub fn parse(text: &'t str) -> serde_json::Result<Self> {
         let Members(members) = serde_json::from_str(text)?;
         let field = |(name, value): (String, &'t RawValue)| Field { name, before: value.get(), now: None };
         Ok(Self { text, fields: members.into_iter().map(field).collect(), added: Vec::new() })
@@ -75,6 +75,12 @@ impl<'t> Document<'t> {
         let value =
             value.or_else(|| self.added.iter().find(|(added, _)| added == name).map(|(_, value)| value.as_str()));
         value.filter(|value| *value != "null")
+    }
+
+    /// A field as the text has it; none where it is missing.
+    #[must_use]
+    pub fn written(&self, name: &str) -> Option<&'t str> {
+        self.fields.iter().rev().find(|field| field.name == name).map(|field| field.before)
     }
 
     /// Sets what is at `path`.
@@ -115,18 +121,29 @@ impl<'t> Document<'t> {
     /// The text, with all changes.
     #[must_use]
     pub fn into_text(self) -> String {
-        let mut text = self.text.to_owned();
-        for Field { before, now, .. } in self.fields.iter().rev() {
+        let added =
+            self.added.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect::<Vec<_>>().join(",");
+        let now = self.fields.iter().filter_map(|field| field.now.as_ref()).map(String::len).sum::<usize>();
+        let mut text = String::with_capacity(self.text.len() + now + added.len() + ",".len());
+        let mut copied = 0;
+        let mut copy_to = |text: &mut String, end: usize, next: usize| {
+            text.push_str(self.text.get(copied..end).unwrap_or_default());
+            copied = next;
+        };
+        if !added.is_empty() {
+            let start = self.text.find('{').map_or(0, |brace| brace + 1);
+            copy_to(&mut text, start, start);
+            text.push_str(&added);
+            text.push_str(if self.fields.is_empty() { "" } else { "," });
+        }
+        for Field { before, now, .. } in &self.fields {
             if let Some(now) = now {
-                text.replace_range(range_of(self.text, before), now);
+                let Range { start, end } = range_of(self.text, before);
+                copy_to(&mut text, start, end);
+                text.push_str(now);
             }
         }
-        if !self.added.is_empty() {
-            let start = self.text.find('{').map_or(0, |brace| brace + 1);
-            let added: Vec<_> = self.added.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect();
-            let comma = if self.fields.is_empty() { "" } else { "," };
-            text.insert_str(start, &format!("{}{comma}", added.join(",")));
-        }
+        copy_to(&mut text, self.text.len(), self.text.len());
         text
     }
 }

@@ -15,8 +15,8 @@ use crate::apply;
 use crate::gather::before::foretold_state;
 use crate::gather::{ConfigText, GatherError};
 use crate::hook::{absolute, changes};
-use crate::hooksd::{self, Descriptor, Hooks, Problem, Subject};
-use crate::oci::config::{Mount, Peek};
+use crate::hooksd::{self, Descriptor, Hooks, MatchError, Problem, Subject};
+use crate::oci::config::{Mount, Peek, mounts};
 use crate::oci::edit::Document;
 use crate::oci::state::State;
 use crate::plan::Change;
@@ -32,16 +32,18 @@ pub fn add_hooks(config: &Path, id: Option<&str>, settings: &Settings, log: Opti
         }
         result => result?,
     };
+    let before = text.text()?;
+    let bad = |source| text.bad(source);
+    let mut document = Document::parse(before).map_err(bad)?;
+    let peek = Peek::of(&document).map_err(bad)?;
     let hooks = good_descriptors(settings, log)?;
-    let peek = text.peek()?;
-    let last = matching(&hooks, &text, &peek)?;
+    let has_bind_mounts = hooks.ask_for_bind_mounts() && mounts(&document).map_err(bad)?.iter().any(is_users_bind);
+    let last = matching(&hooks, &peek, has_bind_mounts)?;
     let first = settings.hook_config_path.as_deref().map(hook_config).transpose()?.unwrap_or_default();
     let changes = for_systemd(&state(config, id), &text, &peek)?;
     if last.is_empty() && first.is_empty() && changes.is_empty() {
         return Ok(());
     }
-    let before = text.text()?;
-    let mut document = Document::parse(before)?;
     add(&mut document, &first, &last)?;
     apply::config::apply(&mut document, &changes)?;
     let after = document.into_text();
@@ -90,16 +92,13 @@ fn hook_config(path: &Path) -> Result<HookConfig, RuntimeError> {
     HookConfig::parse(&text).map_err(|source| RuntimeError::HookConfig { path: path_of(), source })
 }
 
-fn matching<'h>(hooks: &'h Hooks, text: &ConfigText, peek: &Peek<'_>) -> Result<Vec<&'h Descriptor>, RuntimeError> {
+fn matching<'h>(hooks: &'h Hooks, peek: &Peek<'_>, has_bind_mounts: bool) -> Result<Vec<&'h Descriptor>, MatchError> {
     let args: Vec<String> = peek.args().iter().cloned().map(Cow::into_owned).collect();
     let annotations: BTreeMap<String, String> =
         peek.annotations().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let subject = Subject {
-        args: peek.has_process().then_some(args.as_slice()),
-        annotations: &annotations,
-        has_bind_mounts: hooks.ask_for_bind_mounts() && text.config()?.mounts.iter().any(is_users_bind),
-    };
-    Ok(hooks.matching(&subject)?)
+    let subject =
+        Subject { args: peek.has_process().then_some(args.as_slice()), annotations: &annotations, has_bind_mounts };
+    hooks.matching(&subject)
 }
 
 /// Engines know which bind mounts the user asked for; config.json has their own, too.

@@ -158,7 +158,7 @@ limits() {
     engine docker
     for namespace in private host; do
         begin "limits, docker, $namespace cgroup namespace, $nsdelegate nsdelegate"
-        has_limits --runtime hooked --stop-signal RTMIN+3 --cgroupns "$namespace"
+        has_limits --runtime systemd --cgroupns "$namespace"
         finish_in "$namespace"
     done
 }
@@ -275,7 +275,7 @@ layouts() {
 
     engine docker
     begin "legacy on a host of v2, docker"
-    run --runtime hooked --stop-signal RTMIN+3 --annotation oci-systemd-hook.cgroup=legacy
+    run --runtime systemd --annotation oci-systemd-hook.cgroup=legacy
     boots
     has_layout legacy
     stops

@@ -244,14 +244,15 @@ has_labels() {
         "$("$engine" inspect --format '{{.MountLabel}}' "$engine-trial")"
 }
 
-# hooked_docker: Docker with runtimes that put the hook into config.json.
+# hooked_docker: Docker with the runtime wrapper, as the README has it; and with one that gives a container's processes
+# another level than its files.
 hooked_docker() {
     docker tag systemd:latest localhost/systemd:latest
-    install hooked-runc /usr/local/bin/
-    [ ! -e /sys/fs/selinux/enforce ] || restorecon /usr/local/bin/hooked-runc
-    ln /usr/local/bin/hooked-runc /usr/local/bin/mislabelled-runc
-    jq '.runtimes.hooked.path = "/usr/local/bin/hooked-runc"
-        | .runtimes.mislabelled.path = "/usr/local/bin/mislabelled-runc"' /etc/docker/daemon.json >"$work/daemon.json"
+    install mislabelled-runc /usr/local/bin/
+    [ ! -e /sys/fs/selinux/enforce ] || restorecon /usr/local/bin/mislabelled-runc
+    jq -s '.[0] * .[1] | .runtimes.mislabelled = .runtimes.systemd
+        + {runtimeArgs: ["--runtime-path", "/usr/local/bin/mislabelled-runc"]}' \
+        /etc/docker/daemon.json "$examples/docker/daemon.json" >"$work/daemon.json"
     cat "$work/daemon.json" >/etc/docker/daemon.json
     systemctl restart docker
 }

@@ -50,7 +50,7 @@ hooked_docker
 engine docker
 
 begin "docker"
-lives --runtime hooked --stop-signal RTMIN+3
+lives --runtime systemd
 
 begin "docker, without the hook"
 dies
