@@ -44,14 +44,17 @@ pub fn of_systemd(site: &Site, runtime: Runtime) -> Check {
 pub fn of_others(site: &Site, runtime: Runtime) -> Check {
     arrive(site, runtime, &["/pause", "loud"], None, false)?;
     arrive(site, runtime, &["/init", "loud"], None, false)?;
-    arrive(site, runtime, &["/sbin/init", "loud"], Some("disabled"), false)
+    for annotation in [("oci-systemd-hook", "disabled"), ("oci-systemd-hook.stop-signal", "unchanged")] {
+        arrive(site, runtime, &["/sbin/init", "loud"], Some(annotation), false)?;
+    }
+    Ok(())
 }
 
-fn arrive(site: &Site, runtime: Runtime, args: &[&str], switch: Option<&str>, is_systemd: bool) -> Check {
+fn arrive(site: &Site, runtime: Runtime, args: &[&str], annotation: Option<(&str, &str)>, is_systemd: bool) -> Check {
     let stand = Stand::new(site, runtime, args)?;
-    if let Some(switch) = switch {
+    if let Some((key, value)) = annotation {
         let mut config = stand.config(args);
-        config["annotations"]["oci-systemd-hook"] = switch.into();
+        config["annotations"][key] = value.into();
         stand.room.write_config(&config);
     }
     stand.run_into_said(Way::Wrapped, "R run -d --bundle @BUNDLE@ c")?.expect_code(0)?;
