@@ -122,6 +122,8 @@ pub struct Before {
     pub machine_id: Option<MachineId>,
     /// The text of the host's os-release.
     pub host_os_release: Option<String>,
+    /// Whether something is mounted in the container's root already.
+    pub has_mounts_in_root: bool,
     /// Whether the kernel keeps a container from changing its own limits: the host has cgroup v2 alone, with
     /// `nsdelegate`.
     pub keeps_limits: bool,

@@ -28,7 +28,7 @@ use self::settings::{Request, Settings, SettingsError};
 /// The program's name in front of its messages.
 pub const NAME: &str = "oci-hooks-runtime";
 
-/// Why the runtime was not called; the bundle is as it was.
+/// Why the runtime was not called; but for [`Self::Execute`] the bundle is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     /// The settings.
@@ -116,12 +116,17 @@ fn prepare(
     arguments: &[OsString],
     command_line: &CommandLine,
 ) -> Result<(Program, Vec<OsString>), RuntimeError> {
-    let settings = settings.with_file()?;
+    let is_named = settings.runtime_path.is_some();
+    let settings = match settings.clone().with_file() {
+        // What runs can be ended, also while the file is being written.
+        Err(_) if is_named && !matches!(command_line.command, Command::Create { .. }) => settings,
+        result => result?,
+    };
     let program = program::find(settings.runtime_path.as_deref())?;
     let mut arguments = arguments.to_owned();
     match &command_line.command {
         Command::Create { config, id } => {
-            bundle::add_hooks(config, id.as_deref(), &settings, command_line.log.as_ref())?;
+            bundle::add_hooks(config, id, &settings, command_line.log.as_ref())?;
         }
         Command::Kill { id, signal } => {
             let asked = signal.and_then(|at| arguments.get(at)).map(OsString::as_os_str);

@@ -18,7 +18,7 @@ const CONFIG: &str = r#"{
   "ociVersion" : "1.0.2-dev", "future": {"z": 1e400, "a": [1.50, -0, 12345678901234567890123], "z": null},
   "process": {"terminal":false,"args":["/sbin/init"],"env":["PATH=/usr/bin", "TERM=xterm" ],"cwd":"\/"},
   "root": {"path":"ROOT"},
-  "hooks": null, "mounts": [ {"type": "cgroup", "destination": "/sys/fs/cgroup", "options": ["ro"]}],
+  "hooks": null, "mounts": [ {"type": "cgroup", "destination": "/sys/fs/cgroup", "options": ["rprivate", "ro"]}],
   "linux":{ "namespaces" : [{"type":"mount"},{"type":"pid"}], "ünknown": "\u00fc\ud83d\ude00" }
 }
 "#;

@@ -18,6 +18,9 @@ pub fn apply(document: &mut Document<'_>, changes: &[Change]) -> Result<(), Edit
                 let mount = json!({ "destination": at, "type": kind, "source": kind, "options": options });
                 document.extend(&["mounts"], &[mount])?;
             }
+            Field::MoreMountOption { mount, value } => {
+                document.extend(&["mounts", &mount.to_string(), "options"], &[json!(value)])?;
+            }
             Field::MountOption { mount, option, value } => {
                 document.set(&["mounts", &mount.to_string(), "options", &option.to_string()], &json!(value))?;
             }
@@ -29,6 +32,9 @@ pub fn apply(document: &mut Document<'_>, changes: &[Change]) -> Result<(), Edit
 fn variable(change: &Change) -> Option<Value> {
     match &change.field {
         Field::Variable(name, value) => Some(json!(format!("{name}={value}"))),
-        Field::RootfsPropagation(_) | Field::Mount { .. } | Field::MountOption { .. } => None,
+        Field::RootfsPropagation(_)
+        | Field::Mount { .. }
+        | Field::MoreMountOption { .. }
+        | Field::MountOption { .. } => None,
     }
 }

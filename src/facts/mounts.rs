@@ -248,6 +248,12 @@ pub fn has_nsdelegate(table: &[u8]) -> bool {
     mountinfo::entries(table).any(|entry| entry.is_type("cgroup2") && entry.has_super_option("nsdelegate"))
 }
 
+/// Whether something is mounted below a path of the host.
+#[must_use]
+pub fn has_mounts_below(table: &[u8], path: &Path) -> bool {
+    mountinfo::entries(table).map(|entry| entry.mount_point()).any(|at| at != path && at.starts_with(path))
+}
+
 fn hierarchy(fs_type: &str, has_super_option: impl Fn(&str) -> bool) -> Option<Hierarchy> {
     match fs_type {
         "cgroup2" => Some(Hierarchy::Unified),

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::bundle::layout_of_host;
 use super::{ConfigText, GatherError, MANAGER, live};
-use crate::facts::mounts::has_nsdelegate;
+use crate::facts::mounts::{has_mounts_below, has_nsdelegate};
 use crate::facts::{Before, Layout};
 use crate::identity::MachineId;
 use crate::oci::state::State;
@@ -44,7 +44,10 @@ fn name_of(bundle: &Path) -> String {
 /// Gathers them.
 pub fn before(state: &State, text: &ConfigText) -> Result<Before, GatherError> {
     let mounts = fs::read_host(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let root = text.config()?.root(state.bundle()?);
+    let root = root.map(|root| std::fs::canonicalize(&root).unwrap_or(root));
     Ok(Before {
+        has_mounts_in_root: root.is_some_and(|root| has_mounts_below(&mounts, &root)),
         manager: text.peek()?.annotation(MANAGER).map(str::to_owned),
         machine_id: MachineId::in_name(&state.id),
         host_os_release: live::host_os_release(),

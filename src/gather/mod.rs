@@ -237,8 +237,8 @@ impl ConfigText {
 pub fn call(state: &State) -> Call {
     match state.status {
         Status::Stopped => Call::CleanUp,
-        Status::NotStopped if is_in_container(state) => Call::Create(Stage::CreateContainer),
-        Status::NotStopped => Call::Create(Stage::CreateRuntime),
+        Status::NotStarted | Status::Running if is_in_container(state) => Call::Create(Stage::CreateContainer),
+        Status::NotStarted | Status::Running => Call::Create(Stage::CreateRuntime),
     }
 }
 

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use serde::de::Error;
 
 use super::edit::Document;
 
@@ -39,11 +40,8 @@ impl<'a> Peek<'a> {
 
     /// The same of a text whose fields are known already.
     pub fn of(document: &Document<'a>) -> serde_json::Result<Self> {
-        let annotations = document.written("annotations").map(serde_json::from_str::<Option<_>>).transpose()?;
-        Ok(Self {
-            process: document.written("process").map(serde_json::from_str::<Option<_>>).transpose()?.flatten(),
-            annotations: annotations.flatten().unwrap_or_default(),
-        })
+        let annotations = field(document, "annotations")?.unwrap_or_default();
+        Ok(Self { process: field(document, "process")?, annotations })
     }
 
     /// The command of the container's first process.
@@ -273,14 +271,25 @@ impl Mount {
     /// Whether it shows what is mounted elsewhere.
     #[must_use]
     pub fn is_bind(&self) -> bool {
-        self.options.iter().any(|option| option == "bind" || option == "rbind")
+        self.kind.as_deref() == Some("bind") || self.options.iter().any(|option| option == "bind" || option == "rbind")
+    }
+
+    /// Whether it is one of a container's cgroups, in the runtimes' own way.
+    #[must_use]
+    pub fn is_cgroup(&self) -> bool {
+        matches!(self.kind.as_deref(), Some("cgroup" | "cgroup2")) && !self.is_bind()
     }
 }
 
 /// The mounts of a text whose fields are known already.
 pub fn mounts(document: &Document<'_>) -> serde_json::Result<Vec<Mount>> {
-    let mounts = document.written("mounts").map(serde_json::from_str::<Option<_>>).transpose()?;
-    Ok(mounts.flatten().unwrap_or_default())
+    Ok(field(document, "mounts")?.unwrap_or_default())
+}
+
+fn field<'a, T: Deserialize<'a>>(document: &Document<'a>, name: &str) -> serde_json::Result<Option<T>> {
+    let read = document.written(name).map(serde_json::from_str::<Option<T>>).transpose();
+    // Its place is one in the field's text.
+    read.map(Option::flatten).map_err(|error| Error::custom(format!("{name}: {error} of that field")))
 }
 
 impl Config {

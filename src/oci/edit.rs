@@ -77,6 +77,11 @@ impl<'t> Document<'t> {
         value.filter(|value| *value != "null")
     }
 
+    /// The names of the fields that the text has.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.fields.iter().map(|field| field.name.as_str())
+    }
+
     /// A field as the text has it; none where it is missing.
     #[must_use]
     pub fn written(&self, name: &str) -> Option<&'t str> {

@@ -30,10 +30,12 @@ pub enum StateError {
 /// The states that make a difference here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
+    /// The container's process isn't what it is to be yet: runc says `creating` to hooks where crun says `created`.
+    NotStarted,
+    /// It is, also if it is paused.
+    Running,
     /// The container is gone: this is poststop.
     Stopped,
-    /// Any other; runc says `creating` where crun says `created`.
-    NotStopped,
 }
 
 /// The state, checked.
@@ -79,7 +81,8 @@ impl State {
         Ok(Self {
             status: match wire.status.as_deref() {
                 Some("stopped") => Status::Stopped,
-                Some(_) | None => Status::NotStopped,
+                Some("running" | "paused") => Status::Running,
+                Some(_) | None => Status::NotStarted,
             },
             // 0 and -1 both stand for "none".
             pid: wire.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
@@ -107,7 +110,7 @@ impl State {
         let id = if is_id(name) { name } else { "bundle" };
         Self {
             id: id.to_owned(),
-            status: Status::NotStopped,
+            status: Status::NotStarted,
             pid: None,
             bundle: Some(bundle),
             root: None,
@@ -118,7 +121,7 @@ impl State {
     /// The same container with another bundle, and about to be created.
     #[must_use]
     pub fn with_bundle(self, bundle: PathBuf) -> Self {
-        Self { bundle: Some(bundle), status: Status::NotStopped, ..self }
+        Self { bundle: Some(bundle), status: Status::NotStarted, ..self }
     }
 }
 
@@ -148,19 +151,19 @@ mod tests {
             (
                 r#"{"ociVersion":"1.0.2","id":"c1","status":"creating","pid":1,"bundle":"/b"}"#,
                 Some(1),
-                Status::NotStopped,
+                Status::NotStarted,
             ),
             // crun: 0, and a key of its own.
             (
                 r#"{"ociVersion":"1.0","id":"c1","pid":0,"root":"/b/rootfs","bundle":"\/b","status":"created","annotations":{}}"#,
                 None,
-                Status::NotStopped,
+                Status::NotStarted,
             ),
             // youki: no pid.
             (
                 r#"{"ociVersion":"v1.0.2","id":"c1","status":"creating","bundle":"/b","annotations":null}"#,
                 None,
-                Status::NotStopped,
+                Status::NotStarted,
             ),
             // podman's poststop.
             (
@@ -169,7 +172,7 @@ mod tests {
                 Status::Stopped,
             ),
             // Old Docker.
-            (r#"{"version":"0.2","id":"c1","pid":77,"bundlePath":"/b"}"#, Some(77), Status::NotStopped),
+            (r#"{"version":"0.2","id":"c1","pid":77,"bundlePath":"/b"}"#, Some(77), Status::NotStarted),
         ];
         for (text, pid, status) in table {
             let state = State::parse(text.as_bytes()).unwrap();

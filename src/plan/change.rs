@@ -28,6 +28,13 @@ pub enum Field {
         /// Its options.
         options: Vec<&'static str>,
     },
+    /// One more option of a mount.
+    MoreMountOption {
+        /// Which of `mounts`.
+        mount: usize,
+        /// The option.
+        value: &'static str,
+    },
     /// An option of a mount.
     MountOption {
         /// Which of `mounts`.
@@ -47,6 +54,7 @@ impl fmt::Display for Change {
             Field::Mount { at, kind, options } => {
                 write!(f, "add a {kind} mount on {at} ({}) to mounts", options.join(","))?;
             }
+            Field::MoreMountOption { mount, value } => write!(f, "add {value:?} to mounts[{mount}].options")?,
             Field::MountOption { mount, option, value } => {
                 write!(f, "set mounts[{mount}].options[{option}] to {value:?}")?;
             }

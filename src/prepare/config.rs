@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is in config.json and can't be had later: the environment of the container's first process, and what the
-//! runtime does after its hooks. For podman's stage precreate, which may change config.json.
+//! What is in config.json and can't be had later: the environment of the container's first process, its cgroup mount, and
+//! what the runtime does after its hooks. For who may change config.json: podman's stage precreate, and the runtime wrapper.
 
 use crate::facts::Before;
 use crate::interface::{CGROUP, HOST_FIELDS};
@@ -14,21 +14,36 @@ use crate::plan::{Change, Field};
 pub fn changes(config: &Config, before: &Before) -> Vec<Change> {
     let mut changes = environment(config, before);
     changes.extend(cgroups(config, before));
-    changes.extend(propagation(config));
+    changes.extend(propagation(config, before));
     changes
 }
 
-/// Any value makes crun leave /run as the hook has shared it. It takes the place of the runtimes' own `rslave`, without
-/// which a bind mount is in its source's peer group, and what is mounted on it appears on the host; so each has to say
-/// its own, as podman has them do.
-fn propagation(config: &Config) -> Option<Change> {
+/// Any value makes crun leave /run as the hook has shared it. It takes the place of the runtimes' own `rslave` or `rprivate`,
+/// without which a bind mount is in its source's peer group, and what is mounted on it appears on the host; so each has to
+/// say its own, as podman and Docker have them do. runc binds v1's hierarchies, too, where the container has the host's
+/// cgroup namespace, and what is mounted in the root already.
+fn propagation(config: &Config, before: &Before) -> Vec<Change> {
     let is_set = config.linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty());
     let is_safe = config.mounts.iter().filter(|mount| mount.is_bind()).all(Mount::has_propagation);
-    (!is_set && is_safe).then_some(Change {
+    if is_set || !is_safe || before.has_mounts_in_root {
+        return Vec::new();
+    }
+    let cgroups = config.mounts.iter().enumerate().filter(|(_, mount)| mount.is_cgroup() && !mount.has_propagation());
+    let mut changes: Vec<_> = cgroups
+        .map(|(number, _)| Change {
+            field: Field::MoreMountOption { mount: number, value: PRIVATE },
+            why: "otherwise what is mounted on it appears on the host, with the root's propagation",
+        })
+        .collect();
+    changes.push(Change {
         field: Field::RootfsPropagation("private"),
         why: "otherwise crun makes /run a private mount after its hooks, and services miss their credentials",
-    })
+    });
+    changes
 }
+
+/// The propagation of a cgroup mount.
+const PRIVATE: &str = "rprivate";
 
 /// "Environment Variables" of the Container Interface. What the user has set stays, also if it is empty.
 fn environment(config: &Config, before: &Before) -> Vec<Change> {
@@ -70,7 +85,7 @@ fn cgroups(config: &Config, before: &Before) -> Option<Change> {
         field: Field::Mount {
             at: CGROUP,
             kind: "cgroup",
-            options: vec!["nosuid", "noexec", "nodev", "relatime", access],
+            options: vec!["nosuid", "noexec", "nodev", "relatime", PRIVATE, access],
         },
         why: "systemd exits without",
     })
@@ -79,9 +94,8 @@ fn cgroups(config: &Config, before: &Before) -> Option<Change> {
 fn made_writable(config: &Config, base: &InnerPath) -> Option<Change> {
     let (number, mount) =
         config.mounts.iter().enumerate().rev().find(|(_, mount)| InnerPath::new(&mount.destination) == *base)?;
-    let is_cgroup = matches!(mount.kind.as_deref(), Some("cgroup" | "cgroup2")) && !mount.is_bind();
     let option = mount.options.iter().rposition(|option| option == "ro" || option == "rro")?;
-    (is_cgroup && mount.is_read_only()).then_some(Change {
+    (mount.is_cgroup() && mount.is_read_only()).then_some(Change {
         field: Field::MountOption { mount: number, option, value: "rw" },
         why: "systemd makes a cgroup for each service below its own, whose limits the kernel keeps",
     })
@@ -108,6 +122,7 @@ mod tests {
             manager: Some("libpod".to_owned()),
             machine_id: MachineId::parse(&"a".repeat(32)),
             host_os_release: Some("ID=debian\nVERSION_ID=\"13\"\n".to_owned()),
+            has_mounts_in_root: config.get("mounted").is_some(),
             keeps_limits,
         };
         let changes = changes(&Config::parse(text.as_bytes()).unwrap(), &before);
@@ -140,16 +155,35 @@ mod tests {
 
     #[test]
     fn the_root_stays_as_it_is_where_a_mount_would_be_the_hosts() {
-        for (options, is_changed) in [
-            (json!(["rbind", "rprivate"]), true),
-            (json!(["bind", "slave", "ro"]), true),
-            (json!(["rbind"]), false),
-            (json!(["bind", "ro"]), false),
-            (json!(["ro"]), true),
+        for (kind, options, is_changed) in [
+            ("bind", json!(["rbind", "rprivate"]), true),
+            ("none", json!(["bind", "slave", "ro"]), true),
+            ("none", json!(["rbind"]), false),
+            ("none", json!(["bind", "ro"]), false),
+            ("bind", json!(["ro"]), false),
+            ("tmpfs", json!(["ro"]), true),
         ] {
-            let mounts = json!([{ "destination": "/data", "type": "bind", "source": "/srv", "options": options }]);
+            let mounts = json!([{ "destination": "/data", "type": kind, "source": "/srv", "options": options }]);
             let told = told(&json!({ "mounts": mounts }), true);
-            assert_eq!(told.iter().any(|line| line.contains("rootfsPropagation")), is_changed, "{options}");
+            assert_eq!(told.iter().any(|line| line.contains("rootfsPropagation")), is_changed, "{kind} {options}");
+        }
+        let told = told(&json!({ "mounted": "in the root" }), true);
+        assert!(!told.iter().any(|line| line.contains("rootfsPropagation")), "{told:?}");
+    }
+
+    #[test]
+    fn a_cgroup_mount_says_its_propagation_with_the_roots() {
+        let add = "add \"rprivate\" to mounts[0].options";
+        for (options, propagation, is_added) in [
+            (json!(["ro"]), "", true),
+            (json!(null), "", true),
+            (json!(["ro", "rprivate"]), "", false),
+            (json!(["rslave"]), "", false),
+            (json!(["ro"]), "rslave", false),
+        ] {
+            let mounts = json!([{ "destination": "/sys/fs/cgroup", "type": "cgroup", "options": options }]);
+            let told = told(&json!({ "mounts": mounts, "linux": { "rootfsPropagation": propagation } }), false);
+            assert_eq!(told.iter().any(|line| line == add), is_added, "{options} {told:?}");
         }
     }
 
@@ -196,7 +230,7 @@ mod tests {
     #[test]
     fn a_missing_cgroup_mount_is_added() {
         let add = |access: &str| {
-            format!("add a cgroup mount on /sys/fs/cgroup (nosuid,noexec,nodev,relatime,{access}) to mounts")
+            format!("add a cgroup mount on /sys/fs/cgroup (nosuid,noexec,nodev,relatime,rprivate,{access}) to mounts")
         };
         let mount = |at: &str, kind: &str| json!({ "destination": at, "type": kind, "options": [kind] });
         for (mounts, added) in [

@@ -12,7 +12,6 @@ use super::log::{Level, Log};
 use super::settings::Settings;
 use super::{NAME, RuntimeError};
 use crate::apply;
-use crate::gather::before::foretold_state;
 use crate::gather::{ConfigText, GatherError};
 use crate::hook::{absolute, changes};
 use crate::hooksd::{self, Descriptor, Hooks, MatchError, Problem, Subject};
@@ -25,7 +24,7 @@ use crate::sys::fs;
 use crate::sys::journal::{self, Priority};
 
 /// Adds what matches, and what systemd's containers need. A config.json that isn't there is the runtime's to complain of.
-pub fn add_hooks(config: &Path, id: Option<&str>, settings: &Settings, log: Option<&Log>) -> Result<(), RuntimeError> {
+pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>) -> Result<(), RuntimeError> {
     let text = match ConfigText::read_at(config.to_owned()) {
         Err(GatherError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
             return Ok(());
@@ -54,12 +53,9 @@ pub fn add_hooks(config: &Path, id: Option<&str>, settings: &Settings, log: Opti
 }
 
 /// The state that the runtime will write.
-fn state(config: &Path, id: Option<&str>) -> State {
+fn state(config: &Path, id: &str) -> State {
     let bundle = absolute(config.parent().filter(|bundle| !bundle.as_os_str().is_empty()).unwrap_or(Path::new(".")));
-    match id {
-        Some(id) => State::foretold(id, bundle),
-        None => foretold_state(bundle),
-    }
+    State::foretold(id, bundle)
 }
 
 fn good_descriptors(settings: &Settings, log: Option<&Log>) -> Result<Hooks, RuntimeError> {

@@ -56,8 +56,8 @@ pub enum Command {
     Create {
         /// The bundle's config.json.
         config: PathBuf,
-        /// The container's id, if there is one.
-        id: Option<String>,
+        /// The container's id.
+        id: String,
     },
     /// `kill`, to one container's first process.
     Kill {
@@ -76,13 +76,13 @@ pub fn parse(arguments: &[OsString]) -> CommandLine {
     let mut globals = Vec::new();
     let (mut path, mut format) = (None, Format::Text);
     let mut words = Words::new(arguments, 0, &GLOBAL);
-    let mut may_be_value = false;
+    let mut follows_unknown_option = false;
     let mut command = Command::Other;
     while let Some(word) = words.next() {
         let (name, value) = match word.kind {
             Kind::Option(name, value) => (name, value),
-            Kind::Plain(text) if may_be_value && !COMMANDS.iter().any(|known| text == *known) => {
-                may_be_value = false;
+            Kind::Plain(text) if follows_unknown_option && !COMMANDS.iter().any(|known| text == *known) => {
+                follows_unknown_option = false;
                 globals.push(text.to_owned());
                 continue;
             }
@@ -95,7 +95,7 @@ pub fn parse(arguments: &[OsString]) -> CommandLine {
                 break;
             }
         };
-        may_be_value = value.is_none() && !GLOBAL_FLAGS.contains(&name);
+        follows_unknown_option = value.is_none() && !GLOBAL_FLAGS.contains(&name);
         match (name, value) {
             ("log", Some(value)) => path = Some(value),
             ("log-format", Some(value)) => format = if value == "json" { Format::Json } else { Format::Text },
@@ -115,17 +115,27 @@ fn log_file(value: &OsStr) -> Option<&Path> {
     Some(Path::new(OsStr::from_bytes(bytes.strip_prefix(b"file:").unwrap_or(bytes))))
 }
 
+/// Without an id, and for who asks for help, the runtime creates nothing.
 fn create(arguments: &[OsString], at: usize) -> Command {
-    let (mut bundle, mut file, mut id) = (OsStr::new(""), OsStr::new("config.json"), None);
+    const FILE: &str = "config.json";
+    let (mut bundle, mut file, mut id) = (OsStr::new(""), OsStr::new(FILE), None);
     for word in Words::new(arguments, at, &CREATE) {
         match word.kind {
             Kind::Option("bundle" | "b", Some(value)) => bundle = value,
             Kind::Option("config" | "f", Some(value)) => file = value,
+            Kind::Option("help" | "h" | "?" | "usage", _) => return Command::Other,
             Kind::Option(..) => {}
-            Kind::Plain(text) => id = text.to_str().map(str::to_owned),
+            Kind::Plain(text) => id = Some(text),
         }
     }
-    Command::Create { config: Path::new(bundle).join(file), id }
+    match id {
+        // crun looks for any other file in its working directory.
+        Some(id) => Command::Create {
+            config: if file == FILE { Path::new(bundle).join(file) } else { PathBuf::from(file) },
+            id: id.to_string_lossy().into_owned(),
+        },
+        None => Command::Other,
+    }
 }
 
 fn kill(arguments: &[OsString], at: usize) -> Command {
@@ -163,12 +173,12 @@ struct Words<'a> {
     at: usize,
     /// The options that have a value.
     valued: &'static [&'static str],
-    is_plain: bool,
+    options_ended: bool,
 }
 
 impl<'a> Words<'a> {
     fn new(arguments: &'a [OsString], at: usize, valued: &'static [&'static str]) -> Self {
-        Self { arguments, at, valued, is_plain: false }
+        Self { arguments, at, valued, options_ended: false }
     }
 
     fn option(&mut self, text: &'a OsStr) -> Option<Kind<'a>> {
@@ -180,14 +190,21 @@ impl<'a> Words<'a> {
         }
         let known = self.valued.iter().find(|valued| **valued == name);
         let known = known.or_else(|| self.valued.iter().find(|valued| is_long && valued.starts_with(name)));
-        if let Some(known) = known {
-            return Some(Kind::Option(known, value.or_else(|| self.next_argument())));
+        match known {
+            Some(known) => Some(Kind::Option(known, value.or_else(|| self.next_argument()))),
+            None if is_long => Some(Kind::Option(name, value)),
+            None => Some(self.letters(text).unwrap_or(Kind::Option(name, value))),
         }
-        let attached = name.get(..1).filter(|first| !is_long && value.is_none() && self.valued.contains(first));
-        match attached {
-            Some(first) => Some(Kind::Option(first, name.get(1..).map(OsStr::new))),
-            None => Some(Kind::Option(name, value)),
-        }
+    }
+
+    /// crun's letters may stand together, `-d` before others, and with their value: `-dbVALUE`.
+    fn letters(&mut self, text: &'a OsStr) -> Option<Kind<'a>> {
+        let letters = text.as_bytes().get(1..)?;
+        let letters = letters.strip_prefix(b"d").filter(|rest| !rest.is_empty()).unwrap_or(letters);
+        let (first, value) = letters.split_first()?;
+        let known = self.valued.iter().find(|valued| valued.as_bytes() == [*first])?;
+        let value = if value.is_empty() { self.next_argument() } else { Some(OsStr::from_bytes(value)) };
+        Some(Kind::Option(known, value))
     }
 
     fn next_argument(&mut self) -> Option<&'a OsStr> {
@@ -215,12 +232,12 @@ impl<'a> Iterator for Words<'a> {
     fn next(&mut self) -> Option<Word<'a>> {
         let mut at = self.at;
         let mut text = self.next_argument()?;
-        if text == "--" && !self.is_plain {
-            self.is_plain = true;
+        if text == "--" && !self.options_ended {
+            self.options_ended = true;
             at = self.at;
             text = self.next_argument()?;
         }
-        let option = if self.is_plain { None } else { self.option(text) };
+        let option = if self.options_ended { None } else { self.option(text) };
         Some(Word { at, kind: option.unwrap_or(Kind::Plain(text)) })
     }
 }
@@ -237,35 +254,38 @@ mod tests {
     #[test]
     fn finds_the_bundle_and_the_id() {
         for (line, config, id) in [
-            ("create --bundle /b c", "/b/config.json", Some("c")),
-            ("run -b /b c", "/b/config.json", Some("c")),
-            ("create --bundle=/b c", "/b/config.json", Some("c")),
-            ("create -bundle /b c", "/b/config.json", Some("c")),
-            ("create -b=/b c", "/b/config.json", Some("c")),
-            ("create -b/b c", "/b/config.json", Some("c")),
-            ("create --bun /b c", "/b/config.json", Some("c")),
-            ("create c --bundle /b", "/b/config.json", Some("c")),
-            ("run -d c", "config.json", Some("c")),
-            ("create --bundle rel c", "rel/config.json", Some("c")),
-            ("create -b /b -f other.json c", "/b/other.json", Some("c")),
-            ("create --bundle /b --config=/x.json c", "/x.json", Some("c")),
-            ("create --bundle /b", "/b/config.json", None),
-            ("create --no-pivot --pid-file create --bundle /b --preserve-fds 2 -- -c", "/b/config.json", Some("-c")),
-            ("create --unknown --bundle /b c", "/b/config.json", Some("c")),
-            ("create c --bundle", "config.json", Some("c")),
+            ("create --bundle /b c", "/b/config.json", "c"),
+            ("run -b /b c", "/b/config.json", "c"),
+            ("create --bundle=/b c", "/b/config.json", "c"),
+            ("create -bundle /b c", "/b/config.json", "c"),
+            ("create -b=/b c", "/b/config.json", "c"),
+            ("create -b/b c", "/b/config.json", "c"),
+            ("create --bun /b c", "/b/config.json", "c"),
+            ("create c --bundle /b", "/b/config.json", "c"),
+            ("run -d c", "config.json", "c"),
+            ("create --bundle rel c", "rel/config.json", "c"),
+            ("create -b /b -f other.json c", "other.json", "c"),
+            ("run -db /b c", "/b/config.json", "c"),
+            ("run -db/b c", "/b/config.json", "c"),
+            ("run -b/b=x c", "/b=x/config.json", "c"),
+            ("run -detach -b /b c", "/b/config.json", "c"),
+            ("create --bundle /b --config=/x.json c", "/x.json", "c"),
+            ("create --no-pivot --pid-file create --bundle /b --preserve-fds 2 -- -c", "/b/config.json", "-c"),
+            ("create --unknown --bundle /b c", "/b/config.json", "c"),
+            ("create c --bundle", "config.json", "c"),
             // As containerd's shim, podman's conmon and Docker call it.
             (
                 "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup \
                  create --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty.sock c",
                 "/b/config.json",
-                Some("c"),
+                "c",
             ),
-            ("--root=run --debug create -b /b c", "/b/config.json", Some("c")),
-            ("--root run --rootless true create -b /b c", "/b/config.json", Some("c")),
-            ("--cgroup-manager systemd --log-level debug run -b /b c", "/b/config.json", Some("c")),
-            ("--platform ptrace --debug run -b /b c", "/b/config.json", Some("c")),
+            ("--root=run --debug create -b /b c", "/b/config.json", "c"),
+            ("--root run --rootless true create -b /b c", "/b/config.json", "c"),
+            ("--cgroup-manager systemd --log-level debug run -b /b c", "/b/config.json", "c"),
+            ("--platform ptrace --debug run -b /b c", "/b/config.json", "c"),
         ] {
-            let expected = Command::Create { config: config.into(), id: id.map(str::to_owned) };
+            let expected = Command::Create { config: config.into(), id: id.to_owned() };
             assert_eq!(read(line).command, expected, "{line}");
         }
     }
@@ -289,6 +309,9 @@ mod tests {
             "--version",
             "--help",
             "help create",
+            "create --bundle /b",
+            "create --help",
+            "run -h --bundle /b c",
             "exec c create --bundle /b c",
             "kill --all c TERM",
             "kill -r c TERM",

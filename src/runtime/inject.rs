@@ -54,6 +54,9 @@ pub enum InjectError {
     /// To this text.
     #[error("cannot add hooks to config.json")]
     Edit(#[from] EditError),
+    /// Runtimes differ in what they make of it.
+    #[error("cannot add hooks to config.json: it has more than one field `hooks`, or writes it otherwise")]
+    Ambiguous,
     /// Of this descriptor.
     #[error("cannot add the hook {path:?} to config.json")]
     Hook {
@@ -67,6 +70,11 @@ pub enum InjectError {
 /// Adds the hooks that a config.json lacks: those of `first` before its own, those of `last` after them. A bundle that is
 /// used again has them already.
 pub fn add(document: &mut Document<'_>, first: &HookConfig, last: &[&Descriptor]) -> Result<(), InjectError> {
+    // Go doesn't care for case, takes the last of two, and merges what is in them.
+    let alike: Vec<_> = document.names().filter(|name| name.eq_ignore_ascii_case("hooks")).collect();
+    if alike.len() > 1 || alike.iter().any(|name| *name != "hooks") {
+        return Err(InjectError::Ambiguous);
+    }
     let own: Option<Lists> = document.get("hooks").map(serde_json::from_str).transpose().map_err(EditError::from)?;
     for stage in STAGES {
         // What is no list is for the change of the text to complain of.
@@ -178,9 +186,12 @@ mod tests {
 
     #[test]
     fn says_what_does_not_fit() {
-        for (text, says) in
-            [(r#"{"hooks":{"poststop":7}}"#, "hooks.poststop is not a list"), (r#"{"hooks":[]}"#, "expected a map")]
-        {
+        for (text, says) in [
+            (r#"{"hooks":{"poststop":7}}"#, "hooks.poststop is not a list"),
+            (r#"{"hooks":[]}"#, "expected a map"),
+            (r#"{"hooks":{},"hooks":{}}"#, "more than one field"),
+            (r#"{"Hooks":{}}"#, "or writes it otherwise"),
+        ] {
             let error = crate::report::chain(&with(text, &json!({})).unwrap_err());
             assert!(error.contains(says), "{error}");
         }

@@ -60,7 +60,7 @@ pub enum Request {
 }
 
 /// The settings; none: nobody said.
-#[derive(Debug, Default, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
     /// The runtime.

@@ -32,7 +32,8 @@ pub fn is_to_stop(signal: Option<&OsStr>) -> bool {
 #[must_use]
 pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr) -> bool {
     let state = state(program, command_line, id);
-    let Some(state) = state.filter(|state| state.status == Status::NotStopped) else { return false };
+    // Before it is started its process is the runtime's own, which TERM ends.
+    let Some(state) = state.filter(|state| state.status == Status::Running) else { return false };
     stops_by(&state).unwrap_or_else(|error| {
         let (id, why) = (short(&state.id), chain(&error));
         journal::send(

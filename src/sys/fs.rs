@@ -285,7 +285,10 @@ pub fn replace_host(path: &Path, text: &str) -> Result<(), SysError> {
     let mut new =
         tempfile::Builder::new().prefix(".oci-").tempfile_in(directory).call(|| format!("mkstemp({directory:?})"))?;
     write(new.as_file_mut(), text)?;
-    chown_at(new.as_file().as_fd(), OsStr::new(""), status.st_uid, status.st_gid)?;
+    let own = stat(new.as_file())?;
+    if (own.st_uid, own.st_gid) != (status.st_uid, status.st_gid) {
+        chown_at(new.as_file().as_fd(), OsStr::new(""), status.st_uid, status.st_gid)?;
+    }
     chmod(new.as_file(), status.st_mode)?;
     copy_xattrs(&before, new.as_file())?;
     copy_label(&before, new.as_file());
