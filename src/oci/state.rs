@@ -165,6 +165,13 @@ mod tests {
                 None,
                 Status::NotStarted,
             ),
+            // What `state` of either says.
+            (
+                r#"{"ociVersion":"1.0.2-dev","id":"c1","pid":77,"status":"running","bundle":"/b","owner":""}"#,
+                Some(77),
+                Status::Running,
+            ),
+            (r#"{"id":"c1","pid":77,"status":"paused","bundle":"/b"}"#, Some(77), Status::Running),
             // podman's poststop.
             (
                 r#"{"ociVersion":"1.0.2-dev","id":"c1","status":"stopped","bundle":"/b","annotations":{"a":"b"}}"#,

@@ -97,7 +97,11 @@ pub fn bad(site: &Site) -> Check {
             let script = with_settings(&room, settings);
             let finished = room.run(&mut host::command_after(&script, &command))?;
             is_one(&room, &finished, &[SETTINGS, word])?;
-            before.is_still_so(&room.path("bundle"))
+            before.is_still_so(&room.path("bundle"))?;
+            // What runs can be ended.
+            let mut command = room.wrapper();
+            command.args(["kill", "c", "KILL"]);
+            room.run(&mut host::command_after(&script, &command))?.expect_code(RECORDED).map(drop)
         };
         (*settings, check())
     }))
