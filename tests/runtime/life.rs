@@ -11,7 +11,7 @@ use crate::room::ALWAYS;
 use crate::site::Site;
 use crate::stand::{Stand, Way};
 
-/// A descriptor whose hook runs a line of the shell.
+/// A descriptor whose hook runs a line of the shell. It has to read its state: crun 1.8 fails where it can't write it all.
 fn shell(stage: &str, script: &str) -> String {
     let hook =
         json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin", "FROM=descriptor"]});
@@ -82,7 +82,9 @@ pub fn injected(site: &Site, runtime: Runtime) -> Check {
         .map(|line| {
             let check = || {
                 let stand = Stand::new(site, runtime, &["/pause"])?;
-                stand.room.describe("first/a.json", &shell("createRuntime", "echo called >>'@ROOM@/called'"));
+                stand
+                    .room
+                    .describe("first/a.json", &shell("createRuntime", "cat >/dev/null; echo called >>'@ROOM@/called'"));
                 stand.room.describe("first/b.json", ALWAYS);
                 let finished = stand.run(Way::Wrapped, line)?;
                 ensure!(finished.code == Some(0), "{finished}");
@@ -95,7 +97,7 @@ pub fn injected(site: &Site, runtime: Runtime) -> Check {
     )?;
     // In the foreground its end is the caller's.
     let stand = Stand::new(site, runtime, &["/pause", "end"])?;
-    stand.room.describe("first/a.json", &shell("poststop", "echo called >>'@ROOM@/called'"));
+    stand.room.describe("first/a.json", &shell("poststop", "cat >/dev/null; echo called >>'@ROOM@/called'"));
     let finished = stand.run(Way::Wrapped, "R run --bundle @BUNDLE@ c")?;
     ensure!(finished.code == Some(5), "{finished}");
     let called = fs::read_to_string(stand.room.path("called")).unwrap_or_default();
@@ -106,7 +108,7 @@ pub fn injected(site: &Site, runtime: Runtime) -> Check {
 /// A hook that fails is the runtime's error, as if config.json had had it.
 pub fn failing_hook(site: &Site, runtime: Runtime) -> Check {
     let stand = Stand::new(site, runtime, &["/pause"])?;
-    stand.room.describe("first/a.json", &shell("createRuntime", "echo some words >&2; exit 3"));
+    stand.room.describe("first/a.json", &shell("createRuntime", "cat >/dev/null; echo some words >&2; exit 3"));
     let wrapped = stand.run(Way::Wrapped, "R create --bundle @BUNDLE@ c")?;
     stand.clear();
     // The bundle now has the hook.
