@@ -250,8 +250,7 @@ hooked_docker() {
     docker tag systemd:latest localhost/systemd:latest
     install mislabelled-runc /usr/local/bin/
     [ ! -e /sys/fs/selinux/enforce ] || restorecon /usr/local/bin/mislabelled-runc
-    jq -s '.[0] * .[1] | .runtimes.mislabelled = .runtimes.systemd
-        + {runtimeArgs: ["--runtime-path", "/usr/local/bin/mislabelled-runc"]}' \
+    jq -s '.[0] * .[1] | .runtimes.mislabelled.path = "/usr/local/bin/mislabelled-runc"' \
         /etc/docker/daemon.json "$examples/docker/daemon.json" >"$work/daemon.json"
     cat "$work/daemon.json" >/etc/docker/daemon.json
     systemctl restart docker
