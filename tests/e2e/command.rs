@@ -54,6 +54,24 @@ pub fn run_from(command: &mut Command, input: Stdio, limit: Duration) -> Result<
     Ok(Finished { line, status, output: everything(&mut output)?, errors: everything(&mut errors)? })
 }
 
+/// Runs several programs at the same time, each of which is to succeed, and tells what they wrote.
+pub fn run_at_once(commands: Vec<Command>, limit: Duration) -> Result<Vec<String>, Failed> {
+    let mut calls = Vec::new();
+    for mut command in commands {
+        let line = spelled(&command);
+        calls.push((command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?, line));
+    }
+    let mut told = Vec::new();
+    for (mut call, line) in calls {
+        let status = ended(&mut call, &line, limit)?;
+        told.push(std::io::read_to_string(call.stdout.take().ok_or("no pipe")?)?);
+        if !status.success() {
+            return Err(format!("`{line}`: {status}").into());
+        }
+    }
+    Ok(told)
+}
+
 /// The same, with all output in a file that what is left running can go on writing to.
 pub fn run_into(command: &mut Command, file: &Path, limit: Duration) -> Result<Finished, Failed> {
     let said = File::options().create(true).append(true).open(file)?;

@@ -3,13 +3,12 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::process::Stdio;
 use std::time::Duration;
 
 use libtest_mimic::Failed;
 
 use crate::boot::{has_come_up, notices_a_killed_service, same, survives_reexec};
-use crate::command::{ended, spelled};
+use crate::command::run_at_once;
 use crate::docker::engine::{Engine, PLAIN, WRAPPED};
 use crate::docker::guest::{Guest, INIT};
 use crate::engines::image::IMAGE;
@@ -75,39 +74,16 @@ pub fn untranslated(engine: &Engine) -> Result<(), Failed> {
 /// Each life is as the first one, with the same machine id.
 pub fn restarted(engine: &Engine) -> Result<(), Failed> {
     let guest = Guest::run(engine, &[], &INIT)?;
-    guest.explain(|guest| {
-        guest.is_well()?;
-        for _ in 0..2 {
-            let before = guest.inspect(".State.StartedAt")?;
-            guest.call(&["restart", "--time=30"])?;
-            let after = guest.inspect(".State.StartedAt")?;
-            same("a second start", &(before != after).to_string(), "true")?;
-            guest.is_well()?;
-        }
-        guest.ends_in_order("0")?;
-        guest.removed()
-    })
+    guest.explain(|guest| guest.restarts(2))
 }
 
 const CROWD: Duration = Duration::from_secs(180);
 
 /// Containers that start, live and end at the same time don't get into each other's way.
 pub fn thirty_at_once(engine: &Engine) -> Result<(), Failed> {
-    let mut calls = Vec::new();
-    for _ in 0..30 {
-        let mut command = engine.command(&["run", "--detach", "--runtime", WRAPPED, IMAGE, "/sbin/init"]);
-        let line = spelled(&command);
-        calls.push((command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?, line));
-    }
-    let mut guests = Vec::new();
-    for (mut call, line) in calls {
-        let status = ended(&mut call, &line, CROWD)?;
-        let told = std::io::read_to_string(call.stdout.take().ok_or("no pipe from docker")?)?;
-        if !status.success() {
-            return Err(format!("`{line}`: {status}").into());
-        }
-        guests.push(Guest::by(engine, &told)?);
-    }
+    let command = || engine.command(&["run", "--detach", "--runtime", WRAPPED, IMAGE, "/sbin/init"]);
+    let told = run_at_once((0..30).map(|_| command()).collect(), CROWD)?;
+    let guests = told.iter().map(|told| Guest::by(engine, told)).collect::<Result<Vec<_>, _>>()?;
     let mut ids = BTreeSet::new();
     for guest in &guests {
         // Two processors take a while to start so many.

@@ -68,6 +68,20 @@ impl<C: Client> Guest<C> {
         same("the exit code", &self.inspect(".State.ExitCode")?, code)
     }
 
+    /// Lives some more times, each as well as the first, and ends.
+    pub fn restarts(&self, times: u32) -> Result<(), Failed> {
+        self.is_well()?;
+        for _ in 0..times {
+            let before = self.inspect(".State.StartedAt")?;
+            self.call(&["restart", "--time=30"])?;
+            let after = self.inspect(".State.StartedAt")?;
+            same("a second start", &(before != after).to_string(), "true")?;
+            self.is_well()?;
+        }
+        self.ends_in_order("0")?;
+        self.removed()
+    }
+
     /// A container that isn't prepared: its systemd exits with 255.
     pub fn gives_up(&self) -> Result<(), Failed> {
         self.explain(|guest| {

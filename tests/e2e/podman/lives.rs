@@ -2,12 +2,11 @@
 //! Knows what becomes of a container besides one life from its boot to its end.
 
 use std::collections::BTreeSet;
-use std::process::Stdio;
 
 use libtest_mimic::Failed;
 
 use crate::boot::{has_come_up, same};
-use crate::command::{Look, SHORT, ended, spelled, until};
+use crate::command::{Look, SHORT, run_at_once, until};
 use crate::container::message;
 use crate::engines::image::{BAKED_ID, IMAGE};
 use crate::inside::{BOOT, Inside};
@@ -24,18 +23,7 @@ fn run(engine: &Engine) -> Result<Guest<'_>, Failed> {
 /// Each life is as the first one, with the same machine id.
 pub fn restarted(engine: &Engine) -> Result<(), Failed> {
     let guest = run(engine)?;
-    guest.explain(|guest| {
-        guest.is_well()?;
-        for _ in 0..3 {
-            let before = guest.inspect(".State.StartedAt")?;
-            guest.call(&["restart", "--time=30"])?;
-            let after = guest.inspect(".State.StartedAt")?;
-            same("a second start", &(before != after).to_string(), "true")?;
-            guest.is_well()?;
-        }
-        guest.ends_in_order("0")?;
-        guest.removed()
-    })
+    guest.explain(|guest| guest.restarts(3))
 }
 
 /// The image that is made of a container has the machine id of its image, and no container's.
@@ -91,22 +79,10 @@ pub fn without_machine_id(engine: &Engine) -> Result<(), Failed> {
 
 /// Containers that start, live and end at the same time, on one storage, don't get into each other's way.
 pub fn ten_at_once(engine: &Engine) -> Result<(), Failed> {
-    let mut calls = Vec::new();
-    for _ in 0..10 {
-        let words = [&["--detach"], &PLAIN[..], &[IMAGE, "/sbin/init"]].concat();
-        let mut command = engine.command(Hooks::Installed, &engine.making("run", &words));
-        let line = spelled(&command);
-        calls.push((command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?, line));
-    }
-    let mut guests = Vec::new();
-    for (mut call, line) in calls {
-        let status = ended(&mut call, &line, BOOT)?;
-        let told = std::io::read_to_string(call.stdout.take().ok_or("no pipe from podman")?)?;
-        if !status.success() {
-            return Err(format!("`{line}`: {status}").into());
-        }
-        guests.push(Guest::of(engine, Hooks::Installed, &told)?);
-    }
+    let words = [&["--detach"], &PLAIN[..], &[IMAGE, "/sbin/init"]].concat();
+    let command = || engine.command(Hooks::Installed, &engine.making("run", &words));
+    let told = run_at_once((0..10).map(|_| command()).collect(), BOOT)?;
+    let guests = told.iter().map(|told| Guest::of(engine, Hooks::Installed, told)).collect::<Result<Vec<_>, _>>()?;
     let mut ids = BTreeSet::new();
     for guest in &guests {
         guest.explain(Guest::is_well)?;
