@@ -34,6 +34,14 @@ pub struct Root {
     path: PathBuf,
 }
 
+/// What a path leads to that isn't there.
+enum Missing {
+    /// It would be here; no link is in this path.
+    Nothing(InnerPath),
+    /// A link that dangles, and where that leads.
+    Link(InnerPath),
+}
+
 /// Which links a path may have in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Links {
@@ -71,15 +79,21 @@ impl Root {
     /// What is at a path, links followed inside the root.
     #[must_use]
     pub fn find(&self, path: &InnerPath) -> Found {
-        self.find_within(path, LINKS_MAX)
-    }
-
-    fn find_within(&self, path: &InnerPath, links: u32) -> Found {
-        match self.resolve(path, OFlags::empty(), Links::Followed) {
-            Ok(file) => self.describe(file.as_fd()).unwrap_or_else(|error| Found::Unreachable(error.to_string())),
-            Err(error) if error.errno() == Errno::NOENT => self.find_missing(path, links),
-            Err(error) => Found::Unreachable(error.to_string()),
+        let mut path = path.clone();
+        for _ in 0..=LINKS_MAX {
+            match self.resolve(&path, OFlags::empty(), Links::Followed) {
+                Ok(file) => {
+                    return self.describe(file.as_fd()).unwrap_or_else(|error| Found::Unreachable(error.to_string()));
+                }
+                Err(error) if error.errno() == Errno::NOENT => match self.missing(&path) {
+                    Ok(Missing::Nothing(at)) => return Found::Nothing(at),
+                    Ok(Missing::Link(target)) => path = target,
+                    Err(error) => return Found::Unreachable(error.to_string()),
+                },
+                Err(error) => return Found::Unreachable(error.to_string()),
+            }
         }
+        Found::Unreachable(format!("{path}: too many symbolic links"))
     }
 
     fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
@@ -99,34 +113,27 @@ impl Root {
 
     /// Where a path that isn't there would be: the links of its existing part are followed, also a
     /// last one that dangles.
-    fn find_missing(&self, path: &InnerPath, links: u32) -> Found {
-        let (Some(parent), Some(name)) = (path.parent(), path.as_path().file_name()) else {
-            return Found::Unreachable(format!("{path} is not there"));
-        };
-        let directory = match self.resolve(&parent, OFlags::DIRECTORY, Links::Followed) {
-            Ok(directory) => directory,
-            Err(error) if error.errno() == Errno::NOENT => {
-                return match self.find_missing(&parent, links) {
-                    Found::Nothing(at) => Found::Nothing(at.join(name)),
-                    // A link that dangles was followed to something that is there after all.
-                    _ => Found::Unreachable(error.to_string()),
-                };
-            }
-            Err(error) => return Found::Unreachable(error.to_string()),
-        };
-        let at = match self.inner_path(directory.as_fd()) {
-            Ok(at) => at,
-            Err(error) => return Found::Unreachable(error.to_string()),
-        };
-        match fs::readlink_at(directory.as_fd(), name) {
-            Ok(target) if links > 0 => {
-                let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-                // `at` has no links, so `..` can be taken off as text.
-                self.find_within(&InnerPath::new(at.as_path().join(target)), links - 1)
-            }
-            Ok(_) => Found::Unreachable(format!("{path}: too many symbolic links")),
-            Err(_) => Found::Nothing(at.join(name)),
+    fn missing(&self, path: &InnerPath) -> Result<Missing, SysError> {
+        let names: Vec<&OsStr> = path.as_path().iter().skip(1).collect();
+        let first = |count: usize| InnerPath::new(names.iter().take(count).collect::<PathBuf>());
+        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed);
+        // By halves: an image's link can have 2,000 names. The root itself is there, and the whole path isn't.
+        let (mut there, mut missing) = (0, names.len());
+        while missing - there > 1 {
+            let half = usize::midpoint(there, missing);
+            if open(&first(half)).is_ok() { there = half } else { missing = half }
         }
+        let directory = open(&first(there))?;
+        let at = self.inner_path(directory.as_fd())?;
+        let rest: PathBuf = names.iter().skip(there).collect();
+        Ok(match names.get(there).map(|name| fs::readlink_at(directory.as_fd(), name)) {
+            // `at` has no links, so `..` can be taken off as text.
+            Some(Ok(target)) => {
+                let target = at.as_path().join(OsStr::from_bytes(target.as_bytes()));
+                Missing::Link(InnerPath::new(target.join(names.iter().skip(there + 1).collect::<PathBuf>())))
+            }
+            Some(Err(_)) | None => Missing::Nothing(at.join(rest)),
+        })
     }
 
     fn inner_path(&self, file: BorrowedFd<'_>) -> Result<InnerPath, SysError> {

@@ -1,32 +1,66 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The version of an image's systemd, told from the bytes of its program; nothing of the image is run.
 
+use std::io::{ErrorKind, Read};
+
 use memchr::memmem;
 
 /// A release, such as 257.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32);
 
+/// How much of a program is looked at at a time.
+const WINDOW_BYTES: usize = 64 * 1024;
+/// No longer than this is what tells a version, from its first word to the end of the number or the line.
+const LONGEST_BYTES: usize = 128;
+
 impl Version {
     /// Finds it in systemd's program: in the name of the private library that it is linked to,
     /// `libsystemd-shared-257.so`, since release 231; before, in what it logs at its start.
-    #[must_use]
-    pub fn in_program(program: &[u8]) -> Option<Self> {
-        let libraries = [&b"libsystemd-shared-"[..], b"libsystemd-core-"];
-        let linked = libraries.into_iter().find_map(|name| after(program, name, |_| true));
-        linked.or_else(|| {
-            const LOGGED: &[u8] = b" running in %ssystem mode";
-            after(program, b"systemd ", |rest| {
-                let line = rest.split(|byte| *byte == 0).next().unwrap_or_default();
-                memmem::find(line.get(..64).unwrap_or(line), LOGGED).is_some()
-            })
-        })
+    pub fn in_program(mut program: impl Read) -> std::io::Result<Option<Self>> {
+        let mut window = vec![0; WINDOW_BYTES];
+        let (mut length, mut logged) = (0, None);
+        loop {
+            let read = match program.read(window.get_mut(length..).unwrap_or_default()) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                result => result?,
+            };
+            length += read;
+            let seen = window.get(..length).unwrap_or_default();
+            // Only where there is more can something be cut short at the end.
+            let whole = if read == 0 { length } else { length.saturating_sub(LONGEST_BYTES) };
+            if let Some(linked) = linked(seen, whole) {
+                return Ok(Some(linked));
+            }
+            logged = logged.or_else(|| in_log_line(seen, whole));
+            if read == 0 {
+                return Ok(logged);
+            }
+            window.copy_within(whole..length, 0);
+            length -= whole;
+        }
     }
 }
 
-/// The number that follows the first `word` after which comes what is `wanted`, too.
-fn after(program: &[u8], word: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<Version> {
-    memmem::find_iter(program, word).filter_map(|at| program.get(at + word.len()..)).find_map(|rest| {
+/// In a library's name that begins before `end`.
+fn linked(program: &[u8], end: usize) -> Option<Version> {
+    let libraries = [&b"libsystemd-shared-"[..], b"libsystemd-core-"];
+    libraries.into_iter().find_map(|name| after(program, end, name, |_| true))
+}
+
+/// In the line that begins so before `end`.
+fn in_log_line(program: &[u8], end: usize) -> Option<Version> {
+    const LOGGED: &[u8] = b" running in %ssystem mode";
+    after(program, end, b"systemd ", |rest| {
+        let line = rest.split(|byte| *byte == 0).next().unwrap_or_default();
+        memmem::find(line.get(..64).unwrap_or(line), LOGGED).is_some()
+    })
+}
+
+/// The number that follows the first `word` before `end` after which comes what is `wanted`, too.
+fn after(program: &[u8], end: usize, word: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<Version> {
+    let words = memmem::find_iter(program, word).take_while(|at| *at < end);
+    words.filter_map(|at| program.get(at + word.len()..)).find_map(|rest| {
         let digits: Vec<u8> = rest.iter().copied().take(5).take_while(u8::is_ascii_digit).collect();
         let number = std::str::from_utf8(&digits).ok()?.parse().ok().filter(|number| *number > 0)?;
         Some(Version(number)).filter(|_| wanted(rest))
@@ -41,11 +75,12 @@ impl std::fmt::Display for Version {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
     fn finds_the_version() {
-        let found = |program: &[u8]| Version::in_program(program).map(|version| version.0);
+        let found = |program: &[u8]| Version::in_program(program).unwrap().map(|version| version.0);
         // As Debian, Fedora and CentOS 7 have it.
         assert_eq!(found(b"\0libc.so.6\0libsystemd-core-252.so\0libsystemd-shared-252.so\0"), Some(252));
         assert_eq!(found(b"\0libsystemd-shared-254.5-2.fc39.so\0"), Some(254));
@@ -62,5 +97,21 @@ mod tests {
         ] {
             assert_eq!(found(none), None, "{}", String::from_utf8_lossy(none));
         }
+    }
+    #[test]
+    fn finds_it_wherever_it_is() {
+        let log_line = b"systemd 219 running in %ssystem mode. (+PAM)".as_slice();
+        for text in [b"libsystemd-shared-257.so".as_slice(), log_line] {
+            for before in (0..300).chain(WINDOW_BYTES - 300..WINDOW_BYTES + 300).chain([3 * WINDOW_BYTES - 7]) {
+                for after in [0, 1, 200] {
+                    let program = [&vec![b'x'; before], text, &vec![0; after]].concat();
+                    let version = Version::in_program(program.as_slice()).unwrap().unwrap();
+                    assert!([219, 257].contains(&version.0), "{version} at {before}");
+                }
+            }
+        }
+        // A library counts also where the line comes first.
+        let both = [log_line, &vec![0; 2 * WINDOW_BYTES], b"libsystemd-shared-257.so"].concat();
+        assert_eq!(Version::in_program(both.as_slice()).unwrap(), Some(Version(257)));
     }
 }

@@ -4,7 +4,8 @@
 //! mount.
 
 use std::collections::{HashMap, HashSet};
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsStr;
+use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -15,16 +16,68 @@ use rustix::io::Errno;
 
 use super::StepCause;
 use super::labels::Labels;
+use crate::facts::options::Key;
 use crate::path::InnerPath;
+use crate::sys::fs::Names;
 use crate::sys::{SysError, fs};
 
-/// One directory on the way down. Two descriptors a level: an image can nest so deep that they run
-/// out, which is an error, where recursion would overflow the stack.
+/// Who has more files below /run, /tmp or in the journal's directory of an image has made a mistake, or means harm: each
+/// takes memory of the kernel's, and time before the container starts.
+const FILES_MAX: u32 = 65_536;
+/// Two descriptors a level; a process has 1,024 of them where nobody changes that.
+const DEPTH_MAX: usize = 128;
+/// Of paths that are kept in memory, since their files have other names, too.
+const LINKS_MAX_BYTES: usize = 1024 * 1024;
+
+/// How much of an image's content is copied.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Room {
+    pub most_bytes: u64,
+    /// What raises it.
+    pub option: Option<Key>,
+}
+
+/// Of what an image has too much.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bound {
+    /// Content; as much as this is copied.
+    Bytes(u64),
+    /// Files, directories and links.
+    Files,
+    /// Directories in directories.
+    Depth,
+    /// Files with several names.
+    Links,
+}
+
+impl fmt::Display for Bound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bytes(most) => write!(f, "{most} bytes"),
+            Self::Files => write!(f, "{FILES_MAX} files"),
+            Self::Depth => write!(f, "{DEPTH_MAX} directories in each other"),
+            Self::Links => write!(f, "{LINKS_MAX_BYTES} bytes of paths to files of several names"),
+        }
+    }
+}
+
+/// Why one file can't be copied.
+enum Failed {
+    Sys(SysError),
+    Bound(Bound),
+}
+
+impl From<SysError> for Failed {
+    fn from(error: SysError) -> Self {
+        Self::Sys(error)
+    }
+}
+
+/// One directory on the way down, without recursion: an image can nest so deep that the stack would overflow.
 struct Level {
     from: OwnedFd,
     to: OwnedFd,
-    path: PathBuf,
-    names: Vec<OsString>,
+    names: Names,
 }
 
 /// Copies the content of `from` to `to`, but nothing at the paths `keep`: there mounts will be.
@@ -35,43 +88,32 @@ pub(super) fn copy(
     to: BorrowedFd<'_>,
     at: &InnerPath,
     keep: &[InnerPath],
+    room: Room,
     labels: &Labels<'_>,
 ) -> Result<(), StepCause> {
     let keep = keep.iter().filter_map(|path| path.below(at)).collect();
-    let mut copy = Copy { to, keep, labels, first_links: HashMap::new() };
-    let mut levels = vec![Level::open(from, to, OsStr::new("."), PathBuf::new())?];
-    while let Some(level) = levels.last_mut() {
-        let Some(name) = level.names.pop() else {
-            let finish = levels.pop().map(Level::finish).transpose();
-            finish.map(drop)?;
-            continue;
-        };
-        let path = level.path.join(&name);
-        match copy.entry(level, &name, &path) {
-            Ok(Some(deeper)) => levels.push(deeper),
-            Ok(None) => {}
-            Err(source) => {
-                return Err(StepCause::Copying { path: at.join(&path), source });
-            }
+    let mut copy =
+        Copy { to, keep, labels, room, left: Left::of(room), path: PathBuf::new(), first_links: HashMap::new() };
+    copy.all(Level::open(from, to, OsStr::new("."))?).map_err(|failed| match failed {
+        Failed::Sys(source) => StepCause::Copying { path: at.join(&copy.path), source },
+        Failed::Bound(bound) => {
+            // The whole path of what is too deep would fill a screen.
+            let names = if bound == Bound::Depth { 1 } else { usize::MAX };
+            let path = at.join(copy.path.iter().take(names).collect::<PathBuf>());
+            let option = room.option.filter(|_| matches!(bound, Bound::Bytes(_)));
+            StepCause::TooMuch { path, bound, top: at.clone(), option }
         }
-    }
-    Ok(())
+    })
 }
 
 impl Level {
-    fn open(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr, path: PathBuf) -> Result<Self, SysError> {
+    fn open(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr) -> Result<Self, SysError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        let from = fs::open_at(from, name, flags)?;
-        let to = fs::open_at(to, name, flags)?;
-        let names = fs::read_dir(from.as_fd())?;
-        Ok(Self { from, to, path, names })
+        Ok(Self { from: fs::open_at(from, name, flags)?, to: fs::open_at(to, name, flags)?, names: Names::default() })
     }
 
-    /// Times come last: copying into a directory changes them. The top keeps the mount's own mode.
+    /// Times come last: copying into a directory changes them.
     fn finish(self) -> Result<(), SysError> {
-        if self.path.as_os_str().is_empty() {
-            return Ok(());
-        }
         let stat = fs::stat(&self.from)?;
         own(self.to.as_fd(), OsStr::new(""), &stat)?;
         fs::chmod(&self.to, stat.st_mode)?;
@@ -80,40 +122,87 @@ impl Level {
     }
 }
 
+/// What may still be copied.
+struct Left {
+    bytes: u64,
+    files: u32,
+    links_bytes: usize,
+}
+
+impl Left {
+    fn of(room: Room) -> Self {
+        Self { bytes: room.most_bytes, files: FILES_MAX, links_bytes: LINKS_MAX_BYTES }
+    }
+}
+
 struct Copy<'a> {
     to: BorrowedFd<'a>,
     /// Everything that is mounted below: nothing else leads to another file system.
     keep: HashSet<&'a Path>,
     labels: &'a Labels<'a>,
+    room: Room,
+    left: Left,
+    /// What is being copied.
+    path: PathBuf,
     /// By device and inode, since an overlay shows those of its layers: where the first name of a file
     /// with several names was copied to.
     first_links: HashMap<(u64, u64), PathBuf>,
 }
 
 impl Copy<'_> {
+    fn all(&mut self, top: Level) -> Result<(), Failed> {
+        let mut levels = vec![top];
+        while let Some(level) = levels.last_mut() {
+            let Some(name) = level.names.next(level.from.as_fd())? else {
+                let done = levels.pop();
+                // The top keeps the mount's own mode.
+                if !levels.is_empty() {
+                    done.map(Level::finish).transpose()?;
+                    self.path.pop();
+                }
+                continue;
+            };
+            self.path.push(&name);
+            match self.entry(level, &name)? {
+                Some(_) if levels.len() == DEPTH_MAX => return Err(Failed::Bound(Bound::Depth)),
+                Some(deeper) => levels.push(deeper),
+                None => {
+                    self.path.pop();
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Copies one entry; a directory is returned to be gone through.
-    fn entry(&mut self, level: &Level, name: &OsStr, path: &Path) -> Result<Option<Level>, SysError> {
+    fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>, Failed> {
         let stat = fs::stat_at(level.from.as_fd(), name)?;
-        if self.keep.contains(path) {
+        if self.keep.contains(self.path.as_path()) {
             return Ok(None);
         }
+        self.left.files = self.left.files.checked_sub(1).ok_or(Failed::Bound(Bound::Files))?;
         let inode = (stat.st_dev, stat.st_ino);
         let kind = fs::kind(&stat);
         if kind == FileType::Directory {
             fs::mkdir_at(level.to.as_fd(), name, 0o700)?;
             self.labels.give_at(level.to.as_fd(), name);
-            return Level::open(level.from.as_fd(), level.to.as_fd(), name, path.to_owned()).map(Some);
+            return Ok(Some(Level::open(level.from.as_fd(), level.to.as_fd(), name)?));
         }
         if stat.st_nlink > 1 {
             if let Some(first) = self.first_links.get(&inode) {
-                return fs::link_at(self.to, first.as_os_str(), level.to.as_fd(), name).map(|()| None);
+                fs::link_at(self.to, first.as_os_str(), level.to.as_fd(), name)?;
+                return Ok(None);
             }
         }
         match kind {
-            FileType::RegularFile => file(level, name, &stat)?,
+            FileType::RegularFile => {
+                self.left.bytes = self.bytes_after(&stat).ok_or(Failed::Bound(Bound::Bytes(self.room.most_bytes)))?;
+                self.room_for(file(level, name, &stat))?;
+            }
             FileType::Symlink => {
                 let target = fs::readlink_at(level.from.as_fd(), name)?;
-                fs::symlink_at(OsStr::from_bytes(target.as_bytes()), level.to.as_fd(), name)?;
+                let target = OsStr::from_bytes(target.as_bytes());
+                self.room_for(fs::symlink_at(target, level.to.as_fd(), name))?;
                 own(level.to.as_fd(), name, &stat)?;
                 fs::set_times_at(level.to.as_fd(), name, &stat)?;
             }
@@ -126,9 +215,26 @@ impl Copy<'_> {
         }
         self.labels.give_at(level.to.as_fd(), name);
         if stat.st_nlink > 1 {
-            self.first_links.insert(inode, path.to_owned());
+            let taken_bytes = size_of::<((u64, u64), PathBuf)>() + self.path.as_os_str().len();
+            let left_bytes = self.left.links_bytes.checked_sub(taken_bytes);
+            self.left.links_bytes = left_bytes.ok_or(Failed::Bound(Bound::Links))?;
+            self.first_links.insert(inode, self.path.clone());
         }
         Ok(None)
+    }
+
+    /// What is left of the bytes after this file; a tmpfs takes whole pages, for holes as well.
+    fn bytes_after(&self, stat: &Stat) -> Option<u64> {
+        let size = u64::try_from(stat.st_size).ok()?;
+        self.left.bytes.checked_sub(size.checked_next_multiple_of(4096)?)
+    }
+
+    /// The tmpfs may be full before, of what takes room that isn't counted.
+    fn room_for<T>(&self, made: Result<T, SysError>) -> Result<T, Failed> {
+        made.map_err(|error| match error.errno() {
+            Errno::NOSPC => Failed::Bound(Bound::Bytes(self.room.most_bytes)),
+            _ => Failed::Sys(error),
+        })
     }
 }
 
@@ -141,7 +247,8 @@ fn file(level: &Level, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
     }
     let mut from = File::from(from);
     let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
-    fs::copy(&mut from, &mut to)?;
+    // No more than was counted, whatever is written to it meanwhile.
+    fs::copy(&mut from, &mut to, u64::try_from(stat.st_size).unwrap_or_default())?;
     own(to.as_fd(), OsStr::new(""), stat)?;
     // After the owner, whose change takes set-user-id away.
     fs::chmod(&to, stat.st_mode)?;

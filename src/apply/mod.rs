@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::facts::Owner;
+use crate::facts::options::Key;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Action, Need, Plan, Step};
@@ -23,6 +24,7 @@ use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
 use crate::sys::{SysError, fs, mount};
+pub use copy_up::Bound;
 use labels::Labels;
 use undo::Undo;
 
@@ -58,9 +60,29 @@ pub enum StepCause {
         /// Why.
         source: SysError,
     },
+    /// An image holds more than is copied.
+    #[error(
+        "at {path}: the image has more than {bound} in {top}, which is all that is copied; take out of it what is not \
+         needed, or mount something of your own on {top}{}",
+        raised_by(*option)
+    )]
+    TooMuch {
+        /// The file that was too much, in the container.
+        path: InnerPath,
+        /// Of what.
+        bound: Bound,
+        /// Where the image's content is copied.
+        top: InnerPath,
+        /// What raises the bound.
+        option: Option<Key>,
+    },
     /// What lasts must be written down first.
     #[error(transparent)]
     Record(#[from] RecordError),
+}
+
+fn raised_by(option: Option<Key>) -> String {
+    option.map(|key| format!(", or choose a size by the annotation {key}")).unwrap_or_default()
 }
 
 /// What became of a plan.

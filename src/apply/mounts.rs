@@ -8,6 +8,7 @@ use std::rc::Rc;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use super::copy_up::Room;
 use super::labels::Labels;
 use super::{Run, StepCause, copy_up};
 use crate::facts::Owner;
@@ -60,8 +61,8 @@ impl Run<'_> {
         let none = Labels::new(None);
         let labels = if context.is_some() { &none } else { &self.labels };
         labels.give(&new);
-        if content == Content::Copied {
-            copy_up::copy(place.as_fd(), new.as_fd(), at, keep, labels)?;
+        if let Content::Copied { most_bytes, option } = content {
+            copy_up::copy(place.as_fd(), new.as_fd(), at, keep, Room { most_bytes, option }, labels)?;
         }
         // Opened before they are covered; a moved mount takes along what is mounted on it.
         let kept: Vec<(PathBuf, OwnedFd)> = keep

@@ -8,8 +8,9 @@ use super::{ConfigText, GatherError, MANAGER, live};
 use crate::facts::mounts::{has_mounts_below, has_nsdelegate};
 use crate::facts::{Before, Layout};
 use crate::identity::MachineId;
+use crate::kernel::mountinfo;
 use crate::oci::state::State;
-use crate::sys::fs;
+use crate::sys::mount_table;
 
 /// A state such as the runtime will write for the container whose bundle is `bundle`. Its id is not said yet: podman's
 /// bundles are called `…/overlay-containers/ID/userdata`.
@@ -43,9 +44,13 @@ fn name_of(bundle: &Path) -> String {
 
 /// Gathers them.
 pub fn before(state: &State, text: &ConfigText) -> Result<Before, GatherError> {
-    let mounts = fs::read_host(Path::new("/proc/self/mountinfo")).unwrap_or_default();
     let root = text.config()?.root(state.bundle()?);
     let root = root.map(|root| std::fs::canonicalize(&root).unwrap_or(root));
+    let sieve = root.as_ref().map(|root| mountinfo::escape(root.as_os_str().as_encoded_bytes()));
+    let mounts = mount_table::read("/proc/self/mountinfo", |entry| {
+        entry.is_type("cgroup") || sieve.as_ref().is_some_and(|root| entry.may_be_below(root))
+    });
+    let mounts = mounts.unwrap_or_default();
     Ok(Before {
         has_mounts_in_root: root.is_some_and(|root| has_mounts_below(&mounts, &root)),
         manager: text.peek()?.annotation(MANAGER).map(str::to_owned),

@@ -17,7 +17,7 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::oci::config::{self, Config, IdMapping};
 use crate::oci::state::State;
 use crate::path::InnerPath;
-use crate::sys::fs;
+use crate::sys::{fs, mount_table};
 
 /// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
 /// at createContainer and with the rights that a runtime gives a hook there.
@@ -77,7 +77,7 @@ fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
         owns_limits: !config.has_namespace("user"),
         path: path.clone(),
     };
-    let mounts = fs::read_host(Path::new("/proc/self/mountinfo")).unwrap_or_default();
+    let mounts = mount_table::read("/proc/self/mountinfo", |entry| entry.is_type("cgroup")).unwrap_or_default();
     Cgroups {
         namespace,
         unified: (layout == Layout::Unified).then(|| member("")),

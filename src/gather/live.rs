@@ -2,7 +2,9 @@
 //! Reads about a container that is being created, from inside its mount namespace.
 
 use std::cell::OnceCell;
+use std::collections::HashSet;
 use std::ffi::OsStr;
+use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
@@ -16,14 +18,18 @@ use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::mountinfo::{self, Entry};
 use crate::kernel::status;
 use crate::oci::config::Config;
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::mount_table::{self, Table};
-use crate::sys::{fs, process};
+use crate::sys::{SysError, fs, process};
 use crate::systemd::Version;
+
+/// The mounts of this process's namespace.
+const TABLE: &str = "/proc/self/mountinfo";
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
 /// namespace on the way, and stays there.
@@ -131,7 +137,6 @@ fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
     const ASKED_MAX: usize = 400;
     /// Where hosts mount the hierarchies that systemd uses, cgroups(7).
     const HIERARCHIES: [&str; 2] = [interface::CGROUP, interface::CGROUP_SYSTEMD];
-    const TABLE: &str = "/proc/self/mountinfo";
     let number = || root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source });
     let short = fs::open_host(Path::new(TABLE))
         .and_then(|file| fs::read_up_to(file, USUAL_BYTES))
@@ -145,8 +150,26 @@ fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
     });
     match asked {
         Some(Table { text, root_mount }) => Ok((text, root_mount)),
-        None => Ok((read(TABLE)?, number()?)),
+        None => {
+            let root_mount = number()?;
+            let table = mounts_of(root, root_mount);
+            Ok((table.map_err(|source| GatherError::Read { path: PathBuf::from(TABLE), source })?, root_mount))
+        }
     }
+}
+
+/// What matters of a table of any length: the container's mounts, cgroup hierarchies, and each tmpfs elsewhere that one of
+/// the container's shows, too.
+pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
+    let sieve = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
+    let is_inside = |entry: &Entry<'_>| entry.may_be_below(&sieve) || entry.id() == Some(root_mount);
+    let mut table = mount_table::read(TABLE, |entry| is_inside(entry) || entry.is_type("cgroup"))?;
+    let tmpfs = |entry: &Entry<'_>| entry.is_type("tmpfs").then(|| entry.device());
+    let inside: HashSet<String> = mountinfo::entries(&table).filter_map(|entry| tmpfs(&entry)).collect();
+    let is_seen_elsewhere =
+        |entry: &Entry<'_>| !is_inside(entry) && tmpfs(entry).is_some_and(|device| inside.contains(&device));
+    table.extend(mount_table::read(TABLE, is_seen_elsewhere)?);
+    Ok(table)
 }
 
 /// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. None
@@ -232,7 +255,7 @@ impl<'a> Units<'a> {
 pub(super) fn systemd(root: &Root) -> Option<Version> {
     /// Since 231 the program is small; the largest before has some 2 MB.
     const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
-    programs(root).find_map(|at| Version::in_program(&fs::read_up_to(root.read(&at).ok()?, LIMIT_BYTES).ok()??))
+    programs(root).find_map(|at| Version::in_program(root.read(&at).ok()?.take(LIMIT_BYTES)).ok()?)
 }
 
 /// Where the image's systemd is.
@@ -241,11 +264,6 @@ pub(super) fn programs(root: &Root) -> impl Iterator<Item = InnerPath> {
         Found::File(at) => Some(at),
         _ => None,
     })
-}
-
-fn read(path: &str) -> Result<Vec<u8>, GatherError> {
-    let path = Path::new(path);
-    fs::read_host(path).map_err(|source| GatherError::Read { path: path.to_owned(), source })
 }
 
 fn read_text(path: &str) -> Result<String, GatherError> {

@@ -28,10 +28,11 @@ use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs, process};
 
-/// A runtime's state is a few hundred bytes and its annotations.
-const STATE_LIMIT_BYTES: u64 = 1024 * 1024;
-/// The largest configs seen are of some 100 KiB.
-const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+/// A runtime's state is a few hundred bytes and its annotations, of which Kubernetes allows a quarter of a mebibyte.
+const STATE_LIMIT_BYTES: u64 = 512 * 1024;
+/// The largest configs seen are of some 100 KiB. With the other limits here, and those of `oci`, it keeps a call below
+/// 8 MiB of memory.
+const CONFIG_LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// What image-spec makes of an image's `StopSignal`; podman writes the signal's number there.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
@@ -166,30 +167,28 @@ pub struct ConfigText {
 impl ConfigText {
     /// Reads it in the state's bundle.
     pub fn read(state: &State) -> Result<Self, GatherError> {
-        Self::read_at(state.bundle()?.join("config.json"))
+        Self::read_at(state.bundle()?.join("config.json"), CONFIG_LIMIT_BYTES)
     }
 
-    /// Reads it at a path.
-    pub fn read_at(path: PathBuf) -> Result<Self, GatherError> {
-        let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, CONFIG_LIMIT_BYTES));
-        Self::of(path, text)
+    /// Reads it at a path, if it isn't larger than that.
+    pub fn read_at(path: PathBuf, limit_bytes: u64) -> Result<Self, GatherError> {
+        let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, limit_bytes));
+        Self::of(path, limit_bytes, text)
     }
 
     /// Reads one that a program wrote to `input`, which errors call `from`.
     pub fn read_from(input: impl AsFd, from: &str) -> Result<Self, GatherError> {
-        Self::of(PathBuf::from(from), fs::read_up_to(input, CONFIG_LIMIT_BYTES))
+        Self::of(PathBuf::from(from), CONFIG_LIMIT_BYTES, fs::read_up_to(input, CONFIG_LIMIT_BYTES))
     }
 
     fn new(path: PathBuf, text: Vec<u8>) -> Self {
         Self { path, text, parsed: OnceCell::new() }
     }
 
-    fn of(path: PathBuf, text: Result<Option<Vec<u8>>, SysError>) -> Result<Self, GatherError> {
+    fn of(path: PathBuf, limit_bytes: u64, text: Result<Option<Vec<u8>>, SysError>) -> Result<Self, GatherError> {
         match text {
             Ok(Some(text)) => Ok(Self::new(path, text)),
-            Ok(None) => {
-                Err(GatherError::TooLarge { what: path.display().to_string(), limit_bytes: CONFIG_LIMIT_BYTES })
-            }
+            Ok(None) => Err(GatherError::TooLarge { what: path.display().to_string(), limit_bytes }),
             Err(source) => Err(GatherError::Read { path, source }),
         }
     }

@@ -72,7 +72,7 @@ fn place(state: &State) -> Option<Place> {
     if mount == above.mount().ok()? {
         return None;
     }
-    let table = fs::read_host(Path::new("/proc/self/mountinfo")).ok()?;
+    let table = live::mounts_of(&root, mount).ok()?;
     let mounts = Mounts::read(&table, root.path(), mount);
     Some(Place { path, root, mounts })
 }

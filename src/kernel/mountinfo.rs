@@ -26,7 +26,9 @@ pub fn entries(text: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     text.split(|byte| *byte == b'\n').filter_map(entry)
 }
 
-fn entry(line: &[u8]) -> Option<Entry<'_>> {
+/// The entry of one line.
+#[must_use]
+pub fn entry(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = line.split(|byte| *byte == b' ');
     let (id, parent, device) = (fields.next()?, fields.next()?, fields.next()?);
     let (root, mount_point, options) = (fields.next()?, fields.next()?, fields.next()?);

@@ -4,7 +4,6 @@
 //! Two readers, since most calls are for containers that are not ours: [`Peek`] borrows the few
 //! fields of the decision, [`Config`] owns what the plan needs.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -12,24 +11,27 @@ use serde::Deserialize;
 use serde::de::Error;
 
 use super::edit::Document;
+use super::environment::Environment;
+use super::mount_options::MountOptions;
+use super::{Text, few};
 
 /// The fields that decide whether this container is ours.
 #[derive(Debug, Default, Deserialize)]
 pub struct Peek<'a> {
     #[serde(default, borrow)]
     process: Option<PeekProcess<'a>>,
-    #[serde(default, borrow, deserialize_with = "super::or_default")]
-    annotations: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
+    #[serde(default, borrow, deserialize_with = "few::map")]
+    annotations: BTreeMap<Text<'a>, Text<'a>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
 struct PeekProcess<'a> {
-    #[serde(default, borrow, deserialize_with = "super::or_default")]
-    args: Vec<Cow<'a, str>>,
-    #[serde(default, borrow, deserialize_with = "super::or_default")]
-    env: Vec<Cow<'a, str>>,
+    #[serde(default, borrow, deserialize_with = "few::first")]
+    args: Vec<Text<'a>>,
+    #[serde(default, deserialize_with = "super::or_default")]
+    env: Environment,
     #[serde(default, borrow)]
-    cwd: Option<Cow<'a, str>>,
+    cwd: Option<Text<'a>>,
 }
 
 impl<'a> Peek<'a> {
@@ -40,13 +42,13 @@ impl<'a> Peek<'a> {
 
     /// The same of a text whose fields are known already.
     pub fn of(document: &Document<'a>) -> serde_json::Result<Self> {
-        let annotations = field(document, "annotations")?.unwrap_or_default();
-        Ok(Self { process: field(document, "process")?, annotations })
+        let annotations = field(document, "annotations")?.map(|few::Map(annotations)| annotations);
+        Ok(Self { process: field(document, "process")?, annotations: annotations.unwrap_or_default() })
     }
 
-    /// The command of the container's first process.
+    /// The command of the container's first process, as much of it as tells which program that is.
     #[must_use]
-    pub fn args(&self) -> &[Cow<'a, str>] {
+    pub fn args(&self) -> &[Text<'a>] {
         self.process.as_ref().map(|process| process.args.as_slice()).unwrap_or_default()
     }
 
@@ -59,13 +61,13 @@ impl<'a> Peek<'a> {
     /// The working directory of that process.
     #[must_use]
     pub fn cwd(&self) -> Option<&str> {
-        self.process.as_ref()?.cwd.as_deref()
+        self.process.as_ref()?.cwd.as_ref().map(AsRef::as_ref)
     }
 
-    /// A variable of that process's environment; the last one of a name wins, as in a shell.
+    /// A variable of that process's environment.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
-        lookup(&self.process.as_ref()?.env, name)
+        self.process.as_ref()?.env.get(name)
     }
 
     /// An annotation's value.
@@ -80,13 +82,6 @@ impl<'a> Peek<'a> {
     }
 }
 
-fn lookup<'t, T: AsRef<str>>(env: &'t [T], name: &str) -> Option<&'t str> {
-    env.iter()
-        .rev()
-        .filter_map(|entry| entry.as_ref().split_once('='))
-        .find_map(|(key, value)| (key == name).then_some(value))
-}
-
 /// What the plan needs of config.json.
 #[derive(Debug, Default, Deserialize)]
 pub struct Config {
@@ -97,7 +92,7 @@ pub struct Config {
     #[serde(default, deserialize_with = "super::or_default")]
     pub root: Root,
     /// What the runtime mounts, in its order; once that is done, the kernel knows better.
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "few::list")]
     pub mounts: Vec<Mount>,
     /// The hooks that the runtime runs.
     #[serde(default, deserialize_with = "super::or_default")]
@@ -124,7 +119,7 @@ pub struct Process {
     #[serde(default)]
     pub terminal: bool,
     #[serde(default, deserialize_with = "super::or_default")]
-    env: Vec<String>,
+    env: Environment,
     /// Sets of capabilities.
     #[serde(default, deserialize_with = "super::or_default")]
     pub capabilities: Capabilities,
@@ -140,7 +135,7 @@ pub struct Process {
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct Capabilities {
     /// What the container's processes can ever have; names as in `CAP_SYS_ADMIN`.
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "few::list")]
     pub bounding: Vec<String>,
 }
 
@@ -165,17 +160,17 @@ pub struct Mount {
     pub kind: Option<String>,
     /// As in mount(8), with the runtimes' own additions.
     #[serde(default, deserialize_with = "super::or_default")]
-    pub options: Vec<String>,
+    pub options: MountOptions,
 }
 
 /// `hooks`; runtimes know more stages than these.
 #[derive(Debug, Default, Deserialize)]
 pub struct Hooks {
     /// The stage in the container's namespaces.
-    #[serde(default, rename = "createContainer", deserialize_with = "super::or_default")]
+    #[serde(default, rename = "createContainer", deserialize_with = "few::list")]
     pub create_container: Vec<Hook>,
     /// After the container is gone.
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "few::list")]
     pub poststop: Vec<Hook>,
 }
 
@@ -190,13 +185,13 @@ pub struct Hook {
 #[derive(Debug, Default, Deserialize)]
 pub struct Linux {
     /// The namespaces that the container has of its own or joins.
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "few::list")]
     pub namespaces: Vec<Namespace>,
     /// From container ids to host ids.
-    #[serde(default, rename = "uidMappings", deserialize_with = "super::or_default")]
+    #[serde(default, rename = "uidMappings", deserialize_with = "few::list")]
     pub uid_mappings: Vec<IdMapping>,
     /// As `uid_mappings`, of groups.
-    #[serde(default, rename = "gidMappings", deserialize_with = "super::or_default")]
+    #[serde(default, rename = "gidMappings", deserialize_with = "few::list")]
     pub gid_mappings: Vec<IdMapping>,
     /// What the container may use.
     #[serde(default, deserialize_with = "super::or_default")]
@@ -256,22 +251,19 @@ impl Mount {
     /// Whether it is to be read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
-        // Of two that contradict each other, runtimes take the last.
-        let last = self.options.iter().rev().find(|option| matches!(option.as_str(), "ro" | "rro" | "rw" | "rrw"));
-        last.is_some_and(|option| option.ends_with('o'))
+        self.options.is_read_only()
     }
 
     /// Whether it says how mounts below it are passed on, mount_namespaces(7).
     #[must_use]
     pub fn has_propagation(&self) -> bool {
-        const WORDS: [&str; 4] = ["private", "slave", "shared", "unbindable"];
-        self.options.iter().any(|option| WORDS.contains(&option.strip_prefix('r').unwrap_or(option)))
+        self.options.propagation
     }
 
     /// Whether it shows what is mounted elsewhere.
     #[must_use]
     pub fn is_bind(&self) -> bool {
-        self.kind.as_deref() == Some("bind") || self.options.iter().any(|option| option == "bind" || option == "rbind")
+        self.kind.as_deref() == Some("bind") || self.options.bind
     }
 
     /// Whether it is one of a container's cgroups, in the runtimes' own way.
@@ -283,7 +275,7 @@ impl Mount {
 
 /// The mounts of a text whose fields are known already.
 pub fn mounts(document: &Document<'_>) -> serde_json::Result<Vec<Mount>> {
-    Ok(field(document, "mounts")?.unwrap_or_default())
+    Ok(field(document, "mounts")?.map(|few::List(mounts)| mounts).unwrap_or_default())
 }
 
 fn field<'a, T: Deserialize<'a>>(document: &Document<'a>, name: &str) -> serde_json::Result<Option<T>> {
@@ -307,7 +299,7 @@ impl Config {
     /// A variable of the first process's environment.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
-        lookup(&self.process.env, name)
+        self.process.env.get(name)
     }
 
     /// Whether the engine asks for a cgroup for the container, and for a cgroup namespace to go with it.
@@ -343,7 +335,7 @@ mod tests {
             "mounts":[{"destination":"proc","type":"proc","options":["nosuch"]}],
             "linux":{"namespaces":[{"type":"time"}],"uidMappings":null},"annotations":null,"x":1.5e400}"#;
         let peek = Peek::parse(text).unwrap();
-        assert_eq!(peek.args(), ["/sbin/init"]);
+        assert_eq!(peek.args().iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["/sbin/init"]);
         let config = Config::parse(text).unwrap();
         assert_eq!(config.root(Path::new("/b")), None);
         assert!(config.has_namespace("time") && !config.has_namespace("cgroup"));
@@ -351,10 +343,11 @@ mod tests {
     }
 
     #[test]
-    fn the_last_variable_of_a_name_wins() {
-        let text = br#"{"process":{"env":["A=1","B","A=2=3"]}}"#;
-        assert_eq!(Peek::parse(text).unwrap().env("A"), Some("2=3"));
-        assert_eq!(Config::parse(text).unwrap().env("B"), None);
+    fn both_readers_find_a_variable() {
+        let text = br#"{"process":{"env":["container=1","PATH","container=2=3"]}}"#;
+        assert_eq!(Peek::parse(text).unwrap().env("container"), Some("2=3"));
+        assert_eq!(Config::parse(text).unwrap().env("container"), Some("2=3"));
+        assert_eq!(Config::parse(text).unwrap().env("PATH"), None);
     }
 
     #[test]

@@ -6,6 +6,8 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
+use super::few;
+
 /// The fields.
 #[derive(Debug)]
 pub struct Members<'t>(pub Vec<(String, &'t RawValue)>);
@@ -23,6 +25,9 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
+                    if members.len() == few::ENTRIES_MAX {
+                        return Err(few::too_many());
+                    }
                     members.push(member);
                 }
                 Ok(Members(members))

@@ -6,11 +6,32 @@
 
 pub mod config;
 pub mod edit;
+pub mod environment;
+mod few;
 pub mod members;
+pub mod mount_options;
 pub mod pod;
 pub mod state;
 
+use std::borrow::{Borrow, Cow};
+
 use serde::{Deserialize, Deserializer};
+
+/// A text that is borrowed from config.json where there is nothing to unescape: most are only looked at.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
+
+impl AsRef<str> for Text<'_> {
+    fn as_ref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Borrow<str> for Text<'_> {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
 
 /// Go writes an empty list or map as `null`; both mean "nothing".
 pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>

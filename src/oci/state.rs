@@ -8,6 +8,8 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
+use super::few;
+
 /// Why a state can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -67,7 +69,7 @@ struct Wire {
     bundle: Option<PathBuf>,
     #[serde(default)]
     root: Option<PathBuf>,
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default, deserialize_with = "few::map")]
     annotations: BTreeMap<String, String>,
 }
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde::Serialize;
 
 use crate::facts::Owner;
+use crate::facts::options::Key;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 
@@ -16,7 +17,13 @@ pub enum Content {
     /// Nothing.
     None,
     /// What the image holds at that path.
-    Copied,
+    Copied {
+        /// As much of it as is copied; more is an error.
+        most_bytes: u64,
+        /// The option that raises this, by its annotation's key.
+        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "key")]
+        option: Option<Key>,
+    },
 }
 
 /// A kind of inode without content.
@@ -281,6 +288,12 @@ impl Action {
             | Self::MakeShared { .. } => self.to_string(),
         }
     }
+}
+
+// serde gives a reference.
+#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
+fn key<S: serde::Serializer>(key: &Option<Key>, serializer: S) -> Result<S::Ok, S::Error> {
+    key.map(|key| key.to_string()).serialize(serializer)
 }
 
 // serde gives a reference.

@@ -71,7 +71,12 @@ impl fmt::Display for Action {
                 f.write_str(",nosuid,nodev)")?;
                 match content {
                     Content::None => {}
-                    Content::Copied => f.write_str(", copy the image's content")?,
+                    Content::Copied { most_bytes, .. } => {
+                        f.write_str(", copy the image's content")?;
+                        if most_bytes < size_bytes {
+                            write!(f, " ({}M at most)", most_bytes / MIB)?;
+                        }
+                    }
                 }
                 for (index, path) in keep.iter().enumerate() {
                     write!(f, "{} {path}", if index == 0 { ", keep" } else { "," })?;

@@ -94,7 +94,7 @@ fn cgroups(config: &Config, before: &Before) -> Option<Change> {
 fn made_writable(config: &Config, base: &InnerPath) -> Option<Change> {
     let (number, mount) =
         config.mounts.iter().enumerate().rev().find(|(_, mount)| InnerPath::new(&mount.destination) == *base)?;
-    let option = mount.options.iter().rposition(|option| option == "ro" || option == "rro")?;
+    let option = mount.options.last_read_only()?;
     (mount.is_cgroup() && mount.is_read_only()).then_some(Change {
         field: Field::MountOption { mount: number, option, value: "rw" },
         why: "systemd makes a cgroup for each service below its own, whose limits the kernel keeps",

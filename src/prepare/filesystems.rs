@@ -2,7 +2,7 @@
 //! The file systems that systemd wants to find mounted: /run, /run/lock, /tmp and /var/log/journal.
 
 use super::Refusal;
-use crate::facts::options::{Chosen, Size};
+use crate::facts::options::{Chosen, Key, Size};
 use crate::facts::{Found, Memory, MemorySource, Options, Surroundings};
 use crate::interface::{
     JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
@@ -10,6 +10,10 @@ use crate::interface::{
 };
 use crate::path::InnerPath;
 use crate::plan::{Action, Content, Need, Node, Plan};
+
+/// What is copied of an image onto a tmpfs if nobody chose its size: more than any image ships below these paths, and
+/// little enough to be copied before the container starts.
+const COPIED_MOST_BYTES: u64 = 512 * MIB;
 
 /// One tmpfs as systemd wants it.
 struct Wanted<'a> {
@@ -40,8 +44,8 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
 enum Limit<'a> {
     /// So many bytes.
     Of(u64),
-    /// What the author chose, or else this percentage of the memory, and at least so many bytes.
-    Share { chosen: Option<&'a Chosen<Size>>, percent: u64, least: u64 },
+    /// What the author chose by the option `key`, or else this percentage of the memory, and at least so many bytes.
+    Share { key: Key, chosen: Option<&'a Chosen<Size>>, percent: u64, least: u64 },
 }
 
 impl Limit<'_> {
@@ -68,11 +72,22 @@ impl Limit<'_> {
             Self::Share { chosen: Some(Chosen { value: Size::Percent(percent), key }), .. } => {
                 (part((*percent).into()), format!("{percent} % {of}, the annotation {key}"))
             }
-            Self::Share { chosen: None, percent, least } if *least > MIB => {
+            Self::Share { chosen: None, percent, least, .. } if *least > MIB => {
                 (part(*percent).max(*least), format!("{percent} % {of}, at least {} MiB", least / MIB))
             }
             Self::Share { chosen: None, percent, .. } => (part(*percent), format!("{percent} % {of}")),
         })
+    }
+
+    /// As much of an image's content as is copied onto a tmpfs of this size.
+    fn content(&self, size_bytes: u64) -> Content {
+        match self {
+            Self::Of(_) => Content::Copied { most_bytes: size_bytes, option: None },
+            Self::Share { key, chosen, .. } => {
+                let most_bytes = if chosen.is_some() { size_bytes } else { size_bytes.min(COPIED_MOST_BYTES) };
+                Content::Copied { most_bytes, option: Some(*key) }
+            }
+        }
     }
 }
 
@@ -81,8 +96,8 @@ fn whole(bytes: u64) -> u64 {
     bytes / MIB * MIB
 }
 
-fn share(chosen: Option<&Chosen<Size>>, percent: u64, least: u64) -> Limit<'_> {
-    Limit::Share { chosen, percent, least }
+fn share(key: Key, chosen: Option<&Chosen<Size>>, percent: u64, least: u64) -> Limit<'_> {
+    Limit::Share { key, chosen, percent, least }
 }
 
 fn wanted(options: &Options) -> [Wanted<'_>; 4] {
@@ -90,7 +105,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
         Wanted {
             path: RUN,
             mode: 0o755,
-            limit: share(options.run_size.as_ref(), RUN_PERCENT, RUN_LEAST_BYTES),
+            limit: share(Key::RunSize, options.run_size.as_ref(), RUN_PERCENT, RUN_LEAST_BYTES),
             inodes: Some(RUN_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -108,7 +123,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
         Wanted {
             path: TMP,
             mode: 0o1777,
-            limit: share(options.tmp_size.as_ref(), TMP_PERCENT, MIB),
+            limit: share(Key::TmpSize, options.tmp_size.as_ref(), TMP_PERCENT, MIB),
             inodes: Some(TMP_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -117,7 +132,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
         Wanted {
             path: JOURNAL,
             mode: 0o755,
-            limit: share(options.journal_size.as_ref(), JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
+            limit: share(Key::JournalSize, options.journal_size.as_ref(), JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
             inodes: None,
             need: Need::BestEffort,
             if_missing: IfMissing::Leave,
@@ -127,15 +142,15 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
 }
 
 fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(), Refusal> {
-    let (at, content) = match facts.image.at(wanted.path) {
-        Found::Directory(at) => (at, Content::Copied),
-        Found::EmptyDirectory(at) => (at, Content::None),
+    let (at, is_empty) = match facts.image.at(wanted.path) {
+        Found::Directory(at) => (at, false),
+        Found::EmptyDirectory(at) => (at, true),
         Found::Nothing(at) => match wanted.if_missing {
             IfMissing::Leave => {
                 plan.leave(at, "the image has no such directory");
                 return Ok(());
             }
-            IfMissing::Make => (at, Content::None),
+            IfMissing::Make => (at, true),
         },
         Found::File(at) => return occupied(plan, wanted, at, "a file"),
         Found::Else(at, kind) => return occupied(plan, wanted, at, kind),
@@ -158,6 +173,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
         plan.step(wanted.need, action, why);
     }
     let (size_bytes, size_why) = wanted.limit.of(facts.memory)?;
+    let content = if is_empty { Content::None } else { wanted.limit.content(size_bytes) };
     let keep = facts.mounts.directly_below(&at).into_iter().map(|mount| mount.at.clone()).collect();
     plan.step(
         wanted.need,

@@ -25,7 +25,7 @@ fn copies(facts: &Surroundings, plan: &mut Plan) {
         (Capability::CAP_MKNOD, "device nodes are left out"),
     ];
     let copied = plan.steps.iter().filter_map(|step| match &step.action {
-        Action::Tmpfs { at, content: Content::Copied, .. } => Some(at.to_string()),
+        Action::Tmpfs { at, content: Content::Copied { .. }, .. } => Some(at.to_string()),
         _ => None,
     });
     let copied = copied.collect::<Vec<_>>().join(", ");

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A bundle whose container is about to be created: what its config.json lacks is written to it, and nothing else.
 
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -23,9 +22,12 @@ use crate::report::chain;
 use crate::sys::fs;
 use crate::sys::journal::{self, Priority};
 
+/// Every container's config.json is read, also that of one whose engine has written a thousand mounts into it.
+const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+
 /// Adds what matches, and what systemd's containers need. A config.json that isn't there is the runtime's to complain of.
 pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>) -> Result<(), RuntimeError> {
-    let text = match ConfigText::read_at(config.to_owned()) {
+    let text = match ConfigText::read_at(config.to_owned(), CONFIG_LIMIT_BYTES) {
         Err(GatherError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
             return Ok(());
         }
@@ -89,7 +91,7 @@ fn hook_config(path: &Path) -> Result<HookConfig, RuntimeError> {
 }
 
 fn matching<'h>(hooks: &'h Hooks, peek: &Peek<'_>, has_bind_mounts: bool) -> Result<Vec<&'h Descriptor>, MatchError> {
-    let args: Vec<String> = peek.args().iter().cloned().map(Cow::into_owned).collect();
+    let args: Vec<String> = peek.args().iter().map(|text| text.as_ref().to_owned()).collect();
     let annotations: BTreeMap<String, String> =
         peek.annotations().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
     let subject =

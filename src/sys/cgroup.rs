@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::{Context, SysError, fs, mount};
+use super::fs::Names;
+use super::{Context, SysError, fs, mount, mount_table};
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::mountinfo;
 use crate::path::InnerPath;
@@ -68,8 +69,8 @@ fn options_of_v2() -> Vec<String> {
     ["/proc/self/mountinfo", "/proc/1/mountinfo"]
         .into_iter()
         .find_map(|table| {
-            let table = fs::read_host(Path::new(table)).ok()?;
-            mountinfo::entries(&table).find(|entry| entry.is_type("cgroup2")).map(|entry| entry.super_options())
+            let table = mount_table::read(table, |entry| entry.is_type("cgroup2")).ok()?;
+            mountinfo::entries(&table).next().map(|entry| entry.super_options())
         })
         .unwrap_or_default()
         .into_iter()
@@ -79,11 +80,11 @@ fn options_of_v2() -> Vec<String> {
 
 /// Where v2's hierarchy is mounted as a whole and writable.
 fn mounted_v2() -> Option<OwnedFd> {
-    let table = fs::read_host(Path::new("/proc/self/mountinfo")).ok()?;
     let is_whole = |entry: &mountinfo::Entry<'_>| {
         entry.is_type("cgroup2") && entry.root() == Path::new("/") && !entry.is_read_only()
     };
-    mountinfo::entries(&table).find(is_whole).and_then(|entry| fs::open_host_directory(&entry.mount_point()).ok())
+    let table = mount_table::read("/proc/self/mountinfo", is_whole).ok()?;
+    mountinfo::entries(&table).next().and_then(|entry| fs::open_host_directory(&entry.mount_point()).ok())
 }
 
 /// Opens a cgroup of a hierarchy. There are no links in one.
@@ -197,7 +198,7 @@ fn walk(
     leave: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<(), SysError>,
 ) -> Result<(), SysError> {
     // The way down, with what is still to be gone through in each.
-    let mut way: Vec<(OwnedFd, OsString, Vec<OsString>)> = Vec::new();
+    let mut way: Vec<(OwnedFd, OsString, Names)> = Vec::new();
     let mut next = Some(name.to_owned());
     loop {
         let directory = way.last().map_or(above, |(directory, ..)| directory.as_fd());
@@ -205,8 +206,7 @@ fn walk(
             match fs::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
                 Ok(cgroup) => {
                     enter(cgroup.as_fd())?;
-                    let below = children(cgroup.as_fd())?;
-                    way.push((cgroup, name, below));
+                    way.push((cgroup, name, Names::default()));
                 }
                 Err(error) if error.errno() == Errno::NOENT => {}
                 Err(error) => return Err(error),
@@ -215,24 +215,27 @@ fn walk(
             leave(way.last().map_or(above, |(directory, ..)| directory.as_fd()), &name)?;
         }
         match way.last_mut() {
-            Some((_, _, below)) => next = below.pop(),
+            Some((directory, _, names)) => next = next_child(directory.as_fd(), names)?,
             None => return Ok(()),
         }
     }
 }
 
-fn children(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, SysError> {
-    let is_cgroup =
-        |name: &OsString| fs::stat_at(directory, name).is_ok_and(|stat| fs::kind(&stat) == FileType::Directory);
-    Ok(fs::read_dir(directory)?.into_iter().filter(is_cgroup).collect())
+fn next_child(cgroup: BorrowedFd<'_>, names: &mut Names) -> Result<Option<OsString>, SysError> {
+    while let Some(name) = names.next(cgroup)? {
+        if fs::stat_at(cgroup, &name).is_ok_and(|stat| fs::kind(&stat) == FileType::Directory) {
+            return Ok(Some(name));
+        }
+    }
+    Ok(None)
 }
 
 /// The kernel lets a hierarchy of v1 go when its last mount goes while it has no cgroup, and a removed
 /// cgroup is one for a moment still. So it is mounted again until it is gone, or others are in it, or
 /// still have it mounted after a while.
 fn let_go_of_systemd() {
-    let mounts = fs::read_host(Path::new("/proc/self/mountinfo")).unwrap_or_default();
-    if mountinfo::entries(&mounts).any(|entry| entry.is_type("cgroup") && entry.has_super_option("name=systemd")) {
+    let is_systemds = |entry: &mountinfo::Entry<'_>| entry.is_type("cgroup") && entry.has_super_option("name=systemd");
+    if mount_table::read("/proc/self/mountinfo", is_systemds).is_ok_and(|mounts| !mounts.is_empty()) {
         // It is the host's own.
         return;
     }
@@ -244,9 +247,9 @@ fn let_go_of_systemd() {
     while is_there() && Instant::now() < deadline {
         let top = open(Hierarchy::Systemd);
         let top = top.and_then(|top| fs::open_at(top.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY));
-        match top.and_then(|top| children(top.as_fd())) {
-            Ok(children) if children.is_empty() => std::thread::sleep(PAUSE),
-            Ok(_) | Err(_) => return,
+        match top.and_then(|top| next_child(top.as_fd(), &mut Names::default())) {
+            Ok(None) => std::thread::sleep(PAUSE),
+            Ok(Some(_)) | Err(_) => return,
         }
     }
 }

@@ -3,8 +3,7 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::io::Write;
-use std::ops::ControlFlow;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -33,37 +32,38 @@ pub fn create_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<F
         .call(|| format!("openat({name:?}, O_CREAT|O_EXCL|O_WRONLY, 0{mode:o})"))
 }
 
-/// Reads the names in a directory, but `.` and `..`.
-pub fn read_dir(directory: BorrowedFd<'_>) -> Result<Vec<OsString>, SysError> {
-    let mut names = Vec::new();
-    each_name(directory, |name| {
-        names.push(name.to_owned());
-        ControlFlow::Continue(())
-    })?;
-    Ok(names)
+/// The names in a directory that is open for reading, but `.` and `..`. They are read as they are needed, since a directory
+/// can have millions; how far that is, the kernel keeps with the open directory.
+#[derive(Debug, Default)]
+pub struct Names(Vec<OsString>);
+
+impl Names {
+    /// The next one.
+    pub fn next(&mut self, directory: BorrowedFd<'_>) -> Result<Option<OsString>, SysError> {
+        /// Of some 15 names of the longest, and 100 usual ones.
+        const PART_BYTES: usize = 4 * 1024;
+        while self.0.is_empty() {
+            let mut buffer = Vec::with_capacity(PART_BYTES);
+            let mut part = RawDir::new(directory, buffer.spare_capacity_mut());
+            loop {
+                let Some(entry) = part.next() else { return Ok(None) };
+                let entry = entry.call(|| "getdents64()")?;
+                let name = OsStr::from_bytes(entry.file_name().to_bytes());
+                if name != "." && name != ".." {
+                    self.0.push(name.to_owned());
+                }
+                if part.is_buffer_empty() {
+                    break;
+                }
+            }
+        }
+        Ok(self.0.pop())
+    }
 }
 
 /// Whether a directory has nothing in it.
 pub fn is_empty_dir(directory: BorrowedFd<'_>) -> Result<bool, SysError> {
-    let mut is_empty = true;
-    each_name(directory, |_| {
-        is_empty = false;
-        ControlFlow::Break(())
-    })?;
-    Ok(is_empty)
-}
-
-fn each_name(directory: BorrowedFd<'_>, mut take: impl FnMut(&OsStr) -> ControlFlow<()>) -> Result<(), SysError> {
-    let mut buffer = Vec::with_capacity(8 * 1024);
-    let mut entries = RawDir::new(directory, buffer.spare_capacity_mut());
-    while let Some(entry) = entries.next() {
-        let entry = entry.call(|| "getdents64()")?;
-        let name = OsStr::from_bytes(entry.file_name().to_bytes());
-        if name != "." && name != ".." && take(name).is_break() {
-            break;
-        }
-    }
-    Ok(())
+    Names::default().next(directory).map(|name| name.is_none())
 }
 
 /// The status of an open file.
@@ -194,9 +194,9 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
     Ok(())
 }
 
-/// Copies all of a file that is being read to one that is being written.
-pub fn copy(from: &mut File, to: &mut File) -> Result<u64, SysError> {
-    std::io::copy(from, to).call(|| "copy_file_range()")
+/// Copies a file that is being read, or so much of it, to one that is being written.
+pub fn copy(from: &mut File, to: &mut File, most_bytes: u64) -> Result<u64, SysError> {
+    std::io::copy(&mut from.take(most_bytes), to).call(|| "copy_file_range()")
 }
 
 /// Writes all of a text.
@@ -260,9 +260,28 @@ pub fn open_host_directory(path: &Path) -> Result<OwnedFd, SysError> {
     rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
 }
 
-/// Reads a file of the host, such as the kernel's own, whole.
+/// Reads a file of the host, such as the kernel's own, whole; `EFBIG` where it is larger than a mebibyte.
 pub fn read_host(path: &Path) -> Result<Vec<u8>, SysError> {
-    read_up_to(open_host(path)?, u64::MAX).map(Option::unwrap_or_default)
+    const LIMIT_BYTES: u64 = 1024 * 1024;
+    read_up_to(open_host(path)?, LIMIT_BYTES)?.ok_or_else(|| SysError::new(format!("read({path:?})"), Errno::FBIG))
+}
+
+/// Reads those lines of a file of the host that are `wanted`: a table of the kernel's can be a hundred times as long as what
+/// matters of it. `EFBIG` where they are more than half a mebibyte.
+pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<Vec<u8>, SysError> {
+    const LIMIT_BYTES: usize = 512 * 1024;
+    let mut file = BufReader::with_capacity(USUAL_BYTES, open_host(path)?);
+    let (mut lines, mut line) = (Vec::new(), Vec::new());
+    while file.read_until(b'\n', &mut line).call(|| format!("read({path:?})"))? > 0 {
+        if wanted(&line) {
+            lines.extend_from_slice(&line);
+        }
+        if lines.len() > LIMIT_BYTES {
+            return Err(SysError::new(format!("read({path:?})"), Errno::FBIG));
+        }
+        line.clear();
+    }
+    Ok(lines)
 }
 
 /// Reads a text of the host; what isn't UTF-8 in it is replaced.

@@ -8,10 +8,12 @@
 #![allow(unsafe_code)]
 
 use std::os::fd::BorrowedFd;
+use std::path::Path;
 
 use rustix::fs::{AtFlags, CWD, StatxFlags};
 
-use crate::kernel::mountinfo;
+use super::{SysError, fs};
+use crate::kernel::mountinfo::{self, Entry};
 
 // linux/mount.h and asm-generic/unistd.h; the numbers are the same on all architectures but alpha.
 const SYS_STATMOUNT: libc::c_long = 457;
@@ -58,6 +60,11 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
         text.extend_from_slice(&line);
     }
     Some(Table { text, root_mount })
+}
+
+/// The lines of a table in /proc that are `wanted`, in its order.
+pub fn read(table: &str, wanted: impl Fn(&Entry<'_>) -> bool) -> Result<Vec<u8>, SysError> {
+    fs::read_host_lines(Path::new(table), |line| mountinfo::entry(line).is_some_and(|entry| wanted(&entry)))
 }
 
 /// The number of the mount that a file lies on.

@@ -20,6 +20,7 @@ macro_rules! ensure {
 mod bundle;
 mod copy_up;
 mod decision;
+mod footprint;
 mod hook;
 mod hostile;
 mod input;
@@ -85,6 +86,9 @@ const TRIALS: &[(&str, Run)] = &[
     ("input/states", input::states),
     ("input/configs", input::configs),
     ("input/tolerated", input::tolerated),
+    ("footprint/of-each", footprint::of_each),
+    ("footprint/of-all-at-once", footprint::of_all_at_once),
+    ("footprint/is-a-limit", footprint::is_a_limit),
     ("lasting", lasting::is_taken_back),
     ("lasting/with-what-is-above", lasting::is_taken_back_with_what_is_above),
     ("lasting/and-nothing-else", lasting::and_nothing_else),

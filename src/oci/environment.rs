@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! `process.env`: of what may be the two megabytes that execve(2) takes, the few variables that matter here.
+
+use std::fmt;
+
+use serde::de::{SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::Text;
+
+/// All that anybody here asks for.
+const ASKED_FOR: [&str; 8] = [
+    "PATH",
+    "container",
+    "container_uuid",
+    "container_host_id",
+    "container_host_version_id",
+    "container_host_build_id",
+    "container_host_variant_id",
+    "oci-systemd-hook",
+];
+
+/// The variables.
+#[derive(Debug, Default)]
+pub struct Environment([Option<Box<str>>; ASKED_FOR.len()]);
+
+impl Environment {
+    /// A variable's value; the last one of a name wins, as in a shell.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&str> {
+        let at = ASKED_FOR.iter().position(|known| *known == name);
+        debug_assert!(at.is_some(), "{name} is not among those that are kept");
+        self.0.get(at?)?.as_deref()
+    }
+
+    fn keep(&mut self, entry: &str) {
+        /// A longer one can't be given to a program: `MAX_ARG_STRLEN`, execve(2).
+        const LONGEST_BYTES: usize = 128 * 1024;
+        let Some((name, value)) = entry.split_once('=').filter(|_| entry.len() < LONGEST_BYTES) else { return };
+        let of_that_name = ASKED_FOR.iter().zip(&mut self.0).find(|(known, _)| **known == name);
+        if let Some((_, kept)) = of_that_name {
+            *kept = Some(value.into());
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Environment {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Environment;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of variables")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut environment = Environment::default();
+                while let Some(entry) = list.next_element::<Text<'_>>()? {
+                    environment.keep(entry.as_ref());
+                }
+                Ok(environment)
+            }
+        }
+        deserializer.deserialize_seq(Each)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn the_last_of_a_name_counts() {
+        let text = r#"["PATH=/a","X=1","container=","container","PATH=/b=\u0063","PATHS=/d","PAT"]"#;
+        let environment: Environment = serde_json::from_str(text).unwrap();
+        assert_eq!(environment.get("PATH"), Some("/b=c"));
+        assert_eq!(environment.get("container"), Some(""));
+        assert_eq!(environment.get("container_uuid"), None);
+    }
+
+    #[test]
+    fn what_no_program_can_be_given_is_not_kept() {
+        for (length, is_kept) in [(100, true), (128 * 1024 - 11, true), (128 * 1024 - 10, false)] {
+            let text = serde_json::json!(["container=first", format!("container={}", "x".repeat(length))]).to_string();
+            let environment: Environment = serde_json::from_str(&text).unwrap();
+            assert_eq!(environment.get("container").map(|value| value.len() == length), Some(is_kept), "{length}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_an_error() {
+        for text in ["[1]", "[null]", "{}", "7", "[\"A=1\",[]]"] {
+            assert!(serde_json::from_str::<Environment>(text).is_err(), "{text}");
+        }
+    }
+}

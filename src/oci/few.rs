@@ -1,0 +1,170 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Lists and maps of no more entries than a container may have: a text of a mebibyte can have so many small ones that they
+//! would take ten times as much memory.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::{Error, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use super::Text;
+
+/// No container has as many annotations, capabilities or mounts; its arguments and variables are read in other ways.
+pub(super) const ENTRIES_MAX: usize = 4096;
+
+/// The error where there are more.
+pub(super) fn too_many<E: Error>() -> E {
+    E::custom(format_args!("more than {ENTRIES_MAX} entries"))
+}
+
+/// A list, or `null`, which is how Go writes an empty one.
+pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
+    let list = Option::<List<T>>::deserialize(deserializer)?;
+    Ok(list.map(|List(entries)| entries).unwrap_or_default())
+}
+
+/// The first entries of a list of texts, or of `null`; the rest is read and forgotten.
+pub(super) fn first<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Text<'de>>, D::Error> {
+    let list = Option::<First<'de>>::deserialize(deserializer)?;
+    Ok(list.map(|First(entries)| entries).unwrap_or_default())
+}
+
+/// A map, or `null`.
+pub(super) fn map<'de, D, T>(deserializer: D) -> Result<BTreeMap<T, T>, D::Error>
+where
+    D: Deserializer<'de>,
+    T: Deserialize<'de> + Ord,
+{
+    let map = Option::<Map<T>>::deserialize(deserializer)?;
+    Ok(map.map(|Map(entries)| entries).unwrap_or_default())
+}
+
+pub(super) struct List<T>(pub Vec<T>);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Each<T> {
+            type Value = Vec<T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::new();
+                while let Some(entry) = list.next_element()? {
+                    if entries.len() == ENTRIES_MAX {
+                        return Err(too_many());
+                    }
+                    entries.push(entry);
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_seq(Each(PhantomData)).map(Self)
+    }
+}
+
+/// A shell, its option and its script.
+const FIRST: usize = 3;
+
+struct First<'a>(Vec<Text<'a>>);
+
+impl<'de> Deserialize<'de> for First<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each;
+        impl<'de> Visitor<'de> for Each {
+            type Value = Vec<Text<'de>>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a list of texts")
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
+                let mut entries = Vec::with_capacity(FIRST);
+                while let Some(entry) = list.next_element()? {
+                    if entries.len() < FIRST {
+                        entries.push(entry);
+                    }
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_seq(Each).map(Self)
+    }
+}
+
+pub(super) struct Map<T>(pub BTreeMap<T, T>);
+
+impl<'de, T: Deserialize<'de> + Ord> Deserialize<'de> for Map<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Each<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Ord> Visitor<'de> for Each<T> {
+            type Value = BTreeMap<T, T>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a map")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut entries = BTreeMap::new();
+                while let Some((key, value)) = map.next_entry()? {
+                    if entries.len() == ENTRIES_MAX {
+                        return Err(too_many());
+                    }
+                    entries.insert(key, value);
+                }
+                Ok(entries)
+            }
+        }
+        deserializer.deserialize_map(Each(PhantomData)).map(Self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    struct Both {
+        #[serde(default, deserialize_with = "list")]
+        list: Vec<u32>,
+        #[serde(default, deserialize_with = "map")]
+        map: BTreeMap<String, String>,
+    }
+
+    fn read(text: &str) -> serde_json::Result<Both> {
+        serde_json::from_str(text)
+    }
+
+    #[test]
+    fn null_and_nothing_are_empty() {
+        for text in ["{}", r#"{"list":null,"map":null}"#, r#"{"list":[],"map":{}}"#] {
+            let both = read(text).unwrap();
+            assert!(both.list.is_empty() && both.map.is_empty(), "{text}");
+        }
+        let both = read(r#"{"list":[1,2],"map":{"a":"1","b":"2","a":"3"}}"#).unwrap();
+        assert_eq!((both.list, both.map.get("a").map(String::as_str), both.map.len()), (vec![1, 2], Some("3"), 2));
+        assert!(read(r#"{"list":{}}"#).is_err() && read(r#"{"map":[]}"#).is_err());
+    }
+
+    #[test]
+    fn too_many_are_an_error() {
+        let both = |count: usize| {
+            let list = vec!["7"; count].join(",");
+            let map: Vec<_> = (0..count).map(|number| format!("\"{number}\":\"\"")).collect();
+            [format!("{{\"list\":[{list}]}}"), format!("{{\"map\":{{{}}}}}", map.join(","))]
+        };
+        for text in both(ENTRIES_MAX) {
+            read(&text).unwrap();
+        }
+        for text in both(ENTRIES_MAX + 1) {
+            let error = read(&text).unwrap_err().to_string();
+            assert!(error.starts_with("more than 4096 entries at line 1"), "{error}");
+        }
+    }
+}

@@ -1,0 +1,288 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that a call takes less than 8 MiB of memory, whatever it is given: each has an address space of that size, in which
+//! a larger need is no slower call but a dead one.
+
+use std::fs;
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use serde_json::{Value, json};
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, tmpfs, with_bundle};
+use crate::hook::{Finished, How};
+use crate::namespace::Realm;
+
+/// In KiB, as a shell wants it. It counts what is mapped, so that what is used is less.
+const EIGHT_MIB: &str = "ulimit -v 8192;";
+/// What a config.json may have at most, and a state.
+const CONFIG_BYTES: usize = 1024 * 1024;
+const STATE_BYTES: usize = 512 * 1024;
+
+/// How a call ends.
+#[derive(Debug, Clone, Copy)]
+enum End {
+    Prepared,
+    /// With one line that has this in it.
+    Refused(&'static str),
+}
+
+struct Case {
+    name: &'static str,
+    /// Before the runtime's part.
+    image: fn(&Bundle),
+    /// After it.
+    give: fn(&mut Bundle),
+    end: End,
+}
+
+const CASES: [Case; 20] = [
+    Case { name: "nothing special", image: |_| {}, give: |_| {}, end: End::Prepared },
+    Case {
+        name: "variables, many",
+        image: |_| {},
+        give: |bundle| fill(bundle, "/process/env", |number| json!(format!("A{number}="))),
+        end: End::Prepared,
+    },
+    Case {
+        name: "variables, none but an empty text",
+        image: |_| {},
+        give: |bundle| fill(bundle, "/process/env", |_| json!("")),
+        end: End::Prepared,
+    },
+    Case {
+        name: "variables that are kept, as long as there may be",
+        image: |_| {},
+        give: |bundle| {
+            let names = ["PATH", "container", "container_host_id", "container_host_build_id", "oci-systemd-hook"];
+            let variable = |name| format!("{name}={}", "x".repeat(120 * 1024));
+            bundle.config["process"]["env"] = names.map(variable).into();
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "arguments",
+        image: |_| {},
+        give: |bundle| {
+            fill(bundle, "/process/args", |_| json!(""));
+            bundle.config["process"]["args"][0] = json!("/sbin/init");
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "a text with nothing but escapes",
+        image: |_| {},
+        give: |bundle| bundle.config["process"]["cwd"] = json!("\u{1}".repeat(CONFIG_BYTES / 7)),
+        end: End::Prepared,
+    },
+    Case {
+        name: "mounts, as many as there may be",
+        image: |_| {},
+        give: |bundle| {
+            let mounts = (0..4096).map(|number| json!({"destination": format!("/m/{number}/{}", "x".repeat(200))}));
+            bundle.config["mounts"] = mounts.collect();
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "too many mounts",
+        image: |_| {},
+        give: |bundle| fill(bundle, "/mounts", |_| json!({"destination": ""})),
+        end: End::Refused("more than 4096 entries"),
+    },
+    Case {
+        name: "options of a mount",
+        image: |_| {},
+        give: |bundle| {
+            bundle.config["mounts"] = json!([{"destination": "/x"}]);
+            fill(bundle, "/mounts/0/options", |_| json!(""));
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "too many capabilities",
+        image: |_| {},
+        give: |bundle| fill(bundle, "/process/capabilities/bounding", |_| json!("")),
+        end: End::Refused("more than 4096 entries"),
+    },
+    Case {
+        name: "too many annotations",
+        image: |_| {},
+        give: |bundle| {
+            let all = (0..50_000).map(|number| (format!("{number}"), json!("")));
+            bundle.config["annotations"] = Value::Object(all.collect());
+        },
+        end: End::Refused("more than 4096 entries"),
+    },
+    Case {
+        name: "annotations of the state, as many as there may be",
+        image: |_| {},
+        give: |bundle| {
+            let all = (0..4096).map(|number| (format!("{number:0100}"), json!("")));
+            bundle.state["annotations"] = Value::Object(all.collect());
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "a large state",
+        image: |_| {},
+        give: |bundle| bundle.state["annotations"] = json!({"x": "x".repeat(STATE_BYTES * 9 / 10)}),
+        end: End::Prepared,
+    },
+    Case {
+        name: "what nobody asks for",
+        image: |_| {},
+        give: |bundle| {
+            bundle.config["linux"]["seccomp"] = json!({"syscalls": []});
+            fill(bundle, "/linux/seccomp/syscalls", |number| json!({"names": [[[[number]]]], "a": {}}));
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "mounts on the host",
+        image: |_| {},
+        give: |bundle| {
+            for number in 0..4_000 {
+                tmpfs(&bundle.elsewhere(&format!("mounts/{number}-with-a-name-that-is-long")), "size=4k");
+            }
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "mounts in the root",
+        image: |bundle| {
+            for number in 0..2_000 {
+                fs::create_dir_all(bundle.image(&format!("srv/{number}"))).unwrap();
+            }
+        },
+        give: |bundle| {
+            for number in 0..2_000 {
+                tmpfs(&bundle.root(&format!("srv/{number}")), "size=4k");
+            }
+        },
+        end: End::Prepared,
+    },
+    Case {
+        name: "many files to copy, with long names",
+        image: |bundle| {
+            for number in 0..50_000 {
+                file(&bundle.image("tmp").join(format!("{number:0240}")));
+            }
+        },
+        give: |_| {},
+        end: End::Prepared,
+    },
+    Case {
+        name: "many files with two names",
+        image: |bundle| {
+            for number in 0..30_000 {
+                file(&bundle.image("tmp").join(number.to_string()));
+                fs::hard_link(
+                    bundle.image("tmp").join(number.to_string()),
+                    bundle.image("srv").join(number.to_string()),
+                )
+                .unwrap();
+            }
+        },
+        give: |_| {},
+        end: End::Refused("bytes of paths to files of several names"),
+    },
+    Case {
+        name: "a large file to copy",
+        image: |bundle| fs::write(bundle.image("var/log/journal/system.journal"), vec![7; 60 << 20]).unwrap(),
+        give: |_| {},
+        end: End::Prepared,
+    },
+    Case {
+        name: "a program of systemd's without end",
+        image: |bundle| {
+            let file = fs::File::options().write(true).open(bundle.image("usr/lib/systemd/systemd")).unwrap();
+            file.set_len(1 << 40).unwrap();
+        },
+        give: |_| {},
+        end: End::Prepared,
+    },
+];
+
+/// Each way to be large, alone.
+pub fn of_each(realm: Realm) -> Check {
+    crate::all(CASES.iter().map(|case| {
+        let check = |bundle: &mut Bundle| {
+            (case.image)(bundle);
+            bundle.start(Cgroup::Mounted);
+            (case.give)(bundle);
+            bundle.write_config();
+            ensure!(bundle.config.to_string().len() <= CONFIG_BYTES, "the config is too large for this test");
+            let finished = within_eight_mib(bundle)?;
+            match case.end {
+                End::Prepared => finished.silently()?,
+                End::Refused(words) => finished.refused(&[words])?,
+            }
+            bundle.end();
+            poststop_within_eight_mib(bundle)
+        };
+        (case.name, with_bundle(realm, check))
+    }))
+}
+
+/// Several of them at once.
+pub fn of_all_at_once(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let silent = CASES.iter().filter(|case| matches!(case.end, End::Prepared));
+        for case in silent.clone().filter(|case| !case.name.contains("program")) {
+            (case.image)(bundle);
+        }
+        bundle.start(Cgroup::Mounted);
+        for name in [
+            "mounts, as many as there may be",
+            "annotations of the state, as many as there may be",
+            "mounts on the host",
+            "mounts in the root",
+        ] {
+            let case = silent.clone().find(|case| case.name == name).unwrap();
+            (case.give)(bundle);
+        }
+        bundle.write_config();
+        within_eight_mib(bundle)?.silently()?;
+        bundle.end();
+        poststop_within_eight_mib(bundle)
+    })
+}
+
+/// The limit is one: what is known to need more dies of it.
+pub fn is_a_limit(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        bundle.start(Cgroup::Mounted);
+        let finished = bundle.create_as(&How { first: Some("ulimit -v 1024;"), ..How::default() })?;
+        ensure!(finished.code != Some(0), "it worked in 1 MiB: {finished:?}");
+        Ok(())
+    })
+}
+
+fn within_eight_mib(bundle: &Bundle) -> Result<Finished, String> {
+    bundle.create_as(&How { first: Some(EIGHT_MIB), ..How::default() })
+}
+
+fn poststop_within_eight_mib(bundle: &Bundle) -> Check {
+    let mut state = bundle.state.clone();
+    state["status"] = json!("stopped");
+    let how = How { first: Some(EIGHT_MIB), cwd: Some("/".into()), ..How::default() };
+    bundle.call(state.to_string().as_bytes(), &how)?.silently()
+}
+
+/// Puts as many entries there as fit into a config.json.
+fn fill(bundle: &mut Bundle, pointer: &str, entry: fn(usize) -> Value) {
+    let (parent, key) = pointer.rsplit_once('/').unwrap();
+    let room = CONFIG_BYTES - bundle.config.to_string().len() - 1024;
+    let mut taken = 0;
+    let entries = (0..).map(entry).take_while(|entry| {
+        taken += entry.to_string().len() + 1;
+        taken < room
+    });
+    let entries = entries.collect();
+    bundle.config.pointer_mut(parent).unwrap()[key] = entries;
+}
+
+fn file(at: &Path) {
+    mknodat(CWD, at, FileType::RegularFile, Mode::RUSR, 0).unwrap();
+}
