@@ -74,12 +74,12 @@ impl InnerPath {
 
 impl fmt::Display for InnerPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // `escape_debug` would also quote what is harmless; a newline must not forge a plan's line.
+        // A newline must not forge a plan's line, nor an escape sequence or a character that changes the direction of
+        // writing an administrator's terminal.
         for part in self.0.to_string_lossy().chars() {
-            if part.is_control() {
-                write!(f, "{}", part.escape_default())?;
-            } else {
-                write!(f, "{part}")?;
+            match part {
+                '"' | '\'' | '\\' => write!(f, "{part}")?,
+                _ => write!(f, "{}", part.escape_debug())?,
             }
         }
         Ok(())
@@ -121,7 +121,15 @@ mod tests {
     }
 
     #[test]
-    fn prints_control_characters_escaped() {
-        assert_eq!(InnerPath::new("/a\nb").to_string(), "/a\\nb");
+    fn prints_what_a_terminal_would_obey_escaped() {
+        for (given, expected) in [
+            ("/a\nb", "/a\\nb"),
+            ("/\u{1b}[2J", "/\\u{1b}[2J"),
+            ("/\u{9b}2J", "/\\u{9b}2J"),
+            ("/\u{202e}txt", "/\\u{202e}txt"),
+            ("/it's \"\u{e9}\"", "/it's \"\u{e9}\""),
+        ] {
+            assert_eq!(InnerPath::new(given).to_string(), expected);
+        }
     }
 }

@@ -63,7 +63,10 @@ pub fn chain(error: &dyn Error) -> String {
         line.push_str(&cause.to_string());
         source = cause.source();
     }
-    line.replace('\n', " ")
+    if line.contains(char::is_control) {
+        line = line.chars().map(|each| if each.is_control() { ' ' } else { each }).collect();
+    }
+    line
 }
 
 /// A container's id as engines show it.

@@ -239,13 +239,14 @@ impl Copy<'_> {
 }
 
 fn file(level: &Level, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
-    // Non-blocking, for what may have become a FIFO since it was looked at.
-    let from = fs::open_at(level.from.as_fd(), name, OFlags::RDONLY | OFlags::NONBLOCK)?;
-    let opened = fs::stat(&from)?;
-    if (opened.st_ino, fs::kind(&opened)) != (stat.st_ino, FileType::RegularFile) {
+    // First as a mere place, for what may have become something else since it was looked at: a FIFO would block, and
+    // opening a device can do anything.
+    let place = fs::open_at(level.from.as_fd(), name, OFlags::PATH)?;
+    let found = fs::stat(&place)?;
+    if (found.st_ino, fs::kind(&found)) != (stat.st_ino, FileType::RegularFile) {
         return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE));
     }
-    let mut from = File::from(from);
+    let mut from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY)?);
     let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
     // No more than was counted, whatever is written to it meanwhile.
     fs::copy(&mut from, &mut to, u64::try_from(stat.st_size).unwrap_or_default())?;

@@ -293,7 +293,7 @@ fn may(capability: Capability) -> bool {
 
 /// A small file of the kernel's, inside the root; none where it isn't there.
 fn read_inside(root: &Root, at: &InnerPath) -> Option<String> {
-    const LIMIT_BYTES: u64 = 1024 * 1024;
+    const LIMIT_BYTES: u64 = 64 * 1024;
     let file = root.read(at).ok()?;
     let text = fs::read_up_to(file, LIMIT_BYTES).ok()??;
     Some(String::from_utf8_lossy(&text).into_owned())
