@@ -8,6 +8,11 @@ set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 
+started=$(date +%s)
+
+# phase WHAT
+phase() { say "$*, after $((($(date +%s) - started) / 60)) minutes"; }
+
 full=
 case ${1:-} in
 '') ;;
@@ -15,11 +20,11 @@ case ${1:-} in
 *) stop "$1 is no option; there is --full" ;;
 esac
 
-say "packages"
+phase "packages"
 need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun podman catatonit containerd docker.io jq uidmap \
     shellcheck strace systemd util-linux
 
-say "form"
+phase "form"
 cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
 cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
@@ -27,11 +32,11 @@ shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
 (cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
 groff -man -ww -z share/man/man*/*
 
-say "units and plans"
+phase "units and plans"
 cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments
 cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
 
-say "installation"
+phase "installation"
 stage=$PWD/target/stage
 rm -rf "$stage"
 DESTDIR=$stage PRECREATE=yes contrib/install.sh
@@ -46,13 +51,13 @@ if [ -n "$AS_ROOT" ]; then
     export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
 fi
 
-say "kernel"
+phase "kernel"
 cargo test --quiet --locked --test kernel
 
-say "the runtime wrapper"
+phase "the runtime wrapper"
 cargo test --quiet --locked --test runtime
 
-say "older kernels"
+phase "older kernels"
 # As on a kernel without a system call, or where it can't do something yet: the other way is taken.
 older=$PWD/target/older-kernel
 for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
@@ -64,43 +69,43 @@ for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINV
     done
 done
 
-say "images"
+phase "images"
 export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"
 for suite in bullseye bookworm trixie sid; do
     image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
 done
 image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
 
-say "end to end on real runtimes"
+phase "end to end on real runtimes"
 cargo test --quiet --locked --test e2e
 
 if [ -n "$full" ]; then
-    say "SELinux, rootful engines"
+    phase "SELinux, rootful engines"
     contrib/machine.sh tests/machine/selinux.sh
 
-    say "SELinux, rootless podman"
+    phase "SELinux, rootless podman"
     contrib/machine.sh --user tests/machine/selinux-user.sh
 
-    say "without SELinux"
+    phase "without SELinux"
     contrib/machine.sh --selinux off tests/machine/selinux-off.sh
 
-    say "podman, rootful"
+    phase "podman, rootful"
     contrib/machine.sh --selinux off tests/machine/podman.sh
 
-    say "podman, rootless"
+    phase "podman, rootless"
     contrib/machine.sh --selinux off --user tests/machine/podman.sh
 
-    say "containerd"
+    phase "containerd"
     contrib/machine.sh --selinux off tests/machine/containerd.sh
 
-    say "runc in services of the host's"
+    phase "runc in services of the host's"
     contrib/machine.sh --selinux off tests/machine/services.sh
 
-    say "cgroups, as systemd mounts them"
+    phase "cgroups, as systemd mounts them"
     contrib/machine.sh --selinux off tests/machine/cgroups.sh layouts limits
 
-    say "cgroups, without nsdelegate"
+    phase "cgroups, without nsdelegate"
     contrib/machine.sh --selinux off --cgroup no-nsdelegate tests/machine/cgroups.sh limits
 fi
 
-say "all passed"
+phase "all passed"

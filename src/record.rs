@@ -297,9 +297,14 @@ fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), S
         return Ok(());
     }
     match fs::unlink_at(directory.as_fd(), &name, kind) {
-        Err(failed) if matches!(failed.errno(), Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST) => Ok(()),
+        Err(failed) if is_others_by_now(failed.errno()) => Ok(()),
         result => result,
     }
+}
+
+/// It is gone, has something in it, or is of another kind.
+fn is_others_by_now(failed: Errno) -> bool {
+    matches!(failed, Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR)
 }
 
 fn remove(directory: &Path) -> Result<(), RecordError> {

@@ -167,7 +167,8 @@ impl Root {
         if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
             return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL));
         }
-        fs::reopen(place.as_fd(), OFlags::RDONLY).map(File::from)
+        // Nor is one waited for that somebody has a lease on, fcntl(2).
+        fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
     }
 
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6

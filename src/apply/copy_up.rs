@@ -109,16 +109,13 @@ pub(super) fn copy(
 impl Level {
     fn open(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr) -> Result<Self, SysError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
-        Ok(Self { from: fs::open_at(from, name, flags)?, to: fs::open_at(to, name, flags)?, names: Names::default() })
-    }
-
-    /// Times come last: copying into a directory changes them.
-    fn finish(self) -> Result<(), SysError> {
-        let stat = fs::stat(&self.from)?;
-        own(self.to.as_fd(), OsStr::new(""), &stat)?;
-        fs::chmod(&self.to, stat.st_mode)?;
-        fs::copy_xattrs(&self.from, &self.to)?;
-        fs::set_times_at(self.to.as_fd(), OsStr::new("."), &stat)
+        let from = fs::open_at(from, name, flags)?;
+        if fs::is_mount(&from)? {
+            // The mounts are known, and none of them is gone through; but who may rename what they are mounted on can put
+            // /proc here, and all that this process may read of it would be the container's.
+            return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::XDEV));
+        }
+        Ok(Self { from, to: fs::open_at(to, name, flags)?, names: Names::default() })
     }
 }
 
@@ -157,7 +154,7 @@ impl Copy<'_> {
                 let done = levels.pop();
                 // The top keeps the mount's own mode.
                 if !levels.is_empty() {
-                    done.map(Level::finish).transpose()?;
+                    done.map(|level| self.finish(&level)).transpose()?;
                     self.path.pop();
                 }
                 continue;
@@ -195,10 +192,7 @@ impl Copy<'_> {
             }
         }
         match kind {
-            FileType::RegularFile => {
-                self.left.bytes = self.bytes_after(&stat).ok_or(Failed::Bound(Bound::Bytes(self.room.most_bytes)))?;
-                self.room_for(file(level, name, &stat))?;
-            }
+            FileType::RegularFile => self.file(level, name, &stat)?,
             FileType::Symlink => {
                 let target = fs::readlink_at(level.from.as_fd(), name)?;
                 let target = OsStr::from_bytes(target.as_bytes());
@@ -223,10 +217,50 @@ impl Copy<'_> {
         Ok(None)
     }
 
-    /// What is left of the bytes after this file; a tmpfs takes whole pages, for holes as well.
-    fn bytes_after(&self, stat: &Stat) -> Option<u64> {
-        let size = u64::try_from(stat.st_size).ok()?;
-        self.left.bytes.checked_sub(size.checked_next_multiple_of(4096)?)
+    /// Times come last: copying into a directory changes them.
+    fn finish(&mut self, level: &Level) -> Result<(), Failed> {
+        let stat = fs::stat(&level.from)?;
+        own(level.to.as_fd(), OsStr::new(""), &stat)?;
+        fs::chmod(&level.to, stat.st_mode)?;
+        self.attributes(&level.from, &level.to)?;
+        fs::set_times_at(level.to.as_fd(), OsStr::new("."), &stat)?;
+        Ok(())
+    }
+
+    fn file(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
+        // First as a mere place, for what may have become something else since it was looked at: a FIFO would block, and
+        // opening a device can do anything.
+        let place = fs::open_at(level.from.as_fd(), name, OFlags::PATH)?;
+        let found = fs::stat(&place)?;
+        if (found.st_ino, fs::kind(&found)) != (stat.st_ino, FileType::RegularFile) {
+            return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE).into());
+        }
+        let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
+        // A tmpfs takes whole pages, for holes as well.
+        self.take(size_bytes.checked_next_multiple_of(4096).unwrap_or(u64::MAX))?;
+        // Non-blocking, for one with a lease on it, fcntl(2).
+        let mut from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
+        let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
+        // No more than was counted, whatever is written to it meanwhile.
+        self.room_for(fs::copy(&mut from, &mut to, size_bytes))?;
+        own(to.as_fd(), OsStr::new(""), stat)?;
+        // After the owner, whose change takes set-user-id away.
+        fs::chmod(&to, stat.st_mode)?;
+        self.attributes(&from, &to)?;
+        fs::set_times_at(level.to.as_fd(), name, stat)?;
+        Ok(())
+    }
+
+    /// They take memory, too, which a tmpfs counts since Linux 6.6.
+    fn attributes(&mut self, from: impl AsFd, to: impl AsFd) -> Result<(), Failed> {
+        let copied_bytes = self.room_for(fs::copy_xattrs(from, to))?;
+        self.take(copied_bytes)
+    }
+
+    fn take(&mut self, bytes: u64) -> Result<(), Failed> {
+        self.left.bytes =
+            self.left.bytes.checked_sub(bytes).ok_or(Failed::Bound(Bound::Bytes(self.room.most_bytes)))?;
+        Ok(())
     }
 
     /// The tmpfs may be full before, of what takes room that isn't counted.
@@ -236,25 +270,6 @@ impl Copy<'_> {
             _ => Failed::Sys(error),
         })
     }
-}
-
-fn file(level: &Level, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
-    // First as a mere place, for what may have become something else since it was looked at: a FIFO would block, and
-    // opening a device can do anything.
-    let place = fs::open_at(level.from.as_fd(), name, OFlags::PATH)?;
-    let found = fs::stat(&place)?;
-    if (found.st_ino, fs::kind(&found)) != (stat.st_ino, FileType::RegularFile) {
-        return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE));
-    }
-    let mut from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY)?);
-    let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
-    // No more than was counted, whatever is written to it meanwhile.
-    fs::copy(&mut from, &mut to, u64::try_from(stat.st_size).unwrap_or_default())?;
-    own(to.as_fd(), OsStr::new(""), stat)?;
-    // After the owner, whose change takes set-user-id away.
-    fs::chmod(&to, stat.st_mode)?;
-    fs::copy_xattrs(&from, &to)?;
-    fs::set_times_at(level.to.as_fd(), name, stat)
 }
 
 /// Whether a node could be made.

@@ -12,7 +12,7 @@ use super::{Run, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Node;
-use crate::sys::{SysError, fs, process, selinux};
+use crate::sys::{SysError, cgroup, fs, process, selinux};
 
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
@@ -56,7 +56,12 @@ impl Run<'_> {
 
     fn make_directory(&mut self, parent: Rc<OwnedFd>, name: &OsStr, mode: u32) -> Result<(), SysError> {
         match self.create(|| fs::mkdir_at(parent.as_fd(), name, mode)) {
-            Ok(()) => self.made(parent, name, FileType::Directory),
+            Ok(()) => {
+                let opened = fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY);
+                let result = opened.and_then(|directory| self.give_open(directory));
+                self.undo.remove(parent, name.to_owned(), FileType::Directory);
+                result
+            }
             Err(error) if error.errno() == Errno::EXIST => {
                 fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY).map(drop)
             }
@@ -67,7 +72,11 @@ impl Run<'_> {
     pub(super) fn empty_file(&mut self, at: &InnerPath) -> Result<(), SysError> {
         let (parent, name) = self.parent(at)?;
         match self.create(|| fs::create_at(parent.as_fd(), &name, 0o444)) {
-            Ok(_) => self.made(parent, &name, FileType::RegularFile),
+            Ok(file) => {
+                let result = self.give_open(file);
+                self.undo.remove(parent, name, FileType::RegularFile);
+                result
+            }
             Err(error) if error.errno() == Errno::EXIST => Ok(()),
             Err(error) => Err(error),
         }
@@ -151,6 +160,15 @@ impl Run<'_> {
         Ok(())
     }
 
+    /// The same for an open file: in the image's root somebody may have put another in its place.
+    fn give_open(&self, file: impl AsFd) -> Result<(), SysError> {
+        if let Some(Owner { uid, gid }) = self.owner {
+            fs::chown_at(file.as_fd(), OsStr::new(""), uid, gid)?;
+        }
+        self.labels.give(file);
+        Ok(())
+    }
+
     /// What is made in the cgroup later belongs to who makes it, and gets its label from the cgroup.
     pub(super) fn delegate(
         &mut self,
@@ -160,6 +178,7 @@ impl Run<'_> {
         label: Option<&str>,
     ) -> Result<(), SysError> {
         let directory = self.root.open_directory(at)?;
+        cgroup::is_one(&directory)?;
         for name in files {
             match fs::open_at(directory.as_fd(), name, OFlags::PATH) {
                 Ok(file) => self.hand_over(file, owner, label)?,

@@ -23,7 +23,7 @@ use crate::plan::{Action, Need, Plan, Step};
 use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
-use crate::sys::{SysError, fs, mount};
+use crate::sys::{SysError, cgroup, fs, mount};
 pub use copy_up::Bound;
 use labels::Labels;
 use undo::Undo;
@@ -171,6 +171,7 @@ impl Run<'_> {
             Action::MountFile { at, content, context } => self.mount_file(at, content, context.as_deref())?,
             Action::MakeWritable { at } => {
                 let place = self.root.open_directory(at)?;
+                cgroup::is_one(&place)?;
                 let own = mount::copy_of(&place)?;
                 self.put(own, &place, Access::ReadWrite)?;
             }

@@ -329,13 +329,16 @@ fn lists_this_hook(hooks: &[Hook]) -> bool {
 
 /// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.
 fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
+    /// More than any image's `PATH` has; each is looked for with all its links.
+    const DIRECTORIES_MAX: usize = 64;
     /// What execvp(3) searches without `PATH`, and the places of an init.
     const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let candidates: Vec<InnerPath> = if name.contains('/') {
         vec![InnerPath::new(Path::new(peek.cwd().unwrap_or("/")).join(name))]
     } else {
         let path = peek.env("PATH").unwrap_or(DEFAULT_PATH);
-        path.split(':').filter(|each| each.starts_with('/')).map(|each| InnerPath::new(each).join(name)).collect()
+        let directories = path.split(':').filter(|each| each.starts_with('/')).take(DIRECTORIES_MAX);
+        directories.map(|each| InnerPath::new(each).join(name)).collect()
     };
     let mut unreachable = None;
     for candidate in candidates {

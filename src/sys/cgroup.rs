@@ -9,7 +9,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, OFlags};
+use rustix::fs::{FileType, FsWord, OFlags};
 use rustix::io::Errno;
 
 use super::fs::Names;
@@ -92,6 +92,18 @@ pub fn directory(hierarchy: BorrowedFd<'_>, path: &InnerPath) -> Result<OwnedFd,
     let below = path.below(&InnerPath::root()).unwrap_or(Path::new(""));
     let name = if below.as_os_str().is_empty() { OsStr::new(".") } else { below.as_os_str() };
     fs::open_at(hierarchy, name, OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// Fails where a directory is of no hierarchy, as something else may be by now that was mounted where one was.
+pub fn is_one(directory: impl AsFd) -> Result<(), SysError> {
+    /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` in linux/magic.h.
+    const MAGIC: [FsWord; 2] = [0x0027_e0eb, 0x6367_7270];
+    let found = rustix::fs::fstatfs(directory).call(|| "fstatfs()")?;
+    if MAGIC.contains(&found.f_type) {
+        Ok(())
+    } else {
+        Err(SysError::new("fstatfs() of what is no cgroup", Errno::XDEV))
+    }
 }
 
 /// The processes in a cgroup, by their pids here; those of outer pid namespaces are left out.

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Stat, StatVfs, Timestamps, Uid, XattrFlags,
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Stat, StatVfs, StatxAttributes, StatxFlags, Timestamps,
+    Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -80,6 +81,14 @@ pub fn stat_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Stat, SysError
 #[must_use]
 pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
+}
+
+/// Whether an open file is the top of a mount. It isn't where the kernel doesn't say, before Linux 5.8.
+pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
+    match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
+        Err(Errno::NOSYS) => Ok(false),
+        result => Ok(result.call(|| "statx()")?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+    }
 }
 
 /// The file system of an open file.
@@ -169,14 +178,16 @@ const XATTR_MAX_BYTES: usize = 64 * 1024;
 /// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
 /// rights don't allow, or that name ids without a mapping, are passed over: tmpfs has no `user.` ones
 /// before Linux 6.6.
-pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
+/// Returns how many bytes they take.
+pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<u64, SysError> {
     // Room that isn't touched unless it is needed.
     let mut names = Vec::with_capacity(XATTR_MAX_BYTES);
     match rustix::fs::flistxattr(&from, spare_capacity(&mut names)) {
         Ok(_) => {}
-        Err(Errno::NOTSUP) => return Ok(()),
+        Err(Errno::NOTSUP) => return Ok(0),
         Err(errno) => return Err(SysError::new("flistxattr()", errno)),
     }
+    let mut copied_bytes = 0;
     for name in names.split_inclusive(|byte| *byte == 0) {
         let Ok(name) = CStr::from_bytes_with_nul(name) else {
             continue;
@@ -187,11 +198,12 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<(), SysError> {
         let mut value = Vec::with_capacity(XATTR_MAX_BYTES);
         rustix::fs::fgetxattr(&from, name, spare_capacity(&mut value)).call(|| format!("fgetxattr({name:?})"))?;
         match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
-            Ok(()) | Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OVERFLOW) => {}
+            Ok(()) => copied_bytes += (name.count_bytes() + value.len()) as u64,
+            Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OVERFLOW) => {}
             Err(errno) => return Err(SysError::new(format!("fsetxattr({name:?})"), errno)),
         }
     }
-    Ok(())
+    Ok(copied_bytes)
 }
 
 /// Copies a file that is being read, or so much of it, to one that is being written.

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows what a runtime has set up when it calls the hook at createContainer, and what must not change there.
 
+use std::cell::OnceCell;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,9 +11,11 @@ use std::sync::OnceLock;
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::Check;
 use crate::namespace::{Realm, isolated};
+use crate::opened::Opened;
 use crate::table;
 use crate::tree::{self, Detail, Snapshot, same};
 
@@ -73,13 +76,9 @@ pub enum Cgroup {
 pub struct Bundle {
     pub realm: Realm,
     base: PathBuf,
+    sentinel: OnceCell<TempDir>,
     pub config: Value,
     pub state: Value,
-}
-
-/// A piece of the host as its own first process sees it.
-pub fn sentinel() -> PathBuf {
-    SCRATCH.get().unwrap().join("sentinel")
 }
 
 /// Makes a piece of the host.
@@ -114,7 +113,7 @@ impl Bundle {
         if Path::new("/run").is_dir() && !base.starts_with("/run") {
             tmpfs(Path::new("/run"), "mode=755");
         }
-        let bundle = Self { realm, config: config(), state: Value::Null, base };
+        let bundle = Self { realm, config: config(), state: Value::Null, base, sentinel: OnceCell::new() };
         let state = json!({"ociVersion": "1.0.2", "id": ID, "status": "creating", "bundle": bundle.directory()});
         let bundle = Self { state, ..bundle };
         for directory in IMAGE_DIRECTORIES {
@@ -157,6 +156,16 @@ impl Bundle {
     /// A path on the host, where nothing may change.
     pub fn host(&self, path: &str) -> PathBuf {
         join(&self.base, "host", path)
+    }
+
+    /// The same where the host's own first process sees it; made when it is asked for.
+    pub fn sentinel(&self) -> &Path {
+        let make = || {
+            let sentinel = tempfile::Builder::new().prefix("sentinel.").tempdir_in(SCRATCH.get().unwrap()).unwrap();
+            furnish_host(sentinel.path());
+            sentinel
+        };
+        self.sentinel.get_or_init(make).path()
     }
 
     /// A further place on the host.
@@ -239,13 +248,20 @@ impl Bundle {
     pub fn watch(&self) -> Watch {
         Watch {
             host: tree::read(&self.host(""), Detail::Untouched),
-            sentinel: tree::read(&sentinel(), Detail::Untouched),
+            sentinel: self.read_sentinel(),
             surroundings: self.surroundings(),
             image: tree::read(&self.image(""), Detail::Untouched),
             restored: tree::read(&self.image(""), Detail::Restored),
             outside: table::outside(&self.root("")),
             whole: table::whole(),
+            opened: Opened::watch(
+                [Some(self.host("").as_path()), self.sentinel.get().map(TempDir::path)].into_iter().flatten(),
+            ),
         }
+    }
+
+    fn read_sentinel(&self) -> Snapshot {
+        self.sentinel.get().map(|sentinel| tree::read(sentinel.path(), Detail::Untouched)).unwrap_or_default()
     }
 }
 
@@ -259,13 +275,21 @@ pub struct Watch {
     restored: Snapshot,
     outside: Snapshot,
     whole: Snapshot,
+    opened: Opened,
 }
 
 impl Watch {
-    /// Whatever the hook does: nothing outside the root is touched.
+    /// Whatever the hook does: nothing outside the root is touched, nor read.
     pub fn host(&self, bundle: &Bundle) -> Check {
+        self.opened.nothing().map_err(|seen| format!("of the host's files, {seen}"))?;
+        self.unchanged(bundle)
+    }
+
+    /// As [`Self::host`], where a file is the host's and the image's, which may be read.
+    pub fn unchanged(&self, bundle: &Bundle) -> Check {
         same("the host's tree", &self.host, &tree::read(&bundle.host(""), Detail::Untouched))?;
-        same("the host's own tree", &self.sentinel, &tree::read(&sentinel(), Detail::Untouched))?;
+        same("the host's own tree", &self.sentinel, &bundle.read_sentinel())?;
+        self.opened.forget();
         same("what is around the records", &self.surroundings, &bundle.surroundings())?;
         same("the mounts outside the root", &self.outside, &table::outside(&bundle.root("")))
     }

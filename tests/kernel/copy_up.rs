@@ -4,7 +4,7 @@
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{PermissionsExt, lchown, symlink};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags, makedev, mknodat, utimensat};
@@ -46,6 +46,54 @@ pub fn everything(realm: Realm) -> Check {
         }
         watch.image(bundle)?;
         watch.host(bundle)
+    })
+}
+
+/// Files that the image has in common with the host: the copy is another file, and the host's stays what it is, with all its
+/// names.
+pub fn links_to_the_host(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let host = bundle.host("");
+        for (name, mode) in [("program", 0o4755), ("sealed", 0o400), ("secret", 0o600)] {
+            fs::write(host.join(name), name).unwrap();
+            fs::set_permissions(host.join(name), Permissions::from_mode(mode)).unwrap();
+        }
+        node(&host.join("fifo"), FileType::Fifo, 0o600, 0);
+        node(&host.join("socket"), FileType::Socket, 0o600, 0);
+        symlink("/etc/passwd", host.join("link")).unwrap();
+        if realm == Realm::Initial {
+            node(&host.join("device"), FileType::CharacterDevice, 0o600, makedev(1, 3));
+        }
+        let names: Vec<_> = fs::read_dir(&host).unwrap().map(|entry| entry.unwrap()).collect();
+        let names = names.iter().filter(|entry| !entry.file_type().unwrap().is_dir()).map(fs::DirEntry::file_name);
+        let names: Vec<_> = names.collect();
+        for (top, name) in COPIED.iter().flat_map(|top| names.iter().map(move |name| (top, name))) {
+            fs::hard_link(host.join(name), bundle.image(top).join(name)).unwrap();
+        }
+        // What the copy may not touch, and a name in it leads to.
+        fs::hard_link(host.join("secret"), bundle.image("etc/machine-id-too")).unwrap();
+        fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+        fs::rename(bundle.image("etc/machine-id-too"), bundle.image("etc/machine-id")).unwrap();
+        bundle.start(Cgroup::Mounted);
+        let watch = bundle.watch();
+        bundle.create()?.silently()?;
+        watch.unchanged(bundle)?;
+        let hosts = tree::read(&host, Detail::Copied);
+        for (top, name) in COPIED.iter().flat_map(|top| names.iter().map(move |name| (top, name))) {
+            let copy = bundle.root(top).join(name);
+            let of_one = |line: &String| Snapshot::from([(PathBuf::from(name), line.clone())]);
+            let copied = tree::read(&copy, Detail::Copied);
+            same(top, &of_one(&hosts[Path::new(name)]), &of_one(&copied[Path::new("")]))?;
+            let [copy, hosts] = [copy, host.join(name)]
+                .map(|path| fs::symlink_metadata(path).map(|file| (file.dev(), file.ino())).unwrap());
+            ensure!(copy != hosts, "/{top}/{} is the host's own file", name.to_string_lossy());
+        }
+        let is_nosuid = |top: &&str| crate::table::at(&bundle.root(top)).is_some_and(|mount| mount.has("nosuid"));
+        ensure!(
+            COPIED.iter().all(is_nosuid),
+            "a program of the image's keeps its set-user-id in a mount without nosuid"
+        );
+        watch.image(bundle)
     })
 }
 

@@ -149,6 +149,9 @@ impl Bundle {
             file.rewind().unwrap();
             file.read_to_string(&mut said).map_err(|error| format!("cannot read {name}: {error}"))?;
             ensure!(name == "stderr" || said.is_empty(), "it said {said:?} on stdout");
+            // Names in it come from the image, and the line goes to a terminal and to logs.
+            let controls = said.contains(|c: char| c.is_control() && c != '\n');
+            ensure!(!controls, "control characters in {said:?}");
         }
         Ok(Finished { code: status.code(), stderr: said })
     }

@@ -1,17 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows that nothing outside the root changes, whatever an image has at the paths that the hook touches.
 
+use std::ffi::OsStr;
 use std::fs::{self, Permissions};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{FileType, makedev};
 
 use crate::Check;
-use crate::bundle::{Bundle, Cgroup, ELF, sentinel, with_bundle};
+use crate::bundle::{Bundle, Cgroup, ELF, bind, tmpfs, with_bundle};
 use crate::copy_up::node;
 use crate::hook::How;
 use crate::namespace::Realm;
+use crate::table;
+use crate::tree::{self, Detail, same};
+
+/// How many cases were tried.
+pub static TRIED: AtomicU64 = AtomicU64::new(0);
 
 /// The paths that the hook looks at, and those above them.
 pub const PATHS: [&str; 22] = [
@@ -71,16 +79,52 @@ enum Thing {
     Out(Way, &'static str),
     /// A link to this very path.
     Link(&'static str),
+    /// A link with a peculiar target.
+    Peculiar(Target),
+    /// So many links, one to the next, the last one to a directory.
+    Chain(u32),
     File,
     Directory(u32),
+    /// A directory with so many in it, one below the other.
+    Deep(usize),
+    Mount(Source),
     Fifo,
     Socket,
     /// Only the initial user namespace's root makes these.
     Device(u32, u32),
 }
 
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    /// A name as long as they get, of nothing.
+    LongName,
+    /// As many components as there is room for, none of which is there.
+    Components,
+    /// The same, and the first is a link of this kind, and so on.
+    ComponentsOfLinks,
+    NotText,
+    /// What moves a terminal's cursor, and ends a line.
+    Controls,
+    /// There, and with names of all these kinds in it.
+    Strange,
+}
+
+/// What the user mounts there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    Tmpfs,
+    /// A volume: a directory of the host's, with all that the hook looks for.
+    Directory,
+    File,
+}
+
+/// The longest target of a link, `PATH_MAX` with its final NUL.
+const TARGET_MAX_BYTES: usize = 4095;
+/// The longest name, `NAME_MAX`.
+const NAME_MAX_BYTES: usize = 255;
+
 /// Links that need no way out.
-const LINKS: [&str; 19] = [
+const LINKS: [&str; 21] = [
     "/nowhere",
     "/nowhere/at/all",
     "nowhere",
@@ -92,6 +136,8 @@ const LINKS: [&str; 19] = [
     "/srv/inside",
     "/srv/nothing",
     "/srv/inside/kept",
+    "/srv/inside/kept/below",
+    "/srv/fifo/below",
     "/proc/self/fd/0",
     "/proc/self/exe",
     "/proc/self/ns/mnt",
@@ -106,9 +152,24 @@ fn things() -> Vec<Thing> {
     let out = WAYS.into_iter().flat_map(|way| TARGETS.into_iter().map(move |target| Thing::Out(way, target)));
     let others = [
         Thing::Link("loop"),
+        Thing::Peculiar(Target::LongName),
+        Thing::Peculiar(Target::Components),
+        Thing::Peculiar(Target::ComponentsOfLinks),
+        Thing::Peculiar(Target::NotText),
+        Thing::Peculiar(Target::Controls),
+        Thing::Peculiar(Target::Strange),
+        Thing::Chain(39),
+        Thing::Chain(40),
+        Thing::Chain(41),
         Thing::File,
         Thing::Directory(0),
+        Thing::Directory(0o1000),
+        Thing::Directory(0o2711),
         Thing::Directory(0o7777),
+        Thing::Deep(300),
+        Thing::Mount(Source::Tmpfs),
+        Thing::Mount(Source::Directory),
+        Thing::Mount(Source::File),
         Thing::Fifo,
         Thing::Socket,
         Thing::Device(1, 3),
@@ -117,15 +178,19 @@ fn things() -> Vec<Thing> {
     out.chain(LINKS.into_iter().map(Thing::Link)).chain(others).collect()
 }
 
+fn possible(realm: Realm) -> Vec<Thing> {
+    things().into_iter().filter(|thing| realm == Realm::Initial || !matches!(thing, Thing::Device(..))).collect()
+}
+
 /// How many cases there are for one path.
-pub fn count() -> usize {
-    things().len()
+pub fn count(realm: Realm) -> usize {
+    possible(realm).len()
 }
 
 /// One path as each thing.
 pub fn path(realm: Realm, path: &'static str) -> Check {
-    let possible = things().into_iter().filter(|thing| realm == Realm::Initial || !matches!(thing, Thing::Device(..)));
-    crate::all(possible.map(|thing| {
+    crate::all(possible(realm).into_iter().map(|thing| {
+        TRIED.fetch_add(1, Ordering::Relaxed);
         let result = with_bundle(realm, |bundle| check(bundle, path, thing));
         (format!("/{path} as {thing:?}"), result)
     }))
@@ -135,10 +200,17 @@ fn check(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
     let cwd = put(bundle, path, thing);
     let cgroup = if path.starts_with("sys") { Cgroup::Nowhere } else { Cgroup::Mounted };
     bundle.start(cgroup);
+    let mounted = match thing {
+        Thing::Mount(source) => Some(Mounted::put(bundle, path, source)),
+        _ => None,
+    };
     let watch = bundle.watch();
     let finished = bundle.create_as(&How { cwd, ..How::default() })?;
     finished.in_order()?;
     watch.host(bundle)?;
+    if let Some(mounted) = &mounted {
+        mounted.unchanged(bundle)?;
+    }
     if finished.code == Some(0) {
         // What was made in the image is taken back at the end, and there was nothing else.
         bundle.end();
@@ -150,6 +222,47 @@ fn check(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
     watch.everything(bundle)
 }
 
+/// A mount of the user's own.
+struct Mounted {
+    path: String,
+    source: Source,
+    id: String,
+    content: tree::Snapshot,
+}
+
+impl Mounted {
+    fn put(bundle: &Bundle, path: &str, source: Source) -> Self {
+        let at = bundle.root(path);
+        match source {
+            Source::Tmpfs => tmpfs(&at, "mode=750"),
+            Source::Directory => {
+                let volume = bundle.elsewhere("volume");
+                crate::bundle::furnish_host(&volume);
+                bind(&volume.join("full"), &at);
+            }
+            Source::File => {
+                let file = bundle.elsewhere("volume").join("file");
+                fs::write(&file, "the user's\n").unwrap();
+                bind(&file, &at);
+            }
+        }
+        let id = table::at(&at).unwrap().id;
+        Self { path: path.to_owned(), source, id, content: tree::read(&at, Detail::Untouched) }
+    }
+
+    /// It is where it was, and what it shows was not written to; but a tmpfs goes with its container, and on the user's
+    /// own the hook makes what is missing.
+    fn unchanged(&self, bundle: &Bundle) -> Check {
+        let at = bundle.root(&self.path);
+        let found = table::at(&at).map(|mount| mount.id);
+        ensure!(found.as_ref() == Some(&self.id), "the user's mount was {}, is {found:?}", self.id);
+        if self.source == Source::Tmpfs {
+            return Ok(());
+        }
+        same("the user's mount", &self.content, &tree::read(&at, Detail::Untouched))
+    }
+}
+
 /// Puts a thing at a path of the image. Returns the hook's working directory, where it matters.
 fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
     let at = bundle.image(path);
@@ -159,7 +272,7 @@ fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
     match thing {
         Thing::Out(way, target) => {
             // The first process's root is another mount namespace's.
-            let host = if matches!(way, Way::ProcOneRoot) { sentinel() } else { bundle.host("") };
+            let host = if matches!(way, Way::ProcOneRoot) { bundle.sentinel().to_owned() } else { bundle.host("") };
             let target = host.join(target);
             symlink(lead(way, &target), at).unwrap();
             if matches!(way, Way::ProcCwd | Way::ProcSelfTaskCwd) {
@@ -170,8 +283,27 @@ fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
             symlink("loop-2", &at).unwrap();
             symlink(at.file_name().unwrap(), at.with_file_name("loop-2")).unwrap();
         }
-        Thing::Link(target) => symlink(target, at).unwrap(),
-        Thing::File => fs::write(at, "a file").unwrap(),
+        Thing::Link(target) => {
+            if target.starts_with("/srv/fifo") {
+                node(&bundle.image("srv/fifo"), FileType::Fifo, 0o666, 0);
+            }
+            symlink(target, at).unwrap();
+        }
+        Thing::Peculiar(target) => symlink(peculiar(bundle, target), at).unwrap(),
+        Thing::Chain(links) => {
+            symlink("/srv/link-1", at).unwrap();
+            for number in 1..links {
+                let next = if number + 1 == links { "nothing".to_owned() } else { format!("link-{}", number + 1) };
+                symlink(next, bundle.image(&format!("srv/link-{number}"))).unwrap();
+            }
+        }
+        Thing::File | Thing::Mount(Source::File) => fs::write(at, "a file").unwrap(),
+        Thing::Deep(levels) => {
+            let deep: PathBuf = std::iter::repeat_n("d", levels).collect();
+            fs::create_dir_all(at.join(&deep)).unwrap();
+            fs::write(at.join(deep).join("bottom"), "bottom").unwrap();
+        }
+        Thing::Mount(Source::Tmpfs | Source::Directory) => fs::create_dir(&at).unwrap(),
         Thing::Directory(mode) => {
             fs::create_dir(&at).unwrap();
             fs::set_permissions(at, Permissions::from_mode(mode)).unwrap();
@@ -181,6 +313,38 @@ fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
         Thing::Device(major, minor) => node(&at, FileType::CharacterDevice, 0o666, makedev(major, minor)),
     }
     cwd
+}
+
+/// Makes what a link is to lead to, as far as that is there.
+fn peculiar(bundle: &Bundle, target: Target) -> PathBuf {
+    let components = |first: &str| {
+        let mut target = first.to_owned();
+        while target.len() + 2 <= TARGET_MAX_BYTES {
+            target.push_str("/d");
+        }
+        PathBuf::from(target)
+    };
+    match target {
+        Target::LongName => Path::new("/srv").join("n".repeat(NAME_MAX_BYTES)),
+        Target::Components => components("/d"),
+        Target::ComponentsOfLinks => {
+            for number in 1..39 {
+                let at = bundle.image(&format!("srv/link-{number}"));
+                symlink(components(&format!("/srv/link-{}", number + 1)), at).unwrap();
+            }
+            components("/srv/link-1")
+        }
+        Target::NotText => PathBuf::from(OsStr::from_bytes(b"/srv/not-\xff\x9b\xfe")),
+        Target::Controls => PathBuf::from("/srv/\x1b[2J\x1b]0;title\x07\r\n\u{9b}31m\u{7f}"),
+        Target::Strange => {
+            let strange = bundle.image("srv/inside/\x1b[31m\n");
+            fs::create_dir(&strange).unwrap();
+            for name in [&b"\x1b]0;title\x07"[..], b"\n\n", b"not-\xff\x9b", &[b'n'; NAME_MAX_BYTES], b" ", b"-rf"] {
+                fs::write(strange.join(OsStr::from_bytes(name)), "x").unwrap();
+            }
+            PathBuf::from("/srv/inside/\x1b[31m\n")
+        }
+    }
 }
 
 fn lead(way: Way, target: &Path) -> PathBuf {

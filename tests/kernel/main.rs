@@ -17,6 +17,7 @@ macro_rules! ensure {
     };
 }
 
+mod bounds;
 mod bundle;
 mod copy_up;
 mod decision;
@@ -27,7 +28,9 @@ mod input;
 mod lasting;
 mod memory;
 mod namespace;
+mod opened;
 mod plain;
+mod race;
 mod rights;
 mod runtime;
 mod submounts;
@@ -37,6 +40,7 @@ mod undo;
 
 use std::path::Path;
 use std::process::{Command, ExitCode};
+use std::sync::atomic::Ordering;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use rustix::fs::FileType;
@@ -67,6 +71,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("plain", plain::whole),
     ("plain/choices", plain::choices),
     ("copy-up", copy_up::everything),
+    ("copy-up/links-to-the-host", copy_up::links_to_the_host),
     ("copy-up/devices", copy_up::devices_in_a_user_namespace),
     ("plain/read-only-root", plain::read_only_root),
     ("memory-limit", memory::of_the_cgroup),
@@ -104,6 +109,9 @@ const TRIALS: &[(&str, Run)] = &[
     ("undo", undo::everything),
     ("undo/shared-root", undo::shared_root),
     ("undo/best-effort", undo::best_effort),
+    ("race/poststop", race::poststop),
+    ("bounds/too-much", bounds::too_much),
+    ("bounds/much", bounds::much),
 ];
 
 fn main() -> ExitCode {
@@ -122,6 +130,11 @@ fn main() -> ExitCode {
         trials.extend(list(Realm::User, &namespace::enter_user()));
     }
     let conclusion = libtest_mimic::run(&arguments, trials);
+    let [cases, calls, swaps] =
+        [&hostile::TRIED, &race::CALLS, &race::SWAPS].map(|count| count.load(Ordering::Relaxed));
+    if cases + calls > 0 {
+        println!("hostile: {cases} cases, and {calls} calls during {swaps} swaps");
+    }
     drop(scratch);
     if passed { conclusion.exit_code() } else { ExitCode::FAILURE }
 }
@@ -135,7 +148,6 @@ fn set_up(scratch: &Path) {
         copy_up::node(&run.join("null"), FileType::CharacterDevice, 0o666, rustix::fs::makedev(1, 3));
         std::fs::hard_link(run.join("null"), run.join("deep/null")).unwrap();
     }
-    bundle::furnish_host(&scratch.join("sentinel"));
     bundle::BASE.set(scratch.join("trial")).unwrap();
     bundle::SCRATCH.set(scratch.to_owned()).unwrap();
 }
@@ -157,8 +169,13 @@ fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
     let mut trials: Vec<Trial> =
         TRIALS.iter().map(|(name, check)| trial((*name).to_owned(), Box::new(*check))).collect();
     for path in hostile::PATHS {
-        let name = format!("hostile/{path} ({} cases)", hostile::count());
+        let name = format!("hostile/{path} ({} cases)", hostile::count(realm));
         trials.push(trial(name, Box::new(move |realm| hostile::path(realm, path))));
+    }
+    for pair in race::PAIRS {
+        if realm == Realm::Initial || !matches!(pair.1, race::Other::Devices) {
+            trials.push(trial(race::name(pair), Box::new(move |realm| race::pair(realm, pair))));
+        }
     }
     if let Err(why) = entered {
         eprintln!("skipped: {why} ({} tests)", trials.len());

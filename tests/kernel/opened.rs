@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows who opens, reads or changes a file that nobody is to touch, inotify(7). Opening one as a mere place (`O_PATH`) is
+//! not among that: nothing can be read or written by it.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::mem::MaybeUninit;
+use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+
+use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
+use rustix::io::Errno;
+
+use crate::Check;
+use crate::tree::{self, Detail};
+
+/// Used again and again: the kernel takes tens of milliseconds to close one.
+static UNUSED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
+
+/// A watch over files.
+#[derive(Debug)]
+pub struct Opened {
+    events: OwnedFd,
+    watched: HashMap<i32, PathBuf>,
+}
+
+impl Opened {
+    /// Watches these and all below them. What happens to a file is seen in its directory.
+    pub fn watch<'a>(tops: impl IntoIterator<Item = &'a Path>) -> Self {
+        let unused = UNUSED.lock().unwrap().pop();
+        let events = unused.unwrap_or_else(|| inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap());
+        let mut watched = HashMap::new();
+        for top in tops {
+            for below in tree::read(top, Detail::Restored).into_keys() {
+                let is_top = below.as_os_str().is_empty();
+                let path = if is_top { top.to_owned() } else { top.join(below) };
+                if !is_top && !std::fs::symlink_metadata(&path).unwrap().is_dir() {
+                    continue;
+                }
+                let flags = WatchFlags::OPEN
+                    | WatchFlags::ACCESS
+                    | WatchFlags::MODIFY
+                    | WatchFlags::ATTRIB
+                    | WatchFlags::CREATE
+                    | WatchFlags::DELETE
+                    | WatchFlags::MOVE
+                    | WatchFlags::DONT_FOLLOW;
+                watched.insert(inotify::add_watch(&events, &path, flags).unwrap(), path);
+            }
+        }
+        let opened = Self { events, watched };
+        opened.forget();
+        opened
+    }
+
+    /// Nobody did anything since the last time.
+    pub fn nothing(&self) -> Check {
+        let seen = self.take();
+        ensure!(seen.is_empty(), "opened or changed: {}", seen.join(", "));
+        Ok(())
+    }
+
+    /// What happened so far was somebody else.
+    pub fn forget(&self) {
+        self.take();
+    }
+
+    fn take(&self) -> Vec<String> {
+        let mut buffer = [MaybeUninit::uninit(); 16 * 1024];
+        let mut reader = Reader::new(&self.events, &mut buffer);
+        let mut seen = Vec::new();
+        loop {
+            match reader.next() {
+                Ok(event) => {
+                    // None where the kernel had no room for all: an event without a path is one, too.
+                    let path = self.watched.get(&event.wd()).cloned().unwrap_or_default();
+                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())).unwrap_or_default();
+                    let path = if name.is_empty() { path } else { path.join(name) };
+                    let line = format!("{} ({:?})", path.display(), event.events());
+                    if !seen.contains(&line) {
+                        seen.push(line);
+                    }
+                }
+                Err(Errno::AGAIN) => return seen,
+                Err(error) => panic!("inotify: {error}"),
+            }
+        }
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        for watch in self.watched.keys() {
+            // Worst case: its file is gone, and it went with it.
+            let _ = inotify::remove_watch(&self.events, *watch);
+        }
+        self.forget();
+        if let (Ok(events), Ok(mut unused)) = (self.events.try_clone(), UNUSED.lock()) {
+            unused.push(events);
+        }
+    }
+}

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that nothing outside the root is touched while somebody swaps what is in the image, as fast as that goes.
+//!
+//! Whoever swaps is outside the container, in a mount namespace of its own, and may write to the image's directory. Who may
+//! also move a directory of the image out of it, or one of the host's into it, may change the host without the hook.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, symlink};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, RenameFlags, makedev, renameat_with};
+use rustix::mount::{UnmountFlags, unmount};
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, bind, with_bundle};
+use crate::copy_up::node;
+use crate::hook::Finished;
+use crate::namespace::{Realm, isolated};
+use crate::opened::Opened;
+use crate::table;
+use crate::tree::same;
+
+/// How long a trial swaps and calls, and on a busy machine.
+const LENGTH: Duration = Duration::from_secs(1);
+const LENGTH_MAX: Duration = Duration::from_secs(30);
+/// Less than a machine with nothing else to do makes in that time.
+const CALLS_MIN: u64 = 20;
+const SWAPS_MIN: u64 = 1000;
+
+/// Calls and swaps of all trials.
+pub static CALLS: AtomicU64 = AtomicU64::new(0);
+pub static SWAPS: AtomicU64 = AtomicU64::new(0);
+
+/// What takes the place of a path of the image.
+#[derive(Debug, Clone, Copy)]
+pub enum Other {
+    /// A link to this path of the host.
+    Host(&'static str),
+    Fifo,
+    /// Of each file in it for a FIFO.
+    Fifos,
+    /// Of each file in it for a device, which only the initial user namespace's root makes.
+    Devices,
+    /// A directory on which something of the user's is mounted.
+    Volume,
+}
+
+/// The paths of the image, and what they are swapped for.
+pub const PAIRS: [(&str, Other); 19] = [
+    ("run", Other::Host("full")),
+    ("run/lock", Other::Host("full/lock")),
+    ("run/host", Other::Host("full/host")),
+    ("run/systemd", Other::Host("full/systemd")),
+    ("tmp", Other::Host("full")),
+    ("tmp/deep/d", Other::Host("full")),
+    ("tmp/deep/d/kept", Other::Host("full/kept")),
+    ("tmp/deep/files", Other::Fifos),
+    ("tmp/deep/files", Other::Devices),
+    ("var/log", Other::Host("full/log")),
+    ("var/log/journal", Other::Host("full/log/journal")),
+    ("etc", Other::Host("full")),
+    ("etc/machine-id", Other::Host("full/machine-id")),
+    ("etc/machine-id", Other::Fifo),
+    ("sys/fs/cgroup", Other::Host("full/fs/cgroup")),
+    ("usr/lib/systemd/systemd", Other::Host("systemd/systemd")),
+    ("usr/lib/systemd", Other::Host("systemd")),
+    // What is mounted there goes along, and is not the image's to be copied.
+    ("run", Other::Volume),
+    ("tmp/deep/d", Other::Volume),
+];
+
+/// Somebody who swaps pairs of paths while it is told to.
+struct Racer<'a> {
+    go: Sender<()>,
+    swaps: Receiver<u64>,
+    is_stopped: &'a AtomicBool,
+}
+
+/// Lets the racer stop, also where a check panics.
+struct Stop<'a>(&'a AtomicBool);
+
+impl Drop for Stop<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Racer<'_> {
+    /// Swaps during a call; afterwards all is where it was. Returns how often, too.
+    fn during<T>(&self, call: impl FnOnce() -> T) -> (T, u64) {
+        self.is_stopped.store(false, Ordering::Relaxed);
+        let stop = Stop(self.is_stopped);
+        self.go.send(()).unwrap();
+        let result = call();
+        drop(stop);
+        (result, self.swaps.recv().unwrap())
+    }
+}
+
+/// Works with a racer, whose mount namespace is a copy of this one as it is now.
+fn with_racer(pairs: &[(PathBuf, PathBuf)], work: impl FnOnce(&Racer<'_>) -> Check) -> Check {
+    let is_stopped = AtomicBool::new(true);
+    std::thread::scope(|scope| {
+        let (go, told) = channel();
+        let (done, swaps) = channel();
+        let stopped = &is_stopped;
+        scope.spawn(move || {
+            isolated(move || {
+                swap(pairs, stopped, &told, &done);
+                Ok(())
+            })
+        });
+        // It is there.
+        swaps.recv().map_err(|_| "there is no racer")?;
+        work(&Racer { go, swaps, is_stopped: &is_stopped })
+    })
+}
+
+fn swap(pairs: &[(PathBuf, PathBuf)], is_stopped: &AtomicBool, told: &Receiver<()>, done: &Sender<u64>) {
+    let exchange =
+        |(one, other): &(PathBuf, PathBuf)| renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE).is_ok();
+    let mut random = 0x9e37_79b9_7f4a_7c15_u64;
+    done.send(0).unwrap();
+    while told.recv().is_ok() {
+        let mut counts = vec![0_u64; pairs.len()];
+        while !is_stopped.load(Ordering::Relaxed) {
+            for (pair, count) in pairs.iter().zip(&mut counts) {
+                *count += u64::from(exchange(pair));
+            }
+            if pairs.len() > 1 {
+                continue;
+            }
+            // xorshift. Sometimes it stays for two system calls, and sometimes for a whole step.
+            random ^= random << 13;
+            random ^= random >> 7;
+            random ^= random << 17;
+            let stays = Duration::from_micros([0, 2, 10, 50, 300][usize::try_from(random % 5).unwrap()]);
+            let until = Instant::now() + stays;
+            while Instant::now() < until && !is_stopped.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        }
+        for (pair, count) in pairs.iter().zip(&counts) {
+            if count % 2 == 1 {
+                exchange(pair);
+            }
+        }
+        done.send(counts.iter().sum()).unwrap();
+    }
+}
+
+/// One path, during createContainer.
+pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
+    with_bundle(realm, |bundle| {
+        for file in ["run/host/container-manager", "run/systemd/system/kept", "tmp/deep/d/kept", "var/log/journal/kept"]
+        {
+            fs::create_dir_all(bundle.image(file).parent().unwrap()).unwrap();
+            fs::write(bundle.image(file), file).unwrap();
+        }
+        let pairs = put(bundle, path, other);
+        let volume = bundle.elsewhere("volume");
+        fs::write(volume.join("of-the-volume"), "the user's").unwrap();
+        let inode = |at: PathBuf| fs::metadata(at).map(|file| file.ino()).ok();
+        let special = matches!(other, Other::Fifo | Other::Fifos | Other::Devices);
+        with_racer(&pairs, |racer| {
+            rounds(|| {
+                bundle.start(Cgroup::Mounted);
+                if matches!(other, Other::Volume) {
+                    bind(&volume, &bundle.root("other"));
+                }
+                let watch = bundle.watch();
+                let never = pairs.iter().map(|(_, other)| other.as_path()).filter(|_| special);
+                let opened = Opened::watch(never);
+                let (finished, swaps) = racer.during(|| bundle.create());
+                let finished = finished?;
+                in_order(&finished)?;
+                watch.host(bundle)?;
+                opened.nothing().map_err(|seen| format!("what is no file was {seen}: {finished:?}"))?;
+                for path in ["run", "other", "tmp/deep/d"] {
+                    let is_volume = inode(bundle.root(path)) == inode(volume.clone());
+                    let copy = bundle.root(path).join("of-the-volume");
+                    ensure!(is_volume || !copy.exists(), "{} was copied: {finished:?}", copy.display());
+                }
+                unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
+                let (poststop, more) = racer.during(|| bundle.poststop());
+                in_order(&poststop?)?;
+                watch.host(bundle)?;
+                ensure!(finished.code == Some(0) || !bundle.records().exists(), "a record is left: {finished:?}");
+                bundle.poststop()?.silently()?;
+                ensure!(!bundle.records().exists(), "a record is left at the end: {finished:?}");
+                Ok((2, swaps + more))
+            })
+        })
+    })
+}
+
+/// The paths that are to be removed, at poststop: on the host there are such, too, and as empty.
+pub fn poststop(realm: Realm) -> Check {
+    for (path, target) in [("srv", "bait"), ("srv/new", "bait/new"), ("tmp", "bait/new/newer/still-newer")] {
+        with_bundle(realm, |bundle| during_poststop(bundle, path, target))
+            .map_err(|message| format!("{path}: {message}"))?;
+    }
+    Ok(())
+}
+
+fn during_poststop(bundle: &mut Bundle, path: &str, target: &str) -> Check {
+    let bait = bundle.host("bait/new/newer");
+    fs::create_dir_all(bait.join("still-newer")).unwrap();
+    fs::write(bait.join("machine-id"), "").unwrap();
+    fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+    fs::remove_dir(bundle.image("tmp")).unwrap();
+    symlink("/srv/new/newer/machine-id", bundle.image("etc/machine-id")).unwrap();
+    symlink(bundle.host(target), bundle.image("other")).unwrap();
+    with_racer(&[(bundle.image(path), bundle.image("other"))], |racer| {
+        rounds(|| {
+            bundle.start(Cgroup::Mounted);
+            let watch = bundle.watch();
+            bundle.create()?.silently()?;
+            ensure!(bundle.image("srv/new/newer/machine-id").exists(), "nothing was made");
+            bundle.end();
+            let (finished, swaps) = racer.during(|| bundle.poststop());
+            let finished = finished?;
+            ensure!(finished.code == Some(0), "{finished:?}");
+            in_order(&finished)?;
+            watch.host(bundle)?;
+            // What was in the way then isn't any more.
+            bundle.poststop()?.silently()?;
+            ensure!(!bundle.records().exists(), "the record is left");
+            unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
+            for made in ["tmp", "srv/new"].map(|made| bundle.image(made)) {
+                // What was a link when its turn came is not the hook's any more.
+                if made.exists() {
+                    fs::remove_dir_all(made).unwrap();
+                }
+            }
+            Ok((1, swaps))
+        })
+    })
+}
+
+/// Calls and checks until the time is over.
+fn rounds(mut round: impl FnMut() -> Result<(u64, u64), String>) -> Check {
+    let before = table::whole();
+    let start = Instant::now();
+    let (mut calls, mut swaps) = (0, 0);
+    let is_enough = |calls, swaps| start.elapsed() > LENGTH && calls >= CALLS_MIN && swaps >= SWAPS_MIN;
+    while !is_enough(calls, swaps) && start.elapsed() < LENGTH_MAX {
+        let (called, swapped) = round()?;
+        calls += called;
+        swaps += swapped;
+        same("the mount table after the container's end", &before, &table::whole())?;
+    }
+    CALLS.fetch_add(calls, Ordering::Relaxed);
+    SWAPS.fetch_add(swaps, Ordering::Relaxed);
+    ensure!(calls >= CALLS_MIN && swaps >= SWAPS_MIN, "only {calls} calls and {swaps} swaps");
+    Ok(())
+}
+
+/// It worked, or failed and said why. That something could not be undone is said, too: it is another's by then.
+fn in_order(finished: &Finished) -> Check {
+    let all_ours = finished.stderr.lines().all(|line| line.starts_with("oci-systemd-hook: "));
+    let is_clear = match finished.code {
+        Some(0) => true,
+        Some(1) => !finished.stderr.is_empty(),
+        _ => false,
+    };
+    ensure!(is_clear && all_ours, "no clear outcome: {finished:?}");
+    Ok(())
+}
+
+/// Makes the others at the top of the image, where the hook doesn't look.
+fn put(bundle: &Bundle, path: &str, other: Other) -> Vec<(PathBuf, PathBuf)> {
+    /// Enough that some are swapped between two calls of the hook.
+    const FILES: usize = 16;
+    let (at, to) = (bundle.image(path), bundle.image("other"));
+    let of_each = |make: &dyn Fn(&Path)| {
+        fs::create_dir_all(&at).unwrap();
+        fs::create_dir_all(&to).unwrap();
+        let pairs = (0..FILES).map(|number| (at.join(number.to_string()), to.join(number.to_string())));
+        let pairs: Vec<_> = pairs.collect();
+        for (file, other) in &pairs {
+            fs::write(file, "a file").unwrap();
+            make(other);
+        }
+        pairs
+    };
+    match other {
+        Other::Host(target) => symlink(bundle.host(target), &to).unwrap(),
+        Other::Fifo => node(&to, FileType::Fifo, 0o666, 0),
+        Other::Fifos => return of_each(&|other| node(other, FileType::Fifo, 0o666, 0)),
+        Other::Devices => return of_each(&|other| node(other, FileType::CharacterDevice, 0o666, makedev(1, 3))),
+        Other::Volume => fs::create_dir(&to).unwrap(),
+    }
+    vec![(at, to)]
+}
+
+/// Its name as a trial.
+pub fn name((path, other): (&str, Other)) -> String {
+    let other = match other {
+        Other::Host(target) => format!("a link to the host's {}", Path::new(target).display()),
+        Other::Fifo => "a fifo".to_owned(),
+        Other::Fifos => "fifos".to_owned(),
+        Other::Devices => "devices".to_owned(),
+        Other::Volume => "what a volume is on".to_owned(),
+    };
+    format!("race/{path} and {other}")
+}
