@@ -171,8 +171,8 @@ impl Root {
         fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
     }
 
-    /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
-    /// or a seccomp filter doesn't know the call.
+    /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6,
+    /// a seccomp filter doesn't know the call, or it doesn't come to an end.
     fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
@@ -184,7 +184,8 @@ impl Root {
         // EAGAIN: something was renamed or mounted anywhere on the machine during a `..`.
         let settled = (0..TRIES_MAX).map(|_| open()).find(|result| !matches!(result, Err(Errno::AGAIN)));
         match settled.unwrap_or(Err(Errno::AGAIN)) {
-            Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
+            // Also on a machine where mounts come and go all the time.
+            Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => self.resolve_by_hand(path, flags, links),
             result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
         }
     }
