@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # The test suite with its set-up, on a Debian machine: as root, or with sudo.
 #
-#   --full  also in a virtual machine with SELinux and cgroup v2 alone, which is made in target/: 3 GiB of
+#   --full  also fuzzing, and in a virtual machine with SELinux and cgroup v2 alone, which is made in target/: 3 GiB of
 #           memory, 10 GB of disk and three quarters of an hour more
 set -eu
 cd "$(dirname "$0")/.."
@@ -21,13 +21,14 @@ case ${1:-} in
 esac
 
 phase "packages"
-need clang gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun podman catatonit containerd docker.io jq uidmap \
+need clang g++ gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun podman catatonit containerd docker.io jq uidmap \
     shellcheck strace systemd util-linux
 
 phase "form"
 cargo fmt --check
 cargo clippy --quiet --locked --all-targets -- -D warnings
 cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
+cargo fmt --check --manifest-path contrib/fuzz/Cargo.toml
 shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
 (cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
 groff -man -ww -z share/man/man*/*
@@ -35,6 +36,7 @@ groff -man -ww -z share/man/man*/*
 phase "units and plans"
 cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments
 cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
+cargo test --quiet --locked --test properties -- --nocapture
 
 phase "installation"
 stage=$PWD/target/stage
@@ -80,6 +82,9 @@ phase "end to end on real runtimes"
 cargo test --quiet --locked --test e2e
 
 if [ -n "$full" ]; then
+    phase "fuzzing"
+    contrib/fuzz.sh 15
+
     phase "SELinux, rootful engines"
     contrib/machine.sh tests/machine/selinux.sh
 

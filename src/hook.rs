@@ -21,6 +21,7 @@ use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::config::Peek;
 use crate::oci::edit::{Document, EditError};
 use crate::oci::state::State;
+use crate::one_line::one_line;
 use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
 use crate::record::Record;
@@ -258,7 +259,7 @@ impl Printed<'_> {
     fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{} {}: {}", self.decision, short(self.id), self.because);
+        let _ = writeln!(text, "{} {}: {}", self.decision, short(self.id), one_line(&self.because));
         let _ = write!(text, "{}", self.plan);
         text
     }

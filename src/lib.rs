@@ -6,6 +6,7 @@
 //! files above it in this list. [`hooksd`] stands apart: it is how engines choose hooks, and how [`runtime`] does, which
 //! is another program than the hook.
 
+pub mod one_line;
 pub mod path;
 
 pub mod kernel;

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A path as the container sees it; knows nothing of where its root lies on the host.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
+
+use crate::one_line::OneLine;
 
 /// An absolute, normalised path inside the container.
 ///
@@ -74,15 +76,7 @@ impl InnerPath {
 
 impl fmt::Display for InnerPath {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // A newline must not forge a plan's line, nor an escape sequence or a character that changes the direction of
-        // writing an administrator's terminal.
-        for part in self.0.to_string_lossy().chars() {
-            match part {
-                '"' | '\'' | '\\' => write!(f, "{part}")?,
-                _ => write!(f, "{}", part.escape_debug())?,
-            }
-        }
-        Ok(())
+        write!(OneLine(f), "{}", self.0.display())
     }
 }
 

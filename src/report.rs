@@ -6,6 +6,7 @@ use std::error::Error;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use stderrlog::{ColorChoice, StdErrLog};
 
+use crate::one_line::one_line;
 use crate::sys::journal::{self, Priority};
 
 /// The program's name in front of each line.
@@ -25,12 +26,9 @@ impl Log for Both {
         if !self.enabled(record.metadata()) {
             return;
         }
-        self.stderr.log(
-            &Record::builder()
-                .metadata(record.metadata().clone())
-                .args(format_args!("{NAME}: {}", record.args()))
-                .build(),
-        );
+        let line = one_line(record.args());
+        self.stderr
+            .log(&Record::builder().metadata(record.metadata().clone()).args(format_args!("{NAME}: {line}")).build());
         let priority = match record.level() {
             Level::Error => Priority::Error,
             Level::Warn => Priority::Warning,
@@ -38,7 +36,7 @@ impl Log for Both {
             // Who asks for these is looking at stderr.
             Level::Debug | Level::Trace => return,
         };
-        journal::send(priority, &record.args().to_string());
+        journal::send(priority, &line);
     }
 
     fn flush(&self) {}
@@ -63,10 +61,7 @@ pub fn chain(error: &dyn Error) -> String {
         line.push_str(&cause.to_string());
         source = cause.source();
     }
-    if line.contains(char::is_control) {
-        line = line.chars().map(|each| if each.is_control() { ' ' } else { each }).collect();
-    }
-    line
+    one_line(line.replace('\n', " "))
 }
 
 /// A container's id as engines show it.

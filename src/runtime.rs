@@ -12,7 +12,7 @@ use crate::report::chain;
 use crate::sys::{SysError, process};
 
 mod bundle;
-mod command_line;
+pub mod command_line;
 mod inject;
 mod log;
 mod program;

@@ -99,6 +99,8 @@ pub struct Cgroups {
     pub unified: Option<Membership>,
     /// Its place in v1's `name=systemd`, if there is one.
     pub systemd: Option<Membership>,
+    /// The hierarchies in which it is in a cgroup that has no path in this process's cgroup namespace.
+    pub outside: Vec<Hierarchy>,
     /// Whether a cgroup namespace's processes may not change the limits of its root (the mount option
     /// `nsdelegate`, cgroups(7)).
     pub nsdelegate: bool,
@@ -134,7 +136,7 @@ impl Cgroups {
     #[must_use]
     pub fn is_showable(&self, hierarchy: Hierarchy) -> bool {
         match (self.of(hierarchy), self.namespace) {
-            (None, _) => true,
+            (None, _) => !self.outside.contains(&hierarchy),
             (Some(member), CgroupNamespace::Host) => member.inside.is_some(),
             (Some(member), CgroupNamespace::Private) => member.inside == Some(InnerPath::root()),
         }

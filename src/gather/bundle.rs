@@ -82,6 +82,7 @@ fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
         namespace,
         unified: (layout == Layout::Unified).then(|| member("")),
         systemd: (layout == Layout::Legacy).then(|| member("systemd")),
+        outside: Vec::new(),
         nsdelegate: has_nsdelegate(&mounts),
         asked: asked_cgroup_mounts(config),
         making: Making::Possible,

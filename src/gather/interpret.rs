@@ -117,6 +117,7 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
             namespace: cgroup_namespace(config),
             unified: None,
             systemd: None,
+            outside: Vec::new(),
             nsdelegate: false,
             asked: Vec::new(),
             making: Making::Possible,
@@ -225,7 +226,11 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
     let runtime = LazyCell::new(sources.runtime_cgroup);
     let member = |hierarchy| {
         let path = cgroup::parse(sources.cgroup, hierarchy)?;
+        // What a runtime makes is never the root of its own namespace.
+        let is_runtimes_root =
+            path == InnerPath::root() && (sources.stage == Stage::CreateRuntime || namespace == CgroupNamespace::Host);
         let owner = match trust(config, mounts, hierarchy) {
+            _ if is_runtimes_root => CgroupOwner::Shared,
             Trust::Named => CgroupOwner::Container,
             // A runtime that makes no cgroup for the container leaves it in its own.
             trust => match runtime.as_deref().filter(|text| cgroup::has(text, hierarchy)) {
@@ -244,10 +249,14 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
             path,
         })
     };
+    let is_outside = |hierarchy: &Hierarchy| {
+        cgroup::has(sources.cgroup, *hierarchy) && cgroup::parse(sources.cgroup, *hierarchy).is_none()
+    };
     Cgroups {
         namespace,
         unified: member(Hierarchy::Unified),
         systemd: member(Hierarchy::Systemd),
+        outside: [Hierarchy::Unified, Hierarchy::Systemd].into_iter().filter(is_outside).collect(),
         nsdelegate: mounts::has_nsdelegate(sources.mountinfo),
         asked: asked_cgroup_mounts(config),
         making: sources.making,

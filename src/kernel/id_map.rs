@@ -24,8 +24,9 @@ pub fn first_unmapped(text: &str, end: u32) -> Option<u32> {
         })
         .collect();
     ranges.sort_unstable();
-    let mapped =
-        ranges.iter().fold(0, |next, (first, count)| if *first <= next { next.max(first + count) } else { next });
+    let mapped = ranges
+        .iter()
+        .fold(0, |next, (first, count)| if *first <= next { next.max(first.saturating_add(*count)) } else { next });
     u32::try_from(mapped).ok().filter(|next| *next < end)
 }
 
@@ -55,6 +56,7 @@ mod tests {
             ("0 1000 1\n2 100000 65536", Some(1)),
             ("1 100000 65536", Some(0)),
             ("", Some(0)),
+            ("0 0 18446744073709551615\n1 0 18446744073709551615", None),
         ] {
             assert_eq!(first_unmapped(text, 65535), unmapped, "{text:?}");
         }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a step of a plan can do.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
@@ -229,6 +229,7 @@ pub enum Action {
     /// Shows a directory of the host read-only.
     BindHost {
         /// Where on the host.
+        #[serde(serialize_with = "as_text")]
         from: PathBuf,
         /// Where in the container.
         at: InnerPath,
@@ -300,4 +301,9 @@ fn key<S: serde::Serializer>(key: &Option<Key>, serializer: S) -> Result<S::Ok, 
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{mode:04o}"))
+}
+
+/// A path need not be text, and JSON has nothing else.
+fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_str(&path.display())
 }

@@ -2,30 +2,30 @@
 //! The printed form of a plan, which is an interface: `oci-systemd-hook plan` prints it, the golden
 //! tests compare it.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 use super::{Action, Cgroup, ChosenLayout, Content, Need, Node, Note, Plan, Processes, Step, Until};
 use crate::facts::Owner;
 use crate::interface::MIB;
+use crate::one_line::OneLine;
 
 impl fmt::Display for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut line = |text: fmt::Arguments<'_>| {
+            OneLine(&mut *f).write_fmt(text)?;
+            f.write_char('\n')
+        };
         if let Some(Owner { uid, gid }) = self.owner {
-            writeln!(f, "owner {uid}:{gid} on the host: the container's root")?;
+            line(format_args!("owner {uid}:{gid} on the host: the container's root"))?;
         }
         if let Some(label) = &self.label {
-            writeln!(f, "label {label}: for all that is made")?;
+            line(format_args!("label {label}: for all that is made"))?;
         }
         if let Some(ChosenLayout { layout, why }) = &self.layout {
-            writeln!(f, "cgroup layout {layout}: {why}")?;
+            line(format_args!("cgroup layout {layout}: {why}"))?;
         }
-        for step in &self.steps {
-            writeln!(f, "{step}")?;
-        }
-        for note in &self.notes {
-            writeln!(f, "{note}")?;
-        }
-        Ok(())
+        self.steps.iter().try_for_each(|step| line(format_args!("{step}")))?;
+        self.notes.iter().try_for_each(|note| line(format_args!("{note}")))
     }
 }
 
@@ -131,5 +131,38 @@ impl fmt::Display for Action {
             }
             Self::MakeShared { at } => write!(f, "make the mount at {at} shared"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::ffi::OsStr;
+    use std::os::unix::ffi::OsStrExt;
+
+    use super::*;
+    use crate::facts::Layout;
+    use crate::path::InnerPath;
+
+    /// Of a pod's author are its containers' names and labels; a path may be anything but text.
+    #[test]
+    fn a_step_is_a_line_whatever_is_in_it() {
+        let at = InnerPath::new("/sys");
+        let from = OsStr::from_bytes(b"/a\n\xff").into();
+        let why = "the annotation oci-systemd-hook.cgroup/a\nb asks for it".to_owned();
+        let mut plan = Plan {
+            label: Some("u:r:t\n:s0".to_owned()),
+            layout: Some(ChosenLayout { layout: Layout::Legacy, why }),
+            ..Plan::default()
+        };
+        plan.step(Need::Required, Action::BindHost { from, at }, "\u{1b}[2J");
+        plan.remark("a\nb");
+        let expected = "label u:r:t\\n:s0: for all that is made\n\
+                        cgroup layout legacy (v1): the annotation oci-systemd-hook.cgroup/a\\nb asks for it\n\
+                        must  bind the host's /a\\n\u{fffd} on /sys, read-only: \\u{1b}[2J\n\
+                        note  a\\nb\n";
+        assert_eq!(plan.to_string(), expected);
+        let json = serde_json::to_value(&plan).unwrap();
+        assert_eq!(json.pointer("/steps/0/from").unwrap(), "/a\n\u{fffd}");
     }
 }

@@ -149,6 +149,9 @@ fn writable(
         };
         let why = format!("/proc/1/cgroup says {inside}, which must exist below {at}");
         plan.step(need, Action::BindHost { from: from.clone(), at: at.clone() }, why);
+    } else if let Some(by) = facts.mounts.holding(&own).filter(|by| by.at != *at && !shows(by, hierarchy)) {
+        let refusal = Refusal::CoveredCgroup { at: own, fs_type: by.fs_type.clone(), by: by.at.clone() };
+        return unless_needed(plan, refusal, "something else is mounted over the container's cgroup");
     }
     let cgroup = Cgroup { hierarchy, path: member.path.clone() };
     let place = below_limits(facts, plan, member, cgroup, own.clone());
@@ -282,11 +285,15 @@ fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
 /// Whether the cgroup at `own` is already mounted writable over the hierarchy's own mount: by an
 /// earlier run of this hook.
 fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, own: &InnerPath) -> bool {
-    let shows_it = |mount: &Mount| mount.cgroup.as_ref().is_some_and(|(kind, _)| *kind == hierarchy);
+    let shows_it = |mount: &Mount| shows(mount, hierarchy);
     facts
         .mounts
         .at(own)
         .filter(|top| !top.read_only && shows_it(top))
         .and_then(|top| facts.mounts.below(top))
         .is_some_and(shows_it)
+}
+
+fn shows(mount: &Mount, hierarchy: Hierarchy) -> bool {
+    mount.cgroup.as_ref().is_some_and(|(kind, _)| *kind == hierarchy)
 }

@@ -3,7 +3,7 @@
 
 use super::Refusal;
 use crate::facts::options::{Chosen, Key, Size};
-use crate::facts::{Found, Memory, MemorySource, Options, Surroundings};
+use crate::facts::{Found, Image, Memory, MemorySource, Options, Surroundings};
 use crate::interface::{
     JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
     RUN_PERCENT, TMP, TMP_INODES, TMP_PERCENT,
@@ -34,10 +34,21 @@ enum IfMissing {
 }
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
-    for wanted in wanted(&facts.options) {
-        tmpfs(facts, plan, &wanted)?;
+    let mut all = wanted(&facts.options);
+    // An image may have one of them below another by a link, as /run -> /tmp/run.
+    all.sort_by_key(|wanted| leads_to(&facts.image, wanted.path));
+    all.iter().try_for_each(|wanted| tmpfs(facts, plan, wanted))
+}
+
+fn leads_to(image: &Image, path: &str) -> InnerPath {
+    match image.at(path) {
+        Found::Directory(at)
+        | Found::EmptyDirectory(at)
+        | Found::File(at)
+        | Found::Nothing(at)
+        | Found::Else(at, _) => at,
+        Found::Unreachable(_) => InnerPath::new(path),
     }
-    Ok(())
 }
 
 /// How large a tmpfs is to be.

@@ -125,6 +125,18 @@ pub enum Refusal {
         /// The hierarchy's mount in the container.
         at: InnerPath,
     },
+    /// Something else is mounted over the cgroup.
+    #[error(
+        "cannot make the container's cgroup {at} writable: {fs_type} is mounted over it; leave out the mount at {by}"
+    )]
+    CoveredCgroup {
+        /// The cgroup.
+        at: InnerPath,
+        /// What is mounted over it.
+        fs_type: String,
+        /// Where.
+        by: InnerPath,
+    },
     /// The hierarchy has the wrong root.
     #[error(
         "cannot show the cgroup {path} at its own path below {at}: the hierarchy is mounted nowhere as a whole; \

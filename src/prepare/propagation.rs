@@ -38,7 +38,11 @@ fn share_run(facts: &Surroundings, plan: &mut Plan) {
         return;
     };
     let is_new = plan.covers(&at);
-    let is_private = facts.mounts.at(&at).is_some_and(|mount| mount.fs_type == "tmpfs" && !mount.shared);
+    let is_slave = |step: &Step| matches!(&step.action, Action::MakeSlave { at: mount } if *mount == at);
+    let is_private = facts
+        .mounts
+        .at(&at)
+        .is_some_and(|mount| mount.fs_type == "tmpfs" && (!mount.shared || plan.steps.iter().any(is_slave)));
     if !is_new && !is_private {
         return;
     }

@@ -109,10 +109,11 @@ pub fn parse(arguments: &[OsString]) -> CommandLine {
 /// crun knows other places than files.
 fn log_file(value: &OsStr) -> Option<&Path> {
     let bytes = value.as_bytes();
-    if bytes.is_empty() || bytes.starts_with(b"journald:") || bytes.starts_with(b"syslog:") {
+    if bytes.starts_with(b"journald:") || bytes.starts_with(b"syslog:") {
         return None;
     }
-    Some(Path::new(OsStr::from_bytes(bytes.strip_prefix(b"file:").unwrap_or(bytes))))
+    let path = bytes.strip_prefix(b"file:").unwrap_or(bytes);
+    if path.is_empty() { None } else { Some(Path::new(OsStr::from_bytes(path))) }
 }
 
 /// Without an id, and for who asks for help, the runtime creates nothing.
@@ -333,6 +334,7 @@ mod tests {
             ("--log-format=json --log=/l --debug state c", &["--debug"], at("/l", Format::Json)),
             ("--log file:/l state c", &[], at("/l", Format::Text)),
             ("--log journald:c state c", &[], None),
+            ("--log file: state c", &[], None),
             ("--platform ptrace --log=/l state c", &["--platform", "ptrace"], at("/l", Format::Text)),
         ] {
             let read = read(line);

@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Changes to a config.json: after the first line, which says what to change, comes the text. What is written can be read
+//! again, has what was to be changed, and every other field as it was.
+#![no_main]
+
+use libfuzzer_sys::fuzz_target;
+use oci_systemd_hook::oci::edit::{Document, EditError};
+use serde_json::{Value, json};
+
+fuzz_target!(|input: &[u8]| {
+    let Ok(input) = std::str::from_utf8(input) else { return };
+    let Some((path, text)) = input.split_once('\n') else { return };
+    let Ok(document) = Document::parse(text) else { return };
+    assert_eq!(document.into_text(), text, "nothing was to be changed");
+
+    let path: Vec<&str> = path.split(' ').collect();
+    let value = json!({ "new": ["\n", 1.5] });
+    changed(text, &path, |document| document.set(&path, &value), |_, now| now == Some(&value));
+    changed(
+        text,
+        &path,
+        |document| document.surround(&path, &[json!("first")], &[json!("last")]),
+        |before, now| {
+            let mut list = before.and_then(Value::as_array).cloned().unwrap_or_default();
+            list.insert(0, json!("first"));
+            list.push(json!("last"));
+            now.and_then(Value::as_array) == Some(&list)
+        },
+    );
+});
+
+fn changed(
+    text: &str,
+    path: &[&str],
+    change: impl FnOnce(&mut Document<'_>) -> Result<(), EditError>,
+    is_right: impl FnOnce(Option<&Value>, Option<&Value>) -> bool,
+) {
+    let before = Document::parse(text).expect("it was parsed before");
+    let mut document = Document::parse(text).expect("it was parsed before");
+    if change(&mut document).is_err() {
+        return;
+    }
+    let written = document.into_text();
+    let after = Document::parse(&written).unwrap_or_else(|error| panic!("{written}: {error}"));
+    for name in before.names().filter(|name| *name != path[0]) {
+        assert_eq!(before.written(name), after.written(name), "{name} in {written}");
+    }
+    // A `Value` knows neither a number as large as 1e400, nor nesting as deep as a text's may be that nobody reads.
+    if let (Ok(old), Ok(new)) = (serde_json::from_str(text), serde_json::from_str(&written)) {
+        assert!(is_right(find(&old, path), find(&new, path)), "{written}");
+    }
+    assert_eq!(after.into_text(), written, "nothing more was to be changed");
+}
+
+fn find<'v>(value: &'v Value, path: &[&str]) -> Option<&'v Value> {
+    path.iter().try_fold(value, |value, step| match value {
+        Value::Array(list) => list.get(step.parse::<usize>().ok()?),
+        other => other.get(step),
+    })
+}

@@ -1,0 +1,106 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A whole world, as tests/world prints it: its plan keeps the rules that those of the cases keep.
+#![no_main]
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use libfuzzer_sys::fuzz_target;
+use oci_systemd_hook::facts::{Found, Surroundings};
+use oci_systemd_hook::interface::PATHS;
+use oci_systemd_hook::kernel::cgroup::{self, Hierarchy};
+use oci_systemd_hook::kernel::mountinfo;
+use oci_systemd_hook::oci::config::Config;
+use oci_systemd_hook::path::InnerPath;
+
+use self::world::{World, rules};
+
+#[path = "../../../tests/world/mod.rs"]
+mod world;
+
+fuzz_target!(|text: &str| {
+    let world = World::parse(text);
+    if !is_tree(world.get("mountinfo").unwrap_or_default()) || !is_one_cgroup(&world) {
+        return;
+    }
+    let Ok(facts) = world.facts() else { return };
+    if !is_image(&facts) {
+        return;
+    }
+    if let Some(rule) = rules::broken(&facts) {
+        panic!("{rule}");
+    }
+});
+
+/// No kernel has two mounts of one number, or one mount beside another at one place, or one that isn't below its parent.
+fn is_tree(table: &str) -> bool {
+    let (mut mounts, mut places) = (BTreeMap::new(), BTreeMap::new());
+    for entry in mountinfo::entries(table.as_bytes()) {
+        let (Some(id), Some(parent)) = (entry.id(), entry.parent()) else { return false };
+        if mounts.insert(id, (parent, entry.mount_point())).is_some()
+            || places.insert((parent, entry.mount_point()), id).is_some()
+        {
+            return false;
+        }
+    }
+    mounts.iter().all(|(id, (parent, at))| {
+        let ancestors: Vec<_> = std::iter::successors(Some(parent), |id| mounts.get(id).map(|(parent, _)| parent))
+            .take(mounts.len())
+            .collect();
+        let above = mounts.get(parent).map_or(PathBuf::from("/"), |(_, at)| at.clone());
+        !ancestors.contains(&id) && at.starts_with(above)
+    })
+}
+
+/// The hook and the container read of the same cgroup; by another path only from another namespace.
+fn is_one_cgroup(world: &World) -> bool {
+    let text = |name| world.get(name).unwrap_or_default();
+    let Some(inside) = world.get("cgroup-inside") else { return true };
+    let is_elsewhere = world.get("stage").is_some()
+        && Config::parse(text("config.json").as_bytes()).is_ok_and(|config| config.has_namespace("cgroup"));
+    is_elsewhere
+        && [Hierarchy::Unified, Hierarchy::Systemd].into_iter().all(|hierarchy| {
+            match (cgroup::parse(text("cgroup"), hierarchy), cgroup::parse(inside, hierarchy)) {
+                (Some(path), Some(inside)) => {
+                    let (path, inside) = (path.to_string(), inside.to_string());
+                    inside == "/" || path.ends_with(&inside)
+                }
+                _ => true,
+            }
+        })
+}
+
+/// What is found on one way must be what is found there on another.
+fn is_image(facts: &Surroundings) -> bool {
+    let found: Vec<_> = PATHS.into_iter().map(|path| (InnerPath::new(path), facts.image.at(path))).collect();
+    found.iter().all(|(path, what)| {
+        let Some(at) = place(what) else { return true };
+        let is_empty = matches!(what, Found::Nothing(_) | Found::EmptyDirectory(_));
+        let has_mounts = facts.mounts.at(at).is_some() || !facts.mounts.directly_below(at).is_empty();
+        !(matches!(what, Found::Nothing(_)) && has_mounts)
+            && found.iter().all(|(other_path, other)| match place(other) {
+                None => true,
+                // Where nothing is, nothing is below.
+                Some(other_at) if other_at.is_below(at) => {
+                    matches!(what, Found::Directory(_)) || (is_empty && matches!(other, Found::Nothing(_)))
+                }
+                Some(other_at) => {
+                    // No link is on a way that has been followed.
+                    (at == path || !other_at.is_at_or_below(path))
+                        && (at != other_at || what == other)
+                        && (!other_path.is_below(path) || matches!(what, Found::Directory(_)))
+                }
+            })
+    })
+}
+
+fn place(found: &Found) -> Option<&InnerPath> {
+    match found {
+        Found::Directory(at)
+        | Found::EmptyDirectory(at)
+        | Found::File(at)
+        | Found::Nothing(at)
+        | Found::Else(at, _) => Some(at),
+        Found::Unreachable(_) => None,
+    }
+}

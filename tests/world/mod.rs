@@ -1,0 +1,258 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a container and its host look like as text: the files of a case, as contrib/HACKING.md lists them.
+
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+
+use oci_systemd_hook::facts::options::{Key, PREFIX};
+use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Labelling};
+use oci_systemd_hook::facts::{FollowUp, Found, Image, Making, Options, Rights, Selinux, Stage, Surroundings};
+use oci_systemd_hook::gather::interpret::{self, Host, Sources};
+use oci_systemd_hook::identity::MachineId;
+use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
+use oci_systemd_hook::kernel::selinux::Label;
+use oci_systemd_hook::oci::config::Config;
+use oci_systemd_hook::oci::state::State;
+use oci_systemd_hook::path::InnerPath;
+use oci_systemd_hook::systemd::Version;
+
+pub mod rules;
+
+/// Where each root is, on the mount number 10.
+pub const ROOT: &str = "/bundle/rootfs";
+pub const ROOT_MOUNT: u64 = 10;
+const STATE: &str = r#"{"id":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    "status":"creating","pid":1,"bundle":"/bundle"}"#;
+
+/// What precedes each text where they are all in one.
+const MARK: &str = "--- ";
+
+/// The texts by the names of their files.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct World(BTreeMap<String, String>);
+
+impl World {
+    /// Reads a case's directory.
+    #[allow(dead_code)] // Not by all programs that this file is part of; so with the other functions.
+    pub fn read(case: &Path) -> Self {
+        let mut world = Self::default();
+        let mut directories = vec![case.to_owned()];
+        while let Some(directory) = directories.pop() {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() {
+                    directories.push(path);
+                } else {
+                    let name = path.strip_prefix(case).unwrap().to_str().unwrap();
+                    world.set(name, fs::read_to_string(&path).unwrap());
+                }
+            }
+        }
+        world
+    }
+
+    /// Reads what [`Display`](fmt::Display) prints.
+    #[allow(dead_code)]
+    pub fn parse(text: &str) -> Self {
+        let mut world = Self::default();
+        let mut name = None;
+        for line in text.split_inclusive('\n') {
+            if let Some(next) = line.strip_prefix(MARK) {
+                name = Some(next.trim_end());
+                world.set(next.trim_end(), "");
+            } else if let Some(text) = name.and_then(|name| world.0.get_mut(name)) {
+                text.push_str(line);
+            }
+        }
+        world
+    }
+
+    pub fn set(&mut self, name: &str, text: impl Into<String>) {
+        self.0.insert(name.to_owned(), text.into());
+    }
+
+    pub fn get(&self, name: &str) -> Option<&str> {
+        self.0.get(name).map(String::as_str)
+    }
+
+    fn word(&self, name: &str) -> Option<&str> {
+        self.get(name).map(str::trim)
+    }
+
+    /// What the hook makes of it; or which text is none.
+    pub fn facts(&self) -> Result<Surroundings, String> {
+        let text = |name: &str| self.get(name).ok_or_else(|| format!("there is no {name}"));
+        let state =
+            State::parse(self.get("state.json").unwrap_or(STATE).as_bytes()).map_err(|error| error.to_string())?;
+        let config = Config::parse(text("config.json")?.as_bytes()).map_err(|error| error.to_string())?;
+        let stage = match self.word("stage") {
+            None => Stage::CreateContainer,
+            Some("createRuntime") => Stage::CreateRuntime,
+            Some(other) => return Err(format!("stage {other}")),
+        };
+        let follow_up = match (stage, self.word("follow-up")) {
+            (_, None) => FollowUp::None,
+            (Stage::CreateRuntime, Some("createContainer")) => FollowUp::CreateContainer,
+            (_, Some(other)) => return Err(format!("follow-up {other}")),
+        };
+        let systemd = match self.word("systemd") {
+            Some(number) => Some(Version(number.parse().map_err(|error| format!("systemd {number}: {error}"))?)),
+            None => None,
+        };
+        let rights = self.get("rights").unwrap_or_default();
+        let sources = Sources {
+            stage,
+            mountinfo: text("mountinfo")?.as_bytes(),
+            root_path: Path::new(ROOT),
+            root_mount: ROOT_MOUNT,
+            cgroup: text("cgroup")?,
+            cgroup_inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?),
+            runtime_cgroup: &|| self.get("runtime-cgroup").map(str::to_owned),
+            inside: &|at| self.get(&format!("inside{at}")).map(str::to_owned),
+            owner_of: &|_| Some(if rights.contains("others own the limits") { 65534 } else { 0 }),
+            follow_up,
+            options: options(self.get("options").unwrap_or_default())?,
+            making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
+                (Stage::CreateContainer, ..) => Making::Inside,
+                (Stage::CreateRuntime, _, true) => Making::Rootless,
+                (Stage::CreateRuntime, true, _) => Making::Forever,
+                (Stage::CreateRuntime, false, false) => Making::Possible,
+            },
+            rights: Rights {
+                over_mounts: !rights.contains("not over the mounts"),
+                in_user_namespace: config.has_namespace("user") || rights.contains("in a user namespace"),
+                lacking: Rights::USED
+                    .into_iter()
+                    .filter(|capability| rights.contains(&format!("no {capability}")))
+                    .collect(),
+            },
+            id_maps: [self.get("id-map").unwrap_or("0 0 4294967295"); 2],
+            stop_signal: self.word("stop-signal"),
+            has_unit: &|unit| self.get("units").unwrap_or_default().lines().any(|line| line == unit),
+            image: image(text("image")?)?,
+            systemd,
+            selinux: selinux(&config, self.get("selinux"))?,
+        };
+        Ok(interpret::live(&state, &config, &host(), sources))
+    }
+}
+
+/// One text after another, so that a world can be printed and made a case.
+impl fmt::Display for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (name, text) in &self.0 {
+            let end = if text.ends_with('\n') { "" } else { "\n" };
+            write!(f, "{MARK}{name}\n{text}{end}")?;
+        }
+        Ok(())
+    }
+}
+
+fn host() -> Host {
+    Host {
+        memory_bytes: 8 << 30,
+        machine_id: MachineId::parse(&"a".repeat(32)),
+        delegated: ["cgroup.procs", "memory.oom.group"].map(str::to_owned).into(),
+        os_release: Some("ID=debian\nVERSION_ID=13\n".to_owned()),
+    }
+}
+
+/// Lines of `KEY VALUE`, or `KEY` alone where the host doesn't let it count; a key may have its container's name behind
+/// a slash.
+fn options(text: &str) -> Result<Options, String> {
+    let mut options = Options::default();
+    for line in text.lines() {
+        let (whole, value) = line.split_once(' ').map_or((line, None), |(name, value)| (name, Some(value)));
+        let name = whole.split('/').next().unwrap_or_default();
+        let option = Key::parse(name).ok_or_else(|| format!("option {line}"))?;
+        let key = format!("{PREFIX}{}", with_newlines(whole));
+        match value {
+            Some(value) => options.set(option, key, value).map_err(|error| error.to_string())?,
+            None => options.not_allowed.push(key),
+        }
+    }
+    Ok(options)
+}
+
+/// What a policy answers, a line each; the labels are in config.json.
+fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
+    let mount = config.linux.mount_label.as_deref().map(Label::parse);
+    let Some(policy) = policy else { return Ok(Selinux::Off { has_label: mount.is_some() }) };
+    let mut labelling = Labelling::ByMount;
+    let mut cgroup = CgroupLabel {
+        label: Label::parse("system_u:object_r:cgroup_t:s0"),
+        manageable: Some(true),
+        manageable_if_labelled: Some(true),
+        boolean: None,
+    };
+    let mut confinement = Confinement {
+        enforcing: Some(true),
+        process: config.process.selinux_label.as_deref().map(Label::parse),
+        mount: None,
+        files_writable: Some(true),
+        cgroup: None,
+        denied_capabilities: Vec::new(),
+        capability_boolean: None,
+    };
+    for line in policy.lines() {
+        match line {
+            "enforcing" => {}
+            "not built" => return Ok(Selinux::NotBuilt),
+            "permissive" => confinement.enforcing = Some(false),
+            "can't be asked" => {
+                (confinement.enforcing, confinement.files_writable) = (None, None);
+                (cgroup.manageable, cgroup.manageable_if_labelled) = (None, None);
+            }
+            "files: denied" => confinement.files_writable = Some(false),
+            "cgroup: denied" => cgroup.manageable = Some(false),
+            "cgroup: denied with the mount label" => cgroup.manageable_if_labelled = Some(false),
+            "container_manage_cgroup: off" => cgroup.boolean = Some(MANAGE_CGROUP),
+            "setuid: denied" => confinement.denied_capabilities.push("setuid"),
+            "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES[0]),
+            "context=: EACCES" => labelling = Labelling::ByFile("fsconfig() = EACCES".to_owned()),
+            "labels: EPERM" => labelling = Labelling::Refused("fsetfilecon() = EPERM".to_owned()),
+            other => return Err(format!("selinux {other}")),
+        }
+    }
+    confinement.mount = mount.map(|mount| (mount, labelling));
+    confinement.cgroup = Some(cgroup);
+    Ok(Selinux::On(Box::new(confinement)))
+}
+
+/// Lines of `kind path`, or `kind path -> path` where links lead elsewhere.
+fn image(text: &str) -> Result<Image, String> {
+    let mut image = Image::default();
+    let mut looked_at = Vec::new();
+    for line in text.lines() {
+        let (kind, rest) = line.split_once(' ').ok_or_else(|| format!("image {line}"))?;
+        let (path, leads_to) = rest.split_once(" -> ").unwrap_or((rest, rest));
+        let at = InnerPath::new(with_newlines(leads_to));
+        let found = match kind {
+            "dir" => Found::Directory(at),
+            "empty" => Found::EmptyDirectory(at),
+            "file" => Found::File(at),
+            "none" => Found::Nothing(at),
+            "fifo" => Found::Else(at, "a fifo"),
+            "loop" => Found::Unreachable(format!("resolve({path:?}) = ELOOP")),
+            other => return Err(format!("image {other}")),
+        };
+        image.insert(InnerPath::new(path), found);
+        looked_at.push(path);
+    }
+    // What a case doesn't say isn't there.
+    for path in PATHS.into_iter().filter(|path| !looked_at.contains(path)) {
+        let path = InnerPath::new(path);
+        let found = image.below_nothing(&path).unwrap_or(Found::Nothing(path.clone()));
+        image.insert(path, found);
+    }
+    Ok(image)
+}
+
+/// In a line, `\n` stands for what would end it.
+fn with_newlines(text: &str) -> String {
+    text.replace("\\n", "\n")
+}

@@ -1,0 +1,188 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What holds for each plan, whatever the container and its host are.
+
+use std::collections::BTreeSet;
+use std::path::Component;
+
+use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, Surroundings};
+use oci_systemd_hook::interface::PATHS;
+use oci_systemd_hook::kernel::cgroup::Hierarchy;
+use oci_systemd_hook::path::InnerPath;
+use oci_systemd_hook::plan::{Action, Cgroup, Plan};
+use oci_systemd_hook::prepare::prepare;
+use serde_json::Value;
+
+/// The rule that the plan for these facts breaks, if there is one. A refusal breaks none, if it is one line.
+pub fn broken(facts: &Surroundings) -> Option<String> {
+    match prepare(facts) {
+        Ok(plan) => steps(facts, &plan).or_else(|| printed(&plan)),
+        Err(refusal) => {
+            let line = oci_systemd_hook::report::chain(&refusal);
+            line.contains(char::is_control).then(|| format!("the refusal is more than a line: {line:?}"))
+        }
+    }
+}
+
+fn steps(facts: &Surroundings, plan: &Plan) -> Option<String> {
+    let mut seen = BTreeSet::new();
+    for (number, step) in plan.steps.iter().enumerate() {
+        let (before, action) = (plan.steps.get(..number)?, &step.action);
+        let before: Vec<&Action> = before.iter().map(|step| &step.action).collect();
+        let rules = [
+            ("it is there twice", seen.insert(format!("{action:?}"))),
+            ("its path is no path inside", place(action).is_none_or(is_inside)),
+            ("it touches a cgroup that isn't the container's", keeps_to_own_cgroup(facts, &before, action)),
+            ("it covers what a step before made", covers_no_step(&before, action)),
+            ("there is nothing to mount on", has_mount_point(facts, &before, action)),
+            ("what it keeps isn't below", keeps_what_is_below(action)),
+        ];
+        if let Some((rule, _)) = rules.into_iter().find(|(_, holds)| !holds) {
+            return Some(format!("{rule}: {step}"));
+        }
+    }
+    None
+}
+
+/// Where in the container an action makes or changes something.
+fn place(action: &Action) -> Option<&InnerPath> {
+    match action {
+        Action::MakeSlave { at }
+        | Action::Tmpfs { at, .. }
+        | Action::Directory { at, .. }
+        | Action::WriteFile { at, .. }
+        | Action::Symlink { at, .. }
+        | Action::Inaccessible { at, .. }
+        | Action::MountPoint { at, .. }
+        | Action::MountFile { at, .. }
+        | Action::MakeWritable { at }
+        | Action::MakeReadOnly { at }
+        | Action::ShowCgroup { at, .. }
+        | Action::Delegate { at, .. }
+        | Action::BindHost { at, .. }
+        | Action::MakeShared { at } => Some(at),
+        Action::MakeCgroup { .. } | Action::EnterCgroup { .. } | Action::EnableControllers { .. } => None,
+    }
+}
+
+fn is_inside(at: &InnerPath) -> bool {
+    let mut parts = at.as_path().components();
+    parts.next() == Some(Component::RootDir) && parts.all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// The container's cgroup of a hierarchy; a hierarchy that nobody has mounted has one, in which all are.
+fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (InnerPath, CgroupOwner) {
+    facts
+        .cgroups
+        .of(hierarchy)
+        .map_or((InnerPath::root(), CgroupOwner::Shared), |member| (member.path.clone(), member.owner))
+}
+
+/// Others' cgroups are neither changed nor made writable, nor shown to a container with a cgroup namespace of its own.
+fn keeps_to_own_cgroup(facts: &Surroundings, before: &[&Action], action: &Action) -> bool {
+    let below_own = |cgroup: &Cgroup| cgroup.path.is_below(&own_cgroup(facts, cgroup.hierarchy).0);
+    match action {
+        Action::MakeCgroup { cgroup, .. } => below_own(cgroup),
+        Action::EnterCgroup { cgroup, from, .. } => {
+            below_own(cgroup) && from.path == own_cgroup(facts, from.hierarchy).0 && from.hierarchy == cgroup.hierarchy
+        }
+        Action::EnableControllers { cgroup } => {
+            own_cgroup(facts, cgroup.hierarchy) == (cgroup.path.clone(), CgroupOwner::Container)
+        }
+        Action::ShowCgroup { cgroup, .. } => {
+            let (own, owner) = own_cgroup(facts, cgroup.hierarchy);
+            facts.cgroups.namespace == CgroupNamespace::Host
+                || cgroup.path.is_below(&own)
+                || (cgroup.path == own && owner == CgroupOwner::Container)
+        }
+        Action::BindHost { .. } => facts.cgroups.namespace == CgroupNamespace::Host,
+        Action::MakeWritable { at } | Action::Delegate { at, .. } => shown(facts, before, at).is_some_and(|cgroup| {
+            let (own, owner) = own_cgroup(facts, cgroup.hierarchy);
+            cgroup.path.is_below(&own) || (cgroup.path == own && owner == CgroupOwner::Container)
+        }),
+        _ => true,
+    }
+}
+
+/// The cgroup that is to be seen at a path after some steps.
+fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgroup> {
+    let planned = before.iter().rev().find_map(|action| {
+        match action {
+            Action::ShowCgroup { cgroup, at: mount } => Some((mount, cgroup.clone())),
+            // Of the host's hierarchies only these are bound.
+            Action::BindHost { from, at: mount } => [Hierarchy::Unified, Hierarchy::Systemd]
+                .into_iter()
+                .find(|hierarchy| {
+                    facts.cgroups.of(*hierarchy).and_then(|member| member.on_host.as_ref()) == Some(from)
+                        && facts.mounts.of_hierarchy(*hierarchy).any(|(found, _)| found.at == *mount)
+                })
+                .map(|hierarchy| (mount, Cgroup { hierarchy, path: InnerPath::root() })),
+            _ => None,
+        }
+        .filter(|(mount, _)| at.is_at_or_below(mount))
+    });
+    let (mount, cgroup) = match planned {
+        Some((mount, cgroup)) => (mount, cgroup),
+        None => {
+            let mount = facts.mounts.holding(at)?;
+            match &mount.cgroup {
+                Some((hierarchy, CgroupRoot::At(path))) => {
+                    (&mount.at, Cgroup { hierarchy: *hierarchy, path: path.clone() })
+                }
+                Some((_, CgroupRoot::Outside)) | None => return None,
+            }
+        }
+    };
+    Some(Cgroup { path: cgroup.path.join(at.below(mount)?), ..cgroup })
+}
+
+/// Parents come first. Of what a step before made, only a mount point is mounted on, and a mount on a mount of a cgroup.
+fn covers_no_step(before: &[&Action], action: &Action) -> bool {
+    let Some(at) = action.mounts_at() else { return true };
+    before.iter().all(|other| match other {
+        Action::MakeSlave { .. } | Action::MakeReadOnly { .. } => true,
+        // All of the host's hierarchy would become writable.
+        Action::BindHost { at: made, .. } if matches!(action, Action::MakeWritable { .. }) => !made.is_at_or_below(at),
+        Action::Directory { at: made, .. }
+        | Action::MountPoint { at: made, .. }
+        | Action::ShowCgroup { at: made, .. }
+        | Action::BindHost { at: made, .. } => !made.is_below(at),
+        other => place(other).is_none_or(|made| !made.is_at_or_below(at)),
+    })
+}
+
+/// What is mounted on is there, or a step before made it.
+fn has_mount_point(facts: &Surroundings, before: &[&Action], action: &Action) -> bool {
+    let Some(at) = action.mounts_at() else { return true };
+    let in_image = || {
+        PATHS.into_iter().any(|path| match facts.image.at(path) {
+            Found::Directory(found) | Found::EmptyDirectory(found) | Found::File(found) => found == *at,
+            Found::Nothing(_) | Found::Else(..) | Found::Unreachable(_) => false,
+        })
+    };
+    let is_made = before.iter().any(|other| match other {
+        Action::Directory { at: made, .. } | Action::MountPoint { at: made, .. } => made == at,
+        _ => false,
+    });
+    is_made || facts.mounts.at(at).is_some() || shown(facts, before, at).is_some() || in_image()
+}
+
+fn keeps_what_is_below(action: &Action) -> bool {
+    match action {
+        Action::Tmpfs { at, keep, .. } => keep.iter().all(|kept| kept.is_below(at)),
+        _ => true,
+    }
+}
+
+/// A step is a line, whatever the paths and names in it; and programs can read the plan.
+fn printed(plan: &Plan) -> Option<String> {
+    let heads = [plan.owner.is_some(), plan.label.is_some(), plan.layout.is_some()];
+    let lines = heads.into_iter().filter(|there| *there).count() + plan.steps.len() + plan.notes.len();
+    let text = plan.to_string();
+    if text.split('\n').count() != lines + 1 || text.contains(|c: char| c.is_control() && c != '\n') {
+        return Some(format!("its {lines} lines are printed as {text:?}"));
+    }
+    match serde_json::to_value(plan) {
+        Ok(json) if json.get("steps").and_then(Value::as_array).map(Vec::len) == Some(plan.steps.len()) => None,
+        other => Some(format!("as JSON it is {other:?}")),
+    }
+}
