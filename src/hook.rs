@@ -91,7 +91,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     process::clear_umask();
     let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.
-        Err(error) if gather::follow_up(text.config()?, stage) != FollowUp::None => {
+        Err(error) if gather::follow_up(text.config()?, stage)? != FollowUp::None => {
             info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
             return Ok(());
         }
@@ -136,8 +136,11 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
 fn to_prepare(state: &State, stage: Stage) -> Result<Option<ConfigText>, HookError> {
     let (id, at) = (short(&state.id), stage.name());
     let text = match ConfigText::read(state) {
+        // What may call the hook at createRuntime has read it itself.
         Err(GatherError::Read { path, source })
-            if source.errno() == Errno::ACCESS && process::is_in_user_namespace() =>
+            if stage == Stage::CreateContainer
+                && source.errno() == Errno::ACCESS
+                && process::is_in_user_namespace() =>
         {
             return Ok(without_config(id, at, &path, &source, unreadable::tell(state)?));
         }

@@ -29,6 +29,9 @@ const LIMIT_BYTES: u64 = 256 * 1024;
 /// Why a record can't be written or worked off.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
+    /// Whose it is can't be told.
+    #[error("cannot find the place of the container's record")]
+    Place(#[source] SysError),
     /// No place for it.
     #[error("cannot write the record {}: without it nothing is made that poststop would have to take back", path.display())]
     Write {
@@ -110,13 +113,13 @@ pub struct Record {
 
 /// Where records are: in the runtime directory of the user on whose behalf the engine runs. Not
 /// where the environment says, since that may be the container's.
-fn place() -> PathBuf {
-    let map = fs::read_host_text("/proc/self/uid_map").unwrap_or_default();
-    match (id_map::is_identity(&map), id_map::parent_of_root(&map)) {
+fn place() -> Result<PathBuf, RecordError> {
+    let map = fs::read_host_text("/proc/self/uid_map").map_err(RecordError::Place)?;
+    Ok(match (id_map::is_identity(&map), id_map::parent_of_root(&map)) {
         (true, _) if rustix::process::geteuid().is_root() => PathBuf::from("/run"),
         (true, _) => PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())),
         (false, root) => PathBuf::from(format!("/run/user/{}", root.unwrap_or_default())),
-    }
+    })
 }
 
 impl Record {
@@ -133,9 +136,15 @@ impl Record {
     }
 
     /// How much is written down.
-    #[must_use]
-    pub fn length_bytes(&self) -> u64 {
-        std::fs::metadata(place().join(NAME).join(&self.id).join(FILE)).map_or(0, |file| file.len())
+    pub fn length_bytes(&self) -> Result<u64, RecordError> {
+        let path = place()?.join(NAME).join(&self.id).join(FILE);
+        match std::fs::metadata(&path) {
+            Err(error) if is_missing(&error) => Ok(0),
+            result => match result.call(|| format!("stat({path:?})")) {
+                Ok(file) => Ok(file.len()),
+                Err(source) => Err(RecordError::Read { path, source }),
+            },
+        }
     }
 
     /// Writes down that `at` will be made in `root`.
@@ -155,7 +164,7 @@ impl Record {
     }
 
     fn note(&self, made: &Made) -> Result<(), RecordError> {
-        let place = place();
+        let place = place()?;
         append(&place, &self.id, made)
             .map_err(|source| RecordError::Write { path: place.join(NAME).join(&self.id), source })
     }
@@ -170,12 +179,26 @@ impl Record {
     /// The same for what was written down from that byte on.
     #[must_use]
     pub fn take_back_from(&self, from_byte: u64) -> Vec<RecordError> {
-        let place = place();
+        let place = match place() {
+            Ok(place) => place,
+            Err(error) => return vec![error],
+        };
         let directory = place.join(NAME).join(&self.id);
-        let errors = work_off(&directory, from_byte);
-        // Worst case: another container's record is in it, or an empty directory stays.
-        let _ = std::fs::remove_dir(place.join(NAME));
+        let mut errors = work_off(&directory, from_byte);
+        if errors.is_empty() {
+            errors.extend(remove_if_empty(place.join(NAME)).err());
+        }
         errors
+    }
+}
+
+/// Removes the directory of all records, unless another container's is in it. Where nothing can be written there is none.
+fn remove_if_empty(path: PathBuf) -> Result<(), RecordError> {
+    use ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, ReadOnlyFilesystem};
+    let harmless = [NotFound, NotADirectory, DirectoryNotEmpty, ReadOnlyFilesystem];
+    match std::fs::remove_dir(&path) {
+        Err(error) if harmless.contains(&error.kind()) => Ok(()),
+        result => result.call(|| format!("rmdir({path:?})")).map_err(|source| RecordError::Remove { path, source }),
     }
 }
 
@@ -204,11 +227,15 @@ fn work_off(directory: &Path, from_byte: u64) -> Vec<RecordError> {
     errors
 }
 
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
 /// Opens a record for as long as the file is open: a new container of this name waits until the old one's is
 /// worked off, since runtimes free a name before poststop.
 fn open_locked(path: &Path) -> Result<Option<File>, SysError> {
     let file = match OpenOptions::new().read(true).append(true).open(path) {
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => return Ok(None),
+        Err(error) if is_missing(&error) => return Ok(None),
         result => result.call(|| format!("open({path:?})"))?,
     };
     rustix::fs::flock(&file, FlockOperation::LockExclusive).call(|| format!("flock({path:?})"))?;
@@ -268,8 +295,9 @@ fn take_back(made: &Made) -> Result<(), RecordError> {
 fn remove_mount_point(made: &MountPoint) -> Result<(), RecordError> {
     let at = InnerPath::new(&made.at);
     let error = |source| RecordError::TakeBack { root: PathBuf::from(&made.root), at: at.to_string(), source };
-    let Ok(root) = Root::open(Path::new(&made.root)) else {
-        return Ok(());
+    let root = match Root::open(Path::new(&made.root)) {
+        Err(failed) if is_gone(&failed) => return Ok(()),
+        result => result.map_err(error)?,
     };
     let stat = fs::stat(root.directory()).map_err(error)?;
     if (stat.st_dev, stat.st_ino) != (made.device, made.inode) {
@@ -280,12 +308,21 @@ fn remove_mount_point(made: &MountPoint) -> Result<(), RecordError> {
     above.into_iter().try_for_each(|directory| remove_empty(&root, &directory, true)).map_err(error)
 }
 
+/// Whether the path leads to nothing, or by what became a link, or to a server that is no more. Any other error says
+/// nothing of what is there.
+fn is_gone(error: &SysError) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NOTCONN, Errno::STALE];
+    gone.contains(&error.errno())
+}
+
 fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), SysError> {
-    let Ok((directory, name)) = root.parent(at) else {
-        return Ok(());
-    };
-    let Ok(found) = fs::stat_at(directory.as_fd(), &name) else {
-        return Ok(());
+    let found = root.parent(at).and_then(|(directory, name)| {
+        let found = fs::stat_at(directory.as_fd(), &name)?;
+        Ok((directory, name, found))
+    });
+    let (directory, name, found) = match found {
+        Err(failed) if is_gone(&failed) => return Ok(()),
+        result => result?,
     };
     let kind = fs::kind(&found);
     let is_ours = match kind {

@@ -76,24 +76,23 @@ impl Root {
         self.directory.as_fd()
     }
 
-    /// What is at a path, links followed inside the root.
-    #[must_use]
-    pub fn find(&self, path: &InnerPath) -> Found {
-        let mut path = path.clone();
+    /// What is at a path, links followed inside the root. An error says nothing of the path, other than
+    /// [`Found::Unreachable`].
+    pub fn find(&self, path: &InnerPath) -> Result<Found, SysError> {
+        self.find_by_links(path.clone()).or_else(unreachable)
+    }
+
+    fn find_by_links(&self, mut path: InnerPath) -> Result<Found, SysError> {
         for _ in 0..=LINKS_MAX {
             match self.resolve(&path, OFlags::empty(), Links::Followed) {
-                Ok(file) => {
-                    return self.describe(file.as_fd()).unwrap_or_else(|error| Found::Unreachable(error.to_string()));
-                }
-                Err(error) if error.errno() == Errno::NOENT => match self.missing(&path) {
-                    Ok(Missing::Nothing(at)) => return Found::Nothing(at),
-                    Ok(Missing::Link(target)) => path = target,
-                    Err(error) => return Found::Unreachable(error.to_string()),
+                Err(error) if error.errno() == Errno::NOENT => match self.missing(&path)? {
+                    Missing::Nothing(at) => return Ok(Found::Nothing(at)),
+                    Missing::Link(target) => path = target,
                 },
-                Err(error) => return Found::Unreachable(error.to_string()),
+                result => return self.describe(result?.as_fd()),
             }
         }
-        Found::Unreachable(format!("{path}: too many symbolic links"))
+        Ok(Found::Unreachable(format!("{path}: too many symbolic links")))
     }
 
     fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
@@ -121,19 +120,24 @@ impl Root {
         let (mut there, mut missing) = (0, names.len());
         while missing - there > 1 {
             let half = usize::midpoint(there, missing);
-            if open(&first(half)).is_ok() { there = half } else { missing = half }
+            match open(&first(half)) {
+                Ok(_) => there = half,
+                Err(error) if error.errno() == Errno::NOENT => missing = half,
+                Err(error) => return Err(error),
+            }
         }
         let directory = open(&first(there))?;
         let at = self.inner_path(directory.as_fd())?;
         let rest: PathBuf = names.iter().skip(there).collect();
-        Ok(match names.get(there).map(|name| fs::readlink_at(directory.as_fd(), name)) {
+        match names.get(there).map(|name| fs::readlink_at(directory.as_fd(), name)) {
             // `at` has no links, so `..` can be taken off as text.
             Some(Ok(target)) => {
                 let target = at.as_path().join(OsStr::from_bytes(target.as_bytes()));
-                Missing::Link(InnerPath::new(target.join(names.iter().skip(there + 1).collect::<PathBuf>())))
+                Ok(Missing::Link(InnerPath::new(target.join(names.iter().skip(there + 1).collect::<PathBuf>()))))
             }
-            Some(Err(_)) | None => Missing::Nothing(at.join(rest)),
-        })
+            Some(Err(error)) if !matches!(error.errno(), Errno::NOENT | Errno::INVAL) => Err(error),
+            Some(Err(_)) | None => Ok(Missing::Nothing(at.join(rest))),
+        }
     }
 
     fn inner_path(&self, file: BorrowedFd<'_>) -> Result<InnerPath, SysError> {
@@ -206,6 +210,16 @@ impl Root {
             return Err(SysError::new(format!("open(\"{path}\", O_DIRECTORY)"), Errno::NOTDIR));
         }
         Ok(file)
+    }
+}
+
+/// What keeps a path from being followed because of what is there.
+fn unreachable(error: SysError) -> Result<Found, SysError> {
+    match error.errno() {
+        Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::ACCESS => {
+            Ok(Found::Unreachable(error.to_string()))
+        }
+        _ => Err(error),
     }
 }
 

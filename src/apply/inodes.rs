@@ -12,6 +12,7 @@ use super::{Run, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Node;
+use crate::record::RecordError;
 use crate::sys::{SysError, cgroup, fs, process, selinux};
 
 impl Run<'_> {
@@ -116,15 +117,16 @@ impl Run<'_> {
 
     /// Before the first note: what is noted from here on is taken back if a later step fails, also a record
     /// that can be written in part only.
-    pub(super) fn note(&mut self) {
+    pub(super) fn note(&mut self) -> Result<(), RecordError> {
         if !self.has_noted {
-            self.undo.take_back(self.record, self.record.length_bytes());
+            self.undo.take_back(self.record, self.record.length_bytes()?);
             self.has_noted = true;
         }
+        Ok(())
     }
 
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
-        self.note();
+        self.note()?;
         self.record.note_mount_point(self.root, at, node)?;
         match node {
             Node::Dir => self.directory(at, 0o755)?,

@@ -29,7 +29,7 @@ pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result
     let namespace = cgroup_namespace(config);
     let mounts = mounts(&config.mounts, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host(state, config);
-    let (systemd, units) = (live::systemd(&root), live::Units::of(&root));
+    let (systemd, units) = (live::systemd(&root)?, live::Units::of(&root));
     let (users, groups) = (id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings));
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
     Ok(Surroundings {
@@ -40,7 +40,7 @@ pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result
         systemd,
         // A runtime can give labels; whoever asks for a plan may have no right to try.
         selinux: selinux(config, |_| Labelling::ByMount, |at| fs::open_host_directory(Path::new(at))),
-        ..common(state, config, &host, mounts, live::image(&root))
+        ..common(state, config, &host, mounts, live::image(&root)?)
     })
 }
 

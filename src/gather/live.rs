@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads about a container that is being created, from inside its mount namespace.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-use caps::{CapSet, Capability};
+use rustix::io::Errno;
+use rustix::thread::CapabilitySet;
 
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
@@ -25,7 +26,7 @@ use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::mount_table::{self, Table};
-use crate::sys::{SysError, fs, process};
+use crate::sys::{Context, SysError, fs, process};
 use crate::systemd::Version;
 
 /// The mounts of this process's namespace.
@@ -63,6 +64,8 @@ pub fn surroundings(
     let root = open_root(state, text)?;
     let (mountinfo, root_mount) = mount_table(&root)?;
     let units = Units::of(&root);
+    let failure = Failure::default();
+    let own = process::effective_capabilities().map_err(GatherError::Capabilities)?;
     let sources = Sources {
         stage,
         mountinfo: &mountinfo,
@@ -70,22 +73,39 @@ pub fn surroundings(
         root_mount,
         cgroup: &cgroup,
         cgroup_inside: cgroup_inside.as_deref().unwrap_or(&cgroup),
-        runtime_cgroup: &|| runtime_cgroup.clone().or_else(cgroup_of_runtime),
-        inside: &|at| read_inside(&root, at),
-        owner_of: &|at| Some(fs::stat(root.place(at).ok()?).ok()?.st_uid),
-        follow_up: follow_up(config, stage),
+        runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime())),
+        inside: &|at| failure.note(read_inside(&root, at)),
+        owner_of: &|at| failure.note(owner_of(&root, at)),
+        follow_up: follow_up(config, stage)?,
         options,
-        making: making(config, manager.as_deref(), stage),
-        rights: rights(config),
+        making: making(config, own, manager.as_deref(), stage)?,
+        rights: rights(config, own),
         id_maps: [&id_maps[0], &id_maps[1]],
         stop_signal: stop_signal.as_deref(),
         has_unit: &|unit| units.has(unit),
-        image: image(&root),
-        systemd: systemd(&root),
+        image: image(&root)?,
+        systemd: systemd(&root)?,
         selinux: selinux(config, selinux::labelling, |at| root.open_directory(&InnerPath::new(at))),
     };
     let facts = interpret::live(state, config, &host, sources);
-    Ok((root, facts))
+    match failure.0.into_inner() {
+        None => Ok((root, facts)),
+        Some(error) => Err(error),
+    }
+}
+
+/// The first failure of what is read only where it matters. "It can't be read" must not pass for "it isn't there": the
+/// container would get more than its limits leave it, or a cgroup that others are in.
+#[derive(Default)]
+struct Failure(RefCell<Option<GatherError>>);
+
+impl Failure {
+    fn note<T>(&self, result: Result<Option<T>, GatherError>) -> Option<T> {
+        result.unwrap_or_else(|error| {
+            self.0.borrow_mut().get_or_insert(error);
+            None
+        })
+    }
 }
 
 /// The cgroups of the container's first process as this process sees them, as that one does, and this one's own.
@@ -111,18 +131,20 @@ fn cgroups_of(pid: u32) -> Result<(String, String, String), GatherError> {
 }
 
 /// Whether a cgroup can be made beside the container's own.
-fn making(config: &Config, manager: Option<&str>, stage: Stage) -> Making {
+fn making(config: &Config, own: CapabilitySet, manager: Option<&str>, stage: Stage) -> Result<Making, GatherError> {
     // podman runs poststop itself, and leaves it out of config.json.
     let is_podman = manager == Some("libpod");
     // At createContainer it may be the container's own one.
     let is_rootless = process::is_in_user_namespace() && !config.has_namespace("user");
-    match stage {
+    Ok(match stage {
         _ if is_rootless => Making::Rootless,
         Stage::CreateContainer => Making::Inside,
-        Stage::CreateRuntime if process::is_in_user_namespace() || !may(Capability::CAP_SYS_ADMIN) => Making::Rootless,
-        Stage::CreateRuntime if is_podman || lists_this_hook(&config.hooks.poststop) => Making::Possible,
+        Stage::CreateRuntime if process::is_in_user_namespace() || !own.contains(CapabilitySet::SYS_ADMIN) => {
+            Making::Rootless
+        }
+        Stage::CreateRuntime if is_podman || lists_this_hook(&config.hooks.poststop)? => Making::Possible,
         Stage::CreateRuntime => Making::Forever,
-    }
+    })
 }
 
 /// The container's mounts, and the number of the root's.
@@ -174,20 +196,31 @@ pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysErro
 
 /// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. None
 /// where the container has no pid namespace of its own, and it can't be told.
-fn cgroup_of_runtime() -> Option<String> {
+fn cgroup_of_runtime() -> Result<Option<String>, GatherError> {
     /// The container's first process, and what may wrap this hook.
     const ANCESTORS_MAX: usize = 8;
-    let read = |pid: &str| fs::read_host_text(&format!("/proc/{pid}/status")).ok();
-    let mut status = read("self")?;
-    let own_depth = status::pid_namespaces(&status)?;
+    let Some(mut status) = read_if_shown("/proc/self/status")? else { return Ok(None) };
+    let own_depth = status::pid_namespaces(&status);
     for _ in 0..ANCESTORS_MAX {
-        let pid = status::parent(&status)?.to_string();
-        status = read(&pid)?;
-        if status::pid_namespaces(&status)? < own_depth {
-            return fs::read_host_text(&format!("/proc/{pid}/cgroup")).ok();
+        let Some(pid) = status::parent(&status) else { return Ok(None) };
+        let Some(above) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(None) };
+        match (status::pid_namespaces(&above), own_depth) {
+            (Some(depth), Some(own_depth)) if depth < own_depth => {
+                return read_if_shown(&format!("/proc/{pid}/cgroup"));
+            }
+            (Some(_), Some(_)) => status = above,
+            _ => return Ok(None),
         }
     }
-    None
+    Ok(None)
+}
+
+/// A file about another process; none where that is gone, or hidden (`hidepid`, proc(5)).
+fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
+    match fs::read_host_text(path) {
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => Ok(None),
+        result => result.map(Some).map_err(|source| GatherError::Read { path: PathBuf::from(path), source }),
+    }
 }
 
 /// What is known of the host, as far as this container needs it.
@@ -215,14 +248,18 @@ pub(super) fn host_os_release() -> Option<String> {
 }
 
 /// What the image has at the paths that a plan may ask for.
-pub(super) fn image(root: &Root) -> Image {
+pub(super) fn image(root: &Root) -> Result<Image, GatherError> {
     let mut image = Image::default();
     for path in interface::PATHS {
         let path = InnerPath::new(path);
-        let found = image.below_nothing(&path).unwrap_or_else(|| root.find(&path));
+        let found = image.below_nothing(&path).map_or_else(|| find(root, &path), Ok)?;
         image.insert(path, found);
     }
-    image
+    Ok(image)
+}
+
+fn find(root: &Root, at: &InnerPath) -> Result<Found, GatherError> {
+    root.find(at).map_err(|source| GatherError::Look { at: at.clone(), source })
 }
 
 /// The kernel's list, and what it has from before there was one.
@@ -252,17 +289,30 @@ impl<'a> Units<'a> {
 }
 
 /// The version of the image's systemd.
-pub(super) fn systemd(root: &Root) -> Option<Version> {
+pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
     /// Since 231 the program is small; the largest before has some 2 MB.
     const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
-    programs(root).find_map(|at| Version::in_program(root.read(&at).ok()?.take(LIMIT_BYTES)).ok()?)
+    for at in programs(root) {
+        let at = at?;
+        let program = root
+            .read(&at)
+            .and_then(|file| Version::in_program(file.take(LIMIT_BYTES)).call(|| format!("read(\"{at}\")")));
+        match program {
+            Ok(Some(version)) => return Ok(Some(version)),
+            // In a user namespace it may be out of its root's reach.
+            Err(error) if error.errno() == Errno::ACCESS => {}
+            result => drop(result.map_err(|source| GatherError::Look { at, source })?),
+        }
+    }
+    Ok(None)
 }
 
 /// Where the image's systemd is.
-pub(super) fn programs(root: &Root) -> impl Iterator<Item = InnerPath> {
-    interface::SYSTEMD.into_iter().filter_map(|path| match root.find(&InnerPath::new(path)) {
-        Found::File(at) => Some(at),
-        _ => None,
+pub(super) fn programs(root: &Root) -> impl Iterator<Item = Result<InnerPath, GatherError>> {
+    interface::SYSTEMD.into_iter().filter_map(|path| match find(root, &InnerPath::new(path)) {
+        Ok(Found::File(at)) => Some(Ok(at)),
+        Ok(_) => None,
+        Err(error) => Some(Err(error)),
     })
 }
 
@@ -277,24 +327,31 @@ fn read_id_maps(of: &str) -> [String; 2] {
         .map(|name| fs::read_host_text(&format!("/proc/{of}/{name}")).unwrap_or_else(|_| ALL.to_owned()))
 }
 
-fn rights(config: &Config) -> Rights {
+fn rights(config: &Config, own: CapabilitySet) -> Rights {
     Rights {
         over_mounts: process::is_over_mount_namespace(),
         // On what was mounted in the container's own, this process may have to act as its root.
         in_user_namespace: config.has_namespace("user") || process::is_in_user_namespace(),
-        lacking: Rights::USED.into_iter().filter(|capability| !may(*capability)).collect(),
+        lacking: Rights::USED.into_iter().filter(|used| !own.bits() & used.bitmask() != 0).collect(),
     }
 }
 
-fn may(capability: Capability) -> bool {
-    // Unreadable capabilities are as good as none: the plan then says what is missing.
-    caps::has_cap(None, CapSet::Effective, capability).unwrap_or(false)
+/// A small file of the kernel's, inside the root; none where it isn't there.
+fn read_inside(root: &Root, at: &InnerPath) -> Result<Option<String>, GatherError> {
+    const LIMIT_BYTES: u64 = 64 * 1024;
+    let text = if_there(root.read(at).and_then(|file| fs::read_up_to(file, LIMIT_BYTES)), at)?.flatten();
+    Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 
-/// A small file of the kernel's, inside the root; none where it isn't there.
-fn read_inside(root: &Root, at: &InnerPath) -> Option<String> {
-    const LIMIT_BYTES: u64 = 64 * 1024;
-    let file = root.read(at).ok()?;
-    let text = fs::read_up_to(file, LIMIT_BYTES).ok()??;
-    Some(String::from_utf8_lossy(&text).into_owned())
+/// The user id of a file inside the root, likewise.
+fn owner_of(root: &Root, at: &InnerPath) -> Result<Option<u32>, GatherError> {
+    let status = if_there(root.place(at).and_then(fs::stat), at)?;
+    Ok(status.map(|status| status.st_uid))
+}
+
+fn if_there<T>(result: Result<T, SysError>, at: &InnerPath) -> Result<Option<T>, GatherError> {
+    match result {
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
+        result => result.map(Some).map_err(|source| GatherError::Look { at: at.clone(), source }),
+    }
 }

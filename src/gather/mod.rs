@@ -11,7 +11,7 @@ mod selinux;
 pub mod unreadable;
 
 use std::cell::OnceCell;
-use std::io::Read;
+use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -26,7 +26,7 @@ use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
 use crate::root::Root;
-use crate::sys::{SysError, fs, process};
+use crate::sys::{Context, SysError, fs, process};
 
 /// A runtime's state is a few hundred bytes and its annotations, of which Kubernetes allows a quarter of a mebibyte.
 const STATE_LIMIT_BYTES: u64 = 512 * 1024;
@@ -107,6 +107,17 @@ pub enum GatherError {
         /// Why.
         source: SysError,
     },
+    /// A path in it can't be looked at.
+    #[error("cannot look at {at} in the container's root")]
+    Look {
+        /// Which.
+        at: InnerPath,
+        /// Why.
+        source: SysError,
+    },
+    /// What this process may do can't be told.
+    #[error("cannot read this process's capabilities")]
+    Capabilities(#[source] SysError),
     /// A typing error in the annotation must not look like a choice.
     #[error("the annotation {key} is {value:?}: it must be `enabled` or `disabled`")]
     Switch {
@@ -307,24 +318,35 @@ pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<An
 }
 
 /// What happens after this call.
-#[must_use]
-pub fn follow_up(config: &Config, stage: Stage) -> FollowUp {
+pub fn follow_up(config: &Config, stage: Stage) -> Result<FollowUp, GatherError> {
     // In a user namespace createContainer may be unable to read config.json (a bundle below a
     // directory of mode 0700) or to write a record, so that there this call does the whole job.
     let follows = stage == Stage::CreateRuntime
-        && lists_this_hook(&config.hooks.create_container)
-        && !config.has_namespace("user");
-    match (follows, config.root.readonly) {
+        && !config.has_namespace("user")
+        && lists_this_hook(&config.hooks.create_container)?;
+    Ok(match (follows, config.root.readonly) {
         (false, _) => FollowUp::None,
         (true, false) => FollowUp::CreateContainer,
         (true, true) => FollowUp::CreateContainerOnReadOnlyRoot,
-    }
+    })
 }
 
-fn lists_this_hook(hooks: &[Hook]) -> bool {
-    let file = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
-    let own = file(Path::new("/proc/self/exe"));
-    own.is_some() && hooks.iter().any(|hook| file(&hook.path) == own)
+fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
+    let file = |path: &Path| match std::fs::metadata(path) {
+        // No hook of this process's namespace.
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(None),
+        result => match result.call(|| format!("stat({path:?})")) {
+            Ok(file) => Ok(Some((file.dev(), file.ino()))),
+            Err(source) => Err(GatherError::Read { path: path.to_owned(), source }),
+        },
+    };
+    let Some(own) = file(Path::new("/proc/self/exe"))? else { return Ok(false) };
+    for hook in hooks {
+        if file(&hook.path)? == Some(own) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.
@@ -343,21 +365,32 @@ fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
     let mut unreachable = None;
     for candidate in candidates {
         match root.find(&candidate) {
-            Found::File(at) if is_systemd(root, &at) => return Program::Systemd(at),
-            Found::File(at) | Found::Else(at, _) | Found::Directory(at) | Found::EmptyDirectory(at) => {
-                return Program::Else(at);
+            Ok(Found::File(at)) => {
+                return match is_systemd(root, &at) {
+                    Ok(true) => Program::Systemd(at),
+                    Ok(false) => Program::Else(at),
+                    Err(error) => Program::Unreachable(error.to_string()),
+                };
             }
-            Found::Nothing(_) => {}
-            Found::Unreachable(reason) => unreachable = Some(reason),
+            Ok(Found::Else(at, _) | Found::Directory(at) | Found::EmptyDirectory(at)) => return Program::Else(at),
+            Ok(Found::Nothing(_)) => {}
+            Ok(Found::Unreachable(reason)) => unreachable = Some(reason),
+            // It may be the one.
+            Err(error) => return Program::Unreachable(error.to_string()),
         }
     }
     unreachable.map_or(Program::Nothing, Program::Unreachable)
 }
 
 /// systemd's own binary is `…/systemd/systemd` in every distribution, and a program of machine code.
-fn is_systemd(root: &Root, at: &InnerPath) -> bool {
+fn is_systemd(root: &Root, at: &InnerPath) -> Result<bool, SysError> {
     const ELF: &[u8] = b"\x7fELF";
+    if !at.as_path().ends_with("systemd/systemd") {
+        return Ok(false);
+    }
     let mut start = [0_u8; 4];
-    at.as_path().ends_with("systemd/systemd")
-        && root.read(at).is_ok_and(|mut file| file.read_exact(&mut start).is_ok() && start == ELF)
+    match root.read(at)?.read_exact(&mut start) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
+        result => result.call(|| format!("read(\"{at}\")")).map(|()| start == ELF),
+    }
 }

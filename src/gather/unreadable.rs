@@ -44,7 +44,7 @@ pub fn tell(state: &State) -> Result<Told, GatherError> {
     if mounts.at(&InnerPath::new(interface::RUN)).is_some() {
         return Ok(Told::LeaveAlone("/run is mounted already: createRuntime or the engine has prepared it"));
     }
-    if live::programs(&root).next().is_none() {
+    if live::programs(&root).next().transpose()?.is_none() {
         return Ok(Told::LeaveAlone("the image has no systemd"));
     }
     Ok(match switch {

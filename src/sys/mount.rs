@@ -36,10 +36,16 @@ pub fn new_tmpfs(options: &[(&str, String)]) -> Result<OwnedFd, SysError> {
 
 /// Makes a mount of a file system that is mounted nowhere yet; nosuid and nodev.
 pub fn new_mount(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd, SysError> {
-    let context = rustix::mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).map_err(|errno| {
-        let hint = if errno == Errno::NOSYS { " [Linux 5.2 or newer is needed]" } else { "" };
-        SysError::new(format!("fsopen({fs_type:?}){hint}"), errno)
-    })?;
+    configured(fs_type, options, flags).map_err(or_older_kernel)
+}
+
+fn or_older_kernel(error: SysError) -> SysError {
+    if error.errno() == Errno::NOSYS { error.with_hint("Linux 5.2 or newer is needed") } else { error }
+}
+
+fn configured(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd, SysError> {
+    let context =
+        rustix::mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({fs_type:?})"))?;
     let said = || kernel_says(context.as_fd());
     // The source's name, as mount(8) shows it.
     let named = [("source", fs_type.to_owned())];
@@ -72,13 +78,13 @@ fn set_string(context: BorrowedFd<'_>, key: &str, value: &str) -> std::io::Resul
 /// Copies the mount at an open file, from that file on; mounted nowhere yet.
 pub fn copy_of(file: impl AsFd) -> Result<OwnedFd, SysError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
-    rustix::mount::open_tree(file, "", flags).call(|| "open_tree(OPEN_TREE_CLONE)")
+    rustix::mount::open_tree(file, "", flags).call(|| "open_tree(OPEN_TREE_CLONE)").map_err(or_older_kernel)
 }
 
 /// Mounts a new mount on `target`, or moves an old one there with all that is mounted on it.
 pub fn put(mount: impl AsFd, target: impl AsFd) -> Result<(), SysError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    rustix::mount::move_mount(mount, "", target, "", flags).call(|| "move_mount()")
+    rustix::mount::move_mount(mount, "", target, "", flags).call(|| "move_mount()").map_err(or_older_kernel)
 }
 
 /// Takes a mount away, now or when its last user is gone.

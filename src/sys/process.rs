@@ -2,12 +2,13 @@
 //! This process and the namespaces of others.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
-use rustix::thread::{LinkNameSpaceType, UnshareFlags};
+use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 
 use super::{Context, SysError, fs};
 use crate::kernel::id_map;
@@ -21,11 +22,16 @@ pub fn parent() -> Option<u32> {
 /// What tells one mount namespace from another; none where the process can't be looked at.
 #[must_use]
 pub fn mount_namespace(of: &str) -> Option<PathBuf> {
-    namespace(of, "mnt")
+    namespace(of, "mnt").ok().flatten()
 }
 
-fn namespace(of: &str, kind: &str) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{of}/ns/{kind}")).ok()
+/// None where the kernel has none of this kind.
+fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
+    let link = format!("/proc/{of}/ns/{kind}");
+    match std::fs::read_link(&link) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        result => result.map(Some).call(|| format!("readlink({link:?})")),
+    }
 }
 
 /// Enters the mount namespace of another process, and no other namespace of it. This process's root
@@ -35,6 +41,11 @@ pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
     let namespace = fs::open_host(&path)?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
+}
+
+/// What this process may do, capabilities(7).
+pub fn effective_capabilities() -> Result<CapabilitySet, SysError> {
+    rustix::thread::capabilities(None).map(|sets| sets.effective).call(|| "capget()")
 }
 
 /// Whether the user namespace that owns this process's mount namespace is its own or one below, where its capabilities
@@ -60,7 +71,7 @@ pub fn is_over_mount_namespace() -> bool {
 #[allow(unsafe_code)]
 pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, SysError> + Send) -> Result<T, SysError> {
     // Not even its own may be entered by who has no rights in it.
-    if namespace(&of.to_string(), "cgroup") == namespace("self", "cgroup") {
+    if namespace(&of.to_string(), "cgroup")? == namespace("self", "cgroup")? {
         return act();
     }
     let path = PathBuf::from(format!("/proc/{of}/ns/cgroup"));

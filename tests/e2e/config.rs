@@ -49,6 +49,9 @@ pub const HOOK_SAID: &str = "hook-said";
 const HOST_ID: u32 = 100_000;
 pub const ID_COUNT: u32 = 65_536;
 
+/// Where Debian has it: a runtime searches no path for a hook.
+pub const STRACE: &str = "/usr/bin/strace";
+
 /// The stages of the hook's descriptors.
 const DESCRIPTOR: [&str; 2] = ["createRuntime", "poststop"];
 
@@ -126,6 +129,8 @@ pub struct Config {
     pub closed: bool,
     /// As CRI-O writes it for a command that is called as an init.
     pub cri_o: bool,
+    /// What happens to the hook on the way, as strace(1) injects it.
+    pub fault: Option<&'static str>,
 }
 
 impl Default for Config {
@@ -147,6 +152,7 @@ impl Default for Config {
             without: Vec::new(),
             closed: false,
             cri_o: false,
+            fault: None,
         }
     }
 }
@@ -258,7 +264,13 @@ impl Config {
         if runtime == Runtime::Crun {
             config["annotations"]["run.oci.hooks.stderr"] = json!(place.home.join(HOOK_SAID));
         }
-        let hook = json!({"path": place.hook, "args": [place.hook]});
+        let hook = match self.fault {
+            None => json!({"path": place.hook, "args": [place.hook]}),
+            Some(fault) => {
+                let inject = format!("inject={fault}");
+                json!({"path": STRACE, "args": ["strace", "-qq", "-o", "/dev/null", "-e", inject, place.hook]})
+            }
+        };
         let (stages, hooks): (&[&str], _) = match self.stages {
             Stages::None => (&[], json!([])),
             Stages::All => (&DESCRIPTOR, json!([hook])),

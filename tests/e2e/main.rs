@@ -258,6 +258,17 @@ impl<'a> Trials<'a> {
         }
     }
 
+    /// They need strace.
+    fn interrupted_hooks(&mut self) {
+        for (runtime, layout) in PLATFORMS {
+            let cell = Cell { runtime, layout, suite: Suite::Bookworm };
+            let site = Arc::clone(self.site);
+            let missing = site.missing(runtime, layout, cell.suite).or_else(|| site::missing_program(&["strace"]));
+            let name = format!("interrupted-hook/{runtime}/{layout}");
+            self.push(&name, missing, move || outside::interrupted_hook(&site, cell));
+        }
+    }
+
     fn all(mut self, matrix: &Arc<Matrix>) -> Self {
         self.boots(matrix);
         self.layouts();
@@ -278,6 +289,7 @@ impl<'a> Trials<'a> {
         self.each("disabled", &two, outside::disabled);
         self.each("other-init", &PLATFORMS, outside::other_init);
         self.each("failing-hook", &PLATFORMS, outside::failing_hook);
+        self.interrupted_hooks();
         self.each("links-that-lead-out", &PLATFORMS, outside::links_that_lead_out);
         self.each("prestart-only", &PLATFORMS, special::prestart_only);
         self.each("cri-o", &PLATFORMS, special::cri_o);

@@ -113,6 +113,19 @@ pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::nobody_wrote(&container)
 }
 
+/// A hook that fails or is killed halfway, with a tmpfs on /run already: the container isn't started half prepared.
+pub fn interrupted_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    for (fault, said) in
+        [("move_mount:error=ENOMEM:when=2", "move_mount() = ENOMEM"), ("move_mount:signal=KILL:when=2", "hook")]
+    {
+        let config = Config { fault: Some(fault), ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        is_refused(&container, &[said])?;
+        upper::nobody_wrote(&container)?;
+    }
+    Ok(())
+}
+
 /// Users bind the host's cgroups, as many guides say; in a cgroup namespace they have no path, and
 /// must not become writable.
 pub fn host_cgroups(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {

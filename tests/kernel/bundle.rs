@@ -199,7 +199,7 @@ impl Bundle {
         rbind(Path::new("/proc"), &self.root("proc"));
         bind(Path::new("/dev/null"), &self.root("dev/null"));
         match (cgroup, own_cgroup_mount()) {
-            (Cgroup::Mounted, Some(source)) => self.mount_cgroup(&source),
+            (Cgroup::Mounted, Some((source, _))) => self.mount_cgroup(&source),
             _ => self.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]),
         }
         self.write_config();
@@ -336,8 +336,8 @@ fn config() -> Value {
     })
 }
 
-/// A mount of a hierarchy that systemd can use, with this process's own cgroup in it.
-fn own_cgroup_mount() -> Option<PathBuf> {
+/// A mount of a hierarchy that systemd can use, and this process's own cgroup in it.
+pub fn own_cgroup_mount() -> Option<(PathBuf, PathBuf)> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     table::read().into_iter().find_map(|mount| {
         let prefix = match mount.fs_type.as_str() {
@@ -346,8 +346,8 @@ fn own_cgroup_mount() -> Option<PathBuf> {
             _ => return None,
         };
         let path = own.lines().find_map(|line| line.split_once(prefix).map(|(_, path)| path.to_owned()))?;
-        let is_whole = mount.root == Path::new("/");
-        (is_whole && mount.at.join(path.trim_start_matches('/')).is_dir()).then_some(mount.at)
+        let cgroup = mount.at.join(path.trim_start_matches('/'));
+        (mount.root == Path::new("/") && cgroup.is_dir()).then_some((mount.at, cgroup))
     })
 }
 

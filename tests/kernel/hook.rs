@@ -2,10 +2,12 @@
 //! Knows how a runtime runs the hook, and how long that may take.
 
 use std::io::{Read, Seek, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, Signal};
 use serde_json::{Value, json};
 
 use crate::Check;
@@ -14,7 +16,7 @@ use crate::bundle::Bundle;
 /// Far more than any call takes, and less than a runtime's patience.
 const DEADLINE: Duration = Duration::from_secs(5);
 /// The program's name in front of each line that it says.
-const SAYS: &str = "oci-systemd-hook: ";
+pub const SAYS: &str = "oci-systemd-hook: ";
 
 /// How to call it, where that is not as usual.
 #[derive(Debug, Default)]
@@ -23,6 +25,8 @@ pub struct How<'a> {
     pub cwd: Option<PathBuf>,
     /// Shell commands before it, such as a limit.
     pub first: Option<&'a str>,
+    /// A program that runs it, with its arguments: a tracer.
+    pub under: &'a [String],
     /// The stage as a word.
     pub word: Option<&'a str>,
     /// Whether it gets no environment, as with runc.
@@ -33,6 +37,8 @@ pub struct How<'a> {
 #[derive(Debug)]
 pub struct Finished {
     pub code: Option<i32>,
+    /// What killed it.
+    pub signal: Option<i32>,
     pub stderr: String,
 }
 
@@ -95,22 +101,31 @@ impl Bundle {
 
     /// Calls it as after the container's end.
     pub fn poststop(&self) -> Result<Finished, String> {
+        self.poststop_as(&How { cwd: Some("/".into()), ..How::default() })
+    }
+
+    pub fn poststop_as(&self, how: &How<'_>) -> Result<Finished, String> {
         let mut state = self.state.clone();
         state["status"] = json!("stopped");
         state["annotations"] = Value::Null;
-        self.call(state.to_string().as_bytes(), &How { cwd: Some("/".into()), ..How::default() })
+        self.call(state.to_string().as_bytes(), how)
     }
 
     /// Calls it with this on standard input.
     pub fn call(&self, input: &[u8], how: &How<'_>) -> Result<Finished, String> {
         let hook = program();
-        let mut command = match how.first {
-            Some(first) => {
+        let mut command = match (how.first, how.under) {
+            (Some(first), _) => {
                 let mut shell = Command::new("/bin/sh");
                 shell.args(["-c", &format!("{first} exec \"$0\" \"$@\"")]).arg(hook);
                 shell
             }
-            None => Command::new(hook),
+            (None, [tracer, arguments @ ..]) => {
+                let mut tracer = Command::new(tracer);
+                tracer.args(arguments).arg(hook);
+                tracer
+            }
+            (None, []) => Command::new(hook),
         };
         let mut stderr = tempfile::tempfile().unwrap();
         let mut stdout = tempfile::tempfile().unwrap();
@@ -120,8 +135,10 @@ impl Bundle {
             .current_dir(how.cwd.clone().unwrap_or_else(|| self.root("")))
             .stdin(Stdio::piped())
             .stdout(stdout.try_clone().unwrap())
-            .stderr(stderr.try_clone().unwrap());
-        if !how.no_environment {
+            .stderr(stderr.try_clone().unwrap())
+            .process_group(0);
+        // A tracer would listen to TZ.
+        if !how.no_environment && how.under.is_empty() {
             // As runc 1.1 gives it, which is the container's: nothing of it may be listened to.
             command.env("XDG_RUNTIME_DIR", self.host("")).env("TZ", format!(":{}", self.fifo().display()));
         }
@@ -136,7 +153,8 @@ impl Bundle {
                     return Ok(status);
                 }
                 if Instant::now() > until {
-                    child.kill().unwrap();
+                    // With a tracer, which would leave it running.
+                    rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
                     child.wait().unwrap();
                     return Err(format!("the hook still ran after {DEADLINE:?}"));
                 }
@@ -153,6 +171,6 @@ impl Bundle {
             let controls = said.contains(|c: char| c.is_control() && c != '\n');
             ensure!(!controls, "control characters in {said:?}");
         }
-        Ok(Finished { code: status.code(), stderr: said })
+        Ok(Finished { code: status.code(), signal: status.signal(), stderr: said })
     }
 }

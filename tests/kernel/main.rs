@@ -21,6 +21,7 @@ mod bounds;
 mod bundle;
 mod copy_up;
 mod decision;
+mod faults;
 mod footprint;
 mod hook;
 mod hostile;
@@ -114,13 +115,26 @@ const TRIALS: &[(&str, Run)] = &[
     ("bounds/much", bounds::much),
 ];
 
+/// Those that need strace, the longest first.
+const FAULTS: &[(&str, Run)] = &[
+    ("faults/with-cgroup", faults::with_cgroup),
+    ("faults/create-container", faults::create_container_fails),
+    ("faults/create-runtime", faults::create_runtime_fails),
+    ("faults/create-container/killed", faults::create_container_is_killed),
+    ("faults/create-runtime/killed", faults::create_runtime_is_killed),
+    ("faults/poststop", faults::poststop),
+    ("faults/another-command", faults::another_command),
+    ("faults/older-kernel", faults::older_kernel),
+];
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let scratch = tempfile::Builder::new().prefix("oci-systemd-hook-kernel.").tempdir().unwrap();
     set_up(&scratch.path().canonicalize().unwrap());
     let mut trials = Vec::new();
     let mut passed = true;
-    if std::env::var_os(REALM).is_some() {
+    let realm = if std::env::var_os(REALM).is_some() { Realm::Initial } else { Realm::User };
+    if realm == Realm::Initial {
         trials.extend(list(Realm::Initial, &namespace::enter_initial()));
     } else {
         match namespace::missing_for_initial() {
@@ -133,8 +147,9 @@ fn main() -> ExitCode {
     let [cases, calls, swaps] =
         [&hostile::TRIED, &race::CALLS, &race::SWAPS].map(|count| count.load(Ordering::Relaxed));
     if cases + calls > 0 {
-        println!("hostile: {cases} cases, and {calls} calls during {swaps} swaps");
+        println!("{}: hostile: {cases} cases, and {calls} calls during {swaps} swaps", realm.name());
     }
+    faults::print_counts(realm);
     drop(scratch);
     if passed { conclusion.exit_code() } else { ExitCode::FAILURE }
 }
@@ -158,27 +173,38 @@ fn run_again() -> bool {
     Command::new(own).args(std::env::args_os().skip(1)).env(REALM, "initial").status().unwrap().success()
 }
 
+/// A trial's name, and what it does.
+type Named = (String, Box<dyn FnOnce(Realm) -> Check + Send>);
+
 fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
-    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
-    let is_ignored = entered.is_err() && !in_ci;
-    let trial = |name: String, check: Box<dyn FnOnce(Realm) -> Check + Send>| {
-        let entered = entered.clone();
-        let run = move || entered.and_then(|()| check(realm)).map_err(Failed::from);
-        Trial::test(format!("{}/{name}", realm.name()), run).with_ignored_flag(is_ignored)
-    };
-    let mut trials: Vec<Trial> =
-        TRIALS.iter().map(|(name, check)| trial((*name).to_owned(), Box::new(*check))).collect();
+    let named = |(name, check): &(&str, Run)| -> Named { ((*name).to_owned(), Box::new(*check)) };
+    let traced = entered.clone().and_then(|()| faults::missing().map_or(Ok(()), Err));
+    let mut all: Vec<Named> = TRIALS.iter().map(named).collect();
     for path in hostile::PATHS {
         let name = format!("hostile/{path} ({} cases)", hostile::count(realm));
-        trials.push(trial(name, Box::new(move |realm| hostile::path(realm, path))));
+        all.push((name, Box::new(move |realm| hostile::path(realm, path))));
     }
     for pair in race::PAIRS {
         if realm == Realm::Initial || !matches!(pair.1, race::Other::Devices) {
-            trials.push(trial(race::name(pair), Box::new(move |realm| race::pair(realm, pair))));
+            all.push((race::name(pair), Box::new(move |realm| race::pair(realm, pair))));
         }
     }
-    if let Err(why) = entered {
-        eprintln!("skipped: {why} ({} tests)", trials.len());
-    }
+    let mut trials = where_possible(realm, &traced, FAULTS.iter().map(named).collect());
+    trials.extend(where_possible(realm, entered, all));
     trials
+}
+
+/// What is missing is a failure of each or, where `CI` isn't set, a line.
+fn where_possible(realm: Realm, possible: &Check, all: Vec<Named>) -> Vec<Trial> {
+    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    if let Err(why) = possible {
+        eprintln!("skipped: {why} ({} tests)", all.len());
+    }
+    let trial = |(name, check): Named| {
+        let possible = possible.clone();
+        let is_ignored = possible.is_err() && !in_ci;
+        let run = move || possible.and_then(|()| check(realm)).map_err(Failed::from);
+        Trial::test(format!("{}/{name}", realm.name()), run).with_ignored_flag(is_ignored)
+    };
+    all.into_iter().map(trial).collect()
 }

@@ -14,29 +14,42 @@ use crate::hook::{How, program};
 use crate::namespace::{Realm, isolated};
 
 /// The first process of a container, while its runtime still prepares it.
-struct Container(Child);
+#[derive(Debug)]
+pub struct Container(Child);
 
 impl Container {
     /// Starts the bundle in a mount namespace of its own.
     fn start(bundle: &mut Bundle) -> Result<Self, String> {
+        Self::start_as(bundle, |bundle| {
+            bundle.start(Cgroup::Nowhere);
+            bundle.submount("run/secrets");
+        })
+    }
+
+    /// The same, with what the runtime mounts there.
+    pub fn start_as(bundle: &mut Bundle, mount: impl FnOnce(&mut Bundle) + Send) -> Result<Self, String> {
         // The runtime sees the root's files, and not what is mounted there.
         bind(&bundle.image(""), &bundle.root(""));
         isolated(|| {
-            bundle.start(Cgroup::Nowhere);
-            bundle.submount("run/secrets");
+            mount(bundle);
             // It ends with its standard input at the latest.
             let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
             child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
         })
     }
 
+    /// Its pid.
+    pub fn id(&self) -> u32 {
+        self.0.id()
+    }
+
     /// A path of its namespace, in which the root's mounts are seen.
     fn path(&self, path: &Path) -> PathBuf {
-        Path::new("/proc").join(self.0.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
+        Path::new("/proc").join(self.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
     }
 
     fn mounts(&self) -> String {
-        fs::read_to_string(format!("/proc/{}/mountinfo", self.0.id())).unwrap()
+        fs::read_to_string(format!("/proc/{}/mountinfo", self.id())).unwrap()
     }
 }
 
@@ -60,7 +73,7 @@ pub fn does_the_whole_job(realm: Realm) -> Check {
             bundle.config["linux"]["gidMappings"] = map;
         }
         let container = Container::start(bundle)?;
-        bundle.state["pid"] = json!(container.0.id());
+        bundle.state["pid"] = json!(container.id());
         let watch = bundle.watch();
         let how = How { cwd: Some(bundle.directory()), ..How::default() };
         bundle.create_as(&how)?.silently()?;
@@ -91,7 +104,7 @@ pub fn leaves_it_to_create_container(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.config["hooks"] = json!({"createContainer": [{"path": "/nowhere"}, {"path": program()}]});
         let container = Container::start(bundle)?;
-        bundle.state["pid"] = json!(container.0.id());
+        bundle.state["pid"] = json!(container.id());
         let (watch, before) = (bundle.watch(), container.mounts());
         let how = How { cwd: Some(bundle.directory()), ..How::default() };
         bundle.create_as(&how)?.silently()?;

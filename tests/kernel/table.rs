@@ -33,7 +33,12 @@ impl Mount {
 
 /// All mounts of this thread's namespace: `/proc/self` is the first thread's.
 pub fn read() -> Vec<Mount> {
-    let text = std::fs::read("/proc/thread-self/mountinfo").unwrap();
+    of("thread-self")
+}
+
+/// All mounts that a process sees.
+pub fn of(process: &str) -> Vec<Mount> {
+    let text = std::fs::read(format!("/proc/{process}/mountinfo")).unwrap();
     String::from_utf8_lossy(&text).lines().map(parse).collect()
 }
 
@@ -81,7 +86,12 @@ pub fn at(path: &Path) -> Option<Mount> {
 
 /// Every mount's line, by its number: a moved mount changes its place in the table.
 pub fn whole() -> Snapshot {
-    read().into_iter().map(|mount| (PathBuf::from(&mount.id), mount.line)).collect()
+    whole_of("thread-self")
+}
+
+/// The same of what a process sees.
+pub fn whole_of(process: &str) -> Snapshot {
+    of(process).into_iter().map(|mount| (PathBuf::from(&mount.id), mount.line)).collect()
 }
 
 /// As [`whole`], but for what is at or below `root`.

@@ -1,0 +1,406 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that a system call that fails, or a kill at any moment, leaves no container half prepared, and nothing behind
+//! on the host once poststop ran. strace(1) lets each call of a run fail, one a run.
+
+mod calls;
+mod prepared;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use rustix::fs::{AtFlags, CWD, FileType, Timespec, Timestamps, XattrFlags};
+use rustix::process::Signal;
+use serde_json::json;
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, ID, Watch, own_cgroup_mount, with_bundle};
+use crate::copy_up::node;
+use crate::faults::calls::{Call, Fault, Point};
+use crate::faults::prepared::{Prepared, differences, see};
+use crate::hook::{Finished, How, SAYS, program};
+use crate::namespace::Realm;
+use crate::runtime::Container;
+use crate::table;
+use crate::tree::{Snapshot, same};
+
+/// How many there were.
+static FAILING: AtomicUsize = AtomicUsize::new(0);
+static KILLS: AtomicUsize = AtomicUsize::new(0);
+static OF_POSTSTOP: AtomicUsize = AtomicUsize::new(0);
+
+/// Why none of it can be tried here, if it can't.
+pub fn missing() -> Option<String> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let is_there = std::env::split_paths(&path).any(|directory| directory.join("strace").is_file());
+    (!is_there).then(|| "strace is not installed".to_owned())
+}
+
+/// What was tried, if anything was.
+pub fn print_counts(realm: Realm) {
+    let [failing, kills, of_poststop] = [&FAILING, &KILLS, &OF_POSTSTOP].map(|count| count.load(Ordering::Relaxed));
+    if failing + kills + of_poststop > 0 {
+        println!(
+            "{}: faults: {failing} failing calls, {kills} kills, {of_poststop} of either in poststop",
+            realm.name()
+        );
+    }
+}
+
+/// A container that is set up.
+#[derive(Debug, Clone, Copy)]
+enum SetUp {
+    CreateContainer,
+    CreateRuntime,
+    /// The same, for a container that needs a cgroup beside the runtime's.
+    WithCgroup,
+    /// Another command.
+    LeftAlone,
+}
+
+impl SetUp {
+    fn name(self) -> &'static str {
+        match self {
+            Self::CreateContainer => "createContainer",
+            Self::CreateRuntime => "createRuntime",
+            Self::WithCgroup => "createRuntime with a cgroup",
+            Self::LeftAlone => "another command",
+        }
+    }
+}
+
+/// What the runtime has made before it calls the hook, and how that is called.
+struct Stand<'a> {
+    bundle: &'a mut Bundle,
+    container: Option<Container>,
+    cwd: PathBuf,
+    log: PathBuf,
+    /// What may be made beside the runtime's.
+    cgroup: Option<PathBuf>,
+}
+
+impl<'a> Stand<'a> {
+    fn new(bundle: &'a mut Bundle, set_up: SetUp) -> Result<Self, String> {
+        furnish(bundle);
+        let log = bundle.elsewhere("strace").join("log");
+        let mount = |bundle: &mut Bundle, cgroup| {
+            bundle.start(cgroup);
+            bundle.submount("run/secrets");
+            bundle.submount_file("run/.containerenv");
+        };
+        let container = match set_up {
+            SetUp::CreateContainer => {
+                mount(bundle, Cgroup::Mounted);
+                None
+            }
+            SetUp::CreateRuntime => Some(Container::start_as(bundle, |bundle| mount(bundle, Cgroup::Nowhere))?),
+            SetUp::WithCgroup => {
+                // Others may run these tests at the same time.
+                bundle.state["id"] = json!(format!("{:08x}{}", std::process::id(), &ID[8..]));
+                bundle.config["hooks"] = json!({"poststop": [{"path": program()}]});
+                Some(Container::start_as(bundle, |bundle| mount(bundle, Cgroup::Mounted))?)
+            }
+            SetUp::LeftAlone => {
+                bundle.config["process"]["args"] = json!(["/usr/bin/other"]);
+                mount(bundle, Cgroup::Mounted);
+                None
+            }
+        };
+        let mut cwd = bundle.root("");
+        if let Some(container) = &container {
+            bundle.state["pid"] = json!(container.id());
+            cwd = bundle.directory();
+        }
+        let name = format!("oci-systemd-hook-{}", bundle.state["id"].as_str().unwrap());
+        let cgroup = own_cgroup_mount().map(|(_, own)| own.join(name));
+        Ok(Self { bundle, container, cwd, log, cgroup })
+    }
+
+    /// A process that sees the container's mounts.
+    fn process(&self) -> String {
+        self.container.as_ref().map_or_else(|| "thread-self".to_owned(), |container| container.id().to_string())
+    }
+
+    /// What the hook may change for the container: its mounts, and its cgroups.
+    fn surroundings(&self) -> Snapshot {
+        let process = self.process();
+        let mut all = table::whole_of(&process);
+        let path = PathBuf::from(format!("/proc/{process}/cgroup"));
+        all.insert(path.clone(), fs::read_to_string(path).unwrap());
+        all
+    }
+
+    fn prepared(&self) -> Prepared {
+        see(self.bundle, &self.process())
+    }
+
+    fn create(&self, under: &[String]) -> Result<Finished, String> {
+        self.bundle.create_as(&How { cwd: Some(self.cwd.clone()), under, ..How::default() })
+    }
+
+    /// With the word, without which only the state tells that it is poststop, and that may be what can't be read.
+    fn poststop(&self, under: &[String]) -> Result<Finished, String> {
+        let how = How { cwd: Some("/".into()), word: Some("poststop"), under, ..How::default() };
+        self.bundle.poststop_as(&how)
+    }
+
+    /// The container is gone, with its mounts.
+    fn end(&mut self) {
+        self.container = None;
+        self.bundle.end();
+    }
+}
+
+/// Something of each kind to copy, mount points that are missing, and one warning.
+fn furnish(bundle: &mut Bundle) {
+    fs::remove_dir(bundle.image("run/lock")).unwrap();
+    fs::remove_dir(bundle.image("tmp")).unwrap();
+    fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+    fs::remove_file(bundle.image("var/lib/dbus/machine-id")).unwrap();
+    fs::write(bundle.image("var/lib/dbus/machine-id"), "another\n").unwrap();
+    fs::write(bundle.image("var/log/journal/kept"), "kept").unwrap();
+    fs::create_dir(bundle.image("run/directory")).unwrap();
+    fs::write(bundle.image("run/directory/file"), "content").unwrap();
+    let attribute = rustix::fs::setxattr(bundle.image("run/directory/file"), "user.x", b"y", XattrFlags::empty());
+    attribute.or_else(|error| if error == rustix::io::Errno::NOTSUP { Ok(()) } else { Err(error) }).unwrap();
+    fs::hard_link(bundle.image("run/directory/file"), bundle.image("run/link")).unwrap();
+    std::os::unix::fs::symlink("directory", bundle.image("run/symlink")).unwrap();
+    node(&bundle.image("run/fifo"), FileType::Fifo, 0o640, 0);
+    age(&bundle.image(""));
+    bundle.config["annotations"] = json!({"org.opencontainers.image.stopSignal": "SIGTERM"});
+}
+
+/// Gives all below a directory the same time.
+fn age(top: &Path) {
+    let at = Timespec { tv_sec: prepared::WRITTEN, tv_nsec: 0 };
+    for path in crate::tree::read(top, crate::tree::Detail::Copied).into_keys().rev() {
+        let times = Timestamps { last_access: at, last_modification: at };
+        let path = top.join(path);
+        rustix::fs::utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();
+    }
+}
+
+/// A run without a fault.
+struct Model {
+    calls: Vec<Call>,
+    prepared: Prepared,
+    stderr: String,
+}
+
+fn model(realm: Realm, set_up: SetUp) -> Result<Model, String> {
+    let mut model = None;
+    with_bundle(realm, |bundle| {
+        let mut stand = Stand::new(bundle, set_up)?;
+        let watch = stand.bundle.watch();
+        let finished = stand.create(&calls::recorder(&stand.log))?;
+        ensure!(finished.code == Some(0), "without a fault: {finished:?}");
+        model = Some(Model { calls: calls::read(&stand.log), prepared: stand.prepared(), stderr: finished.stderr });
+        stand.end();
+        stand.bundle.poststop()?.silently()?;
+        gone(&stand, &watch)
+    })?;
+    Ok(model.unwrap())
+}
+
+pub fn create_container_fails(realm: Realm) -> Check {
+    fails(realm, SetUp::CreateContainer)
+}
+
+pub fn create_container_is_killed(realm: Realm) -> Check {
+    is_killed(realm, SetUp::CreateContainer)
+}
+
+pub fn create_runtime_fails(realm: Realm) -> Check {
+    fails(realm, SetUp::CreateRuntime)
+}
+
+pub fn create_runtime_is_killed(realm: Realm) -> Check {
+    is_killed(realm, SetUp::CreateRuntime)
+}
+
+/// One after the other, since their cgroups have the same name.
+pub fn with_cgroup(realm: Realm) -> Check {
+    // Only the host's root can make one.
+    if realm == Realm::User {
+        return Ok(());
+    }
+    fails(realm, SetUp::WithCgroup)?;
+    is_killed(realm, SetUp::WithCgroup)?;
+    poststop_of(realm, SetUp::WithCgroup)
+}
+
+pub fn another_command(realm: Realm) -> Check {
+    fails(realm, SetUp::LeftAlone)?;
+    is_killed(realm, SetUp::LeftAlone)
+}
+
+/// Each call fails once, in each way.
+fn fails(realm: Realm, set_up: SetUp) -> Check {
+    let model = model(realm, set_up)?;
+    let points = calls::failing(&model.calls)?;
+    FAILING.fetch_add(points.len(), Ordering::Relaxed);
+    each(realm, set_up, points, |bundle, point| fault(bundle, set_up, point, &model))
+}
+
+/// A kill at each moment.
+fn is_killed(realm: Realm, set_up: SetUp) -> Check {
+    let model = model(realm, set_up)?;
+    let points = calls::kills(&model.calls);
+    KILLS.fetch_add(points.len(), Ordering::Relaxed);
+    each(realm, set_up, points, |bundle, point| fault(bundle, set_up, point, &model))
+}
+
+fn each(realm: Realm, set_up: SetUp, points: Vec<Point>, check: impl Fn(&mut Bundle, &Point) -> Check + Sync) -> Check {
+    crate::all(points.into_iter().map(|point| {
+        let result = with_bundle(realm, |bundle| check(bundle, &point));
+        (format!("{}, {}: {point}", set_up.name(), realm.name()), result)
+    }))
+}
+
+/// Without the mount calls of Linux 5.2 nothing can be done, and a line says which kernel is needed. What is newer the
+/// hook does without.
+pub fn older_kernel(realm: Realm) -> Check {
+    let calls = ["fsopen", "fsconfig", "fsmount", "open_tree", "move_mount"];
+    let set_ups = [SetUp::CreateContainer, SetUp::CreateRuntime];
+    let cases = calls.into_iter().flat_map(|call| set_ups.map(|set_up| (call, set_up)));
+    crate::all(cases.map(|(call, set_up)| {
+        let result = with_bundle(realm, |bundle| {
+            let mut stand = Stand::new(bundle, set_up)?;
+            let (watch, before) = (stand.bundle.watch(), stand.surroundings());
+            let Finished { code, stderr, .. } = stand.create(&calls::without(call))?;
+            let is_told = stderr.lines().any(|line| line.contains("ENOSYS") && line.contains("Linux 5.2 or newer"));
+            ensure!(code == Some(1) && is_told, "it ended with {code:?} and said {stderr:?}");
+            untouched(&stand, &watch, &before)?;
+            stand.end();
+            stand.bundle.poststop()?.silently()?;
+            gone(&stand, &watch)
+        });
+        (format!("{}, {}, without {call}", set_up.name(), realm.name()), result)
+    }))
+}
+
+/// One fault, and then the container's end.
+fn fault(bundle: &mut Bundle, set_up: SetUp, point: &Point, model: &Model) -> Check {
+    let mut stand = Stand::new(bundle, set_up)?;
+    let (watch, before) = (stand.bundle.watch(), stand.surroundings());
+    let finished = stand.create(&point.injector(&stand.log))?;
+    ensure!(point.happened(&stand.log), "it did not come about: {finished:?}");
+    let told: Vec<&str> = finished.stderr.lines().filter(|line| !model.stderr.contains(line)).collect();
+    match (point.fault, finished.code) {
+        (Fault::Kill, None) => {}
+        _ if may_abort(point, &finished) => {}
+        // Whether it is systemd's can't be told.
+        (Fault::Error(error), Some(0)) if told.iter().any(|line| line.contains(": left alone at ")) => {
+            ensure!(told.len() == 1 && told[0].contains(error), "expected one line with {error}: {told:?}");
+            untouched(&stand, &watch, &before)?;
+        }
+        (Fault::Error(_), Some(0)) => {
+            as_told(&stand, &model.prepared, &told).map_err(|message| format!("{message}\n  it said {told:?}"))?;
+        }
+        (Fault::Error(error), Some(1)) => {
+            let is_one = told.len() == 1 && told[0].starts_with(SAYS) && told[0].contains(error);
+            ensure!(is_one, "expected one line of the hook's with {error}: {told:?}");
+            untouched(&stand, &watch, &before).map_err(|message| format!("{message}\n  it said {told:?}"))?;
+        }
+        _ => return Err(format!("it ended so: {finished:?}")),
+    }
+    watch.host(stand.bundle)?;
+    stand.end();
+    stand.bundle.poststop()?.silently()?;
+    gone(&stand, &watch)
+}
+
+/// A program that can't start, or gets no memory, ends at once: it is as good as killed.
+fn may_abort(point: &Point, finished: &Finished) -> bool {
+    const STATUS_OF_LIBC: i32 = 127;
+    let is_abort = finished.signal == Some(Signal::ABORT.as_raw());
+    if point.call.is_early() {
+        return is_abort || finished.signal == Some(Signal::SEGV.as_raw()) || finished.code == Some(STATUS_OF_LIBC);
+    }
+    point.call.is_of_memory() && is_abort
+}
+
+/// As if the hook had not run.
+fn untouched(stand: &Stand<'_>, watch: &Watch, before: &Snapshot) -> Check {
+    gone(stand, watch)?;
+    same("the container's mounts and cgroups", before, &stand.surroundings())
+}
+
+/// After poststop.
+fn gone(stand: &Stand<'_>, watch: &Watch) -> Check {
+    watch.host(stand.bundle)?;
+    watch.restored(stand.bundle)?;
+    ensure!(!stand.bundle.records().exists(), "a record is left");
+    ensure!(!stand.cgroup.as_ref().is_some_and(|cgroup| cgroup.exists()), "{:?} is left", stand.cgroup);
+    Ok(())
+}
+
+/// The container is prepared as in other runs, or a line says what isn't.
+fn as_told(stand: &Stand<'_>, expected: &Prepared, told: &[&str]) -> Check {
+    let different = differences(expected, &stand.prepared());
+    let untold: Vec<String> = different
+        .into_iter()
+        .filter(|(path, _)| !told.iter().any(|line| names(line, path)))
+        .map(|(path, how)| format!("{} is {how}", path.display()))
+        .collect();
+    ensure!(untold.is_empty(), "{} things differ, and nothing says so:\n  {}", untold.len(), untold.join("\n  "));
+    Ok(())
+}
+
+/// Whether a line has a path in it, or one above it.
+fn names(line: &str, path: &Path) -> bool {
+    let words = line.split(|letter: char| letter.is_whitespace() || "\"{}():,".contains(letter));
+    words.filter(|word| word.starts_with('/')).any(|word| path.starts_with(word))
+}
+
+/// Whatever fails in poststop, or kills it, the runtime goes on, and a second one takes back the rest.
+pub fn poststop(realm: Realm) -> Check {
+    poststop_of(realm, SetUp::CreateContainer)
+}
+
+fn poststop_of(realm: Realm, set_up: SetUp) -> Check {
+    let mut calls = Vec::new();
+    with_bundle(realm, |bundle| {
+        let (stand, watch) = ended(bundle, set_up)?;
+        stand.poststop(&calls::recorder(&stand.log))?.silently()?;
+        calls = calls::read(&stand.log);
+        gone(&stand, &watch)
+    })?;
+    let mut points = calls::failing(&calls)?;
+    points.extend(calls::kills(&calls));
+    OF_POSTSTOP.fetch_add(points.len(), Ordering::Relaxed);
+    crate::all(points.into_iter().map(|point| {
+        let result = with_bundle(realm, |bundle| stopped(bundle, set_up, &point));
+        (format!("poststop of {}, {}: {point}", set_up.name(), realm.name()), result)
+    }))
+}
+
+/// A container that was prepared and has ended.
+fn ended(bundle: &mut Bundle, set_up: SetUp) -> Result<(Stand<'_>, Watch), String> {
+    let mut stand = Stand::new(bundle, set_up)?;
+    let watch = stand.bundle.watch();
+    let finished = stand.create(&[])?;
+    ensure!(finished.code == Some(0), "without a fault: {finished:?}");
+    stand.end();
+    Ok((stand, watch))
+}
+
+fn stopped(bundle: &mut Bundle, set_up: SetUp, point: &Point) -> Check {
+    let (stand, watch) = ended(bundle, set_up)?;
+    let finished = stand.poststop(&point.injector(&stand.log))?;
+    ensure!(point.happened(&stand.log), "it did not come about: {finished:?}");
+    let lines = finished.stderr.lines().count();
+    match (point.fault, finished.code) {
+        (Fault::Kill, None) => {}
+        (Fault::Error(error), Some(0)) => {
+            ensure!(lines <= 1 && finished.stderr.starts_with(if lines == 1 { SAYS } else { "" }), "{finished:?}");
+            let is_told = finished.stderr.contains(error);
+            // Nobody calls it a second time: what is left is told.
+            gone(&stand, &watch).or_else(|message| if is_told { Ok(()) } else { Err(message) })?;
+        }
+        _ if may_abort(point, &finished) => {}
+        _ => return Err(format!("it ended so: {finished:?}")),
+    }
+    stand.bundle.poststop()?.silently()?;
+    gone(&stand, &watch)
+}

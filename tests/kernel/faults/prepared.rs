@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what a container is like once it is prepared, so that two of them can be compared.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use crate::bundle::Bundle;
+use crate::table;
+use crate::tree::{self, Detail, Snapshot};
+
+/// When all that an image has was written, in seconds since 1970: what the hook makes is newer.
+pub const WRITTEN: i64 = 1_000_000_000;
+
+/// The directories of the container that the hook works in. Of the cgroups only the mounts are compared.
+const DIRECTORIES: [&str; 4] = ["etc", "run", "tmp", "var"];
+
+/// A container's mounts and files, without what two of them can't have in common.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Prepared {
+    mounts: Snapshot,
+    files: Snapshot,
+}
+
+/// As a process sees it.
+pub fn see(bundle: &Bundle, process: &str) -> Prepared {
+    let root = bundle.root("");
+    let top = Path::new("/proc").join(process).join("root").join(root.strip_prefix("/").unwrap());
+    let mut files = Snapshot::new();
+    for directory in DIRECTORIES {
+        let found = if top.join(directory).is_dir() {
+            tree::read(&top.join(directory), Detail::Copied)
+        } else {
+            Snapshot::new()
+        };
+        files.extend(found.into_iter().map(|(path, line)| (Path::new("/").join(directory).join(path), ageless(&line))));
+    }
+    let mut mounts = Snapshot::new();
+    for mount in table::of(process) {
+        let Ok(below) = mount.at.strip_prefix(&root) else { continue };
+        let size = rustix::fs::statvfs(top.join(below)).map(|stat| (stat.f_blocks, stat.f_files));
+        let size = size.ok().filter(|_| mount.fs_type == "tmpfs");
+        let groups: String = mount.propagation.chars().filter(|letter| !letter.is_ascii_digit()).collect();
+        let line = format!("{} {:?} {} {groups}{size:?}; ", mount.fs_type, mount.root, mount.options);
+        // Several lie on one another.
+        *mounts.entry(Path::new("/").join(below)).or_default() += &line;
+    }
+    Prepared { mounts, files }
+}
+
+/// The time of a copy is its model's, and that of what is new differs from run to run.
+fn ageless(line: &str) -> String {
+    let kept = format!("mtime={WRITTEN}.0");
+    let words = line.split(' ').map(|word| if word.starts_with("mtime=") && word != kept { "mtime=new" } else { word });
+    words.collect::<Vec<_>>().join(" ")
+}
+
+/// Where two differ, and how.
+pub fn differences(one: &Prepared, other: &Prepared) -> Vec<(PathBuf, String)> {
+    [(&one.mounts, &other.mounts), (&one.files, &other.files)]
+        .into_iter()
+        .flat_map(|(one, other)| {
+            let paths: BTreeSet<_> = one.keys().chain(other.keys()).collect();
+            let different = paths.into_iter().filter(|path| one.get(*path) != other.get(*path));
+            different.map(|path| (path.clone(), format!("{:?}, not {:?}", other.get(path), one.get(path))))
+        })
+        .collect()
+}
