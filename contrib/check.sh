@@ -81,6 +81,9 @@ image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
 phase "end to end on real runtimes"
 cargo test --quiet --locked --test e2e
 
+phase "load, with random kills"
+cargo test --quiet --locked --test e2e -- --ignored load/
+
 if [ -n "$full" ]; then
     phase "fuzzing"
     contrib/fuzz.sh 15

@@ -87,6 +87,7 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy) -> Result<(), 
 
 fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError> {
     let id = short(&state.id);
+    let parent = process::parent();
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     process::clear_umask();
     let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
@@ -115,7 +116,13 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     for warning in plan.warnings() {
         warn!("{id}: {warning}");
     }
-    match apply::apply(&root, &plan, &Record::of(&state.id), state.pid) {
+    let is_awaited = || match (stage, state.pid) {
+        _ if process::parent() != parent => Ok(false),
+        (Stage::CreateRuntime, Some(pid)) => process::shares_mount_namespace(pid),
+        // It is the parent, and its pid here may be another.
+        (Stage::CreateContainer, _) | (_, None) => Ok(true),
+    };
+    match apply::apply(&root, &plan, &Record::of(&state.id), state.pid, &is_awaited) {
         Outcome::Prepared(failed) => {
             for error in &failed {
                 warn!("{id}: {}", chain(error));

@@ -60,6 +60,7 @@ impl Run<'_> {
         if until == Until::PostStop {
             let made = fs::stat_at(above.as_fd(), name)?;
             self.record.note_cgroup(cgroup, Some(made.st_ino))?;
+            self.leave_to_poststop()?;
         }
         Ok(())
     }

@@ -132,7 +132,13 @@ impl Run<'_> {
             Node::Dir => self.directory(at, 0o755)?,
             Node::Reg | Node::Fifo | Node::Sock | Node::Chr | Node::Blk => self.empty_file(at)?,
         }
-        Ok(())
+        self.leave_to_poststop()
+    }
+
+    /// After something lasting was made. An engine calls poststop when its runtime was killed, too, and this process may
+    /// still be at work then; but if nobody has ended by now, poststop comes later, and finds what was noted.
+    pub(super) fn leave_to_poststop(&self) -> Result<(), StepCause> {
+        if (self.is_awaited)()? { Ok(()) } else { Err(StepCause::GivenUp) }
     }
 
     /// Makes something. On a file system that was mounted in the container's user namespace only its

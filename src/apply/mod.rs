@@ -79,6 +79,9 @@ pub enum StepCause {
     /// What lasts must be written down first.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// poststop may have been called already.
+    #[error("poststop would not take it back: the runtime, or the container's first process, has ended meanwhile")]
+    GivenUp,
 }
 
 fn raised_by(option: Option<Key>) -> String {
@@ -94,14 +97,22 @@ pub enum Outcome {
     Undone(StepError, Vec<StepCause>),
 }
 
-/// Carries out a plan. `first_process` is the container's, where a step may have to move it.
+/// Carries out a plan. `first_process` is the container's, where a step may have to move it; `is_awaited` tells whether
+/// poststop is still to come.
 #[must_use]
-pub fn apply(root: &Root, plan: &Plan, record: &Record, first_process: Option<u32>) -> Outcome {
+pub fn apply(
+    root: &Root,
+    plan: &Plan,
+    record: &Record,
+    first_process: Option<u32>,
+    is_awaited: &dyn Fn() -> Result<bool, SysError>,
+) -> Outcome {
     let labels = Labels::new(plan.label.as_deref());
     let mut run = Run {
         root,
         record,
         first_process,
+        is_awaited,
         owner: plan.owner,
         labels,
         hierarchies: HashMap::new(),
@@ -140,6 +151,7 @@ struct Run<'a> {
     root: &'a Root,
     record: &'a Record,
     first_process: Option<u32>,
+    is_awaited: &'a dyn Fn() -> Result<bool, SysError>,
     owner: Option<Owner>,
     labels: Labels<'a>,
     /// Those that were needed so far.

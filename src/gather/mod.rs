@@ -258,8 +258,7 @@ fn is_in_container(state: &State) -> bool {
     if process::parent() == Some(pid) {
         return true;
     }
-    let own = process::mount_namespace("self");
-    own.is_some() && own == process::mount_namespace(&pid.to_string())
+    process::shares_mount_namespace(pid).unwrap_or(false)
 }
 
 /// Gathers the facts of the decision, looking no further than it needs. `peek` is of `text`.

@@ -25,6 +25,12 @@ pub fn mount_namespace(of: &str) -> Option<PathBuf> {
     namespace(of, "mnt").ok().flatten()
 }
 
+/// Whether a process is in this one's mount namespace; one that has ended is in none.
+pub fn shares_mount_namespace(pid: u32) -> Result<bool, SysError> {
+    let own = namespace("self", "mnt")?;
+    Ok(own.is_some() && own == namespace(&pid.to_string(), "mnt")?)
+}
+
 /// None where the kernel has none of this kind.
 fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
     let link = format!("/proc/{of}/ns/{kind}");

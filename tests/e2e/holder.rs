@@ -23,17 +23,20 @@ fi
 mount -t overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" overlay "$bundle/rootfs"
 "#;
 
-/// The hook's own cgroups may lie in hierarchies that the host of the test doesn't mount.
-const LIFE: &str = r#"
+/// The rest of such a script: waits for the test's end, and removes what it left. The hook's own cgroups may lie in
+/// hierarchies that the host of the test doesn't mount; `ids` is a pattern for what their names end with.
+pub const LIFE: &str = r#"
 echo ready
 set +e
 # Without a word the tests were killed, and a runtime may still be at work.
 read -r word || sleep 2
-"$runtime" --root "$state" delete --force "$id"
+for container in "$state"/*; do
+    "$runtime" --root "$state" delete --force "${container##*/}"
+done
 mkdir /tmp/v1 /tmp/v2
 grep -q :name=systemd: /proc/self/cgroup && mount -t cgroup -o none,name=systemd cgroup /tmp/v1
 mount -t cgroup2 -o "$options" cgroup2 /tmp/v2
-for name in "$cgroup" "oci-systemd-hook-$id" "$cgroup-beside"; do
+for name in "$cgroup" "oci-systemd-hook-$ids" "$cgroup-beside"; do
     find /sys/fs/cgroup /tmp/v1 /tmp/v2 -depth -type d \( -path "*/$name" -o -path "*/$name/*" \) -exec rmdir {} \;
 done
 "#;
@@ -86,7 +89,7 @@ impl Holder {
             command
                 .env("propagation", propagation)
                 .env("runtime", wanted.runtime.to_string())
-                .env("id", wanted.id)
+                .env("ids", wanted.id)
                 .env("image", if wanted.owner.is_some() { "shifted" } else { "as-it-is" })
                 .env("lower", &lower)
                 .env("bundle", wanted.home.join("bundle"))

@@ -21,6 +21,7 @@ mod host;
 mod idmap;
 mod inside;
 mod layouts;
+mod load;
 mod matrix;
 mod mounts;
 mod namespace;
@@ -59,7 +60,8 @@ fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // A boot is one busy process and much waiting; more at once only slows the
     // shutdowns, which have timeouts of systemd's own.
-    arguments.test_threads.get_or_insert(2);
+    // And what is left out, if not asked for, wants the machine for itself.
+    arguments.test_threads.get_or_insert(if arguments.ignored { 1 } else { 2 });
     // Not below /tmp, which the tests' hosts have one of their own of.
     let scratch = tempfile::Builder::new().prefix(MARK).tempdir_in("/var/tmp").map_err(Failed::from);
     let (scratch, site) = match scratch.and_then(|scratch| {
@@ -269,12 +271,24 @@ impl<'a> Trials<'a> {
         }
     }
 
+    /// What takes all that the machine has, and is left out if not asked for.
+    fn load(&mut self) {
+        for (runtime, layout) in load::PLATFORMS {
+            let site = Arc::clone(self.site);
+            let cell = Cell { runtime, layout, suite: Suite::Bookworm };
+            let missing = site.missing(runtime, layout, cell.suite);
+            let crowd = move || missing.map_or_else(|| load::crowd(&site, cell), |why| Err(why.into()));
+            self.list.push(Trial::test(format!("load/{runtime}/{layout}"), crowd).with_ignored_flag(true));
+        }
+    }
+
     fn all(mut self, matrix: &Arc<Matrix>) -> Self {
         self.boots(matrix);
         self.layouts();
         self.podman();
         self.docker();
         self.system_containers();
+        self.load();
         for (runtime, layout) in PLATFORMS {
             for suite in Suite::ALL {
                 let cell = Cell { runtime, layout, suite };

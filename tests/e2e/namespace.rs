@@ -98,6 +98,11 @@ impl Namespace {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 
+    /// Whether this is the process that keeps it.
+    pub fn is(&self, pid: u32) -> bool {
+        self.child.id() == pid
+    }
+
     /// A program that will run in the namespace, with the rest as on the host.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");

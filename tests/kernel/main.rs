@@ -78,6 +78,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("memory-limit", memory::of_the_cgroup),
     ("create-runtime", runtime::does_the_whole_job),
     ("create-runtime/create-container-follows", runtime::leaves_it_to_create_container),
+    ("create-runtime/given-up", runtime::given_up),
     ("rights/to-mount", rights::to_mount),
     ("rights/in-another-user-namespace", rights::in_another_user_namespace),
     ("rights/to-copy", rights::to_copy),

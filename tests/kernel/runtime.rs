@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows the stage createRuntime: the hook is in the runtime's mount namespace, the container in another.
 
-use std::fs;
+use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
 
+use rustix::fs::FlockOperation;
 use serde_json::json;
 
 use crate::Check;
-use crate::bundle::{Bundle, Cgroup, bind, with_bundle};
+use crate::bundle::{Bundle, Cgroup, ID, bind, with_bundle};
 use crate::hook::{How, program};
 use crate::namespace::{Realm, isolated};
 
@@ -112,4 +114,68 @@ pub fn leaves_it_to_create_container(realm: Realm) -> Check {
         watch.everything(bundle)?;
         watch.image(bundle)
     })
+}
+
+/// A runtime that is killed leaves the hook working, and the engine calls poststop at once: what is made after that
+/// would stay. So it is undone where the runtime or the container has ended meanwhile.
+pub fn given_up(realm: Realm) -> Check {
+    type End = fn(&mut Container, &mut Child);
+    let ends: [(&str, End); 2] =
+        [("the container", |container, _| end(&mut container.0)), ("the runtime", |_, runtime| end(runtime))];
+    for (who, end) in ends {
+        with_bundle(realm, |bundle| {
+            fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+            let mut container = Container::start(bundle)?;
+            bundle.state["pid"] = json!(container.0.id());
+            let watch = bundle.watch();
+            // It waits for this lock, as for the poststop of an earlier container of this name.
+            let record = bundle.records().join(ID).join("made");
+            fs::create_dir_all(record.parent().unwrap()).unwrap();
+            let record = File::create(record).unwrap();
+            rustix::fs::flock(&record, FlockOperation::LockExclusive).unwrap();
+            let mut runtime = begun(bundle)?;
+            until("a hook that waits for its record", || {
+                let inode = format!(":{} ", record.metadata().unwrap().ino());
+                fs::read_to_string("/proc/locks")
+                    .unwrap()
+                    .lines()
+                    .any(|line| line.contains(&inode) && line.contains("->"))
+            })?;
+            end(&mut container, &mut runtime);
+            drop(record);
+            let said = || fs::read_to_string(bundle.host("../said")).unwrap();
+            until("what the hook says", || said().ends_with('\n'))?;
+            let words = "poststop would not take it back: the runtime, or the container's first process, has ended";
+            ensure!(said().lines().count() == 1 && said().contains(words), "it said {:?}", said());
+            // Which may be before its end, but is after all else that it does.
+            watch.everything(bundle)
+        })
+        .map_err(|message| format!("without {who}: {message}"))?;
+    }
+    Ok(())
+}
+
+fn end(process: &mut Child) {
+    process.kill().unwrap();
+    process.wait().unwrap();
+}
+
+/// A runtime that waits for the hook.
+fn begun(bundle: &Bundle) -> Result<Child, String> {
+    let (state, said) = (bundle.host("../state"), bundle.host("../said"));
+    fs::write(&state, bundle.state.to_string()).unwrap();
+    // The shell would become the hook if there were nothing to do after it.
+    let mut runtime = Command::new("/bin/sh");
+    runtime.args(["-c", "\"$0\"; exit"]).arg(program()).current_dir(bundle.directory());
+    runtime.stdin(File::open(state).unwrap()).stdout(Stdio::null()).stderr(File::create(said).unwrap());
+    runtime.spawn().map_err(|error| format!("cannot run sh: {error}"))
+}
+
+fn until(what: &str, is_so: impl Fn() -> bool) -> Check {
+    let deadline = Instant::now() + Duration::from_secs(5);
+    while !is_so() {
+        ensure!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    Ok(())
 }

@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how to draw what becomes of each container, so that a run can be repeated.
+
+use std::env;
+use std::fs;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+/// Says what to draw from; a run prints what it drew from.
+pub const SEED: &str = "OCI_SYSTEMD_HOOK_LOAD_SEED";
+
+/// Without that, another one each time.
+pub fn seed() -> Result<u64, Failed> {
+    if let Some(given) = env::var_os(SEED) {
+        let number = given.to_str().and_then(|text| text.parse().ok());
+        return number.ok_or_else(|| format!("{SEED} is {given:?}, and not a number").into());
+    }
+    let random = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
+    let digits: String = random.chars().filter(char::is_ascii_hexdigit).take(8).collect();
+    Ok(u64::from_str_radix(&digits, 16)?)
+}
+
+/// Numbers that look drawn: splitmix64.
+#[derive(Debug)]
+pub struct Chance(u64);
+
+impl Chance {
+    /// Each cycle has its own, since nobody knows in which order threads draw.
+    pub fn of_cycle(seed: u64, cycle: u32) -> Self {
+        let mut chance = Self(seed ^ u64::from(cycle) << 32);
+        chance.draw();
+        chance
+    }
+
+    fn draw(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mixed = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        let mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    pub fn below(&mut self, limit: u32) -> u32 {
+        u32::try_from(self.draw() % u64::from(limit)).expect("less than the limit")
+    }
+
+    /// True once in so many times.
+    pub fn once_in(&mut self, times: u32) -> bool {
+        self.below(times) == 0
+    }
+
+    /// From 0 to 1.
+    pub fn share(&mut self) -> f64 {
+        f64::from(self.below(u32::MAX)) / f64::from(u32::MAX)
+    }
+}
+
+/// How long one waits at most before one kills. A kill in time makes it longer, one that comes too late shorter: so
+/// the moments are spread over the whole life of what is killed, however long that takes on a busy machine.
+#[derive(Debug)]
+pub struct Span(Mutex<f64>);
+
+impl Span {
+    pub fn new(seconds: f64) -> Self {
+        Self(Mutex::new(seconds))
+    }
+
+    pub fn moment(&self, share: f64) -> Duration {
+        let longest = *self.0.lock().expect("nothing panics with it");
+        // timeout(1) takes 0 for "never".
+        Duration::from_secs_f64(longest * share).max(Duration::from_micros(1))
+    }
+
+    pub fn note(&self, in_time: bool) {
+        /// As many in time as too late leave it as it is.
+        const STEP: f64 = 1.1;
+        /// A hundred that begin at once all tell the same.
+        const SECONDS: std::ops::RangeInclusive<f64> = 0.001..=4.0;
+        let mut longest = self.0.lock().expect("nothing panics with it");
+        *longest = if in_time { *longest * STEP } else { *longest / STEP }.clamp(*SECONDS.start(), *SECONDS.end());
+    }
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows how to make one host for a hundred containers, and whether it is as it was before.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+use tempfile::TempDir;
+
+use crate::command::{Look, SHORT, run, until};
+use crate::container::{Cell, message, random_id};
+use crate::holder::LIFE;
+use crate::host::{self, Host};
+use crate::mounts;
+use crate::namespace::{Namespace, OWN_FOLDERS};
+use crate::site::{MARK, Site};
+
+/// A systemd and its services take six inotify instances, and the usual limit is 128 for all that root has.
+const INSTANCES: &str = r#"
+instances=/proc/sys/fs/inotify/max_user_instances
+had=$(cat $instances)
+[ "$had" -ge 1024 ] || echo 1024 >$instances
+"#;
+const INSTANCES_AGAIN: &str = r#"
+echo "$had" >$instances
+"#;
+
+/// Where the hook keeps its records.
+const RECORDS: &str = "/run/oci-systemd-hook";
+
+/// How many more open files the machine may have at the end, proc_sys_fs(5): other programs open some. If each container
+/// left one, there would be more.
+const FILES_OF_OTHERS: u64 = 200;
+
+/// crun makes itself unwritable by mounting itself on such a file (`try_bindfd` in its cloned_binary.c), and leaves both
+/// if it is killed before it has unmounted and removed them.
+const CRUNS: &str = "/tmp/crun.";
+
+#[derive(Debug)]
+pub struct Stand {
+    namespace: Namespace,
+    pub cell: Cell,
+    pub hook: PathBuf,
+    pub lower: PathBuf,
+    /// The first component of all the containers' cgroups.
+    pub cgroup: String,
+    /// What the ids of all its containers end with.
+    tail: String,
+    before: Host,
+    open_files: u64,
+    own_files: usize,
+    home: TempDir,
+}
+
+impl Stand {
+    pub fn new(site: &Arc<Site>, cell: Cell) -> Result<Self, Failed> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let count = COUNT.fetch_add(1, Ordering::Relaxed);
+        let cgroup = format!("{MARK}load-{}-{count}", std::process::id());
+        let open_files = open_files()?;
+        let home = site.home("load-", &["state"])?;
+        let tail = random_id()?[48..].to_owned();
+        let script = [INSTANCES, OWN_FOLDERS, LIFE, INSTANCES_AGAIN].concat();
+        let mut namespace =
+            Namespace::new(site.machine(), cell.layout, &script, home.path().join("holder"), |command| {
+                command
+                    .env("runtime", cell.runtime.to_string())
+                    .env("ids", format!("*{tail}"))
+                    .env("state", home.path().join("state"))
+                    .env("cgroup", &cgroup);
+            })?;
+        if namespace.hear()? != "ready" {
+            return Err(namespace.failed());
+        }
+        let before = Host::look(&namespace.seen(Path::new("/")), &namespace.mountinfo()?)?;
+        let lower = site.root(cell.suite)?;
+        let (hook, own_files) = (site.hook().to_owned(), own_files()?);
+        Ok(Self { namespace, cell, hook, lower, cgroup, tail, before, open_files, own_files, home })
+    }
+
+    pub fn home(&self) -> &Path {
+        self.home.path()
+    }
+
+    pub fn new_id(&self) -> Result<String, Failed> {
+        Ok([&random_id()?[..48], &self.tail].concat())
+    }
+
+    /// A program on this host.
+    pub fn command(&self, program: &str) -> Command {
+        self.namespace.command(program)
+    }
+
+    /// A call of the runtime.
+    pub fn runtime(&self) -> Command {
+        let mut command = self.command(&self.cell.runtime.to_string());
+        command.arg("--root").arg(self.home.path().join("state"));
+        command
+    }
+
+    /// Whether a process is in another mount namespace than the host's programs.
+    pub fn is_elsewhere(&self, pid: u32) -> bool {
+        let theirs = fs::read_link(format!("/proc/{pid}/ns/mnt"));
+        theirs.is_ok_and(|theirs| fs::read_link(self.namespace.about("ns/mnt")).is_ok_and(|own| own != theirs))
+    }
+
+    /// What the hook wrote down of a container.
+    pub fn record(&self, id: &str) -> Option<String> {
+        let record = self.namespace.seen(&Path::new(RECORDS).join(id));
+        record.exists().then(|| fs::read_to_string(record.join("made")).unwrap_or_else(|error| error.to_string()))
+    }
+
+    /// Removes what a killed runtime leaves beside its container.
+    pub fn clean_up_after_runtimes(&self) -> Result<(), Failed> {
+        let mounted = mounts::parse(&self.namespace.mountinfo()?);
+        for mount in mounted.iter().filter(|mount| mount.point.starts_with(CRUNS)) {
+            run(self.command("umount").arg(&mount.point), SHORT)?.expect_success()?;
+        }
+        for entry in fs::read_dir(self.namespace.seen(Path::new("/tmp")))?.flatten() {
+            if Path::new("/tmp").join(entry.file_name()).to_string_lossy().starts_with(CRUNS) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Nothing of all the containers is left, and nothing else was touched.
+    pub fn is_as_before(&self) -> Result<(), Failed> {
+        /// The kernel lets a namespace's mounts and files go some time after its last process.
+        const PATIENCE: Duration = Duration::from_secs(20);
+        until("the host as it was before", PATIENCE, || match self.left() {
+            Ok(left) if left.is_empty() => Look::Done(()),
+            Ok(left) => Look::NotYet(left.join("\n")),
+            Err(failed) => Look::NotYet(message(&failed)),
+        })
+    }
+
+    fn left(&self) -> Result<Vec<String>, Failed> {
+        let mut left = Vec::new();
+        let now = Host::look(&self.namespace.seen(Path::new("/")), &self.namespace.mountinfo()?)?;
+        left.extend(Some(self.before.difference(&now)).filter(|difference| !difference.is_empty()));
+        left.extend(host::cgroups_below(&self.cgroup));
+        if self.namespace.seen(Path::new(RECORDS)).exists() {
+            left.push(format!("{RECORDS}: {:?}", names(&self.namespace.seen(Path::new(RECORDS)))));
+        }
+        left.extend(names(&self.home.path().join("state")).iter().map(|name| format!("the runtime's {name}")));
+        left.extend(self.processes()?);
+        let (own, all) = (own_files()?, open_files()?);
+        if own != self.own_files {
+            left.push(format!("the tests have {own} open files, and had {}", self.own_files));
+        }
+        if all > self.open_files + FILES_OF_OTHERS {
+            left.push(format!("the machine has {all} open files, and had {}", self.open_files));
+        }
+        Ok(left)
+    }
+
+    /// Those that are on this host, or see one of the containers' roots.
+    fn processes(&self) -> Result<Vec<String>, Failed> {
+        let home = self.home.path().display().to_string();
+        let mut found = Vec::new();
+        let mut others = BTreeSet::new();
+        for pid in pids()? {
+            // It may end meanwhile; and one that has ended has no namespace any more.
+            let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
+            if self.namespace.is(pid) || others.contains(&namespace) {
+                continue;
+            }
+            let ours = !self.is_elsewhere(pid)
+                || fs::read_to_string(format!("/proc/{pid}/mountinfo")).is_ok_and(|mounts| mounts.contains(&home));
+            if ours {
+                let about = |name| fs::read_to_string(format!("/proc/{pid}/{name}")).unwrap_or_default();
+                let (line, name) = (about("cmdline").replace('\0', " "), about("comm"));
+                found.push(format!("the process {pid}, {}: {line}", name.trim()));
+            } else {
+                others.insert(namespace);
+            }
+        }
+        Ok(found)
+    }
+}
+
+/// All processes of the machine.
+pub fn pids() -> Result<Vec<u32>, Failed> {
+    let names = fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
+    Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
+}
+
+/// The names in a directory, which may not be there.
+fn names(folder: &Path) -> Vec<String> {
+    match fs::read_dir(folder) {
+        Ok(entries) => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
+        Err(error) if error.kind() == ErrorKind::NotFound => Vec::new(),
+        Err(error) => vec![error.to_string()],
+    }
+}
+
+fn own_files() -> Result<usize, Failed> {
+    Ok(fs::read_dir("/proc/self/fd")?.count())
+}
+
+fn open_files() -> Result<u64, Failed> {
+    let told = fs::read_to_string("/proc/sys/fs/file-nr")?;
+    Ok(told.split_whitespace().next().ok_or("an empty file-nr")?.parse()?)
+}
