@@ -60,9 +60,9 @@ phase "the runtime wrapper"
 cargo test --quiet --locked --test runtime
 
 phase "older kernels"
-# As on a kernel without a system call, where it can't do something yet or comes to no end: the other way is taken.
+# As on a kernel without a system call, or where it can't do something yet: the other way is taken.
 older=$PWD/target/older-kernel
-for lack in openat2:error=ENOSYS openat2:error=EAGAIN mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
+for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
     printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s '\''%s'\'' "$@"\n' \
         "${lack%%:*}" "$lack" "$OCI_SYSTEMD_HOOK" >"$older"
     chmod +x "$older"

@@ -10,6 +10,7 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use pathrs::error::ErrorKind;
 use pathrs::flags::ResolverFlags;
@@ -24,8 +25,11 @@ use crate::sys::{SysError, fs};
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
 
-/// How often openat2(2) is asked again; pathrs does it as often.
-const TRIES_MAX: u32 = 128;
+/// How often openat2(2) is asked at once; pathrs does it as often.
+const TRIES_AT_ONCE: u32 = 128;
+/// And how often at all, with a pause of a millisecond before each: also where mounts and renames don't cease, some call
+/// comes between them.
+const TRIES_MAX: u32 = TRIES_AT_ONCE + 1000;
 
 /// The container's root directory.
 #[derive(Debug)]
@@ -175,8 +179,8 @@ impl Root {
         fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
     }
 
-    /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6,
-    /// a seccomp filter doesn't know the call, or it doesn't come to an end.
+    /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
+    /// or a seccomp filter doesn't know the call.
     fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
@@ -186,10 +190,15 @@ impl Root {
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
         let open = || rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within);
         // EAGAIN: something was renamed or mounted anywhere on the machine during a `..`.
-        let settled = (0..TRIES_MAX).map(|_| open()).find(|result| !matches!(result, Err(Errno::AGAIN)));
+        let mut tries = (0..TRIES_MAX).map(|number| {
+            if number >= TRIES_AT_ONCE {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            open()
+        });
+        let settled = tries.find(|result| !matches!(result, Err(Errno::AGAIN)));
         match settled.unwrap_or(Err(Errno::AGAIN)) {
-            // Also on a machine where mounts come and go all the time.
-            Err(Errno::NOSYS | Errno::PERM | Errno::AGAIN) => self.resolve_by_hand(path, flags, links),
+            Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
             result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
         }
     }

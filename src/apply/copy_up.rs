@@ -95,6 +95,9 @@ pub(super) fn copy(
     let mut copy =
         Copy { to, keep, labels, room, left: Left::of(room), path: PathBuf::new(), first_links: HashMap::new() };
     copy.all(Level::open(from, to, OsStr::new("."))?).map_err(|failed| match failed {
+        Failed::Sys(source) if source.errno() == Errno::NOSPC => {
+            StepCause::Full { path: at.join(&copy.path), top: at.clone(), option: room.option, source }
+        }
         Failed::Sys(source) => StepCause::Copying { path: at.join(&copy.path), source },
         Failed::Bound(bound) => {
             // The whole path of what is too deep would fill a screen.
@@ -196,7 +199,7 @@ impl Copy<'_> {
             FileType::Symlink => {
                 let target = fs::readlink_at(level.from.as_fd(), name)?;
                 let target = OsStr::from_bytes(target.as_bytes());
-                self.room_for(fs::symlink_at(target, level.to.as_fd(), name))?;
+                fs::symlink_at(target, level.to.as_fd(), name)?;
                 own(level.to.as_fd(), name, &stat)?;
                 fs::set_times_at(level.to.as_fd(), name, &stat)?;
             }
@@ -242,7 +245,7 @@ impl Copy<'_> {
         let mut from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
         let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
         // No more than was counted, whatever is written to it meanwhile.
-        self.room_for(fs::copy(&mut from, &mut to, size_bytes))?;
+        fs::copy(&mut from, &mut to, size_bytes)?;
         own(to.as_fd(), OsStr::new(""), stat)?;
         // After the owner, whose change takes set-user-id away.
         fs::chmod(&to, stat.st_mode)?;
@@ -253,7 +256,7 @@ impl Copy<'_> {
 
     /// They take memory, too, which a tmpfs counts since Linux 6.6.
     fn attributes(&mut self, from: impl AsFd, to: impl AsFd) -> Result<(), Failed> {
-        let copied_bytes = self.room_for(fs::copy_xattrs(from, to))?;
+        let copied_bytes = fs::copy_xattrs(from, to)?;
         self.take(copied_bytes)
     }
 
@@ -261,14 +264,6 @@ impl Copy<'_> {
         self.left.bytes =
             self.left.bytes.checked_sub(bytes).ok_or(Failed::Bound(Bound::Bytes(self.room.most_bytes)))?;
         Ok(())
-    }
-
-    /// The tmpfs may be full before, of what takes room that isn't counted.
-    fn room_for<T>(&self, made: Result<T, SysError>) -> Result<T, Failed> {
-        made.map_err(|error| match error.errno() {
-            Errno::NOSPC => Failed::Bound(Bound::Bytes(self.room.most_bytes)),
-            _ => Failed::Sys(error),
-        })
     }
 }
 

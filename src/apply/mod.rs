@@ -76,6 +76,18 @@ pub enum StepCause {
         /// What raises the bound.
         option: Option<Key>,
     },
+    /// What is copied of an image takes more room than was counted.
+    #[error("at {path}: no room is left on the tmpfs; take out of {top} in the image what is not needed{}", raised_by(*option))]
+    Full {
+        /// The file that was too much, in the container.
+        path: InnerPath,
+        /// Where the image's content is copied.
+        top: InnerPath,
+        /// What makes the tmpfs larger.
+        option: Option<Key>,
+        /// The call that failed.
+        source: SysError,
+    },
     /// What lasts must be written down first.
     #[error(transparent)]
     Record(#[from] RecordError),

@@ -332,7 +332,7 @@ fn config() -> Value {
         },
         "root": {"path": "rootfs"},
         "mounts": [],
-        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]},
+        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "cgroup"}]},
     })
 }
 
