@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # The test suite with its set-up, on a Debian machine: as root, or with sudo.
 #
-#   --full  also fuzzing, and in a virtual machine with SELinux and cgroup v2 alone, which is made in target/: 3 GiB of
-#           memory, 10 GB of disk and three quarters of an hour more
+#   --full  also under load, by fuzzing, and in a virtual machine with SELinux and cgroup v2 alone, which is made in
+#           target/: 3 GiB of memory, 10 GB of disk and three quarters of an hour more
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
@@ -81,10 +81,10 @@ image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
 phase "end to end on real runtimes"
 cargo test --quiet --locked --test e2e
 
-phase "load, with random kills"
-cargo test --quiet --locked --test e2e -- --ignored load/
-
 if [ -n "$full" ]; then
+    phase "load, with random kills"
+    cargo test --quiet --locked --test e2e -- --ignored load/
+
     phase "fuzzing"
     contrib/fuzz.sh 15
 

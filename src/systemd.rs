@@ -42,28 +42,30 @@ impl Version {
     }
 }
 
-/// In a library's name that begins before `end`.
+/// In the first library's name that begins before `end`.
 fn linked(program: &[u8], end: usize) -> Option<Version> {
     let libraries = [&b"libsystemd-shared-"[..], b"libsystemd-core-"];
-    libraries.into_iter().find_map(|name| after(program, end, name, |_| true))
+    let found = libraries.into_iter().filter_map(|name| after(program, end, name, |_| true));
+    found.min_by_key(|(at, _)| *at).map(|(_, version)| version)
 }
 
 /// In the line that begins so before `end`.
 fn in_log_line(program: &[u8], end: usize) -> Option<Version> {
     const LOGGED: &[u8] = b" running in %ssystem mode";
-    after(program, end, b"systemd ", |rest| {
+    let found = after(program, end, b"systemd ", |rest| {
         let line = rest.split(|byte| *byte == 0).next().unwrap_or_default();
         memmem::find(line.get(..64).unwrap_or(line), LOGGED).is_some()
-    })
+    });
+    found.map(|(_, version)| version)
 }
 
-/// The number that follows the first `word` before `end` after which comes what is `wanted`, too.
-fn after(program: &[u8], end: usize, word: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<Version> {
-    let words = memmem::find_iter(program, word).take_while(|at| *at < end);
-    words.filter_map(|at| program.get(at + word.len()..)).find_map(|rest| {
+/// The number that follows the first `word` before `end` after which comes what is `wanted`, too; and where that is.
+fn after(program: &[u8], end: usize, word: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<(usize, Version)> {
+    memmem::find_iter(program, word).take_while(|at| *at < end).find_map(|at| {
+        let rest = program.get(at + word.len()..)?;
         let digits: Vec<u8> = rest.iter().copied().take(5).take_while(u8::is_ascii_digit).collect();
         let number = std::str::from_utf8(&digits).ok()?.parse().ok().filter(|number| *number > 0)?;
-        Some(Version(number)).filter(|_| wanted(rest))
+        Some((at, Version(number))).filter(|_| wanted(rest))
     })
 }
 
@@ -86,6 +88,7 @@ mod tests {
         assert_eq!(found(b"\0libsystemd-shared-254.5-2.fc39.so\0"), Some(254));
         assert_eq!(found(b"See systemd 1\0systemd 219 running in %ssystem mode. (+PAM)\0"), Some(219));
         assert_eq!(found(b"systemd 246.6-1-arch running in %ssystem mode. (%s)"), Some(246));
+        assert_eq!(found(b"libsystemd-core-2 libsystemd-shared-1"), Some(2));
         for none in [
             &b""[..],
             b"\x7fELF",

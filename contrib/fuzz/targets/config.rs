@@ -8,7 +8,7 @@ use libfuzzer_sys::fuzz_target;
 use oci_systemd_hook::oci::config::{Config, Peek, host_id_of_root, mounts};
 use oci_systemd_hook::oci::edit::Document;
 
-const VARIABLES: [&str; 4] = ["container", "container_uuid", "oci-systemd-hook", "A"];
+const VARIABLES: [&str; 4] = ["container", "container_uuid", "oci-systemd-hook", "PATH"];
 
 fuzz_target!(|text: &[u8]| {
     let (peek, config) = (Peek::parse(text), Config::parse(text));

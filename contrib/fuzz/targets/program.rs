@@ -1,12 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! systemd's version: a number that is in the program, after one of three words.
+//! systemd's version: a number that is in the program, after one of three words, however the program is read.
 #![no_main]
+
+use std::io::Read;
 
 use libfuzzer_sys::fuzz_target;
 use oci_systemd_hook::systemd::Version;
 
+/// Reads a byte at a time.
+struct Slow<'a>(&'a [u8]);
+
+impl Read for Slow<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        self.0.read(&mut buffer[..1])
+    }
+}
+
 fuzz_target!(|program: &[u8]| {
-    let Some(Version(number)) = Version::in_program(program) else { return };
+    let found = Version::in_program(program).unwrap();
+    assert_eq!(found, Version::in_program(Slow(program)).unwrap());
+    let Some(Version(number)) = found else { return };
     assert!((1..=99_999).contains(&number), "{number}");
     let text = String::from_utf8_lossy(program);
     let words = ["libsystemd-shared-", "libsystemd-core-", "systemd "];
