@@ -92,7 +92,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     process::clear_umask();
     let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.
-        Err(error) if gather::follow_up(text.config()?, stage)? != FollowUp::None => {
+        Err(error) if gather::follow_up(text.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
             info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
             return Ok(());
         }
@@ -269,7 +269,7 @@ impl Printed<'_> {
     fn text(&self) -> String {
         let mut text = String::new();
         // Writing to a string can't fail.
-        let _ = writeln!(text, "{} {}: {}", self.decision, short(self.id), one_line(&self.because));
+        let _ = writeln!(text, "{}", one_line(format_args!("{} {}: {}", self.decision, short(self.id), self.because)));
         let _ = write!(text, "{}", self.plan);
         text
     }

@@ -114,7 +114,11 @@ pub struct Record {
 /// Where records are: in the runtime directory of the user on whose behalf the engine runs. Not
 /// where the environment says, since that may be the container's.
 fn place() -> Result<PathBuf, RecordError> {
-    let map = fs::read_host_text("/proc/self/uid_map").map_err(RecordError::Place)?;
+    let map = match fs::read_host_text("/proc/self/uid_map") {
+        // A kernel without user namespaces.
+        Err(error) if error.errno() == Errno::NOENT => id_map::WHOLE.to_owned(),
+        result => result.map_err(RecordError::Place)?,
+    };
     Ok(match (id_map::is_identity(&map), id_map::parent_of_root(&map)) {
         (true, _) if rustix::process::geteuid().is_root() => PathBuf::from("/run"),
         (true, _) => PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())),

@@ -9,7 +9,7 @@ use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use pathrs::error::ErrorKind;
@@ -134,9 +134,16 @@ impl Root {
         let at = self.inner_path(directory.as_fd())?;
         let rest: PathBuf = names.iter().skip(there).collect();
         match names.get(there).map(|name| fs::readlink_at(directory.as_fd(), name)) {
-            // `at` has no links, so `..` can be taken off as text.
             Some(Ok(target)) => {
-                let target = at.as_path().join(OsStr::from_bytes(target.as_bytes()));
+                let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                let is_up = |part: &Component<'_>| *part == Component::ParentDir;
+                let mut behind_a_name = target.components().skip_while(|part| !matches!(part, Component::Normal(_)));
+                if behind_a_name.any(|part| is_up(&part)) {
+                    // That name may be a link, and then its own directory is meant.
+                    return Err(SysError::new(format!("readlink(\"{path}\") = {target:?}"), Errno::LOOP));
+                }
+                // `at` has no links, so that the `..` before a name can be taken off as text.
+                let target = at.as_path().join(target);
                 Ok(Missing::Link(InnerPath::new(target.join(names.iter().skip(there + 1).collect::<PathBuf>()))))
             }
             Some(Err(error)) if !matches!(error.errno(), Errno::NOENT | Errno::INVAL) => Err(error),
@@ -228,6 +235,7 @@ fn unreachable(error: SysError) -> Result<Found, SysError> {
         Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::ACCESS => {
             Ok(Found::Unreachable(error.to_string()))
         }
+        _ if error.is_of_a_server() => Ok(Found::Unreachable(error.to_string())),
         _ => Err(error),
     }
 }

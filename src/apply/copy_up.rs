@@ -16,10 +16,9 @@ use rustix::io::Errno;
 
 use super::StepCause;
 use super::labels::Labels;
-use crate::facts::options::Key;
 use crate::path::InnerPath;
 use crate::sys::fs::Names;
-use crate::sys::{SysError, fs};
+use crate::sys::{SysError, fs, process};
 
 /// Who has more files below /run, /tmp or in the journal's directory of an image has made a mistake, or means harm: each
 /// takes memory of the kernel's, and time before the container starts.
@@ -33,8 +32,8 @@ const LINKS_MAX_BYTES: usize = 1024 * 1024;
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
     pub most_bytes: u64,
-    /// What raises it.
-    pub option: Option<Key>,
+    /// The annotation that raises it.
+    pub option: Option<&'static str>,
 }
 
 /// Of what an image has too much.
@@ -235,12 +234,13 @@ impl Copy<'_> {
         // opening a device can do anything.
         let place = fs::open_at(level.from.as_fd(), name, OFlags::PATH)?;
         let found = fs::stat(&place)?;
-        if (found.st_ino, fs::kind(&found)) != (stat.st_ino, FileType::RegularFile) {
+        let is_the_same = (found.st_ino, fs::kind(&found)) == (stat.st_ino, FileType::RegularFile);
+        if !is_the_same || fs::is_mount(&place)? {
             return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE).into());
         }
         let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
         // A tmpfs takes whole pages, for holes as well.
-        self.take(size_bytes.checked_next_multiple_of(4096).unwrap_or(u64::MAX))?;
+        self.take(size_bytes.checked_next_multiple_of(process::page_bytes()).unwrap_or(u64::MAX))?;
         // Non-blocking, for one with a lease on it, fcntl(2).
         let mut from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
         let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
@@ -256,7 +256,7 @@ impl Copy<'_> {
 
     /// They take memory, too, which a tmpfs counts since Linux 6.6.
     fn attributes(&mut self, from: impl AsFd, to: impl AsFd) -> Result<(), Failed> {
-        let copied_bytes = fs::copy_xattrs(from, to)?;
+        let copied_bytes = fs::copy_xattrs(from, to, self.left.bytes)?;
         self.take(copied_bytes)
     }
 

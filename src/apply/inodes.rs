@@ -44,30 +44,36 @@ impl Run<'_> {
             }
         };
         for name in missing.iter().rev().filter_map(|path| path.as_path().file_name()) {
-            self.make_directory(Rc::clone(&directory), name, 0o755)?;
-            directory = Rc::new(fs::open_at(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY)?);
+            directory = Rc::new(self.make_directory(directory, name, 0o755)?);
         }
         Ok(directory)
     }
 
     pub(super) fn directory(&mut self, at: &InnerPath, mode: u32) -> Result<(), SysError> {
         let (parent, name) = self.parent(at)?;
-        self.make_directory(parent, &name, mode)
+        self.make_directory(parent, &name, mode).map(drop)
     }
 
-    fn make_directory(&mut self, parent: Rc<OwnedFd>, name: &OsStr, mode: u32) -> Result<(), SysError> {
-        match self.create(|| fs::mkdir_at(parent.as_fd(), name, mode)) {
+    fn make_directory(&mut self, parent: Rc<OwnedFd>, name: &OsStr, mode: u32) -> Result<OwnedFd, SysError> {
+        let made = self.create(|| fs::mkdir_at(parent.as_fd(), name, mode));
+        let opened = fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY);
+        match made {
             Ok(()) => {
-                let opened = fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY);
-                let result = opened.and_then(|directory| self.give_open(directory));
+                let result = opened.and_then(|directory| self.give_new(name, directory));
                 self.undo.remove(parent, name.to_owned(), FileType::Directory);
                 result
             }
-            Err(error) if error.errno() == Errno::EXIST => {
-                fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY).map(drop)
-            }
+            Err(error) if error.errno() == Errno::EXIST => opened,
             Err(error) => Err(error),
         }
+    }
+
+    /// Gives a new directory to the container. Who may rename in the image's root can have put there what a volume is on.
+    fn give_new(&self, name: &OsStr, directory: OwnedFd) -> Result<OwnedFd, SysError> {
+        if fs::is_mount(&directory)? {
+            return Err(SysError::new(format!("{name:?} changed while it was made"), Errno::XDEV));
+        }
+        self.give_open(&directory).map(|()| directory)
     }
 
     pub(super) fn empty_file(&mut self, at: &InnerPath) -> Result<(), SysError> {

@@ -16,7 +16,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::facts::Owner;
-use crate::facts::options::Key;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Action, Need, Plan, Step};
@@ -73,8 +72,8 @@ pub enum StepCause {
         bound: Bound,
         /// Where the image's content is copied.
         top: InnerPath,
-        /// What raises the bound.
-        option: Option<Key>,
+        /// The annotation that raises the bound.
+        option: Option<&'static str>,
     },
     /// What is copied of an image takes more room than was counted.
     #[error("at {path}: no room is left on the tmpfs; take out of {top} in the image what is not needed{}", raised_by(*option))]
@@ -83,8 +82,8 @@ pub enum StepCause {
         path: InnerPath,
         /// Where the image's content is copied.
         top: InnerPath,
-        /// What makes the tmpfs larger.
-        option: Option<Key>,
+        /// The annotation that makes the tmpfs larger.
+        option: Option<&'static str>,
         /// The call that failed.
         source: SysError,
     },
@@ -96,7 +95,7 @@ pub enum StepCause {
     GivenUp,
 }
 
-fn raised_by(option: Option<Key>) -> String {
+fn raised_by(option: Option<&str>) -> String {
     option.map(|key| format!(", or choose a size by the annotation {key}")).unwrap_or_default()
 }
 
@@ -143,8 +142,9 @@ pub fn apply(
                 Need::BestEffort => {
                     failed.push(error);
                     failed.extend(run.undo.back_to(done_before).into_iter().map(StepError::of_undoing));
-                    // It may be among what was undone.
+                    // They may be among what was undone.
                     run.last_directory = None;
+                    run.has_noted = false;
                 }
                 Need::Required => {
                     // poststop's part of it waits until a hierarchy that nobody needs any more is gone.

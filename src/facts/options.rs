@@ -38,22 +38,28 @@ impl Key {
         Self::ALL.into_iter().find(|key| key.name() == name)
     }
 
+    /// The annotation's whole key.
+    #[must_use]
+    pub fn annotation(self) -> &'static str {
+        match self {
+            Self::Cgroup => "oci-systemd-hook.cgroup",
+            Self::JournalSize => "oci-systemd-hook.journal-size",
+            Self::RunSize => "oci-systemd-hook.run-size",
+            Self::StopSignal => "oci-systemd-hook.stop-signal",
+            Self::TmpSize => "oci-systemd-hook.tmp-size",
+        }
+    }
+
     /// The part after [`PREFIX`].
     #[must_use]
     pub fn name(self) -> &'static str {
-        match self {
-            Self::Cgroup => "cgroup",
-            Self::JournalSize => "journal-size",
-            Self::RunSize => "run-size",
-            Self::StopSignal => "stop-signal",
-            Self::TmpSize => "tmp-size",
-        }
+        self.annotation().strip_prefix(PREFIX).unwrap_or_default()
     }
 }
 
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{PREFIX}{}", self.name())
+        f.write_str(self.annotation())
     }
 }
 
@@ -131,7 +137,9 @@ pub struct Options {
     pub tmp_size: Option<Chosen<Size>>,
     /// Whether the engine's stop signal reaches systemd as it was sent.
     pub keeps_stop_signal: bool,
-    /// The annotations' keys that don't count on this host.
+    /// Which count on this host.
+    pub policy: Policy,
+    /// The annotations' keys that don't.
     pub not_allowed: Vec<String>,
 }
 

@@ -71,7 +71,7 @@ impl<'a> Annotations<'a> {
 
     /// What the author chose, as far as the host lets that count.
     pub fn options(&self, policy: &Policy) -> Result<Options, OptionError> {
-        let mut options = Options::default();
+        let mut options = Options { policy: policy.clone(), ..Options::default() };
         let mut known = BTreeSet::new();
         for whole in
             self.peek.annotations().map(|(key, _)| key).chain(self.state.annotations.keys().map(String::as_str))
@@ -153,28 +153,26 @@ mod tests {
         const OWN: &str = "oci-systemd-hook.run-size/web";
         let policy = Policy::only(vec![Key::RunSize, Key::Cgroup, Key::StopSignal]);
         let read = |annotations: &[(&str, &str)]| ask(annotations, |all| all.options(&policy));
+        let none = || Options { policy: policy.clone(), ..Options::default() };
         let run = |key: &str, value| {
             let key = key.to_owned();
-            Options { run_size: Some(Chosen { value, key }), ..Options::default() }
+            Options { run_size: Some(Chosen { value, key }), ..none() }
         };
         let legacy = Chosen { value: Layout::Legacy, key: "oci-systemd-hook.cgroup".to_owned() };
         for (annotations, expected) in [
-            (&[][..], Options::default()),
+            (&[][..], none()),
             (&[(RUN_SIZE, "64m")], run(RUN_SIZE, Size::Bytes(64 << 20))),
-            (&[("oci-systemd-hook.cgroup", "legacy")], Options { cgroup: Some(legacy), ..Options::default() }),
+            (&[("oci-systemd-hook.cgroup", "legacy")], Options { cgroup: Some(legacy), ..none() }),
             (
                 &[("oci-systemd-hook.tmp-size", "nonsense")],
-                Options { not_allowed: vec!["oci-systemd-hook.tmp-size".to_owned()], ..Options::default() },
+                Options { not_allowed: vec!["oci-systemd-hook.tmp-size".to_owned()], ..none() },
             ),
-            (
-                &[("oci-systemd-hook.stop-signal", "unchanged")],
-                Options { keeps_stop_signal: true, ..Options::default() },
-            ),
+            (&[("oci-systemd-hook.stop-signal", "unchanged")], Options { keeps_stop_signal: true, ..none() }),
             (&[CONTAINER, NAME, (OWN, "5%")], run(OWN, Size::Percent(5))),
             (&[CONTAINER, NAME, (RUN_SIZE, "64m"), (OWN, "5%")], run(OWN, Size::Percent(5))),
             // Another's.
-            (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/db", "5%")], Options::default()),
-            (&[CONTAINER, NAME, ("oci-systemd-hook.run-szie/db", "5")], Options::default()),
+            (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/db", "5%")], none()),
+            (&[CONTAINER, NAME, ("oci-systemd-hook.run-szie/db", "5")], none()),
         ] {
             assert_eq!(read(annotations).unwrap(), expected, "{annotations:?}");
         }

@@ -14,6 +14,7 @@ use crate::facts::{
 };
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
+use crate::kernel::id_map;
 use crate::oci::config::{self, Config, IdMapping};
 use crate::oci::state::State;
 use crate::path::InnerPath;
@@ -47,7 +48,7 @@ pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result
 /// As the kernel will write it; without a user namespace each id is itself.
 fn id_map(mappings: &[IdMapping]) -> String {
     if mappings.is_empty() {
-        return "0 0 4294967295".to_owned();
+        return id_map::WHOLE.to_owned();
     }
     let lines = mappings.iter().map(|map| format!("{} {} {}", map.container, map.host, map.size));
     lines.collect::<Vec<_>>().join("\n")

@@ -20,7 +20,7 @@ use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::mountinfo::{self, Entry};
-use crate::kernel::status;
+use crate::kernel::{id_map, status};
 use crate::oci::config::Config;
 use crate::oci::state::State;
 use crate::path::InnerPath;
@@ -52,7 +52,7 @@ pub fn surroundings(
         }
         Stage::CreateRuntime => {
             let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
-            if process::mount_namespace(&pid.to_string()) == process::mount_namespace("self") {
+            if process::shares_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })? {
                 return Err(GatherError::OwnNamespace { pid });
             }
             id_maps = read_id_maps(&pid.to_string());
@@ -181,16 +181,19 @@ fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
 }
 
 /// What matters of a table of any length: the container's mounts, cgroup hierarchies, and each tmpfs elsewhere that one of
-/// the container's shows, too.
+/// the container's shows, too; not those where nothing is written, which each container has.
 pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
     let sieve = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
     let is_inside = |entry: &Entry<'_>| entry.may_be_below(&sieve) || entry.id() == Some(root_mount);
     let mut table = mount_table::read(TABLE, |entry| is_inside(entry) || entry.is_type("cgroup"))?;
-    let tmpfs = |entry: &Entry<'_>| entry.is_type("tmpfs").then(|| entry.device());
-    let inside: HashSet<String> = mountinfo::entries(&table).filter_map(|entry| tmpfs(&entry)).collect();
-    let is_seen_elsewhere =
-        |entry: &Entry<'_>| !is_inside(entry) && tmpfs(entry).is_some_and(|device| inside.contains(&device));
-    table.extend(mount_table::read(TABLE, is_seen_elsewhere)?);
+    let of_the_kernel = ["dev", "proc", "sys"].map(|top| root.path().join(top));
+    let tmpfs = mountinfo::entries(&table).filter(|entry| entry.is_type("tmpfs"));
+    let written_to = tmpfs.filter(|entry| !of_the_kernel.iter().any(|top| entry.mount_point().starts_with(top)));
+    let devices: HashSet<String> = written_to.map(|entry| entry.device()).collect();
+    if !devices.is_empty() {
+        let is_one = |entry: &Entry<'_>| entry.is_type("tmpfs") && devices.contains(&entry.device());
+        table.extend(mount_table::read(TABLE, |entry| !is_inside(entry) && is_one(entry))?);
+    }
     Ok(table)
 }
 
@@ -300,7 +303,7 @@ pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
         match program {
             Ok(Some(version)) => return Ok(Some(version)),
             // In a user namespace it may be out of its root's reach.
-            Err(error) if error.errno() == Errno::ACCESS => {}
+            Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM) => {}
             result => drop(result.map_err(|source| GatherError::Look { at, source })?),
         }
     }
@@ -322,9 +325,8 @@ fn read_text(path: &str) -> Result<String, GatherError> {
 
 /// Of users and of groups. One that can't be read says nothing against the container.
 fn read_id_maps(of: &str) -> [String; 2] {
-    const ALL: &str = "0 0 4294967295";
     ["uid_map", "gid_map"]
-        .map(|name| fs::read_host_text(&format!("/proc/{of}/{name}")).unwrap_or_else(|_| ALL.to_owned()))
+        .map(|name| fs::read_host_text(&format!("/proc/{of}/{name}")).unwrap_or_else(|_| id_map::WHOLE.to_owned()))
 }
 
 fn rights(config: &Config, own: CapabilitySet) -> Rights {

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 
 use self::annotations::Annotations;
+use rustix::io::Errno;
+
 use crate::command;
 use crate::facts::options::{OptionError, Options, Policy};
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
@@ -331,13 +333,12 @@ pub fn follow_up(config: &Config, stage: Stage) -> Result<FollowUp, GatherError>
 }
 
 fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
-    let file = |path: &Path| match std::fs::metadata(path) {
-        // No hook of this process's namespace.
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => Ok(None),
-        result => match result.call(|| format!("stat({path:?})")) {
-            Ok(file) => Ok(Some((file.dev(), file.ino()))),
-            Err(source) => Err(GatherError::Read { path: path.to_owned(), source }),
-        },
+    /// No hook of this process's namespace, or none that it may look at.
+    const NONE: [Errno; 6] = [Errno::NOENT, Errno::NOTDIR, Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NAMETOOLONG];
+    let file = |path: &Path| match std::fs::metadata(path).call(|| format!("stat({path:?})")) {
+        Ok(file) => Ok(Some((file.dev(), file.ino()))),
+        Err(error) if NONE.contains(&error.errno()) || error.is_of_a_server() => Ok(None),
+        Err(source) => Err(GatherError::Read { path: path.to_owned(), source }),
     };
     let Some(own) = file(Path::new("/proc/self/exe"))? else { return Ok(false) };
     for hook in hooks {

@@ -2,6 +2,9 @@
 //! `/proc/<pid>/uid_map`: which ids of a user namespace are which of its parent, see
 //! user_namespaces(7).
 
+/// That of the first user namespace.
+pub const WHOLE: &str = "0 0 4294967295";
+
 /// The parent's id of the namespace's id 0, or none where it has no mapping.
 #[must_use]
 pub fn parent_of_root(text: &str) -> Option<u32> {
@@ -33,7 +36,7 @@ pub fn first_unmapped(text: &str, end: u32) -> Option<u32> {
 /// Whether this is the map of the initial user namespace: every id is itself.
 #[must_use]
 pub fn is_identity(text: &str) -> bool {
-    text.split_ascii_whitespace().eq(["0", "0", "4294967295"])
+    text.split_ascii_whitespace().eq(WHOLE.split_ascii_whitespace())
 }
 
 #[cfg(test)]

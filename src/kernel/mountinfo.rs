@@ -98,10 +98,11 @@ impl Entry<'_> {
         self.fs_type.starts_with(prefix.as_bytes())
     }
 
-    /// Whether the escaped mount point begins with `prefix`: a cheap first sieve.
+    /// Whether the escaped mount point is this one or below it: a cheap first sieve.
     #[must_use]
-    pub fn may_be_below(&self, prefix: &[u8]) -> bool {
-        self.mount_point.starts_with(prefix)
+    pub fn may_be_below(&self, path: &[u8]) -> bool {
+        let below = self.mount_point.strip_prefix(path);
+        below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || path.ends_with(b"/"))
     }
 
     /// Whether the mount, or its file system as a whole, is read-only.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `process.env`: of what may be the two megabytes that execve(2) takes, the few variables that matter here.
+//! `process.env`: of thousands of variables the few that matter here.
 
 use std::fmt;
 

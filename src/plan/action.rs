@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::facts::Owner;
-use crate::facts::options::Key;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 
@@ -20,9 +19,9 @@ pub enum Content {
     Copied {
         /// As much of it as is copied; more is an error.
         most_bytes: u64,
-        /// The option that raises this, by its annotation's key.
-        #[serde(skip_serializing_if = "Option::is_none", serialize_with = "key")]
-        option: Option<Key>,
+        /// The annotation that raises this.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        option: Option<&'static str>,
     },
 }
 
@@ -289,12 +288,6 @@ impl Action {
             | Self::MakeShared { .. } => self.to_string(),
         }
     }
-}
-
-// serde gives a reference.
-#[allow(clippy::ref_option, clippy::trivially_copy_pass_by_ref)]
-fn key<S: serde::Serializer>(key: &Option<Key>, serializer: S) -> Result<S::Ok, S::Error> {
-    key.map(|key| key.to_string()).serialize(serializer)
 }
 
 // serde gives a reference.

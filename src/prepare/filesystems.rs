@@ -2,7 +2,7 @@
 //! The file systems that systemd wants to find mounted: /run, /run/lock, /tmp and /var/log/journal.
 
 use super::Refusal;
-use crate::facts::options::{Chosen, Key, Size};
+use crate::facts::options::{Chosen, Key, Policy, Size};
 use crate::facts::{Found, Image, Memory, MemorySource, Options, Surroundings};
 use crate::interface::{
     JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
@@ -91,12 +91,12 @@ impl Limit<'_> {
     }
 
     /// As much of an image's content as is copied onto a tmpfs of this size.
-    fn content(&self, size_bytes: u64) -> Content {
+    fn content(&self, size_bytes: u64, policy: &Policy) -> Content {
         match self {
             Self::Of(_) => Content::Copied { most_bytes: size_bytes, option: None },
             Self::Share { key, chosen, .. } => {
                 let most_bytes = if chosen.is_some() { size_bytes } else { size_bytes.min(COPIED_MOST_BYTES) };
-                Content::Copied { most_bytes, option: Some(*key) }
+                Content::Copied { most_bytes, option: policy.allows(*key).then_some(key.annotation()) }
             }
         }
     }
@@ -184,7 +184,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
         plan.step(wanted.need, action, why);
     }
     let (size_bytes, size_why) = wanted.limit.of(facts.memory)?;
-    let content = if is_empty { Content::None } else { wanted.limit.content(size_bytes) };
+    let content = if is_empty { Content::None } else { wanted.limit.content(size_bytes, &facts.options.policy) };
     let keep = facts.mounts.directly_below(&at).into_iter().map(|mount| mount.at.clone()).collect();
     plan.step(
         wanted.need,

@@ -23,6 +23,8 @@ use crate::path::InnerPath;
 const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
+/// A container's systemd nests some ten; each takes a descriptor here.
+const DEPTH_MAX: usize = 512;
 /// More than any file in a cgroup directory has that is read here.
 const LIMIT_BYTES: u64 = 1024 * 1024;
 
@@ -217,8 +219,12 @@ fn walk(
         if let Some(name) = next {
             match fs::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
                 Ok(cgroup) => {
+                    if way.len() == DEPTH_MAX {
+                        let call = format!("rmdir({name:?}) of more than {DEPTH_MAX} cgroups in each other");
+                        return Err(SysError::new(call, Errno::TOOBIG));
+                    }
                     enter(cgroup.as_fd())?;
-                    way.push((cgroup, name, Names::default()));
+                    way.push((cgroup, name, Names::of_directories()));
                 }
                 Err(error) if error.errno() == Errno::NOENT => {}
                 Err(error) => return Err(error),
@@ -259,7 +265,7 @@ fn let_go_of_systemd() {
     while is_there() && Instant::now() < deadline {
         let top = open(Hierarchy::Systemd);
         let top = top.and_then(|top| fs::open_at(top.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY));
-        match top.and_then(|top| next_child(top.as_fd(), &mut Names::default())) {
+        match top.and_then(|top| next_child(top.as_fd(), &mut Names::of_directories())) {
             Ok(None) => std::thread::sleep(PAUSE),
             Ok(Some(_)) | Err(_) => return,
         }

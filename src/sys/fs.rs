@@ -36,29 +36,42 @@ pub fn create_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<F
 /// The names in a directory that is open for reading, but `.` and `..`. They are read as they are needed, since a directory
 /// can have millions; how far that is, the kernel keeps with the open directory.
 #[derive(Debug, Default)]
-pub struct Names(Vec<OsString>);
+pub struct Names {
+    read: Vec<OsString>,
+    /// Whether they are those of directories alone.
+    of_directories: bool,
+}
 
 impl Names {
+    /// The names of the directories in it.
+    #[must_use]
+    pub fn of_directories() -> Self {
+        Self { of_directories: true, ..Self::default() }
+    }
+
     /// The next one.
     pub fn next(&mut self, directory: BorrowedFd<'_>) -> Result<Option<OsString>, SysError> {
         /// Of some 15 names of the longest, and 100 usual ones.
         const PART_BYTES: usize = 4 * 1024;
-        while self.0.is_empty() {
+        while self.read.is_empty() {
             let mut buffer = Vec::with_capacity(PART_BYTES);
             let mut part = RawDir::new(directory, buffer.spare_capacity_mut());
             loop {
                 let Some(entry) = part.next() else { return Ok(None) };
                 let entry = entry.call(|| "getdents64()")?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                if name != "." && name != ".." {
-                    self.0.push(name.to_owned());
+                // Some file systems don't tell the kind.
+                let is_wanted =
+                    !self.of_directories || matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
+                if is_wanted && name != "." && name != ".." {
+                    self.read.push(name.to_owned());
                 }
                 if part.is_buffer_empty() {
                     break;
                 }
             }
         }
-        Ok(self.0.pop())
+        Ok(self.read.pop())
     }
 }
 
@@ -178,8 +191,8 @@ const XATTR_MAX_BYTES: usize = 64 * 1024;
 /// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
 /// rights don't allow, or that name ids without a mapping, are passed over: tmpfs has no `user.` ones
 /// before Linux 6.6.
-/// Returns how many bytes they take.
-pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<u64, SysError> {
+/// Returns how many bytes they take; where that is more than `most_bytes`, those after it are left out.
+pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u64, SysError> {
     // Room that isn't touched unless it is needed.
     let mut names = Vec::with_capacity(XATTR_MAX_BYTES);
     match rustix::fs::flistxattr(&from, spare_capacity(&mut names)) {
@@ -196,11 +209,19 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd) -> Result<u64, SysError> {
             continue;
         }
         let mut value = Vec::with_capacity(XATTR_MAX_BYTES);
-        rustix::fs::fgetxattr(&from, name, spare_capacity(&mut value)).call(|| format!("fgetxattr({name:?})"))?;
+        match rustix::fs::fgetxattr(&from, name, spare_capacity(&mut value)) {
+            Ok(_) => {}
+            // One that names an id without a mapping, and one that is gone.
+            Err(Errno::OVERFLOW | Errno::NODATA) => continue,
+            Err(errno) => return Err(SysError::new(format!("fgetxattr({name:?})"), errno)),
+        }
         match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
             Ok(()) => copied_bytes += (name.count_bytes() + value.len()) as u64,
             Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OVERFLOW) => {}
             Err(errno) => return Err(SysError::new(format!("fsetxattr({name:?})"), errno)),
+        }
+        if copied_bytes > most_bytes {
+            break;
         }
     }
     Ok(copied_bytes)
@@ -285,7 +306,7 @@ pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Re
     let mut file = BufReader::with_capacity(USUAL_BYTES, open_host(path)?);
     let (mut lines, mut line) = (Vec::new(), Vec::new());
     while file.read_until(b'\n', &mut line).call(|| format!("read({path:?})"))? > 0 {
-        if wanted(&line) {
+        if wanted(line.strip_suffix(b"\n").unwrap_or(&line)) {
             lines.extend_from_slice(&line);
         }
         if lines.len() > LIMIT_BYTES {
@@ -321,7 +342,7 @@ pub fn replace_host(path: &Path, text: &str) -> Result<(), SysError> {
         chown_at(new.as_file().as_fd(), OsStr::new(""), status.st_uid, status.st_gid)?;
     }
     chmod(new.as_file(), status.st_mode)?;
-    copy_xattrs(&before, new.as_file())?;
+    copy_xattrs(&before, new.as_file(), u64::MAX)?;
     copy_label(&before, new.as_file());
     // The bundle of a plain runtime lies on a disk, and must not be empty after a power cut.
     rustix::fs::fdatasync(new.as_file()).call(|| "fdatasync()")?;

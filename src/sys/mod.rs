@@ -34,6 +34,15 @@ impl SysError {
         Self { call: format!("{} [{hint}]", self.call), ..self }
     }
 
+    /// Whether a file server is away, or doesn't know this process: the path is as good as not there for the container, too.
+    #[must_use]
+    pub fn is_of_a_server(&self) -> bool {
+        matches!(
+            self.errno,
+            Errno::NOTCONN | Errno::STALE | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::NOKEY | Errno::KEYEXPIRED
+        )
+    }
+
     /// The error's number.
     #[must_use]
     pub fn errno(&self) -> Errno {

@@ -218,6 +218,17 @@ mod tests {
         assert_eq!(has_nsdelegate(&table.text), has_nsdelegate(&whole));
     }
 
+    /// The kernel writes `name=systemd` last.
+    #[test]
+    fn sees_a_lines_last_field() {
+        let whole = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let last = whole.lines().filter_map(|line| Some((line, line.split_once(" - ")?.1.rsplit([',', ' ']).next()?)));
+        for (line, option) in last {
+            let found = read("/proc/self/mountinfo", |entry| entry.has_super_option(option)).unwrap();
+            assert!(String::from_utf8_lossy(&found).lines().any(|each| each == line), "{line}");
+        }
+    }
+
     #[test]
     fn refuses_what_is_too_short_or_lacks_something() {
         assert_eq!(Row::parse(&[0; 8]), None);

@@ -19,12 +19,6 @@ pub fn parent() -> Option<u32> {
     rustix::process::getppid().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
 }
 
-/// What tells one mount namespace from another; none where the process can't be looked at.
-#[must_use]
-pub fn mount_namespace(of: &str) -> Option<PathBuf> {
-    namespace(of, "mnt").ok().flatten()
-}
-
 /// Whether a process is in this one's mount namespace; one that has ended is in none.
 pub fn shares_mount_namespace(pid: u32) -> Result<bool, SysError> {
     let own = namespace("self", "mnt")?;
@@ -38,6 +32,14 @@ fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         result => result.map(Some).call(|| format!("readlink({link:?})")),
     }
+}
+
+/// The size of a page of memory.
+#[allow(unsafe_code)]
+#[must_use]
+pub fn page_bytes() -> u64 {
+    // SAFETY: it takes a number, and the C library has the answer from the start.
+    u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
 /// Enters the mount namespace of another process, and no other namespace of it. This process's root
