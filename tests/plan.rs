@@ -73,7 +73,13 @@ fn prints_the_plan_and_does_nothing() {
 fn a_bundle_may_have_any_name() {
     use std::os::unix::ffi::OsStrExt;
     let (directory, bundle) = bundle(&config("/sbin/init"));
-    for (name, id) in [(&b"n\xff"[..], "n\u{fffd}"), (b"n\nx", "bundle"), (b".hidden", "hidden"), (b"...", "bundle")] {
+    for (name, id) in [
+        (&b"n\xff"[..], "n\u{fffd}"),
+        (b"n\nx", "bundle"),
+        (b".hidden", "hidden"),
+        (b"...", "bundle"),
+        ("n\u{202e}".as_bytes(), "n\\u{202e}"),
+    ] {
         let odd = directory.path().join(std::ffi::OsStr::from_bytes(name));
         fs::rename(&bundle, &odd).unwrap();
         let output = plan(&[&odd]);
@@ -100,6 +106,23 @@ fn gives_the_same_to_programs() {
     );
     let file = steps.iter().find(|step| step["action"] == "mount-file").expect("the machine id");
     assert_eq!(file["content"], format!("{}\n", &id[..32]));
+}
+
+/// Nobody is told to set what has no effect.
+#[test]
+fn names_the_annotation_that_raises_a_bound_if_it_counts() {
+    let (_directory, bundle) = bundle(&config("/sbin/init"));
+    fs::write(bundle.join("rootfs/tmp/file"), "content").unwrap();
+    for (allowed, option) in [("run-size,tmp-size", json!("oci-systemd-hook.tmp-size")), ("run-size", json!(null))] {
+        let allowed = format!("--allow-options={allowed}");
+        let json: Value =
+            serde_json::from_slice(&plan(&[Path::new("--json"), Path::new(&allowed), &bundle]).stdout).expect("JSON");
+        let steps = json["steps"].as_array().unwrap();
+        let tmp = steps.iter().find(|step| step["action"] == "tmpfs" && step["at"] == "/tmp").expect("/tmp");
+        assert_eq!(tmp["content"]["copied"]["option"], option, "{allowed}");
+        // Half of the limit of 1 GiB, and as much as is copied.
+        assert_eq!(tmp["content"]["copied"]["most_bytes"], 512 << 20);
+    }
 }
 
 #[test]

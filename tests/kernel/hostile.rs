@@ -407,6 +407,21 @@ fn above(thing: Thing) -> Thing {
     }
 }
 
+/// What `..` behind a name leads to depends on what that name is: where it dangles, nothing is made anywhere.
+pub fn up_behind_a_name(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        clear(&bundle.image("run"));
+        fs::create_dir(bundle.image("srv/inside/deep")).unwrap();
+        symlink("/srv/inside/deep", bundle.image("a")).unwrap();
+        symlink("/a/../run2", bundle.image("run")).unwrap();
+        bundle.start(Cgroup::Mounted);
+        let watch = bundle.watch();
+        // To the kernel it is /srv/inside/run2, and as a text it would be /run2.
+        bundle.create()?.refused(&["/run", "ELOOP"])?;
+        watch.everything(bundle)
+    })
+}
+
 /// The counterpart: links that stay inside do lead to systemd, also absolute ones and those that climb too high.
 pub fn init_inside(realm: Realm) -> Check {
     for target in ["/usr/lib/systemd/systemd", "../../../../usr/lib/systemd/systemd", "/opt/link"] {

@@ -90,6 +90,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("propagation/root-on-a-shared-mount", submounts::root_on_a_shared_mount),
     ("hostile/init", hostile::init),
     ("hostile/init-inside", hostile::init_inside),
+    ("hostile/up-behind-a-name", hostile::up_behind_a_name),
     ("input/states", input::states),
     ("input/configs", input::configs),
     ("input/tolerated", input::tolerated),

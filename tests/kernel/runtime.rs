@@ -104,7 +104,11 @@ pub fn does_the_whole_job(realm: Realm) -> Check {
 /// Where config.json lists the hook for createContainer too, nothing happens yet.
 pub fn leaves_it_to_create_container(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
-        bundle.config["hooks"] = json!({"createContainer": [{"path": "/nowhere"}, {"path": program()}]});
+        // What others have listed there, and lost, is not this hook's business.
+        let others = ["/nowhere".to_owned(), "/proc/self/status/x".to_owned(), format!("/{}", "x".repeat(300))];
+        let hooks = others.into_iter().map(PathBuf::from).chain([program()]);
+        let hooks: Vec<_> = hooks.map(|path| json!({ "path": path })).collect();
+        bundle.config["hooks"] = json!({ "createContainer": hooks });
         let container = Container::start(bundle)?;
         bundle.state["pid"] = json!(container.id());
         let (watch, before) = (bundle.watch(), container.mounts());
