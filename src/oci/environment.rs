@@ -1,12 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `process.env`: of thousands of variables the few that matter here.
 
-use std::fmt;
-
-use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::Text;
+use super::few;
 
 /// All that anybody here asks for.
 const ASKED_FOR: [&str; 8] = [
@@ -46,23 +43,9 @@ impl Environment {
 
 impl<'de> Deserialize<'de> for Environment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Environment;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of variables")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut environment = Environment::default();
-                while let Some(entry) = list.next_element::<Text<'_>>()? {
-                    environment.keep(entry.as_ref());
-                }
-                Ok(environment)
-            }
-        }
-        deserializer.deserialize_seq(Each)
+        let mut environment = Self::default();
+        few::texts(deserializer, |entry| environment.keep(entry.as_ref()))?;
+        Ok(environment)
     }
 }
 

@@ -31,6 +31,26 @@ pub(super) fn first<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Te
     Ok(list.map(|First(entries)| entries).unwrap_or_default())
 }
 
+/// Shows each text of a list, however many there are, and keeps none.
+pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D, show: impl FnMut(Text<'de>)) -> Result<(), D::Error> {
+    struct Each<F>(F);
+    impl<'de, F: FnMut(Text<'de>)> Visitor<'de> for Each<F> {
+        type Value = ();
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("a list of texts")
+        }
+
+        fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
+            while let Some(text) = list.next_element()? {
+                (self.0)(text);
+            }
+            Ok(())
+        }
+    }
+    deserializer.deserialize_seq(Each(show))
+}
+
 /// A map, or `null`.
 pub(super) fn map<'de, D, T>(deserializer: D) -> Result<BTreeMap<T, T>, D::Error>
 where
@@ -75,25 +95,13 @@ struct First<'a>(Vec<Text<'a>>);
 
 impl<'de> Deserialize<'de> for First<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = Vec<Text<'de>>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of texts")
+        let mut entries = Vec::with_capacity(FIRST);
+        texts(deserializer, |entry| {
+            if entries.len() < FIRST {
+                entries.push(entry);
             }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut entries = Vec::with_capacity(FIRST);
-                while let Some(entry) = list.next_element()? {
-                    if entries.len() < FIRST {
-                        entries.push(entry);
-                    }
-                }
-                Ok(entries)
-            }
-        }
-        deserializer.deserialize_seq(Each).map(Self)
+        })?;
+        Ok(Self(entries))
     }
 }
 

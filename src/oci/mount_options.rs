@@ -2,12 +2,9 @@
 //! The options of one of config.json's mounts: as in mount(8), with the runtimes' own additions. Only what matters here is
 //! kept of them.
 
-use std::fmt;
-
-use serde::de::{SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
-use super::Text;
+use super::few;
 
 /// What the options say.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -52,23 +49,9 @@ impl MountOptions {
 
 impl<'de> Deserialize<'de> for MountOptions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each;
-        impl<'de> Visitor<'de> for Each {
-            type Value = MountOptions;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a list of mount options")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-                let mut options = MountOptions::default();
-                while let Some(option) = list.next_element::<Text<'_>>()? {
-                    options.add(option.as_ref());
-                }
-                Ok(options)
-            }
-        }
-        deserializer.deserialize_seq(Each)
+        let mut options = Self::default();
+        few::texts(deserializer, |option| options.add(option.as_ref()))?;
+        Ok(options)
     }
 }
 
