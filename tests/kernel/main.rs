@@ -113,6 +113,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("undo/shared-root", undo::shared_root),
     ("undo/best-effort", undo::best_effort),
     ("race/poststop", race::poststop),
+    ("race/a-new-directory", race::new_directory),
     ("bounds/too-much", bounds::too_much),
     ("bounds/much", bounds::much),
 ];

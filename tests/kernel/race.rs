@@ -5,7 +5,7 @@
 //! also move a directory of the image out of it, or one of the host's into it, may change the host without the hook.
 
 use std::fs;
-use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::fs::{MetadataExt, lchown, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
@@ -13,13 +13,15 @@ use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, RenameFlags, makedev, renameat_with};
 use rustix::mount::{UnmountFlags, unmount};
+use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, bind, with_bundle};
 use crate::copy_up::node;
-use crate::hook::Finished;
+use crate::hook::{Finished, How};
 use crate::namespace::{Realm, isolated};
 use crate::opened::Opened;
+use crate::runtime::Container;
 use crate::table;
 use crate::tree::same;
 
@@ -192,6 +194,43 @@ pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
                 bundle.poststop()?.silently()?;
                 ensure!(!bundle.records().exists(), "a record is left at the end: {finished:?}");
                 Ok((2, swaps + more))
+            })
+        })
+    })
+}
+
+/// A directory that the hook has just made is given to the container's root; what a volume is on may have come in its place.
+pub fn new_directory(realm: Realm) -> Check {
+    const OWNER: u32 = 1000;
+    with_bundle(realm, |bundle| {
+        let volume = bundle.elsewhere("volume");
+        if lchown(bundle.elsewhere("owned"), Some(OWNER), Some(OWNER)).is_err() {
+            // With one id there is nobody to give it to.
+            return Ok(());
+        }
+        let map = json!([{"containerID": 0, "hostID": OWNER, "size": 1000}]);
+        bundle.config["linux"]["uidMappings"] = map.clone();
+        bundle.config["linux"]["gidMappings"] = map;
+        let (run, other) = (bundle.image("run"), bundle.image("other"));
+        fs::create_dir(&other).unwrap();
+        with_racer(&[(run.clone(), other)], |racer| {
+            rounds(|| {
+                // It is the hook that makes it.
+                let _ = fs::remove_dir_all(&run);
+                let container = Container::start_as(bundle, |bundle| {
+                    bundle.start(Cgroup::Nowhere);
+                    bind(&volume, &bundle.root("other"));
+                })?;
+                bundle.state["pid"] = json!(container.id());
+                let how = How { cwd: Some(bundle.directory()), ..How::default() };
+                let (finished, swaps) = racer.during(|| bundle.create_as(&how));
+                in_order(&finished?)?;
+                let status = fs::metadata(&volume).unwrap();
+                ensure!((status.uid(), status.gid()) == (0, 0), "the volume is {}:{}'s", status.uid(), status.gid());
+                drop(container);
+                unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
+                in_order(&bundle.poststop()?)?;
+                Ok((2, swaps))
             })
         })
     })
