@@ -53,8 +53,8 @@ impl<'a> Guest<'a> {
         let planted = plant(&home.join("upper"), &image)?;
         let guest = Self { stand, fate, id: stand.new_id()?, home, planted };
         fs::write(guest.home.join("bundle/config.json"), guest.config(moment).to_string())?;
-        let (lower, home) = (stand.lower.display(), guest.home.display());
-        let options = format!("lowerdir={lower},upperdir={home}/upper,workdir={home}/work");
+        let (image, home) = (stand.image(), guest.home.display());
+        let options = format!("lowerdir={},upperdir={home}/upper,workdir={home}/work", image.display());
         let mut mount = stand.command("mount");
         mount.args(["-t", "overlay", "-o", &options, "overlay"]);
         run(mount.arg(guest.rootfs()), CROWDED)?.expect_success()?;

@@ -31,6 +31,11 @@ const INSTANCES_AGAIN: &str = r#"
 echo "$had" >$instances
 "#;
 
+/// It may lie below /tmp, which the test's host has one of its own of.
+const IMAGE: &str = r#"
+mount --bind "$lower" "$shown"
+"#;
+
 /// Where the hook keeps its records.
 const RECORDS: &str = "/run/oci-systemd-hook";
 
@@ -64,28 +69,35 @@ impl Stand {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("{MARK}load-{}-{count}", std::process::id());
         let open_files = open_files()?;
-        let home = site.home("load-", &["state"])?;
+        let home = site.home("load-", &["state", "lower"])?;
+        let lower = site.root(cell.suite)?;
         let tail = random_id()?[48..].to_owned();
-        let script = [INSTANCES, OWN_FOLDERS, LIFE, INSTANCES_AGAIN].concat();
+        let script = [IMAGE, INSTANCES, OWN_FOLDERS, LIFE, INSTANCES_AGAIN].concat();
         let mut namespace =
             Namespace::new(site.machine(), cell.layout, &script, home.path().join("holder"), |command| {
                 command
                     .env("runtime", cell.runtime.to_string())
                     .env("ids", format!("*{tail}"))
                     .env("state", home.path().join("state"))
+                    .env("lower", &lower)
+                    .env("shown", home.path().join("lower"))
                     .env("cgroup", &cgroup);
             })?;
         if namespace.hear()? != "ready" {
             return Err(namespace.failed());
         }
         let before = Host::look(&namespace.seen(Path::new("/")), &namespace.mountinfo()?)?;
-        let lower = site.root(cell.suite)?;
         let (hook, own_files) = (site.hook().to_owned(), own_files()?);
         Ok(Self { namespace, cell, hook, lower, cgroup, tail, before, open_files, own_files, home })
     }
 
     pub fn home(&self) -> &Path {
         self.home.path()
+    }
+
+    /// The image as this host's programs see it.
+    pub fn image(&self) -> PathBuf {
+        self.home.path().join("lower")
     }
 
     pub fn new_id(&self) -> Result<String, Failed> {
