@@ -7,7 +7,7 @@ use std::io::Write;
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
-use log::{Level, debug, info, log, warn};
+use log::{Level, debug, info, log, log_enabled, warn};
 use rustix::io::Errno;
 use serde::Serialize;
 
@@ -110,8 +110,10 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         debug!("{id}: left alone at {}: {why}", stage.name());
         return Ok(());
     }
-    for line in plan.to_string().lines() {
-        debug!("{id}: {line}");
+    if log_enabled!(Level::Debug) {
+        for line in plan.to_string().lines() {
+            debug!("{id}: {line}");
+        }
     }
     for warning in plan.warnings() {
         warn!("{id}: {warning}");

@@ -136,9 +136,8 @@ impl Root {
         match names.get(there).map(|name| fs::readlink_at(directory.as_fd(), name)) {
             Some(Ok(target)) => {
                 let target = Path::new(OsStr::from_bytes(target.as_bytes()));
-                let is_up = |part: &Component<'_>| *part == Component::ParentDir;
                 let mut behind_a_name = target.components().skip_while(|part| !matches!(part, Component::Normal(_)));
-                if behind_a_name.any(|part| is_up(&part)) {
+                if behind_a_name.any(|part| part == Component::ParentDir) {
                     // That name may be a link, and then its own directory is meant.
                     return Err(SysError::new(format!("readlink(\"{path}\") = {target:?}"), Errno::LOOP));
                 }

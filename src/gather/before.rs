@@ -47,7 +47,7 @@ pub fn before(state: &State, text: &ConfigText) -> Result<Before, GatherError> {
     let root = text.config()?.root(state.bundle()?);
     let root = root.map(|root| std::fs::canonicalize(&root).unwrap_or(root));
     let sieve = root.as_ref().map(|root| mountinfo::escape(root.as_os_str().as_encoded_bytes()));
-    let mounts = mount_table::read("/proc/self/mountinfo", |entry| {
+    let mounts = mount_table::read(mount_table::OWN, |entry| {
         entry.is_type("cgroup") || sieve.as_ref().is_some_and(|root| entry.may_be_below(root))
     });
     let mounts = mounts.unwrap_or_default();

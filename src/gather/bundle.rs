@@ -78,7 +78,7 @@ fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
         owns_limits: !config.has_namespace("user"),
         path: path.clone(),
     };
-    let mounts = mount_table::read("/proc/self/mountinfo", |entry| entry.is_type("cgroup")).unwrap_or_default();
+    let mounts = mount_table::read(mount_table::OWN, |entry| entry.is_type("cgroup")).unwrap_or_default();
     Cgroups {
         namespace,
         unified: (layout == Layout::Unified).then(|| member("")),

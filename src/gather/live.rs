@@ -29,9 +29,6 @@ use crate::sys::mount_table::{self, Table};
 use crate::sys::{Context, SysError, fs, process};
 use crate::systemd::Version;
 
-/// The mounts of this process's namespace.
-const TABLE: &str = "/proc/self/mountinfo";
-
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
 /// namespace on the way, and stays there.
 pub fn surroundings(
@@ -160,9 +157,9 @@ fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
     /// Where hosts mount the hierarchies that systemd uses, cgroups(7).
     const HIERARCHIES: [&str; 2] = [interface::CGROUP, interface::CGROUP_SYSTEMD];
     let number = || root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source });
-    let short = fs::open_host(Path::new(TABLE))
+    let short = fs::open_host(Path::new(mount_table::OWN))
         .and_then(|file| fs::read_up_to(file, USUAL_BYTES))
-        .map_err(|source| GatherError::Read { path: PathBuf::from(TABLE), source })?;
+        .map_err(|source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source })?;
     if let Some(table) = short {
         return Ok((table, number()?));
     }
@@ -175,7 +172,10 @@ fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
         None => {
             let root_mount = number()?;
             let table = mounts_of(root, root_mount);
-            Ok((table.map_err(|source| GatherError::Read { path: PathBuf::from(TABLE), source })?, root_mount))
+            Ok((
+                table.map_err(|source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source })?,
+                root_mount,
+            ))
         }
     }
 }
@@ -185,14 +185,14 @@ fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
 pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
     let sieve = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
     let is_inside = |entry: &Entry<'_>| entry.may_be_below(&sieve) || entry.id() == Some(root_mount);
-    let mut table = mount_table::read(TABLE, |entry| is_inside(entry) || entry.is_type("cgroup"))?;
+    let mut table = mount_table::read(mount_table::OWN, |entry| is_inside(entry) || entry.is_type("cgroup"))?;
     let of_the_kernel = ["dev", "proc", "sys"].map(|top| root.path().join(top));
     let tmpfs = mountinfo::entries(&table).filter(|entry| entry.is_type("tmpfs"));
     let written_to = tmpfs.filter(|entry| !of_the_kernel.iter().any(|top| entry.mount_point().starts_with(top)));
     let devices: HashSet<String> = written_to.map(|entry| entry.device()).collect();
     if !devices.is_empty() {
         let is_one = |entry: &Entry<'_>| entry.is_type("tmpfs") && devices.contains(&entry.device());
-        table.extend(mount_table::read(TABLE, |entry| !is_inside(entry) && is_one(entry))?);
+        table.extend(mount_table::read(mount_table::OWN, |entry| !is_inside(entry) && is_one(entry))?);
     }
     Ok(table)
 }

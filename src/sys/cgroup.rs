@@ -68,7 +68,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
 fn options_of_v2() -> Vec<String> {
     /// Those of any mount, and what SELinux shows.
     const NOT_ITS_OWN: [&str; 3] = ["rw", "ro", "seclabel"];
-    ["/proc/self/mountinfo", "/proc/1/mountinfo"]
+    [mount_table::OWN, "/proc/1/mountinfo"]
         .into_iter()
         .find_map(|table| {
             let table = mount_table::read(table, |entry| entry.is_type("cgroup2")).ok()?;
@@ -85,7 +85,7 @@ fn mounted_v2() -> Option<OwnedFd> {
     let is_whole = |entry: &mountinfo::Entry<'_>| {
         entry.is_type("cgroup2") && entry.root() == Path::new("/") && !entry.is_read_only()
     };
-    let table = mount_table::read("/proc/self/mountinfo", is_whole).ok()?;
+    let table = mount_table::read(mount_table::OWN, is_whole).ok()?;
     mountinfo::entries(&table).next().and_then(|entry| fs::open_host_directory(&entry.mount_point()).ok())
 }
 
@@ -253,7 +253,7 @@ fn next_child(cgroup: BorrowedFd<'_>, names: &mut Names) -> Result<Option<OsStri
 /// still have it mounted after a while.
 fn let_go_of_systemd() {
     let is_systemds = |entry: &mountinfo::Entry<'_>| entry.is_type("cgroup") && entry.has_super_option("name=systemd");
-    if mount_table::read("/proc/self/mountinfo", is_systemds).is_ok_and(|mounts| !mounts.is_empty()) {
+    if mount_table::read(mount_table::OWN, is_systemds).is_ok_and(|mounts| !mounts.is_empty()) {
         // It is the host's own.
         return;
     }

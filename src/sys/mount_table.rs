@@ -15,6 +15,9 @@ use rustix::fs::{AtFlags, CWD, StatxFlags};
 use super::{SysError, fs};
 use crate::kernel::mountinfo::{self, Entry};
 
+/// The mounts of this process's namespace.
+pub const OWN: &str = "/proc/self/mountinfo";
+
 // linux/mount.h and asm-generic/unistd.h; the numbers are the same on all architectures but alpha.
 const SYS_STATMOUNT: libc::c_long = 457;
 const SYS_LISTMOUNT: libc::c_long = 458;
@@ -199,7 +202,7 @@ mod tests {
             return;
         };
         let info = crate::sys::fs::fd_info(root.as_fd()).unwrap();
-        let whole = std::fs::read("/proc/self/mountinfo").unwrap();
+        let whole = std::fs::read(OWN).unwrap();
         let root_path = std::path::Path::new("/");
         let ours = Mounts::read(&table.text, root_path, table.root_mount);
         let kernels = Mounts::read(&whole, root_path, mountinfo::mount_of(&info).unwrap());
@@ -221,10 +224,10 @@ mod tests {
     /// The kernel writes `name=systemd` last.
     #[test]
     fn sees_a_lines_last_field() {
-        let whole = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
+        let whole = std::fs::read_to_string(OWN).unwrap();
         let last = whole.lines().filter_map(|line| Some((line, line.split_once(" - ")?.1.rsplit([',', ' ']).next()?)));
         for (line, option) in last {
-            let found = read("/proc/self/mountinfo", |entry| entry.has_super_option(option)).unwrap();
+            let found = read(OWN, |entry| entry.has_super_option(option)).unwrap();
             assert!(String::from_utf8_lossy(&found).lines().any(|each| each == line), "{line}");
         }
     }

@@ -36,117 +36,109 @@ struct Case {
     end: End,
 }
 
+/// What a case is but for what it says.
+const PLAIN: Case = Case { name: "nothing special", image: |_| {}, give: |_| {}, end: End::Prepared };
+
 const CASES: [Case; 20] = [
-    Case { name: "nothing special", image: |_| {}, give: |_| {}, end: End::Prepared },
+    PLAIN,
     Case {
         name: "variables, many",
-        image: |_| {},
         give: |bundle| fill(bundle, "/process/env", |number| json!(format!("A{number}="))),
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "variables, none but an empty text",
-        image: |_| {},
         give: |bundle| fill(bundle, "/process/env", |_| json!("")),
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "variables that are kept, as long as there may be",
-        image: |_| {},
         give: |bundle| {
             let names = ["PATH", "container", "container_host_id", "container_host_build_id", "oci-systemd-hook"];
             let variable = |name| format!("{name}={}", "x".repeat(120 * 1024));
             bundle.config["process"]["env"] = names.map(variable).into();
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "arguments",
-        image: |_| {},
         give: |bundle| {
             fill(bundle, "/process/args", |_| json!(""));
             bundle.config["process"]["args"][0] = json!("/sbin/init");
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "a text with nothing but escapes",
-        image: |_| {},
         give: |bundle| bundle.config["process"]["cwd"] = json!("\u{1}".repeat(CONFIG_BYTES / 7)),
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "mounts, as many as there may be",
-        image: |_| {},
         give: |bundle| {
             let mounts = (0..4096).map(|number| json!({"destination": format!("/m/{number}/{}", "x".repeat(200))}));
             bundle.config["mounts"] = mounts.collect();
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "too many mounts",
-        image: |_| {},
         give: |bundle| fill(bundle, "/mounts", |_| json!({"destination": ""})),
         end: End::Refused("more than 4096 entries"),
+        ..PLAIN
     },
     Case {
         name: "options of a mount",
-        image: |_| {},
         give: |bundle| {
             bundle.config["mounts"] = json!([{"destination": "/x"}]);
             fill(bundle, "/mounts/0/options", |_| json!(""));
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "too many capabilities",
-        image: |_| {},
         give: |bundle| fill(bundle, "/process/capabilities/bounding", |_| json!("")),
         end: End::Refused("more than 4096 entries"),
+        ..PLAIN
     },
     Case {
         name: "too many annotations",
-        image: |_| {},
         give: |bundle| {
             let all = (0..50_000).map(|number| (format!("{number}"), json!("")));
             bundle.config["annotations"] = Value::Object(all.collect());
         },
         end: End::Refused("more than 4096 entries"),
+        ..PLAIN
     },
     Case {
         name: "annotations of the state, as many as there may be",
-        image: |_| {},
         give: |bundle| {
             let all = (0..4096).map(|number| (format!("{number:0100}"), json!("")));
             bundle.state["annotations"] = Value::Object(all.collect());
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "a large state",
-        image: |_| {},
         give: |bundle| bundle.state["annotations"] = json!({"x": "x".repeat(STATE_BYTES * 9 / 10)}),
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "what nobody asks for",
-        image: |_| {},
         give: |bundle| {
             bundle.config["linux"]["seccomp"] = json!({"syscalls": []});
             fill(bundle, "/linux/seccomp/syscalls", |number| json!({"names": [[[[number]]]], "a": {}}));
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "mounts on the host",
-        image: |_| {},
         give: |bundle| {
             for number in 0..4_000 {
                 tmpfs(&bundle.elsewhere(&format!("mounts/{number}-with-a-name-that-is-long")), "size=4k");
             }
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "mounts in the root",
@@ -160,7 +152,7 @@ const CASES: [Case; 20] = [
                 tmpfs(&bundle.root(&format!("srv/{number}")), "size=4k");
             }
         },
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "many files to copy, with long names",
@@ -169,8 +161,7 @@ const CASES: [Case; 20] = [
                 file(&bundle.image("tmp").join(format!("{number:0240}")));
             }
         },
-        give: |_| {},
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "many files with two names",
@@ -184,14 +175,13 @@ const CASES: [Case; 20] = [
                 .unwrap();
             }
         },
-        give: |_| {},
         end: End::Refused("bytes of paths to files of several names"),
+        ..PLAIN
     },
     Case {
         name: "a large file to copy",
         image: |bundle| fs::write(bundle.image("var/log/journal/system.journal"), vec![7; 60 << 20]).unwrap(),
-        give: |_| {},
-        end: End::Prepared,
+        ..PLAIN
     },
     Case {
         name: "a program of systemd's without end",
@@ -199,8 +189,7 @@ const CASES: [Case; 20] = [
             let file = fs::File::options().write(true).open(bundle.image("usr/lib/systemd/systemd")).unwrap();
             file.set_len(1 << 40).unwrap();
         },
-        give: |_| {},
-        end: End::Prepared,
+        ..PLAIN
     },
 ];
 

@@ -130,7 +130,7 @@ pub fn given_up(realm: Realm) -> Check {
         with_bundle(realm, |bundle| {
             fs::remove_file(bundle.image("etc/machine-id")).unwrap();
             let mut container = Container::start(bundle)?;
-            bundle.state["pid"] = json!(container.0.id());
+            bundle.state["pid"] = json!(container.id());
             let watch = bundle.watch();
             // It waits for this lock, as for the poststop of an earlier container of this name.
             let record = bundle.records().join(ID).join("made");
