@@ -9,6 +9,7 @@
 #   PRECREATE   no; yes installs descriptors for podman's stage precreate as well, in a directory of their own:
 #               in the shared one they would keep CRI-O from starting
 set -eu
+umask 022
 : "${DESTDIR:=}" "${PREFIX:=/usr}" "${LIBEXECDIR:=$PREFIX/libexec}" "${SELINUX:=yes}" "${PRECREATE:=no}"
 case $PRECREATE in
 yes | no) ;;
@@ -70,8 +71,10 @@ descriptors() {
 descriptors containers/oci/hooks.d
 [ "$PRECREATE" = no ] || descriptors oci-systemd-hook/precreate.d
 
+documents=$DESTDIR$PREFIX/share/doc/oci-systemd-hook
+install -D -m 644 README.md "$documents/README.md"
 # What goes into the configuration of other programs.
-examples=$DESTDIR$PREFIX/share/doc/oci-systemd-hook/examples
+examples=$documents/examples
 mkdir -p "$examples"
 (cd contrib && tar -cf - runc-hooks.json containerd crio docker quadlet system-container systemd) |
     tar --no-same-owner -C "$examples" -xf -

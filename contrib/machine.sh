@@ -23,123 +23,142 @@ tester may use sudo.
 
   OCI_SYSTEMD_HOOK_STAGE  what contrib/install.sh made, as DESTDIR; otherwise it is built
 END
-    exit "$1"
+    exit
+}
+
+# wrong WHAT: in the call.
+wrong() {
+    echo "machine.sh: $*; see contrib/machine.sh --help" >&2
+    exit 2
 }
 
 selinux_mode=enforcing cgroup=nsdelegate login=root shell=
 while [ $# -gt 0 ]; do
     case $1 in
-    --selinux) selinux_mode=${2:-} ;;
-    --cgroup) cgroup=${2:-} ;;
+    --selinux | --cgroup) [ $# -gt 1 ] || wrong "$1 needs a value" ;;
+    esac
+    case $1 in
+    --selinux) selinux_mode=$2 && shift ;;
+    --cgroup) cgroup=$2 && shift ;;
     --user) login=tester ;;
     --shell) shell=yes ;;
-    --help) usage 0 ;;
-    -*) usage 2 >&2 ;;
+    --help) usage ;;
+    -*) wrong "$1 is no option" ;;
     *) break ;;
     esac
-    case $1 in --selinux | --cgroup) shift ;; esac
-    [ $# -gt 0 ] || usage 2 >&2
     shift
 done
-case $selinux_mode in enforcing | off) ;; *) usage 2 >&2 ;; esac
-case $cgroup in nsdelegate | no-nsdelegate) ;; *) usage 2 >&2 ;; esac
+case $selinux_mode in enforcing | off) ;; *) wrong "--selinux $selinux_mode is neither enforcing nor off" ;; esac
+case $cgroup in nsdelegate | no-nsdelegate) ;; *) wrong "--cgroup $cgroup is neither nsdelegate nor no-nsdelegate" ;; esac
 if [ -n "$shell" ]; then
-    [ $# = 0 ] || usage 2 >&2
+    [ $# = 0 ] || wrong "--shell takes no script, but there is $1"
 else
-    [ $# -gt 0 ] || usage 2 >&2
+    [ $# -gt 0 ] || wrong "there is no script"
     if [ ! -f "$1" ] || [ ! -x "$1" ]; then
-        echo "machine.sh: $1 is not an executable file" >&2
-        exit 1
+        wrong "$1 is not an executable file"
     fi
     directory=$(cd "$(dirname "$1")" && pwd)
     script=./$(basename "$1")
     shift
-    command="exec"
+    command=
     for argument in "$script" "$@"; do
         command="$command '$(printf '%s\n' "$argument" | sed "s/'/'\\\\''/g")'"
     done
 fi
 
-[ "$(dpkg --print-architecture 2>/dev/null)" = amd64 ] || {
-    echo "machine.sh: the machine is made for amd64 only" >&2
-    exit 1
-}
-case ${OCI_SYSTEMD_HOOK_STAGE:-/} in /*) ;; *) OCI_SYSTEMD_HOOK_STAGE=$PWD/$OCI_SYSTEMD_HOOK_STAGE ;; esac
+stage=${OCI_SYSTEMD_HOOK_STAGE:-}
+case $stage in '' | /*) ;; *) stage=$PWD/$stage ;; esac
+[ -z "$stage" ] || [ -x "$stage/usr/libexec/oci/hooks.d/oci-systemd-hook" ] ||
+    wrong "OCI_SYSTEMD_HOOK_STAGE: $stage has no usr/libexec/oci/hooks.d/oci-systemd-hook; contrib/install.sh makes one"
 
 # What is said here goes to stderr: on stdout is the script's output alone.
 exec 5>&1 >&2
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
-need e2fsprogs mmdebstrap openssh-client qemu-system-x86 util-linux
+need_for_machine
 
 # Paths from here on are relative and have no spaces, whatever the project's directory is called.
 mkdir -p target/machine
-# A snapshot is for the qemu that took it.
-key=$({ sha256sum contrib/machine.sh contrib/machine/* && qemu-system-x86_64 --version; } | sha256sum | cut -c 1-16)
-made=target/machine/$key
+# Held until the machine runs: whoever makes a new one removes the old.
+exec 9>target/machine/lock
+flock -n 9 || {
+    say "waiting for somebody else who starts the machine"
+    flock 9
+}
+
+# What is made lies in a directory of this run, until it is whole. It is locked as long as this runs.
 for run in target/machine/run.*; do
-    [ -d "/proc/${run##*.}" ] || $AS_ROOT rm -rf "$run" # Its process was killed.
+    [ ! -d "$run" ] || flock -n "$run" $AS_ROOT rm -rf "$run" || true # Somebody's who runs.
 done
-run=target/machine/run.$$
-mkdir "$run"
+run=$(mktemp -d target/machine/run.XXXXXX)
+exec 8<"$run"
+flock 8
 . contrib/machine/vm.sh
-trap 'end_vm; rm -rf "$run"' EXIT
+trap 'end_vm; $AS_ROOT rm -rf "$run"' EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
-stage=${OCI_SYSTEMD_HOOK_STAGE:-}
 if [ -z "$stage" ]; then
-    stage=$run/stage
-    PRECREATE=yes DESTDIR=$PWD/$stage contrib/install.sh
+    stage=$PWD/$run/stage
+    PRECREATE=yes DESTDIR=$stage contrib/install.sh
 fi
 
-# Held until the machine runs: whoever makes a new one removes the old.
-exec 9>target/machine/lock
-flock -n 9 || {
-    say "waiting for somebody else who makes the machine"
-    flock 9
-}
+for suite in bullseye bookworm trixie; do
+    image "$suite" "$PWD/target/roots/$suite" 5>&- 8>&- 9>&- # As below.
+done
+# What the machine is made from. A snapshot is for the qemu that took it.
+key=$({
+    cat contrib/machine.sh contrib/machine/* contrib/prerequisites.sh
+    for suite in bullseye bookworm trixie; do cat "target/roots/$suite/var/lib/dpkg/status"; done
+    qemu-system-x86_64 --version
+} | sha256sum | cut -c 1-16)
+made=target/machine/$key
+snapshot=$made/$selinux_mode
 
 if [ ! -d "$made" ]; then
+    room 10 target/machine
     say "making the machine (a minute or two)"
-    for suite in bullseye bookworm trixie; do
-        image "$suite" "$PWD/target/roots/$suite"
-    done
-    for old in target/machine/*; do
-        case $old in */lock | */run.*) ;; *) $AS_ROOT rm -rf "$old" ;; esac
-    done
-    if ! $AS_ROOT contrib/machine/image.sh "$made.new" target/roots >"$run/log" 2>&1; then
+    # mmdebstrap fails where its own descriptors get two digits.
+    if ! $AS_ROOT contrib/machine/image.sh "$run/machine" target/roots >"$run/log" 2>&1 5>&- 8>&- 9>&-; then
         tail -n 20 "$run/log" >&2
-        stop "the virtual machine could not be made"
+        stop "the virtual machine could not be made; $(keep "$run/log")"
     fi
-    $AS_ROOT chown -R "$(id -u):$(id -g)" "$made.new"
-    mv "$made.new" "$made"
+    $AS_ROOT chown -R "$(id -u):$(id -g)" "$run/machine"
+    for old in target/machine/*; do
+        case $old in */lock | */run.* | */failed.*) ;; *) rm -rf "$old" ;; esac
+    done
+    mv -T "$run/machine" "$made"
 fi
+# They go with the machine, if somebody else makes another.
+cp "$made/key" "$made/known_hosts" "$run"
 
-snapshot=$made/$selinux_mode
 if [ ! -d "$snapshot" ]; then
+    room 5 target/machine
     say "booting it once, with SELinux $selinux_mode (two to four minutes, some 3 GB in target/machine)"
-    rm -rf "$snapshot.new"
-    mkdir "$snapshot.new"
-    cp --sparse=always "$made/disk.raw" "$snapshot.new/disk.raw"
-    start_vm "$selinux_mode" "$snapshot.new/memory" share "file=$snapshot.new/disk.raw"
+    mkdir "$run/snapshot"
+    cp --sparse=always "$made/disk.raw" "$run/snapshot/disk.raw"
+    start_vm "$selinux_mode" "$run/snapshot/memory" share "file=$run/snapshot/disk.raw"
     vm_answers
     { in_vm root sh <contrib/machine/first-boot.sh &&
         in_vm tester 'podman import --quiet /srv/systemd.tar localhost/systemd:latest && podman run --rm systemd true' &&
         # The user may be gone already.
         in_vm root 'rm /srv/systemd.tar && { loginctl terminate-user tester || true; } && sync'; } </dev/null >"$run/log" 2>&1 || {
         tail -n 20 "$run/log" >&2
-        vm_failed "its first boot failed"
+        vm_failed "its first boot failed; $(keep "$run/log")"
     }
-    save_vm "$snapshot.new/state"
-    mv "$snapshot.new" "$snapshot"
+    save_vm "$run/snapshot/state"
+    sync "$run/snapshot"/*
+    mv -T "$run/snapshot" "$snapshot"
     rm -f "$run/to" "$run/from"
 fi
 
 start_vm "$selinux_mode" "$snapshot/memory" private "file=$snapshot/disk.raw,snapshot=on" -incoming defer
+# In case it was damaged, as by a machine that lost its power.
+remedy="; if that happens again, 'rm -r $snapshot' makes it boot anew"
 resume_vm "$snapshot/state"
 vm_answers
+remedy=
 exec 9>&-
 
 # The clock stood still; the mount options are the first mount namespace's to change.
@@ -159,19 +178,24 @@ grep -q '^cgroup2 /sys/fs/cgroup .*[, ]nsdelegate' /proc/mounts || is=no-nsdeleg
 [ "$is" = "$3" ] || { echo "cgroup2 is mounted with $is" >&2; exit 1; }
 END
 
-# Files are labelled by who makes them, and the hook is to have the label of an installed program.
-tar -C "$stage" --owner=0 --group=0 -cf - . |
-    in_vm root 'tar -C / -xvf - | sed "s,^\.,," | xargs restorecon' || vm_failed "the project could not be put in"
+# put USER COMMAND FROM: what is in a directory here, as the standard input of COMMAND.
+put() {
+    tar -C "$3" --owner=0 --group=0 -cf "$run/files.tar" .
+    in_vm "$1" "$2" <"$run/files.tar" || vm_failed "$3 could not be put in"
+}
 
-status=0
+# Files are labelled by who makes them, and the hook is to have the label of an installed program.
+put root 'set -e; tar -C / --no-overwrite-dir -xvf - >files; sed "s,^\.,," files | xargs restorecon; rm files' "$stage"
+
 if [ -n "$shell" ]; then
+    status=0
     in_vm "$login" -t >&5 2>&5 || status=$?
-else
-    # In the background, since a shell that waits for a program in the foreground ignores TERM.
-    tar -C "$directory" -cf - . | in_vm "$login" \
-        "mkdir test && cd test && tar --no-same-owner -xf - && { $command </dev/null; }" >&5 &
-    wait $! || status=$?
+    exit "$status"
 fi
-# 255 is the script's, too, if the machine is still there.
-[ "$status" != 255 ] || in_vm root true </dev/null || vm_failed "the connection broke"
+put "$login" 'mkdir test && tar -C test --no-same-owner -xf -' "$directory"
+# In the background, since a shell that waits for a program in the foreground ignores TERM. ssh has 255 for whatever
+# ends by a signal, and for its own failures.
+in_vm "$login" "cd test && $command </dev/null; echo \$? >../status" </dev/null >&5 &
+wait $! || true
+status=$(in_vm "$login" 'cat status' </dev/null) || vm_failed "the connection broke"
 exit "$status"

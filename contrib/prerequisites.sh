@@ -38,21 +38,41 @@ need() {
     rm -f "$log"
 }
 
+# What machine.sh needs, but for disk.
+need_for_machine() {
+    [ "$(dpkg --print-architecture)" = amd64 ] || stop "the virtual machine is made for amd64 only"
+    [ "$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)" -ge 3 ] ||
+        stop "the virtual machine needs 3 GiB of memory, and less is available"
+    need clang e2fsprogs gcc libc6-dev libselinux1-dev mmdebstrap openssh-client qemu-system-x86 util-linux
+}
+
+# room GIB DIRECTORY: fails if there isn't so much.
+room() {
+    [ "$(df --output=avail -B1G "$2" | tail -n 1)" -ge "$1" ] || stop "$2 needs $1 GiB of disk, and has less"
+}
+
 # image SUITE DIRECTORY [PACKAGES]: makes the root file system of a small Debian with systemd, once; with these, too, if
 # there are any, a comma before each.
 image() {
-    [ -e "$2/lib/systemd/systemd" ] && return 0
+    mkdir -p "$(dirname "$2")"
+    # Somebody else may be making it.
+    exec 3<"$(dirname "$2")"
+    flock 3
+    if [ -e "$2/lib/systemd/systemd" ]; then
+        exec 3<&-
+        return 0
+    fi
     echo "making a Debian $1 with systemd (half a minute, some 250 MB in $2)"
     $AS_ROOT rm -rf "$2" "$2.new"
-    mkdir -p "$(dirname "$2")"
     log=$(mktemp)
     # A mirror's unstable suite may be older than it says it may be.
     # Made beside its place, so that an interrupted run leaves no half image.
     if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' \
-        --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" "$1" "$2.new" >"$log" 2>&1; then
+        --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" "$1" "$2.new" >"$log" 2>&1 3<&-; then
         tail -n 20 "$log" >&2
         stop "mmdebstrap could not make a Debian $1; the whole log is $log"
     fi
     rm -f "$log"
-    $AS_ROOT mv "$2.new" "$2"
+    $AS_ROOT mv -T "$2.new" "$2"
+    exec 3<&-
 }

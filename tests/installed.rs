@@ -120,6 +120,25 @@ fn the_fragment_for_runc_names_the_installed_hook() {
     }
 }
 
+/// Whatever the umask of who installs it.
+#[test]
+fn everybody_may_read_it() {
+    let Some(stage) = stage() else { return };
+    let mut directories = vec![stage];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let entry = entry.unwrap();
+            let (path, metadata) = (entry.path(), entry.metadata().unwrap());
+            let needed = if metadata.is_dir() { 0o755 } else { 0o444 };
+            let mode = metadata.permissions().mode() & 0o777;
+            assert_eq!(mode & needed, needed, "{path:?} has mode {mode:03o}");
+            if metadata.is_dir() {
+                directories.push(path);
+            }
+        }
+    }
+}
+
 #[test]
 fn the_binary_runs_without_shared_libraries() {
     let Some(stage) = stage() else { return };

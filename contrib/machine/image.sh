@@ -8,6 +8,7 @@
 # known_hosts that goes with it. ROOTS has the containers' root file systems by the names of Debian's
 # suites: trixie becomes the engines' image.
 set -eu
+umask 022
 here=$(cd "$(dirname "$0")" && pwd)
 made=$1 roots=$2
 root=$made/root

@@ -2,6 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Run by image.sh in the machine's root file system, before it ever boots.
 set -eu
+umask 022
 
 echo machine >/etc/hostname
 printf '127.0.0.1 localhost machine\n' >/etc/hosts

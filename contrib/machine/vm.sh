@@ -1,10 +1,19 @@
-# shellcheck shell=sh
+# shellcheck shell=sh disable=SC2154 # made is machine.sh's
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by machine.sh: one qemu, its monitor and its doors. It uses $made, where image.sh left the
-# machine, and $run, a directory of this run alone.
+# Sourced by machine.sh: one qemu, its monitor and its doors. It uses $run, a directory of this run alone, and $made,
+# where image.sh left the machine.
 
-: "${made:?}" "${run:?}"
+: "${run:?}"
 vm=
+
+# What may help, said with a failure.
+remedy=
+
+# keep FILE: of this run, and says where it is.
+keep() {
+    mv "$1" target/machine/failed.log
+    echo "the whole log is target/machine/failed.log"
+}
 
 # start_vm SELINUX MEMORY share|private DISK-OPTIONS QEMU-OPTION...: sets vm, its process id, and port.
 start_vm() {
@@ -30,7 +39,7 @@ start_vm() {
         -drive "format=raw,if=virtio,cache=unsafe,$disk" \
         -netdev user,id=net,restrict=on,hostfwd=tcp:127.0.0.1:0-:22 \
         -device virtio-net-pci,netdev=net,romfile= \
-        "$@" <"$run/to" >"$run/from" 2>"$run/qemu.log" 9>&- &
+        "$@" <"$run/to" >"$run/from" 2>"$run/qemu.log" 8>&- 9>&- &
     vm=$!
     exec 3>"$run/to" 4<"$run/from"
     qmp qmp_capabilities || vm_failed "qemu did not start"
@@ -59,7 +68,8 @@ leave_memory_out() {
 
 # save_vm FILE: writes all but its disk and its memory, and ends it.
 save_vm() {
-    { leave_memory_out && qmp migrate "\"uri\": \"exec:cat >$1\""; } || vm_failed "qemu refused a snapshot"
+    # qemu doesn't ask how the command ended.
+    { leave_memory_out && qmp migrate "\"uri\": \"exec:cat >$1.part && mv $1.part $1\""; } || vm_failed "qemu refused a snapshot"
     while :; do
         qmp query-migrate || vm_failed "qemu took no snapshot"
         case $answer in
@@ -71,6 +81,7 @@ save_vm() {
     qmp quit || true # It may be gone before it answers.
     wait "$vm" || vm_failed "qemu did not end well"
     vm=
+    [ -e "$1" ] || vm_failed "$1 could not be written whole"
 }
 
 # resume_vm FILE: goes on where save_vm stopped, in a machine that was started with -incoming defer.
@@ -82,17 +93,22 @@ resume_vm() {
 in_vm() {
     user=$1
     shift
-    ssh -q -F none -i "$made/key" -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=10 \
-        -o UserKnownHostsFile="$made/known_hosts" -o GlobalKnownHostsFile=none -o HostKeyAlias=machine \
+    ssh -F none -i "$run/key" -o LogLevel=ERROR -o IdentitiesOnly=yes -o BatchMode=yes -o ConnectTimeout=10 \
+        -o UserKnownHostsFile="$run/known_hosts" -o GlobalKnownHostsFile=none -o HostKeyAlias=machine \
         -o ServerAliveInterval=15 -o ServerAliveCountMax=20 -p "$port" -l "$user" 127.0.0.1 "$@"
 }
 
 # Waits until somebody can log in.
 vm_answers() {
     deadline=$(($(date +%s) + 300))
-    until in_vm root true </dev/null 2>/dev/null; do
-        kill -0 "$vm" 2>/dev/null || vm_failed "qemu ended"
-        [ "$(date +%s)" -lt "$deadline" ] || vm_failed "nobody could log in for 300 s"
+    until in_vm root true </dev/null 2>"$run/ssh.log"; do
+        kill -0 "$vm" 2>/dev/null || {
+            ended=0
+            wait "$vm" || ended=$?
+            vm=
+            vm_failed "qemu ended with status $ended"
+        }
+        [ "$(date +%s)" -lt "$deadline" ] || vm_failed "nobody could log in for 300 s: $(cat "$run/ssh.log")"
         sleep 1
     done
 }
@@ -107,5 +123,5 @@ end_vm() {
 # vm_failed WHY
 vm_failed() {
     tail -n 40 "$run/console" "$run/qemu.log" >&2 2>/dev/null || true # There may be none yet.
-    stop "the virtual machine: $*"
+    stop "the virtual machine: $*$remedy"
 }

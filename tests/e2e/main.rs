@@ -124,7 +124,7 @@ impl<'a> Trials<'a> {
         missing: Option<String>,
         test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
     ) {
-        let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        let in_ci = std::env::var_os("CI").is_some();
         let trial = match missing {
             None => Trial::test(name, test),
             Some(why) if in_ci => Trial::test(name, move || Err(why.into())),

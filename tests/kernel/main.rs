@@ -199,7 +199,7 @@ fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
 
 /// What is missing is a failure of each or, where `CI` isn't set, a line.
 fn where_possible(realm: Realm, possible: &Check, all: Vec<Named>) -> Vec<Trial> {
-    let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+    let in_ci = std::env::var_os("CI").is_some();
     if let Err(why) = possible {
         eprintln!("skipped: {why} ({} tests)", all.len());
     }

@@ -160,7 +160,7 @@ struct Trials {
 
 impl Trials {
     fn push(&mut self, name: String, missing: Option<String>, run: impl FnOnce(&Site) -> Check + Send + 'static) {
-        let in_ci = std::env::var_os("CI").is_some_and(|value| value == "true");
+        let in_ci = std::env::var_os("CI").is_some();
         let site = Arc::clone(&self.site);
         self.list.push(match missing {
             None => Trial::test(name, move || run(&site).map_err(Failed::from)),
