@@ -63,13 +63,15 @@ pub const CONSOLE_GETTY: &str = "console-getty.service";
 pub const MACHINE_ID_COMMIT: &str = "systemd-machine-id-commit.service";
 
 /// What systemd's own services need of the capabilities that engines grant: users and groups of
-/// services, files of theirs, signals to them. With their names in SELinux policies.
-pub const CAPABILITIES: [(&str, &str); 6] = [
+/// services, files of theirs, signals to them, and fewer capabilities than they begin with. With their names in SELinux
+/// policies.
+pub const CAPABILITIES: [(&str, &str); 7] = [
     ("CAP_CHOWN", "chown"),
     ("CAP_DAC_OVERRIDE", "dac_override"),
     ("CAP_FOWNER", "fowner"),
     ("CAP_KILL", "kill"),
     ("CAP_SETGID", "setgid"),
+    ("CAP_SETPCAP", "setpcap"),
     ("CAP_SETUID", "setuid"),
 ];
 /// The users and groups of system services are below: login.defs(5), `UID_MIN`.
@@ -81,8 +83,17 @@ pub const STOP_SIGNALS: [&str; 3] = ["SIGRTMIN+3", "RTMIN+3", "37"];
 
 /// Lets containers manage cgroups, container_selinux(8).
 pub const MANAGE_CGROUP: &str = "container_manage_cgroup";
-/// Let containers use the capabilities that they are given: in Debian's policy, and in Fedora's.
-pub const USE_CAPABILITIES: [&str; 2] = ["container_use_host_all_caps", "virt_sandbox_use_all_caps"];
+/// The class that a policy knows capabilities by, and the boolean that lets containers use those that they are given, of
+/// Debian's policy in [`OF_CONTAINER_T`] alone; then the same in a user namespace.
+pub const USE_CAPABILITIES: [(&str, &str); 2] =
+    [("capability", "container_use_host_all_caps"), ("cap_userns", "container_use_userns_all_caps")];
+/// The same boolean of Fedora's policy, of all types and both classes.
+pub const USE_ALL_CAPABILITIES: &str = "virt_sandbox_use_all_caps";
+/// The type of containers whose engine isn't told another.
+pub const OF_CONTAINER_T: &str = "container_t";
+/// How mounts get their label, other than by `context=`: crun(1), and what podman says for `--security-opt label=nested`,
+/// in which an engine labels files of its own.
+pub const MOUNT_CONTEXT_TYPE: &str = "run.oci.mount_context_type";
 /// The names of the files that the kernel says belong to whom a cgroup is delegated, cgroups(7).
 pub const DELEGATE: &str = "/sys/kernel/cgroup/delegate";
 /// Such files of both versions, where the kernel names none (before Linux 4.15) or only v2's: as

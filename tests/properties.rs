@@ -210,7 +210,15 @@ fn texts() -> impl Strategy<Value = (world::World, bool)> {
         0..=1,
     );
     let policy = subsequence(
-        vec!["permissive", "can't be asked", "files: denied", "cgroup: denied", "context=: EACCES", "labels: EPERM"],
+        vec![
+            "permissive",
+            "can't be asked",
+            "files: denied to the level",
+            "files: denied to the type",
+            "cgroup: denied",
+            "context=: EACCES",
+            "labels: EPERM",
+        ],
         0..=3,
     );
     let rights =

@@ -8,10 +8,21 @@ use crate::kernel::selinux::Label;
 pub enum Labelling {
     /// To a whole mount by its option `context=`.
     ByMount,
-    /// That is refused, for this reason: to each file on its own.
+    /// That can't be, or shall not, for this reason: to each file on its own.
     ByFile(String),
     /// Not at all, for this reason.
     Refused(String),
+}
+
+/// Whether the container's processes may write files with the mount label.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Files {
+    /// They may.
+    Writable,
+    /// They might if both had one level.
+    OtherLevel,
+    /// Not of that type.
+    OtherType,
 }
 
 /// The label of the container's cgroup.
@@ -36,8 +47,8 @@ pub struct Confinement {
     pub process: Option<Label>,
     /// `linux.mountLabel`, and how it can be given.
     pub mount: Option<(Label, Labelling)>,
-    /// Whether the container's processes may write files with the mount label; none: unknown.
-    pub files_writable: Option<bool>,
+    /// What the policy says of files with the mount label; none: unknown.
+    pub files: Option<Files>,
     /// The container's cgroup, where its label could be read.
     pub cgroup: Option<CgroupLabel>,
     /// Of the capabilities that config.json grants and systemd's own services need, those that the

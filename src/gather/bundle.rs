@@ -4,7 +4,7 @@
 use std::path::Path;
 
 use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
-use super::selinux::selinux;
+use super::selinux::{self, selinux};
 use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, live, open_root};
 use crate::facts::mounts::{Foretold, has_nsdelegate};
 use crate::facts::options::Policy;
@@ -24,7 +24,7 @@ use crate::sys::{fs, mount_table};
 /// at createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result<Surroundings, GatherError> {
     let config = config_to_prepare(text)?;
-    let Annotated { options, stop_signal, .. } = annotated(state, text, policy)?;
+    let Annotated { options, stop_signal, mount_context, .. } = annotated(state, text, policy)?;
     let root = open_root(state, text)?;
     let layout = layout_of_host();
     let namespace = cgroup_namespace(config);
@@ -40,7 +40,11 @@ pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result
         memory: container_memory(limit, &host),
         systemd,
         // A runtime can give labels; whoever asks for a plan may have no right to try.
-        selinux: selinux(config, |_| Labelling::ByMount, |at| fs::open_host_directory(Path::new(at))),
+        selinux: selinux(
+            config,
+            |_| selinux::asked_for(mount_context.as_deref()).map_or(Labelling::ByMount, Labelling::ByFile),
+            |at| fs::open_host_directory(Path::new(at)),
+        ),
         ..common(state, config, &host, mounts, live::image(&root)?)
     })
 }

@@ -38,7 +38,7 @@ pub fn surroundings(
     policy: &Policy,
 ) -> Result<(Root, Surroundings), GatherError> {
     let config = config_to_prepare(text)?;
-    let Annotated { options, stop_signal, manager } = annotated(state, text, policy)?;
+    let Annotated { options, stop_signal, manager, mount_context } = annotated(state, text, policy)?;
     let host = host(state, config);
     let id_maps;
     let (cgroup, cgroup_inside, runtime_cgroup) = match stage {
@@ -82,7 +82,11 @@ pub fn surroundings(
         has_unit: &|unit| units.has(unit),
         image: image(&root)?,
         systemd: systemd(&root)?,
-        selinux: selinux(config, selinux::labelling, |at| root.open_directory(&InnerPath::new(at))),
+        selinux: selinux(
+            config,
+            |label| selinux::labelling(label, mount_context.as_deref()),
+            |at| root.open_directory(&InnerPath::new(at)),
+        ),
     };
     let facts = interpret::live(state, config, &host, sources);
     match failure.0.into_inner() {

@@ -17,12 +17,13 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::str::Utf8Error;
 
-use self::annotations::Annotations;
 use rustix::io::Errno;
 
+use self::annotations::Annotations;
 use crate::command;
 use crate::facts::options::{OptionError, Options, Policy};
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
+use crate::interface::MOUNT_CONTEXT_TYPE;
 use crate::oci::config::{Config, Hook, Peek};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
@@ -307,6 +308,8 @@ pub struct Annotated {
     stop_signal: Option<String>,
     /// The engine.
     manager: Option<String>,
+    /// How mounts get their label.
+    mount_context: Option<String>,
 }
 
 /// Reads them.
@@ -314,8 +317,12 @@ pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<An
     let peek = text.peek()?;
     let annotations = Annotations::of(state, &peek);
     let owned = |key| annotations.get(key).map(str::to_owned);
-    let (stop_signal, manager) = (owned(STOP_SIGNAL), owned(MANAGER));
-    Ok(Annotated { options: annotations.options(policy)?, stop_signal, manager })
+    Ok(Annotated {
+        options: annotations.options(policy)?,
+        stop_signal: owned(STOP_SIGNAL),
+        manager: owned(MANAGER),
+        mount_context: owned(MOUNT_CONTEXT_TYPE),
+    })
 }
 
 /// What happens after this call.

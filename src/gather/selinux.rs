@@ -4,8 +4,11 @@
 use std::os::fd::OwnedFd;
 
 use crate::facts::Selinux;
-use crate::facts::selinux::{CgroupLabel, Confinement, Labelling};
-use crate::interface::{CAPABILITIES, CGROUP, CGROUP_SYSTEMD, MANAGE_CGROUP, USE_CAPABILITIES};
+use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
+use crate::interface::{
+    CAPABILITIES, CGROUP, CGROUP_SYSTEMD, MANAGE_CGROUP, MOUNT_CONTEXT_TYPE, OF_CONTAINER_T, USE_ALL_CAPABILITIES,
+    USE_CAPABILITIES,
+};
 use crate::kernel::selinux::Label;
 use crate::oci::config::Config;
 use crate::sys::{SysError, mount, process, selinux};
@@ -27,26 +30,30 @@ pub(super) fn selinux(
     let process = config.process.selinux_label.as_deref().filter(is_there).map(Label::parse);
     let mount = mount.map(|text| (Label::parse(text), labelling(text)));
     let label = mount.as_ref().map(|(label, _)| label);
-    let files_writable = process.as_ref().zip(label).and_then(|(process, label)| may_manage(process, label));
+    let files = process.as_ref().zip(label).and_then(|(process, label)| files(process, label));
     let cgroup = cgroup(open).and_then(selinux::label_of).map(|at| CgroupLabel {
         manageable: process.as_ref().and_then(|process| may_manage(process, &at)),
         manageable_if_labelled: label.and_then(|label| {
-            Some(files_writable? && selinux::denied(label, &at, "filesystem", &["associate"])?.is_empty())
+            Some(files? == Files::Writable && selinux::denied(label, &at, "filesystem", &["associate"])?.is_empty())
         }),
         boolean: if_off(MANAGE_CGROUP),
         label: at,
     });
-    // In a user namespace it is another class, which policies allow.
-    let asks_for_capabilities = !config.has_namespace("user") && !process::is_in_user_namespace();
+    let [outside, inside] = USE_CAPABILITIES;
+    let is_inside = config.has_namespace("user") || process::is_in_user_namespace();
+    let (class, boolean) = if is_inside { inside } else { outside };
+    let is_container_t = process.as_ref().is_some_and(|process| process.kind == OF_CONTAINER_T);
     Selinux::On(Box::new(Confinement {
         enforcing: selinux::is_enforcing(),
-        files_writable,
+        files,
         denied_capabilities: process
             .as_ref()
-            .filter(|_| asks_for_capabilities)
-            .map(|process| denied_capabilities(config, process))
+            .map(|process| denied_capabilities(config, process, class))
             .unwrap_or_default(),
-        capability_boolean: USE_CAPABILITIES.into_iter().find_map(if_off),
+        capability_boolean: Some(boolean)
+            .filter(|_| is_container_t)
+            .and_then(if_off)
+            .or_else(|| if_off(USE_ALL_CAPABILITIES)),
         process,
         mount,
         cgroup,
@@ -70,20 +77,39 @@ fn may_manage(process: &Label, label: &Label) -> Option<bool> {
     Some(directory.is_empty() && file.is_empty())
 }
 
-fn denied_capabilities(config: &Config, process: &Label) -> Vec<&'static str> {
+/// Which of a label's parts keeps the container from its files.
+fn files(process: &Label, label: &Label) -> Option<Files> {
+    if may_manage(process, label)? {
+        return Some(Files::Writable);
+    }
+    let is_level = may_manage(process, &label.at_level(&process.level)) == Some(true);
+    Some(if is_level { Files::OtherLevel } else { Files::OtherType })
+}
+
+fn denied_capabilities(config: &Config, process: &Label, class: &str) -> Vec<&'static str> {
     let may_have = |name: &str| config.process.capabilities.may_have(name);
     let granted: Vec<_> =
         CAPABILITIES.into_iter().filter(|(name, _)| may_have(name)).map(|(_, permission)| permission).collect();
-    selinux::denied(process, process, "capability", &granted).unwrap_or_default()
+    selinux::denied(process, process, class, &granted).unwrap_or_default()
+}
+
+/// Why labels shall not be given by the option `context=`, with which nobody in the container can change a label.
+pub(super) fn asked_for(mount_context: Option<&str>) -> Option<String> {
+    let kind = mount_context.filter(|kind| *kind != "context")?;
+    Some(format!("the annotation {MOUNT_CONTEXT_TYPE} is {kind:?}"))
 }
 
 /// Tries on a tmpfs that is mounted nowhere, and gone again after it.
-pub(super) fn labelling(label: &str) -> Labelling {
-    let Err(by_mount) = mount::new_tmpfs(&[("context", label.to_owned())]) else {
-        return Labelling::ByMount;
+pub(super) fn labelling(label: &str, mount_context: Option<&str>) -> Labelling {
+    let why = match asked_for(mount_context) {
+        Some(why) => why,
+        None => match mount::new_tmpfs(&[("context", label.to_owned())]) {
+            Ok(_) => return Labelling::ByMount,
+            Err(error) => format!("the kernel refuses it for a mount: {error}"),
+        },
     };
     match mount::new_tmpfs(&[]).and_then(|mount| selinux::set_label(mount, label)) {
-        Ok(()) => Labelling::ByFile(by_mount.to_string()),
-        Err(by_file) => Labelling::Refused(format!("{by_mount}, {by_file}")),
+        Ok(()) => Labelling::ByFile(why),
+        Err(error) => Labelling::Refused(format!("{why}; and for a file: {error}")),
     }
 }

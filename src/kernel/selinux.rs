@@ -20,6 +20,13 @@ impl Label {
         let (kind, level) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
         Self { text: text.to_owned(), kind, level }
     }
+
+    /// The same at another level.
+    #[must_use]
+    pub fn at_level(&self, level: &str) -> Self {
+        let without = self.text.strip_suffix(&self.level).unwrap_or(&self.text);
+        Self::parse(&format!("{without}{level}"))
+    }
 }
 
 /// Whether what runs at one level may write what is at another: the same sensitivity or a higher
@@ -69,6 +76,13 @@ mod tests {
         assert_eq!(parts("u:r:t:s0-s0:c0.c1023"), pair("t", "s0-s0:c0.c1023"));
         assert_eq!(parts("u:r:t"), pair("t", ""));
         assert_eq!(parts("nonsense"), pair("", ""));
+    }
+
+    #[test]
+    fn changes_levels() {
+        let at = |text, level| Label::parse(text).at_level(level).text;
+        assert_eq!(at("u:r:t:s0:c1,c2", "s1"), "u:r:t:s1");
+        assert_eq!(at("u:r:t", ""), "u:r:t");
     }
 
     #[test]

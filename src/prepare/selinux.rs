@@ -2,8 +2,9 @@
 //! What the administrator should know of SELinux. The labels themselves are in the steps that make
 //! something.
 
-use crate::facts::selinux::{CgroupLabel, Confinement, Labelling};
+use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use crate::facts::{Selinux, Surroundings};
+use crate::interface::MANAGE_CGROUP;
 use crate::kernel::selinux::{Label, dominates};
 use crate::plan::Plan;
 
@@ -31,18 +32,18 @@ fn labels(confinement: &Confinement, plan: &mut Plan) {
     match &confinement.mount {
         None | Some((_, Labelling::ByMount)) => {}
         Some((_, Labelling::ByFile(why))) => {
-            plan.remark(format!("each file is labelled on its own, since the kernel refuses it for a mount: {why}"));
+            plan.remark(format!("each file is labelled on its own: {why}"));
         }
         Some((label, Labelling::Refused(why))) => plan.warn(format!(
-            "nothing gets the label {}, and the container may be denied what it needs: the kernel refuses it: {why}",
+            "nothing gets the label {}, and the container may be denied what it needs: {why}",
             label.text
         )),
     }
     match (&confinement.process, &confinement.mount) {
         (None, _) => plan.warn(
             "SELinux doesn't confine this container: config.json has no process.selinuxLabel. Where that isn't meant, \
-             leave out --privileged and --security-opt label=disable, or set \"selinux-enabled\": true in Docker's \
-             daemon.json",
+             leave out --privileged and --security-opt label=disable (in a pod privileged, hostPID and hostIPC), or set \
+             \"selinux-enabled\": true in Docker's daemon.json, enable_selinux = true in containerd's config.toml",
         ),
         (Some(_), None) => plan.warn(
             "config.json has process.selinuxLabel and no linux.mountLabel: what this hook makes has the policy's \
@@ -56,12 +57,13 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
     let Some(process) = &confinement.process else { return };
     if confinement.enforcing.is_none() {
         plan.remark(format!(
-            "the SELinux policy doesn't let this hook ask what a {} may do: the engine that runs it is confined",
-            process.kind
+            "the SELinux policy doesn't let this hook ask what a {} may do: the engine that runs it is confined; {} has to be \
+             on where the policy has it",
+            process.kind, MANAGE_CGROUP
         ));
     }
     if let Some((label, _)) = &confinement.mount {
-        files(process, label, confinement.files_writable, plan);
+        files(process, label, confinement.files, plan);
     }
     if let Some(cgroup) = &confinement.cgroup {
         manage_cgroup(process, cgroup, plan);
@@ -79,23 +81,21 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
     }
 }
 
-fn files(process: &Label, label: &Label, writable: Option<bool>, plan: &mut Plan) {
-    let higher = dominates(&process.level, &label.level) == Some(false);
-    if writable == Some(true) || (writable.is_none() && !higher) {
-        return;
-    }
-    if higher {
-        plan.warn(format!(
+fn files(process: &Label, label: &Label, said: Option<Files>, plan: &mut Plan) {
+    // A policy that can't be asked has the levels of all others.
+    let told = said.or_else(|| (dominates(&process.level, &label.level) == Some(false)).then_some(Files::OtherLevel));
+    match told {
+        None | Some(Files::Writable) => {}
+        Some(Files::OtherLevel) => plan.warn(format!(
             "process.selinuxLabel and linux.mountLabel in config.json disagree: a process at level {} may not write \
-             files at {}; set one level by --security-opt label=level:…, or none at all",
+             files at {}; set one level by --security-opt label=level:… (level in a pod's seLinuxOptions), or none at all",
             process.level, label.level
-        ));
-    } else {
-        plan.warn(format!(
+        )),
+        Some(Files::OtherType) => plan.warn(format!(
             "SELinux lets no {} write files that are {}, as linux.mountLabel in config.json says; leave out \
-             --security-opt label=type:… or filetype:…, or choose types that fit",
+             --security-opt label=type:… or filetype:… (type in a pod's seLinuxOptions), or choose types that fit",
             process.kind, label.kind
-        ));
+        )),
     }
 }
 

@@ -17,11 +17,6 @@ finish() {
     echo "ok: $trial"
 }
 
-# Mounting v2 for a container with the host's cgroup namespace, runc 1.1 and crun 1.21 take its options from
-# the whole machine, nsdelegate among them, whether there is a hook or not.
-options=$(findmnt --noheadings --output OPTIONS /sys/fs/cgroup)
-renew_options() { mount -t cgroup2 -o "remount,$options" cgroup2 /sys/fs/cgroup; }
-
 finish_in() {
     [ "$1" = private ] || renew_options
     finish
@@ -60,11 +55,12 @@ remove_bundle() {
 start() {
     name=$1 runtime=$3
     make_bundle "$@"
+    rm -f "$work/code-$name"
     {
         code=0
         "$runtime" run --bundle "$bundle/$name" "cgroup-test-$name" </dev/null 2>&1 || code=$?
         echo "$code" >"$work/code-$name"
-    } | cat >"$work/console-$name" &
+    } 2>/dev/null | cat >"$work/console-$name" 2>/dev/null & # Not this script's own output, which ssh waits for.
 }
 
 # shellcheck disable=SC2317 # pid is called by lib.sh
@@ -75,6 +71,7 @@ bundles() {
 
 # ended: sets code.
 ended() {
+    until_ 120 test -s "$work/code-$name" || wrong "it does not end: $(cat "$work/console-$name")"
     wait
     code=$(cat "$work/code-$name")
     remove_bundle "$name"
@@ -302,6 +299,7 @@ layouts() {
     finish
 }
 
+[ $# != 0 ] || wrong "say what: limits, layouts"
 hooked_docker
 for each; do
     case $each in

@@ -48,6 +48,10 @@ met_in_proc='{ search } .* name="[0-9][0-9]*" dev="proc" .*:container_t:[^ ]* tc
 # has each record behind its kind.
 seen_bytes=0
 denials() {
+    # The kernel's records come through one queue, this one's behind them; and it shows that there is somebody who writes them.
+    mark=$(cat /proc/sys/kernel/random/uuid)
+    as_root auditctl -m "$mark" >/dev/null || wrong "auditctl can't write"
+    until_ 20 as_root grep -q "$mark" /var/log/audit/audit.log || wrong "auditd doesn't write"
     [ "$(as_root stat --format %s /var/log/audit/audit.log)" -ge "$seen_bytes" ] || wrong "the audit log was rotated"
     as_root cat /var/log/audit/audit.log | tail -c "+$((seen_bytes + 1))" >"$work/audit"
     seen_bytes=$((seen_bytes + $(wc -c <"$work/audit")))
@@ -89,6 +93,11 @@ is_as_before() {
     host >"$work/after"
     cmp -s "$work/before" "$work/after"
 }
+
+# Mounting v2 for a container with the host's cgroup namespace, runc 1.1 and crun 1.21 take its options from
+# the whole machine, nsdelegate among them, whether there is a hook or not.
+cgroup2_options=$(findmnt --noheadings --output OPTIONS /sys/fs/cgroup)
+renew_options() { mount -t cgroup2 -o "remount,$cgroup2_options" cgroup2 /sys/fs/cgroup; }
 
 # begin NAME
 begin() {
@@ -137,9 +146,10 @@ says_nothing() {
     same "what the hook says" "$heard" ""
 }
 
-# What contrib/install.sh installs of contrib's fragments.
+# What contrib/install.sh installs beside the programs: the README, and contrib's fragments.
+documents=/usr/share/doc/oci-systemd-hook
 # shellcheck disable=SC2034 # used by who sources this
-examples=/usr/share/doc/oci-systemd-hook/examples
+examples=$documents/examples
 
 # root_in DIRECTORY: the image, with what is written to it beside.
 root_in() {
@@ -183,7 +193,8 @@ stops_unit() {
 # Set by each engine: ask COMMAND... runs a command in the container, pid prints its first process.
 
 has_booted() {
-    state=$(ask systemctl is-system-running 2>/dev/null) || true # It fails until the last one.
+    # Each question takes from a slow machine what the boot needs: once systemd can be asked, this waits in the container.
+    state=$(ask timeout 100 systemctl is-system-running --wait 2>/dev/null) || true # Unless it is running.
     case $state in running | degraded) ;; *) return 1 ;; esac
 }
 
@@ -201,14 +212,16 @@ boots() {
 is_labelled() {
     label=$1
     shift
-    for path in "$@"; do
-        same "the label of $path" "$(ask stat --format %C "$path")" "$label"
-    done
+    ask stat --format '%C %n' "$@" >"$work/labels" || wrong "not each of $* is there"
+    same "what has another label than $label" "$(awk -v label="$label" '$1 != label' "$work/labels")" ""
 }
+
+# Empty where the mounts shall not have the option context=.
+by_mount=yes
 
 # labels PROCESS MOUNT: of the container's processes, and of what the hook makes in each.
 labels() {
-    cgroup=/sys/fs/cgroup$(cut -d : -f 3 "/proc/$(pid)/cgroup" | sed 's,/init.scope$,,')
+    cgroup=/sys/fs/cgroup$(sed -n 's,/init.scope$,,; s/^0:://p' "/proc/$(pid)/cgroup")
     find "$cgroup" -name cgroup.procs -exec cat {} + >"$work/processes"
     count=0
     while read -r process; do
@@ -218,6 +231,14 @@ labels() {
         count=$((count + 1))
     done <"$work/processes"
     [ "$count" -ge 3 ] || wrong "only $count processes in $cgroup"
+    ask findmnt --noheadings --raw --output TARGET,OPTIONS >"$work/mounts" || wrong "findmnt can't tell the mounts"
+    for path in /run /run/lock /tmp /etc/machine-id; do
+        options=$(awk -v path="$path" '$1 == path { print $2 }' "$work/mounts")
+        case ,$options, in
+        *",context=\"$2\","*) [ -n "$by_mount" ] || wrong "$path has the option context=" ;;
+        *) [ -z "$by_mount" ] || wrong "$path lacks context=$2: $options" ;;
+        esac
+    done
     is_labelled "$2" /run /run/lock /tmp /etc/machine-id /run/host /run/host/container-manager \
         /run/host/os-release /run/host/inaccessible /run/host/inaccessible/reg /run/host/inaccessible/dir \
         /run/host/inaccessible/fifo /run/host/inaccessible/sock \
@@ -285,6 +306,54 @@ lives() {
     end
 }
 
+# own_cgroup: the container's, where it sees it.
+own_cgroup() {
+    top=/sys/fs/cgroup line=0::
+    [ "$(ask stat --file-system --format %T /sys/fs/cgroup)" != tmpfs ] || top=/sys/fs/cgroup/systemd line='.*:name=systemd:'
+    ask sed -n "s,/init.scope$,,; s,^$line,$top,p" /proc/1/cgroup
+}
+
+# lives_by_label NAME OPTION...: while the policy lets no container manage a cgroup as it is. The container's own has the
+# container's label then where systemd writes; not what sets a limit.
+lives_by_label() {
+    begin "$1, a type that may not manage cgroups"
+    shift
+    run --systemd=false --stop-signal=RTMIN+3 "$@"
+    boots
+    has_labels
+    says_nothing
+    own=$(own_cgroup)
+    is_labelled "$("$engine" inspect --format '{{.MountLabel}}' "$engine-trial")" "$own" "$own/cgroup.procs"
+    ask find "$own" -maxdepth 1 \( -name '*.max' -o -name cgroup.freeze -o -name notify_on_release \) \
+        -exec stat --format '%C %n' {} + >"$work/limits" || wrong "$own can't be looked at"
+    [ -s "$work/limits" ] || wrong "$own has nothing that sets a limit"
+    labelled=$(grep -v ':cgroup_t:' "$work/limits") || true # There is none.
+    same "what else was labelled" "$labelled" ""
+    stops
+    remove
+    case $* in *--cgroupns=host*) renew_options ;; esac
+    case $own in
+    # On v1 systemd makes /sys/fs/cgroup read-only itself, or would.
+    /sys/fs/cgroup/systemd*) end_but "container_t: remount container_file_t:filesystem" ;;
+    *) end ;;
+    esac
+}
+
+# lacks_capabilities NAME BOOLEAN CAPABILITIES OPTION...: while that boolean is off.
+lacks_capabilities() {
+    begin "$1, a type without its capabilities"
+    boolean=$2 capabilities=$3
+    shift 3
+    as_root setsebool "$boolean" off
+    run --systemd=false --stop-signal=RTMIN+3 "$@"
+    warns "SELinux denies container_t the capabilities that services need, though config.json grants them: $capabilities; turn that on for all containers by 'setsebool -P $boolean on'"
+    # What is denied is needed.
+    if (boots) 2>"$work/failed"; then wrong "it boots"; fi
+    remove
+    as_root setsebool "$boolean" on
+    end_of_wrong_labels
+}
+
 # dies OPTION...: one that nobody prepares.
 dies() {
     run "$@"
@@ -297,6 +366,7 @@ dies() {
 podman_trials() {
     engine podman
 
+    denials >"$work/denials" # What was before doesn't count.
     begin "$1, its own systemd mode, without the hook"
     run --annotation oci-systemd-hook=disabled
     boots

@@ -47,8 +47,8 @@ same "the machine id" "$(machine_id)" "$(podman inspect --format '{{.Id}}' podma
 for path in /run/.containerenv /run/host/container-manager /run/host/os-release /run/host/inaccessible/reg; do
     ask test -e $path || wrong "there is no $path"
 done
-twice=$(ask findmnt --noheadings --raw --output TARGET | sort | uniq --repeated)
-same "what is mounted twice" "$twice" ""
+ask findmnt --noheadings --raw --output TARGET >"$work/mounts" || wrong "findmnt can't tell the mounts"
+same "what is mounted twice" "$(sort "$work/mounts" | uniq --repeated)" ""
 says_nothing
 stops
 remove
@@ -87,8 +87,9 @@ first=$(machine_id)
 stops
 podman commit --quiet podman-trial localhost/committed >/dev/null
 remove
-same "the machine id in the image" "$(podman run --rm --entrypoint cat localhost/committed /etc/machine-id)" \
-    "$(podman run --rm --entrypoint cat localhost/systemd /etc/machine-id)"
+original=$(podman run --rm --entrypoint cat localhost/systemd /etc/machine-id) || wrong "the image can't be asked"
+committed=$(podman run --rm --entrypoint cat localhost/committed /etc/machine-id) || wrong "what was committed can't be asked"
+same "the machine id in the image" "$committed" "$original"
 # shellcheck disable=SC2086 # one word an option
 run_image localhost/committed $alone
 boots

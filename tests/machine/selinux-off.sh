@@ -14,4 +14,20 @@ stops
 remove
 unchanged
 echo "ok: $trial"
+
+# The hook looks for selinuxfs, and libselinux, which would look elsewhere, too, doesn't run.
+begin "what is opened without SELinux"
+hook=/usr/libexec/oci/hooks.d/oci-systemd-hook
+mv "$hook" "$hook.traced"
+printf '#!/bin/sh\nexec strace -qq -A -o %s -e trace=%%file,statfs %s\n' "$work/trace" "$hook.traced" >"$hook"
+chmod 755 "$hook"
+run --systemd=false --stop-signal=RTMIN+3
+boots
+remove
+mv "$hook.traced" "$hook"
+looked_at=$(grep -E 'selinux|/proc/filesystems' "$work/trace" | grep -v '^statfs("/sys/fs/selinux", ') || true # There is none.
+same "what else was looked at" "$looked_at" ""
+grep -q '^statfs("/sys/fs/selinux", ' "$work/trace" || wrong "selinuxfs was not looked for: $(cat "$work/trace")"
+unchanged
+echo "ok: $trial"
 echo "all passed"

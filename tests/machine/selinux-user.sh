@@ -7,6 +7,12 @@ set -eu
 same "enforce" "$(cat /sys/fs/selinux/enforce)" 1
 podman_trials "rootless podman"
 
+lacks_capabilities "rootless podman" container_use_userns_all_caps setpcap
+
+sudo setsebool container_manage_cgroup off
+lives_by_label "rootless podman"
+sudo setsebool container_manage_cgroup on
+
 begin "rootless podman, the host's cgroup namespace"
 lives --systemd=false --stop-signal=RTMIN+3 --cgroupns=host
 

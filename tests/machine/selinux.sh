@@ -10,13 +10,8 @@ podman_trials podman
 
 # What the policy says when podman is the engine.
 
-begin "podman, a type without its capabilities"
-setsebool container_use_host_all_caps off
-run --systemd=false --stop-signal=RTMIN+3
-warns "SELinux denies container_t the capabilities that services need, though config.json grants them: chown, dac_override, fowner, kill, setgid, setuid; turn that on for all containers by 'setsebool -P container_use_host_all_caps on'"
-remove
-setsebool container_use_host_all_caps on
-end_of_wrong_labels
+lacks_capabilities podman container_use_host_all_caps "chown, dac_override, fowner, kill, setgid, setpcap, setuid"
+lacks_capabilities "podman, a user namespace" container_use_userns_all_caps setpcap --uidmap 0:100000:65536
 
 setsebool container_manage_cgroup off
 begin "podman, its own systemd mode, a type that may not manage cgroups"
@@ -25,24 +20,51 @@ fails
 remove
 end_of_wrong_labels
 
-begin "podman, the hook, a type that may not manage cgroups"
-run --systemd=false --stop-signal=RTMIN+3
+lives_by_label podman
+lives_by_label "podman, a user namespace" --uidmap 0:100000:65536
+lives_by_label "podman, the host's cgroup namespace" --cgroupns=host
+lives_by_label "podman, a cgroup of v1" --annotation oci-systemd-hook.cgroup=legacy
+setsebool container_manage_cgroup on
+
+begin "podman, containers of its own in it"
+by_mount=
+run --systemd=false --stop-signal=RTMIN+3 --security-opt label=nested
 boots
 has_labels
 says_nothing
-mount_label=$(podman inspect --format '{{.MountLabel}}' podman-trial)
-is_labelled "$mount_label" /sys/fs/cgroup /sys/fs/cgroup/cgroup.procs /sys/fs/cgroup/cgroup.subtree_control
-# And no more than that: not what sets a limit.
-for path in /sys/fs/cgroup/memory.max /sys/fs/cgroup/pids.max /sys/fs/cgroup/cgroup.freeze; do
-    case $(ask stat --format %C $path) in
-    *:cgroup_t:*) ;;
-    *) wrong "$path was labelled" ;;
-    esac
-done
+# The policy denies this one; with context= the file system has no labels of files.
+relabelled=$(ask chcon -t container_ro_file_t /tmp/by-a-service 2>&1) || true
+case $relabelled in *"Permission denied"*) ;; *) wrong "chcon says '$relabelled'" ;; esac
 stops
 remove
-end_but "container_t: watch container_file_t:file"
-setsebool container_manage_cgroup on
+by_mount=yes
+end_but "container_t: relabelto container_ro_file_t:file"
+
+# What the README shows of SELinux, command by command.
+
+# plain: without what differs from time to time.
+plain() { sed -E 's/^ +//; s/:c[0-9]+,c[0-9]+/:c_,c_/g; s/size=[0-9]+k/size=_/; s/^[0-9a-f]{64}$/ID/'; }
+
+begin "the commands of the README"
+ask() { podman exec web "$@" </dev/null; }
+awk -v shown="$work/shown" '
+    /^## / { here = $2 == "SELinux" }
+    /^```/ { output = "" }
+    here && /^\$ / {
+        name = sprintf("%s.%02d", shown, ++count)
+        output = name ".output"
+        print substr($0, 3) >(name ".command")
+        printf "" >output
+        next
+    }
+    output { print >output }' "$documents/README.md"
+for command in "$work"/shown.*.command; do
+    # setsebool may not write to a file of this script's. What fails prints something else.
+    sh "$command" 2>&1 </dev/null | cat >"$work/printed"
+    same "what '$(cat "$command")' prints" "$(plain <"$work/printed")" "$(plain <"${command%.command}.output")"
+    case $(cat "$command") in "podman run "*) boots ;; esac
+done
+end
 
 # Docker: a config.json that lists the hook
 
@@ -106,19 +128,26 @@ remove_bundle() {
     rm -r "$bundle"
 }
 
-# bundle RUNTIME PROCESS-LABEL MOUNT-LABEL HOOK: made and started.
-bundle() {
-    make_bundle "$@"
-    # Through a pipe: a container may not write a file that it isn't given.
+start_bundle() {
+    rm -f "$work/code"
+    # Through a pipe: a container may not write a file that it isn't given. And without this script's own output, which
+    # would not be at its end before the container is.
     {
         code=0
         "$runtime" run --bundle "$bundle" selinux-test </dev/null 2>&1 || code=$?
         echo "$code" >"$work/code"
-    } | cat >"$work/console" &
+    } 2>/dev/null | cat >"$work/console" 2>/dev/null &
+}
+
+# bundle RUNTIME PROCESS-LABEL MOUNT-LABEL HOOK: made and started.
+bundle() {
+    make_bundle "$@"
+    start_bundle
 }
 
 # ended: sets code.
 ended() {
+    until_ 120 test -s "$work/code" || wrong "it does not end: $(cat "$work/console")"
     wait $!
     code=$(cat "$work/code")
     remove_bundle
@@ -160,18 +189,41 @@ printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=fsconfig -e inject=fsco
 chmod +x "$refused"
 chcon -t bin_t "$refused"
 chmod 755 "$work"
+# A volume in /run keeps its labels, which isn't of the image, and so does what a link in the image leads to.
+volume=$work/volume
+mkdir "$volume"
+echo text >"$volume/file"
+chcon -R -t etc_t "$volume"
+kept=$(stat --format %C "$volume")
 begin "a bundle where each file is labelled on its own"
-bundle runc "$process_label" "$files_label" "$refused"
+make_bundle runc "$process_label" "$files_label" "$refused"
+ln -s /run/app/volume/file "$bundle/upper/run/app/link-to-volume"
+jq --arg source "$volume" '.mounts += [{destination: "/run/app/volume", source: $source, options: ["bind"]}]' \
+    "$bundle/config.json" >"$bundle/config.json.new"
+mv "$bundle/config.json.new" "$bundle/config.json"
+start_bundle
 boots
-case $(ask findmnt --noheadings --output OPTIONS /run) in
-*context=*) wrong "the kernel was not made to refuse the option" ;;
-esac
+is_labelled "$kept" /run/app/volume /run/app/volume/file
+is_labelled "$files_label" /run/app/link-to-volume
+by_mount= # Otherwise the kernel was not made to refuse it.
 labels "$process_label" "$files_label"
+by_mount=yes
 # shellcheck disable=SC2086 # one word a path
 is_labelled "$files_label" $copies
 runc kill selinux-test 37
 ended
 end
+
+# Neither is possible, and systemd will be denied its own files.
+printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=fsconfig,setxattr -e inject=fsconfig:error=EACCES:when=2 %s %s\n' \
+    "-e inject=setxattr:error=EPERM" "$hook" >"$refused"
+begin "a bundle that gets no label"
+make_bundle runc "$process_label" "$files_label" "$refused"
+runc create --bundle "$bundle" selinux-test </dev/null >"$work/console" 2>&1 || wrong "runc: $(cat "$work/console")"
+warns "nothing gets the label $files_label, and the container may be denied what it needs"
+runc delete --force selinux-test
+remove_bundle
+end_of_wrong_labels
 
 begin "a bundle on disk that lacks mount points"
 make_bundle runc "$process_label" "$files_label" "$hook" on-disk

@@ -31,7 +31,8 @@ make_bundle() {
 }
 
 remove_bundle() {
-    same "the containers" "$(runc list --quiet)" ""
+    left=$(runc list --quiet) || wrong "runc can't tell the containers"
+    same "the containers" "$left" ""
     rm /etc/systemd/system/oci-bundle@.service
     systemctl daemon-reload
     umount "$bundle/rootfs"

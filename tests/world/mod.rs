@@ -9,7 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use oci_systemd_hook::facts::options::{Key, PREFIX};
-use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Labelling};
+use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use oci_systemd_hook::facts::{FollowUp, Found, Image, Making, Options, Rights, Selinux, Stage, Surroundings};
 use oci_systemd_hook::gather::interpret::{self, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
@@ -193,7 +193,7 @@ fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
         enforcing: Some(true),
         process: config.process.selinux_label.as_deref().map(Label::parse),
         mount: None,
-        files_writable: Some(true),
+        files: Some(Files::Writable),
         cgroup: None,
         denied_capabilities: Vec::new(),
         capability_boolean: None,
@@ -204,17 +204,25 @@ fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
             "not built" => return Ok(Selinux::NotBuilt),
             "permissive" => confinement.enforcing = Some(false),
             "can't be asked" => {
-                (confinement.enforcing, confinement.files_writable) = (None, None);
+                (confinement.enforcing, confinement.files) = (None, None);
                 (cgroup.manageable, cgroup.manageable_if_labelled) = (None, None);
             }
-            "files: denied" => confinement.files_writable = Some(false),
+            "files: denied to the level" => confinement.files = Some(Files::OtherLevel),
+            "files: denied to the type" => confinement.files = Some(Files::OtherType),
             "cgroup: denied" => cgroup.manageable = Some(false),
             "cgroup: denied with the mount label" => cgroup.manageable_if_labelled = Some(false),
             "container_manage_cgroup: off" => cgroup.boolean = Some(MANAGE_CGROUP),
             "setuid: denied" => confinement.denied_capabilities.push("setuid"),
-            "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES[0]),
-            "context=: EACCES" => labelling = Labelling::ByFile("fsconfig() = EACCES".to_owned()),
-            "labels: EPERM" => labelling = Labelling::Refused("fsetfilecon() = EPERM".to_owned()),
+            "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES[0].1),
+            "context=: EACCES" => {
+                labelling = Labelling::ByFile("the kernel refuses it for a mount: fsconfig() = EACCES".to_owned());
+            }
+            "labels: EPERM" => {
+                labelling = Labelling::Refused(
+                    "the kernel refuses it for a mount: fsconfig() = EACCES; and for a file: fsetfilecon() = EPERM"
+                        .to_owned(),
+                );
+            }
             other => return Err(format!("selinux {other}")),
         }
     }
