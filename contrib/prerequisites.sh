@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by check.sh, demo.sh and machine.sh: what they need of a Debian machine. Sets AS_ROOT and
-# defines say and image; installs the packages that are given as arguments to need.
+# Sourced by check.sh, demo.sh and machine.sh: what they need of a Debian machine. Sets AS_ROOT, and defines say, stop, need,
+# need_for_machine, room and image.
 
 say() { printf '\n== %s\n' "$*"; }
 

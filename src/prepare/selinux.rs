@@ -57,8 +57,8 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
     let Some(process) = &confinement.process else { return };
     if confinement.enforcing.is_none() {
         plan.remark(format!(
-            "the SELinux policy doesn't let this hook ask what a {} may do: the engine that runs it is confined; {} has to be \
-             on where the policy has it",
+            "the SELinux policy doesn't let this hook ask what a {} may do: the engine that runs it is confined; {} and the \
+             boolean for its capabilities have to be on, where the policy has them",
             process.kind, MANAGE_CGROUP
         ));
     }

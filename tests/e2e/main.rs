@@ -4,7 +4,7 @@
 //!
 //! `OCI_SYSTEMD_HOOK_ROOTS` names the directory that holds the root file
 //! systems, `OCI_SYSTEMD_HOOK` another hook than the one that cargo built.
-//! What the machine lacks is a failure where `CI` is `true` and else skipped.
+//! What the machine lacks is a failure where `CI` is set and else skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -277,7 +277,14 @@ impl<'a> Trials<'a> {
             let site = Arc::clone(self.site);
             let cell = Cell { runtime, layout, suite: Suite::Bookworm };
             let missing = site.missing(runtime, layout, cell.suite);
-            let crowd = move || missing.map_or_else(|| load::crowd(&site, cell), |why| Err(why.into()));
+            let crowd = move || match missing {
+                None => load::crowd(&site, cell),
+                Some(why) if std::env::var_os("CI").is_some() => Err(why.into()),
+                Some(why) => {
+                    eprintln!("skipped: {why}");
+                    Ok(())
+                }
+            };
             self.list.push(Trial::test(format!("load/{runtime}/{layout}"), crowd).with_ignored_flag(true));
         }
     }

@@ -4,7 +4,7 @@
 //!
 //! They need no privilege, but a user namespace. As root they run a second time in the initial one, as under
 //! rootful engines: `OCI_SYSTEMD_HOOK_REALM` is how this program tells itself so. `OCI_SYSTEMD_HOOK` names another
-//! hook than the one that cargo built. What the machine lacks is a failure where `CI` is `true` and else skipped.
+//! hook than the one that cargo built. What the machine lacks is a failure where `CI` is set and else skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

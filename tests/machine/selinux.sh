@@ -197,7 +197,7 @@ chcon -R -t etc_t "$volume"
 kept=$(stat --format %C "$volume")
 begin "a bundle where each file is labelled on its own"
 make_bundle runc "$process_label" "$files_label" "$refused"
-ln -s /run/app/volume/file "$bundle/upper/run/app/link-to-volume"
+ln -s /run/app/volume/file "$bundle/rootfs/run/app/link-to-volume"
 jq --arg source "$volume" '.mounts += [{destination: "/run/app/volume", source: $source, options: ["bind"]}]' \
     "$bundle/config.json" >"$bundle/config.json.new"
 mv "$bundle/config.json.new" "$bundle/config.json"

@@ -2,7 +2,7 @@
 //! Knows the list of the runtime wrapper's tests: what passes through it, what it adds to a bundle, and what it says.
 //!
 //! `OCI_HOOKS_RUNTIME` names another wrapper than the one that cargo built. No test needs an image. What the machine
-//! lacks is a failure where `CI` is `true` and else skipped.
+//! lacks is a failure where `CI` is set and else skipped.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 

@@ -202,7 +202,9 @@ impl<'a> Guest<'a> {
         until("a runtime that has forgotten the container", CROWDED, || {
             let deleted = run(self.stand.runtime().args(["delete", "--force", &self.id]), CROWDED);
             match (deleted, run(self.stand.runtime().args(["state", &self.id]), CROWDED)) {
-                (Ok(_), Ok(state)) if !state.status.success() => Look::Done(()),
+                (Ok(_), Ok(state)) if !state.status.success() && !self.stand.has_runtimes_state(&self.id) => {
+                    Look::Done(())
+                }
                 (Ok(deleted), Ok(state)) => Look::NotYet([deleted.told(), state.told()].concat()),
                 (Err(failed), _) | (_, Err(failed)) => Look::Never(message(&failed)),
             }

@@ -112,7 +112,7 @@ impl Stand {
     /// A call of the runtime.
     pub fn runtime(&self) -> Command {
         let mut command = self.command(&self.cell.runtime.to_string());
-        command.arg("--root").arg(self.home.path().join("state"));
+        command.arg("--root").arg(self.runtimes_states());
         command
     }
 
@@ -128,6 +128,15 @@ impl Stand {
         record.exists().then(|| fs::read_to_string(record.join("made")).unwrap_or_else(|error| error.to_string()))
     }
 
+    fn runtimes_states(&self) -> PathBuf {
+        self.home.path().join("state")
+    }
+
+    /// Whether the runtime has a directory of this container.
+    pub fn has_runtimes_state(&self, id: &str) -> bool {
+        self.runtimes_states().join(id).exists()
+    }
+
     /// Removes what a killed runtime leaves beside its container.
     pub fn clean_up_after_runtimes(&self) -> Result<(), Failed> {
         let mounted = mounts::parse(&self.namespace.mountinfo()?);
@@ -138,6 +147,10 @@ impl Stand {
             if Path::new("/tmp").join(entry.file_name()).to_string_lossy().starts_with(CRUNS) {
                 fs::remove_file(entry.path())?;
             }
+        }
+        // runc's directory of a container was seen to stay, without anything in it.
+        for id in names(&self.runtimes_states()) {
+            fs::remove_dir(self.runtimes_states().join(id))?;
         }
         Ok(())
     }
@@ -161,7 +174,7 @@ impl Stand {
         if self.namespace.seen(Path::new(RECORDS)).exists() {
             left.push(format!("{RECORDS}: {:?}", names(&self.namespace.seen(Path::new(RECORDS)))));
         }
-        left.extend(names(&self.home.path().join("state")).iter().map(|name| format!("the runtime's {name}")));
+        left.extend(names(&self.runtimes_states()).iter().map(|name| format!("the runtime's {name}")));
         left.extend(self.processes()?);
         let (own, all) = (own_files()?, open_files()?);
         if own != self.own_files {
