@@ -120,7 +120,7 @@ if [ -n "$full" ]; then
     cargo test --quiet --locked --test e2e -- --ignored load/
 
     phase "fuzzing"
-    contrib/fuzz.sh 10
+    contrib/fuzz.sh 5
 
     phase "SELinux, rootful engines"
     in_machine tests/machine/selinux.sh
