@@ -11,6 +11,8 @@ set -eu
 hook=/usr/libexec/oci/hooks.d/oci-systemd-hook
 bundle=$work/bundle
 limit_bytes=314572800 limit_tasks=300
+# shellcheck disable=SC2034 # used by lib.sh
+waits=
 
 finish() {
     unchanged

@@ -192,10 +192,14 @@ stops_unit() {
 
 # Set by each engine: ask COMMAND... runs a command in the container, pid prints its first process.
 
+# Empty where nobody shall wait in the container: its cgroup gets no controllers below it as long as somebody is in it.
+waits=--wait
+
 has_booted() {
     # Each question takes from a slow machine what the boot needs: once systemd can be asked, this waits in the container.
     # It tells nothing if it is ended, and fails unless systemd is running.
-    state=$(ask timeout 20 systemctl is-system-running --wait 2>/dev/null) || [ -n "$state" ] ||
+    # shellcheck disable=SC2086 # one word or none
+    state=$(ask timeout 20 systemctl is-system-running $waits 2>/dev/null) || [ -n "$state" ] ||
         state=$(ask systemctl is-system-running 2>/dev/null) || true
     case $state in running | degraded) ;; *) return 1 ;; esac
 }
