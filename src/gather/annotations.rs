@@ -3,15 +3,20 @@
 
 use std::collections::BTreeSet;
 
-use super::GatherError;
+use super::{ConfigText, GatherError};
 use crate::facts::Switch;
 use crate::facts::options::{Key, OptionError, Options, PREFIX, Policy};
+use crate::interface::MOUNT_CONTEXT_TYPE;
 use crate::oci::config::Peek;
 use crate::oci::pod::Pod;
 use crate::oci::state::State;
 
 /// The annotation that decides whether to act, and the environment variable of the hook before this one.
 pub const SWITCH: &str = "oci-systemd-hook";
+/// What image-spec makes of an image's `StopSignal`; podman writes the signal's number there.
+const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
+/// podman says `libpod` there, and CRI-O `cri-o`.
+pub(super) const MANAGER: &str = "io.container.manager";
 
 /// The annotations of one container.
 #[derive(Debug)]
@@ -95,6 +100,32 @@ impl<'a> Annotations<'a> {
         }
         Ok(options)
     }
+}
+
+/// What annotations say for the plan.
+#[derive(Debug)]
+pub struct Annotated {
+    /// What the author chose.
+    pub options: Options,
+    /// The signal by which the engine stops the container.
+    pub(super) stop_signal: Option<String>,
+    /// The engine.
+    pub(super) manager: Option<String>,
+    /// How mounts get their label.
+    pub(super) mount_context: Option<String>,
+}
+
+/// Reads them.
+pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<Annotated, GatherError> {
+    let peek = text.peek()?;
+    let annotations = Annotations::of(state, &peek);
+    let owned = |key| annotations.get(key).map(str::to_owned);
+    Ok(Annotated {
+        options: annotations.options(policy)?,
+        stop_signal: owned(STOP_SIGNAL),
+        manager: owned(MANAGER),
+        mount_context: owned(MOUNT_CONTEXT_TYPE),
+    })
 }
 
 fn value<'a>(state: &'a State, peek: &'a Peek<'a>, key: &str) -> Option<&'a str> {

@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 
+use super::annotations::MANAGER;
 use super::bundle::layout_of_host;
-use super::{ConfigText, GatherError, MANAGER, live};
+use super::{ConfigText, GatherError, live};
 use crate::facts::mounts::{has_mounts_below, has_nsdelegate};
 use crate::facts::{Before, Layout};
 use crate::identity::MachineId;

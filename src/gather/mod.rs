@@ -20,10 +20,10 @@ use std::str::Utf8Error;
 use rustix::io::Errno;
 
 use self::annotations::Annotations;
+pub use self::annotations::{Annotated, annotated};
 use crate::command;
-use crate::facts::options::{OptionError, Options, Policy};
+use crate::facts::options::OptionError;
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
-use crate::interface::MOUNT_CONTEXT_TYPE;
 use crate::oci::config::{Config, Hook, Peek};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
@@ -36,11 +36,6 @@ const STATE_LIMIT_BYTES: u64 = 512 * 1024;
 /// The largest configs seen are of some 100 KiB. With the other limits here, and those of `oci`, it keeps a call below
 /// 8 MiB of memory.
 const CONFIG_LIMIT_BYTES: u64 = 1024 * 1024;
-
-/// What image-spec makes of an image's `StopSignal`; podman writes the signal's number there.
-const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
-/// podman says `libpod` there, and CRI-O `cri-o`.
-const MANAGER: &str = "io.container.manager";
 
 /// Why the facts can't be had.
 #[derive(Debug, thiserror::Error)]
@@ -297,32 +292,6 @@ fn open_root(state: &State, text: &ConfigText) -> Result<Root, GatherError> {
 fn config_to_prepare(text: &ConfigText) -> Result<&Config, GatherError> {
     let config = text.config()?;
     if config.has_namespace("mount") { Ok(config) } else { Err(GatherError::NoMountNamespace(text.path.clone())) }
-}
-
-/// What annotations say for the plan.
-#[derive(Debug)]
-pub struct Annotated {
-    /// What the author chose.
-    pub options: Options,
-    /// The signal by which the engine stops the container.
-    stop_signal: Option<String>,
-    /// The engine.
-    manager: Option<String>,
-    /// How mounts get their label.
-    mount_context: Option<String>,
-}
-
-/// Reads them.
-pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<Annotated, GatherError> {
-    let peek = text.peek()?;
-    let annotations = Annotations::of(state, &peek);
-    let owned = |key| annotations.get(key).map(str::to_owned);
-    Ok(Annotated {
-        options: annotations.options(policy)?,
-        stop_signal: owned(STOP_SIGNAL),
-        manager: owned(MANAGER),
-        mount_context: owned(MOUNT_CONTEXT_TYPE),
-    })
 }
 
 /// What happens after this call.

@@ -50,10 +50,7 @@ pub(super) fn selinux(
             .as_ref()
             .map(|process| denied_capabilities(config, process, class))
             .unwrap_or_default(),
-        capability_boolean: Some(boolean)
-            .filter(|_| is_container_t)
-            .and_then(if_off)
-            .or_else(|| if_off(USE_ALL_CAPABILITIES)),
+        capability_boolean: is_container_t.then_some(boolean).and_then(if_off).or_else(|| if_off(USE_ALL_CAPABILITIES)),
         process,
         mount,
         cgroup,

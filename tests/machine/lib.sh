@@ -200,7 +200,7 @@ has_booted() {
     # It tells nothing if it is ended, and fails unless systemd is running.
     # shellcheck disable=SC2086 # one word or none
     state=$(ask timeout 20 systemctl is-system-running $waits 2>/dev/null) || [ -n "$state" ] ||
-        state=$(ask systemctl is-system-running 2>/dev/null) || true
+        state=$(ask systemctl is-system-running 2>/dev/null) || true # The state is looked at below, not the status.
     case $state in running | degraded) ;; *) return 1 ;; esac
 }
 

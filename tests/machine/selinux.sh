@@ -33,7 +33,7 @@ boots
 has_labels
 says_nothing
 # The policy denies this one; with context= the file system has no labels of files.
-relabelled=$(ask chcon -t container_ro_file_t /tmp/by-a-service 2>&1) || true
+relabelled=$(ask chcon -t container_ro_file_t /tmp/by-a-service 2>&1) || true # It fails; the words tell by what.
 case $relabelled in *"Permission denied"*) ;; *) wrong "chcon says '$relabelled'" ;; esac
 stops
 remove
