@@ -10,12 +10,14 @@ use crate::systemd::Version;
 pub mod cgroups;
 pub mod mounts;
 pub mod options;
+pub mod places;
 pub mod rights;
 pub mod selinux;
 
 pub use cgroups::{CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
+pub use places::Places;
 pub use rights::{Privileges, Rights};
 pub use selinux::Selinux;
 
@@ -156,6 +158,11 @@ impl Image {
         self.0.insert(path, found);
     }
 
+    /// Each path that was looked at, and what was found.
+    pub fn all(&self) -> impl Iterator<Item = (&InnerPath, &Found)> {
+        self.0.iter()
+    }
+
     /// What must be at `path`, where something above it was looked for and isn't there.
     #[must_use]
     pub fn below_nothing(&self, path: &InnerPath) -> Option<Found> {
@@ -224,6 +231,8 @@ pub struct Surroundings {
     pub mounts: Mounts,
     /// What the image has.
     pub image: Image,
+    /// What the paths led to that a plan may act on.
+    pub places: Places,
     /// The container's memory.
     pub memory: Memory,
     /// What the author chose.

@@ -90,7 +90,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let parent = process::parent();
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     process::clear_umask();
-    let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
+    let (container, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.
         Err(error) if gather::follow_up(text.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
             info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
@@ -124,7 +124,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         // It is the parent, and its pid here may be another.
         (Stage::CreateContainer, _) | (_, None) => Ok(true),
     };
-    match apply::apply(&root, &plan, &Record::of(&state.id), state.pid, &is_awaited) {
+    match apply::apply(&container.root, &plan, &Record::of(&state.id), state.pid, &is_awaited) {
         Outcome::Prepared(failed) => {
             for error in &failed {
                 warn!("{id}: {}", chain(error));

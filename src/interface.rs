@@ -34,6 +34,8 @@ pub const CGROUP: &str = "/sys/fs/cgroup";
 pub const CGROUP_SYSTEMD: &str = "/sys/fs/cgroup/systemd";
 /// Where v2 is in the hybrid layout, without controllers.
 pub const CGROUP_UNIFIED: &str = "/sys/fs/cgroup/unified";
+/// Where hosts mount the hierarchies that systemd uses.
+pub const HIERARCHIES: [&str; 3] = [CGROUP, CGROUP_SYSTEMD, CGROUP_UNIFIED];
 /// What these directories lie on; nothing is written to it.
 pub const CGROUP_TMPFS_BYTES: u64 = MIB;
 /// "The Environment": what the container manager tells the container.
@@ -118,6 +120,9 @@ pub const TMP_PERCENT: u64 = 50;
 pub const JOURNAL_PERCENT: u64 = 10;
 /// Two journal files of the smallest useful size.
 pub const JOURNAL_LEAST_BYTES: u64 = 16 * MIB;
+
+/// Where systemd wants a tmpfs.
+pub const TMPFS: [&str; 4] = [RUN, RUN_LOCK, TMP, JOURNAL];
 
 /// Every path that a plan may ask about, a directory before what lies below it.
 pub const PATHS: [&str; 14] = [

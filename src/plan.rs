@@ -3,10 +3,12 @@
 
 mod action;
 mod change;
+mod place;
 mod printed;
 
 pub use action::{Action, Cgroup, Content, Node, Processes, Until};
 pub use change::{Change, Field};
+pub use place::Place;
 
 use serde::Serialize;
 
@@ -46,6 +48,9 @@ pub struct Step {
     /// What.
     #[serde(flatten)]
     pub action: Action,
+    /// What it acts on, as far as no earlier step made it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub on: Vec<Place>,
     /// What its failure means.
     pub need: Need,
     /// Why.
@@ -88,7 +93,7 @@ pub enum Note {
 impl Plan {
     /// Adds a step.
     pub fn step(&mut self, need: Need, action: Action, why: impl Into<String>) {
-        self.steps.push(Step { action, need, why: why.into() });
+        self.steps.push(Step { action, on: Vec::new(), need, why: why.into() });
     }
 
     /// Of this plan, what outlives the container's mounts.

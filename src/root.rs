@@ -18,7 +18,6 @@ use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use crate::facts::Found;
-use crate::kernel::mountinfo;
 use crate::path::InnerPath;
 use crate::sys::{SysError, fs};
 
@@ -70,8 +69,7 @@ impl Root {
 
     /// The number of the mount that it lies on, as in mountinfo.
     pub fn mount(&self) -> Result<u64, SysError> {
-        let info = fs::fd_info(self.directory())?;
-        mountinfo::mount_of(&info).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))
+        fs::mount_number(self.directory())
     }
 
     /// The directory itself.

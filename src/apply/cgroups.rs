@@ -57,8 +57,9 @@ impl Run<'_> {
         }
         let above = Rc::new(above);
         self.undo.remove(Rc::clone(&above), name.to_owned(), FileType::Directory);
+        let made = fs::stat_at(above.as_fd(), name)?;
+        self.made_cgroups.note(&made);
         if until == Until::PostStop {
-            let made = fs::stat_at(above.as_fd(), name)?;
             self.record.note_cgroup(cgroup, Some(made.st_ino))?;
             self.leave_to_poststop()?;
         }
@@ -97,9 +98,9 @@ impl Run<'_> {
         // Its own: to copy something below it an older kernel mounts it, which it can do once.
         let top = cgroup::open(cgroup.hierarchy)?;
         let shown = cgroup::directory(top.as_fd(), &cgroup.path)?;
-        let place = self.root.open_directory(at)?;
-        let copy = copy_below(&top, &shown, &place)?;
-        Ok(self.put(copy, &place, Access::ReadOnly)?)
+        let place = self.directory_at(at)?;
+        let copy = copy_below(&top, &shown, || Ok(Rc::clone(&place)))?;
+        Ok(self.put(copy, at, &place, Access::ReadOnly)?)
     }
 }
 

@@ -3,11 +3,13 @@
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 use std::rc::Rc;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
+use super::places::Own;
 use super::{Run, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
@@ -17,94 +19,96 @@ use crate::sys::{SysError, cgroup, fs, process, selinux};
 
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
-    fn parent(&mut self, at: &InnerPath) -> Result<(Rc<OwnedFd>, OsString), SysError> {
-        let (Some(parent), Some(name)) = (at.parent(), at.as_path().file_name()) else {
-            return Err(SysError::new(format!("the parent of {at}"), Errno::INVAL));
-        };
-        if let Some((last, directory)) = &self.last_directory {
-            if *last == parent {
-                return Ok((Rc::clone(directory), name.to_owned()));
-            }
+    fn parent(&mut self, at: &InnerPath) -> Result<(Own, OsString), StepCause> {
+        match (at.parent(), at.as_path().file_name()) {
+            (Some(parent), Some(name)) => Ok((self.directories(&parent)?, name.to_owned())),
+            _ => Err(StepCause::Unidentified(at.clone())),
         }
-        let directory = self.directories(&parent)?;
-        self.last_directory = Some((parent, Rc::clone(&directory)));
-        Ok((directory, name.to_owned()))
     }
 
     /// Opens a directory, and makes it and those above it as far as they are missing.
-    fn directories(&mut self, at: &InnerPath) -> Result<Rc<OwnedFd>, SysError> {
-        let mut missing = Vec::new();
-        let mut there = at.clone();
-        let mut directory = loop {
-            match (self.root.open_directory(&there), there.parent()) {
-                (Err(error), Some(above)) if error.errno() == Errno::NOENT => {
-                    missing.push(std::mem::replace(&mut there, above));
-                }
-                (result, _) => break Rc::new(result?),
-            }
-        };
-        for name in missing.iter().rev().filter_map(|path| path.as_path().file_name()) {
-            directory = Rc::new(self.make_directory(directory, name, 0o755)?);
+    fn directories(&mut self, at: &InnerPath) -> Result<Own, StepCause> {
+        let (mut there, mut directory) = self.nearest(at)?;
+        let missing = at.below(&there).unwrap_or(Path::new("")).to_owned();
+        for name in &missing {
+            there = there.join(name);
+            directory = self.make_directory(there.clone(), &directory, name, 0o755)?;
         }
         Ok(directory)
     }
 
-    pub(super) fn directory(&mut self, at: &InnerPath, mode: u32) -> Result<(), SysError> {
+    pub(super) fn directory(&mut self, at: &InnerPath, mode: u32) -> Result<(), StepCause> {
         let (parent, name) = self.parent(at)?;
-        self.make_directory(parent, &name, mode).map(drop)
+        self.make_directory(at.clone(), &parent, &name, mode).map(drop)
     }
 
-    fn make_directory(&mut self, parent: Rc<OwnedFd>, name: &OsStr, mode: u32) -> Result<OwnedFd, SysError> {
-        let made = self.create(|| fs::mkdir_at(parent.as_fd(), name, mode));
-        let opened = fs::open_at(parent.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY);
-        match made {
+    /// Makes a directory, unless there is one.
+    fn make_directory(&mut self, at: InnerPath, parent: &Own, name: &OsStr, mode: u32) -> Result<Own, StepCause> {
+        let own = match self.create(|| fs::mkdir_at(parent.file().as_fd(), name, mode)) {
             Ok(()) => {
-                let result = opened.and_then(|directory| self.give_new(name, directory));
-                self.undo.remove(parent, name.to_owned(), FileType::Directory);
-                result
+                let given = parent.next(&at, name).and_then(|made| self.give_new(&at, made));
+                self.undo.remove(Rc::clone(parent.file()), name.to_owned(), FileType::Directory);
+                given?
             }
-            Err(error) if error.errno() == Errno::EXIST => opened,
-            Err(error) => Err(error),
-        }
+            Err(error) if error.errno() == Errno::EXIST => parent.next(&at, name)?,
+            Err(error) => return Err(error.into()),
+        };
+        self.has(at, own.clone());
+        Ok(own)
     }
 
-    /// Gives a new directory to the container. Who may rename in the image's root can have put there what a volume is on.
-    fn give_new(&self, name: &OsStr, directory: OwnedFd) -> Result<OwnedFd, SysError> {
-        if fs::is_mount(&directory)? {
-            return Err(SysError::new(format!("{name:?} changed while it was made"), Errno::XDEV));
+    /// Gives a new directory to the container. It lies on the mount on which it was made; but who may rename in the
+    /// image's root can have put another directory of the image in its place, which then has another owner, or something
+    /// in it.
+    fn give_new(&self, at: &InnerPath, made: Own) -> Result<Own, StepCause> {
+        if let Some(Owner { uid, gid }) = self.owner {
+            let status = fs::stat(made.file())?;
+            let makers = [rustix::process::geteuid().as_raw(), uid];
+            let directory = fs::open_at(made.file().as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+            if !makers.contains(&status.st_uid) || !fs::is_empty_dir(directory.as_fd())? {
+                return Err(StepCause::Changed(at.clone()));
+            }
+            fs::chown_at(made.file().as_fd(), OsStr::new(""), uid, gid)?;
         }
-        self.give_open(&directory).map(|()| directory)
+        self.labels.give(made.file());
+        Ok(made)
     }
 
-    pub(super) fn empty_file(&mut self, at: &InnerPath) -> Result<(), SysError> {
+    /// Makes an empty file, unless there is one.
+    pub(super) fn empty_file(&mut self, at: &InnerPath) -> Result<(), StepCause> {
         let (parent, name) = self.parent(at)?;
-        match self.create(|| fs::create_at(parent.as_fd(), &name, 0o444)) {
+        let file = match self.create(|| fs::create_at(parent.file().as_fd(), &name, 0o444)) {
             Ok(file) => {
-                let result = self.give_open(file);
-                self.undo.remove(parent, name, FileType::RegularFile);
-                result
+                let result = self.give_open(&file);
+                self.undo.remove(Rc::clone(parent.file()), name.clone(), FileType::RegularFile);
+                result?;
+                OwnedFd::from(file)
             }
-            Err(error) if error.errno() == Errno::EXIST => Ok(()),
-            Err(error) => Err(error),
-        }
+            Err(error) if error.errno() == Errno::EXIST => fs::open_at(parent.file().as_fd(), &name, OFlags::PATH)?,
+            Err(error) => return Err(error.into()),
+        };
+        let own = parent.child(at, file)?;
+        self.has(at.clone(), own);
+        Ok(())
     }
 
-    pub(super) fn write_file(&mut self, at: &InnerPath, mode: u32, content: &str) -> Result<(), SysError> {
+    pub(super) fn write_file(&mut self, at: &InnerPath, mode: u32, content: &str) -> Result<(), StepCause> {
         let (parent, name) = self.parent(at)?;
-        let create = || self.create(|| fs::create_at(parent.as_fd(), &name, mode));
-        let mut file = in_place(parent.as_fd(), &name, create)?;
-        self.made(parent, &name, FileType::RegularFile)?;
-        fs::write(&mut file, content)
+        let create = || self.create(|| fs::create_at(parent.file().as_fd(), &name, mode));
+        let mut file = in_place(parent.file().as_fd(), &name, create)?;
+        self.undo.remove(Rc::clone(parent.file()), name, FileType::RegularFile);
+        self.give_open(&file)?;
+        Ok(fs::write(&mut file, content)?)
     }
 
-    pub(super) fn symlink(&mut self, at: &InnerPath, target: &str) -> Result<(), SysError> {
+    pub(super) fn symlink(&mut self, at: &InnerPath, target: &str) -> Result<(), StepCause> {
         let (parent, name) = self.parent(at)?;
-        let create = || self.create(|| fs::symlink_at(OsStr::new(target), parent.as_fd(), &name));
-        in_place(parent.as_fd(), &name, create)?;
-        self.made(parent, &name, FileType::Symlink)
+        let create = || self.create(|| fs::symlink_at(OsStr::new(target), parent.file().as_fd(), &name));
+        in_place(parent.file().as_fd(), &name, create)?;
+        Ok(self.made(Rc::clone(parent.file()), &name, FileType::Symlink)?)
     }
 
-    pub(super) fn node(&mut self, at: &InnerPath, node: Node) -> Result<(), SysError> {
+    pub(super) fn node(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
         let kind = match node {
             Node::Dir => return self.directory(at, 0),
             Node::Reg => FileType::RegularFile,
@@ -114,10 +118,10 @@ impl Run<'_> {
             Node::Blk => FileType::BlockDevice,
         };
         let (parent, name) = self.parent(at)?;
-        match self.create(|| fs::mknod_at(parent.as_fd(), &name, kind, 0, 0)) {
-            Ok(()) => self.made(parent, &name, kind),
+        match self.create(|| fs::mknod_at(parent.file().as_fd(), &name, kind, 0, 0)) {
+            Ok(()) => Ok(self.made(Rc::clone(parent.file()), &name, kind)?),
             Err(error) if error.errno() == Errno::EXIST => Ok(()),
-            Err(error) => Err(error),
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -190,22 +194,21 @@ impl Run<'_> {
         files: &[String],
         owner: Option<Owner>,
         label: Option<&str>,
-    ) -> Result<(), SysError> {
-        let directory = self.root.open_directory(at)?;
+    ) -> Result<(), StepCause> {
+        let directory = self.directory_at(at)?;
         cgroup::is_one(&directory)?;
         for name in files {
             match fs::open_at(directory.as_fd(), name, OFlags::PATH) {
-                Ok(file) => self.hand_over(file, owner, label)?,
+                Ok(file) => self.hand_over(Rc::new(file), owner, label)?,
                 // Each hierarchy has some of them.
                 Err(error) if error.errno() == Errno::NOENT => {}
-                Err(error) => return Err(error),
+                Err(error) => return Err(error.into()),
             }
         }
-        self.hand_over(directory, owner, label)
+        Ok(self.hand_over(directory, owner, label)?)
     }
 
-    fn hand_over(&mut self, file: OwnedFd, owner: Option<Owner>, label: Option<&str>) -> Result<(), SysError> {
-        let file = Rc::new(file);
+    fn hand_over(&mut self, file: Rc<OwnedFd>, owner: Option<Owner>, label: Option<&str>) -> Result<(), SysError> {
         if let Some(Owner { uid, gid }) = owner {
             let before = fs::stat(&file)?;
             fs::chown_at(file.as_fd(), OsStr::new(""), uid, gid)?;

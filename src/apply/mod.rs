@@ -9,22 +9,24 @@ mod copy_up;
 mod inodes;
 mod labels;
 mod mounts;
+mod places;
 mod undo;
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::os::fd::{AsFd, OwnedFd};
 use std::rc::Rc;
 
 use crate::facts::Owner;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
-use crate::plan::{Action, Need, Plan, Step};
+use crate::plan::{Action, Need, Place, Plan, Step};
 use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
 use crate::sys::{SysError, cgroup, fs, mount};
 pub use copy_up::Bound;
 use labels::Labels;
+use places::{MadeCgroups, Own};
 use undo::Undo;
 
 /// A step that failed.
@@ -87,6 +89,12 @@ pub enum StepCause {
         /// The call that failed.
         source: SysError,
     },
+    /// A path leads to another file than the one that the plan is about.
+    #[error("{0} changed while the container was being created: somebody renames or mounts in its root")]
+    Changed(InnerPath),
+    /// The plan says nothing of the file that it is about.
+    #[error("the plan does not say which file {0} is; this is a bug of the hook")]
+    Unidentified(InnerPath),
     /// What lasts must be written down first.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -129,11 +137,15 @@ pub fn apply(
         hierarchies: HashMap::new(),
         has_noted: false,
         undo: Undo::default(),
-        last_directory: None,
+        on: &[],
+        own: BTreeMap::new(),
+        kept: BTreeMap::new(),
+        made_cgroups: MadeCgroups::default(),
     };
     let mut failed = Vec::new();
-    for Step { action, need, .. } in &plan.steps {
-        let done_before = run.undo.len();
+    for Step { action, on, need, .. } in &plan.steps {
+        let (done_before, own_before) = (run.undo.len(), run.own.clone());
+        run.on = on;
         let result = run.perform(action);
         failed.extend(run.labels.failure().map(|error| StepError::of_labelling(action, error)));
         if let Err(source) = result {
@@ -143,7 +155,7 @@ pub fn apply(
                     failed.push(error);
                     failed.extend(run.undo.back_to(done_before).into_iter().map(StepError::of_undoing));
                     // They may be among what was undone.
-                    run.last_directory = None;
+                    run.own = own_before;
                     run.has_noted = false;
                 }
                 Need::Required => {
@@ -170,16 +182,20 @@ struct Run<'a> {
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
     has_noted: bool,
     undo: Undo,
-    /// The directory in which something was made last: most files go to the same few. Forgotten
-    /// when something is mounted, since the path may lead elsewhere then.
-    last_directory: Option<(InnerPath, Rc<OwnedFd>)>,
+    /// What the current step acts on.
+    on: &'a [Place],
+    /// What this call made: the mounts and directories on which a path can't lead elsewhere.
+    own: BTreeMap<InnerPath, Own>,
+    /// The mounts that a step moved onto a new tmpfs.
+    kept: BTreeMap<InnerPath, Rc<OwnedFd>>,
+    made_cgroups: MadeCgroups,
 }
 
 impl Run<'_> {
     fn perform(&mut self, action: &Action) -> Result<(), StepCause> {
         match action {
-            Action::MakeSlave { at } => mount::make_slave(self.root.place(at)?.as_fd())?,
-            Action::MakeShared { at } => mount::make_shared(self.root.place(at)?.as_fd())?,
+            Action::MakeSlave { at } => mount::make_slave(self.place(at)?.as_fd())?,
+            Action::MakeShared { at } => mount::make_shared(self.place(at)?.as_fd())?,
             Action::Tmpfs { at, mode, size_bytes, inodes, context, content, keep } => {
                 let mut options = vec![("mode", format!("{mode:o}")), ("size", size_bytes.to_string())];
                 options.extend(inodes.map(|inodes| ("nr_inodes", inodes.to_string())));
@@ -194,21 +210,22 @@ impl Run<'_> {
             Action::MountPoint { at, node } => self.mount_point(at, *node)?,
             Action::MountFile { at, content, context } => self.mount_file(at, content, context.as_deref())?,
             Action::MakeWritable { at } => {
-                let place = self.root.open_directory(at)?;
+                let place = self.directory_at(at)?;
                 cgroup::is_one(&place)?;
                 let own = mount::copy_of(&place)?;
-                self.put(own, &place, Access::ReadWrite)?;
+                self.put(own, at, &place, Access::ReadWrite)?;
             }
             Action::Delegate { at, files, owner, label } => self.delegate(at, files, *owner, label.as_deref())?,
-            Action::MakeReadOnly { at } => mount::set_access(self.root.place(at)?.as_fd(), Access::ReadOnly)?,
+            Action::MakeReadOnly { at } => mount::set_access(self.place(at)?.as_fd(), Access::ReadOnly)?,
             Action::MakeCgroup { cgroup, until } => self.make_cgroup(cgroup, *until)?,
             Action::EnterCgroup { cgroup, from, processes } => self.enter_cgroup(cgroup, from, *processes)?,
             Action::EnableControllers { cgroup } => self.enable_controllers(cgroup)?,
             Action::ShowCgroup { cgroup, at } => self.show_cgroup(cgroup, at)?,
             Action::BindHost { from, at } => {
-                let place = self.root.open_directory(at)?;
-                let hosts = mount::copy_of(fs::open_host_directory(from)?)?;
-                self.put(hosts, &place, Access::ReadOnly)?;
+                let place = self.directory_at(at)?;
+                let from = fs::open_host_directory(from)?;
+                cgroup::is_one(&from)?;
+                self.put(mount::copy_of(from)?, at, &place, Access::ReadOnly)?;
             }
         }
         Ok(())

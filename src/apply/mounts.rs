@@ -19,26 +19,32 @@ use crate::sys::{SysError, fs, mount};
 
 impl Run<'_> {
     /// Mounts, and notes how to undo it.
-    fn attach(&mut self, new: OwnedFd, place: &OwnedFd) -> Result<Rc<OwnedFd>, SysError> {
+    fn attach(&mut self, new: OwnedFd, at: &InnerPath, place: &OwnedFd) -> Result<Rc<OwnedFd>, SysError> {
         mount::put(&new, place)?;
         let new = Rc::new(new);
-        self.last_directory = None;
         self.undo.unmount(Rc::clone(&new));
+        self.covers(at, Rc::clone(&new))?;
         Ok(new)
     }
 
     /// Mounts a copy of another mount, lets it have nothing to do with that one, and sets the access.
-    pub(super) fn put(&mut self, new: OwnedFd, place: &OwnedFd, access: Access) -> Result<(), SysError> {
+    pub(super) fn put(
+        &mut self,
+        new: OwnedFd,
+        at: &InnerPath,
+        place: &OwnedFd,
+        access: Access,
+    ) -> Result<(), SysError> {
         match mount::set_attributes(new.as_fd(), access) {
             // Before Linux 5.12 only a mount in the tree can be changed.
             Err(error) if error.errno() == Errno::NOSYS => {
-                let mounted = self.attach(new, place)?;
+                let mounted = self.attach(new, at, place)?;
                 mount::make_private(mounted.as_fd())?;
                 mount::set_access(mounted.as_fd(), access)
             }
             result => {
                 result?;
-                self.attach(new, place).map(drop)
+                self.attach(new, at, place).map(drop)
             }
         }
     }
@@ -54,7 +60,7 @@ impl Run<'_> {
         if let Some(Owner { uid, gid }) = self.owner {
             options.extend([("uid", uid.to_string()), ("gid", gid.to_string())]);
         }
-        let place = self.root.open_directory(at)?;
+        let place = self.directory_at(at)?;
         options.extend(context.map(|context| ("context", context.to_owned())));
         let new = mount::new_tmpfs(&options)?;
         // With a context all that is on it has that label.
@@ -65,12 +71,12 @@ impl Run<'_> {
             copy_up::copy(place.as_fd(), new.as_fd(), at, keep, Room { most_bytes, option }, labels)?;
         }
         // Opened before they are covered; a moved mount takes along what is mounted on it.
-        let kept: Vec<(PathBuf, OwnedFd)> = keep
+        let kept: Vec<(PathBuf, Rc<OwnedFd>)> = keep
             .iter()
             .filter_map(|path| path.below(at).map(|below| (path, below.to_owned())))
-            .map(|(path, below)| Ok((below, self.root.place(path)?)))
-            .collect::<Result<_, SysError>>()?;
-        self.attach(new, &place)?;
+            .map(|(path, below)| Ok((below, self.place(path)?)))
+            .collect::<Result<_, StepCause>>()?;
+        self.attach(new, at, &place)?;
         for (below, moved) in kept {
             self.keep(at, &place, below, moved)?;
         }
@@ -78,7 +84,7 @@ impl Run<'_> {
     }
 
     /// Moves a mount that the new tmpfs at `at` covers onto it; `covered` is the directory below.
-    fn keep(&mut self, at: &InnerPath, covered: &OwnedFd, below: PathBuf, moved: OwnedFd) -> Result<(), SysError> {
+    fn keep(&mut self, at: &InnerPath, covered: &OwnedFd, below: PathBuf, moved: Rc<OwnedFd>) -> Result<(), StepCause> {
         let target = at.join(&below);
         if fs::kind(&fs::stat(&moved)?) == FileType::Directory {
             self.directory(&target, 0o755)?;
@@ -87,40 +93,48 @@ impl Run<'_> {
         }
         // First what is needed to undo it.
         let back = fs::open_at(covered.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)?;
-        mount::put(&moved, self.root.place(&target)?)?;
-        self.last_directory = None;
+        mount::put(&moved, self.place(&target)?)?;
+        // It is the user's: all that may be done there is to move it again.
+        self.own.remove(&target);
+        self.kept.insert(target, Rc::clone(&moved));
         self.undo.move_back(moved, back, below);
         Ok(())
     }
 
-    pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str, context: Option<&str>) -> Result<(), SysError> {
-        let (parent, name) = self.root.parent(at)?;
-        let place = self.root.place(at)?;
+    pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str, context: Option<&str>) -> Result<(), StepCause> {
+        let place = self.place(at)?;
+        let (Some(above), Some(name)) = (at.parent(), at.as_path().file_name()) else {
+            return Err(StepCause::Unidentified(at.clone()));
+        };
         if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
-            return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL));
+            return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL).into());
         }
         // The directory and the file; since Linux 6.6 their extended attributes are counted, too.
         let mut options = vec![("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "16".to_owned())];
         options.extend(context.map(|context| ("context", context.to_owned())));
         let holder = mount::new_tmpfs(&options)?;
-        fs::write(&mut fs::create_at(holder.as_fd(), &name, 0o444)?, content)?;
-        self.give(holder.as_fd(), &name)?;
-        let file = fs::open_at(holder.as_fd(), &name, OFlags::PATH)?;
-        let copy = copy_below(&holder, &file, &parent)?;
-        self.put(copy, &place, Access::ReadOnly)
+        fs::write(&mut fs::create_at(holder.as_fd(), name, 0o444)?, content)?;
+        self.give(holder.as_fd(), name)?;
+        let file = fs::open_at(holder.as_fd(), name, OFlags::PATH)?;
+        let copy = copy_below(&holder, &file, || self.directory_at(&above))?;
+        Ok(self.put(copy, at, &place, Access::ReadOnly)?)
     }
 }
 
 /// Copies a mount from something on it on, though it is mounted nowhere. Before Linux 6.15 only what is
 /// mounted in this namespace can be copied, so there it is mounted for a moment on `place`.
-pub(super) fn copy_below(holder: &OwnedFd, file: &OwnedFd, place: &OwnedFd) -> Result<OwnedFd, SysError> {
+pub(super) fn copy_below(
+    holder: &OwnedFd,
+    file: &OwnedFd,
+    place: impl FnOnce() -> Result<Rc<OwnedFd>, StepCause>,
+) -> Result<OwnedFd, StepCause> {
     match mount::copy_of(file) {
         Err(error) if error.errno() == Errno::INVAL => {
-            mount::put(holder, place)?;
+            mount::put(holder, place()?)?;
             let copy = mount::copy_of(file);
             mount::take_away(holder.as_fd())?;
-            copy
+            Ok(copy?)
         }
-        result => result,
+        result => Ok(result?),
     }
 }

@@ -20,7 +20,7 @@ enum Each {
     Unmount(Rc<OwnedFd>),
     /// Moves a mount back to where it was, below a directory that a tmpfs covers.
     MoveBack {
-        moved: OwnedFd,
+        moved: Rc<OwnedFd>,
         covered: OwnedFd,
         below: PathBuf,
     },
@@ -59,7 +59,7 @@ impl Undo {
         self.0.push(Each::Unmount(new));
     }
 
-    pub(super) fn move_back(&mut self, moved: OwnedFd, covered: OwnedFd, below: PathBuf) {
+    pub(super) fn move_back(&mut self, moved: Rc<OwnedFd>, covered: OwnedFd, below: PathBuf) {
         self.0.push(Each::MoveBack { moved, covered, below });
     }
 

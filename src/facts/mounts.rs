@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which mounts the container sees, as a tree that answers as the kernel's path walk would.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
+use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
@@ -17,8 +18,10 @@ pub struct Mount {
     pub at: InnerPath,
     /// The file system's type.
     pub fs_type: String,
-    /// Whether it shows a whole file system that is mounted nowhere outside the container.
-    pub exclusive: bool,
+    /// Its file system as `major:minor`, if the mount shows that from the top.
+    whole: Option<String>,
+    /// Whether the runtime is proven to have made it for this container alone; see [`Mounts::prove_own`].
+    own: bool,
     /// Whether nothing can be written through it.
     pub read_only: bool,
     /// Whether mounts on it also appear elsewhere.
@@ -60,7 +63,13 @@ impl Mount {
     /// Whether what is written there is gone with the container: a tmpfs that was made for it.
     #[must_use]
     pub fn is_own_tmpfs(&self) -> bool {
-        self.fs_type == "tmpfs" && self.exclusive && !self.read_only
+        self.fs_type == "tmpfs" && self.own && !self.read_only
+    }
+
+    /// The mount's number in the table that it was read from.
+    #[must_use]
+    pub fn number(&self) -> u64 {
+        self.id
     }
 }
 
@@ -87,30 +96,40 @@ impl Mounts {
     pub fn read(table: &[u8], root_path: &Path, root_mount: u64) -> Self {
         let sieve = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
         let mut mounts = Self::new(root_mount);
-        // Of the mounts outside only tmpfs matters: whether one of the container's is among them.
-        let mut outside = HashSet::new();
-        let mut devices = Vec::new();
         for entry in mountinfo::entries(table) {
-            let found = if entry.may_be_below(&sieve) || entry.id() == Some(root_mount) {
-                inside(&entry, root_path, root_mount)
-            } else {
-                None
-            };
-            match found {
-                Some(mount) => {
+            if is_inside(&entry, &sieve, root_mount) {
+                if let Some(mount) = inside(&entry, root_path, root_mount) {
                     mounts.push(mount);
-                    devices.push(entry.device());
                 }
-                None if entry.is_type("tmpfs") => {
-                    outside.insert(entry.device());
-                }
-                None => {}
             }
         }
-        for (mount, device) in mounts.all.iter_mut().zip(devices) {
-            mount.exclusive &= !outside.contains(&device);
-        }
         mounts
+    }
+
+    /// The file systems of the mounts that may be the container's own: [`Self::prove_own`] must be told of each tmpfs mount
+    /// that shows one of them.
+    #[must_use]
+    pub fn maybe_own(&self, asked: &[InnerPath]) -> Vec<String> {
+        let maybe = self.all.iter().filter(|mount| mount.fs_type == "tmpfs" && asked.contains(&mount.at));
+        maybe.filter_map(|mount| mount.whole.clone()).collect()
+    }
+
+    /// Finds the mounts that the runtime made for this container alone, so that what is written there is gone with it.
+    ///
+    /// `asked` has the paths on which config.json asks for a new tmpfs, and `devices` the file system of each tmpfs mount
+    /// in the mount namespace, the host's included. Neither is a proof without the other: a link in the image can
+    /// lead another mount of config.json's to such a path, and a file system that is mounted once may be the last mount of
+    /// somebody else's.
+    pub fn prove_own(&mut self, asked: &[InnerPath], devices: &[String]) {
+        let mut stacked: HashMap<InnerPath, u32> = HashMap::new();
+        for mount in &self.all {
+            *stacked.entry(mount.at.clone()).or_default() += 1;
+        }
+        for mount in self.all.iter_mut().filter(|mount| mount.fs_type == "tmpfs") {
+            let is_nowhere_else =
+                mount.whole.as_ref().is_some_and(|own| devices.iter().filter(|device| *device == own).count() == 1);
+            mount.own = is_nowhere_else && asked.contains(&mount.at) && stacked.get(&mount.at) == Some(&1);
+        }
     }
 
     /// The mounts that a runtime will make of config.json's list, in its order.
@@ -121,9 +140,15 @@ impl Mounts {
         for (id, next) in (FORETOLD_ROOT..).zip(std::iter::once(root).chain(list)) {
             let parent = mounts.holding(&next.at).map_or(FORETOLD_ROOT, |mount| mount.id);
             let Foretold { at, fs_type, read_only, cgroup } = next;
-            mounts.push(Mount { id, parent, at, fs_type, exclusive: true, read_only, shared: false, cgroup });
+            let own = fs_type == "tmpfs";
+            mounts.push(Mount { id, parent, at, fs_type, whole: None, own, read_only, shared: false, cgroup });
         }
         mounts
+    }
+
+    /// All of them, also those that another one covers.
+    pub fn all(&self) -> impl Iterator<Item = &Mount> {
+        self.all.iter()
     }
 
     /// The mount that a path lies on: at each mount the walk goes on into the first one met.
@@ -179,6 +204,24 @@ impl Mounts {
     }
 }
 
+/// Whether a line of a mount table may be one of the container's mounts; `sieve` is the root's path as the kernel escapes it.
+#[must_use]
+pub fn is_inside(entry: &Entry<'_>, sieve: &[u8], root_mount: u64) -> bool {
+    entry.may_be_below(sieve) || entry.id() == Some(root_mount)
+}
+
+/// Whether a line of a mount table is a cgroup hierarchy of the host's, where hosts mount those that systemd uses.
+#[must_use]
+pub fn is_hosts_hierarchy(entry: &Entry<'_>) -> bool {
+    entry.is_type("cgroup") && interface::HIERARCHIES.iter().any(|at| entry.is_at(at))
+}
+
+/// The file system of each tmpfs mount in a table.
+#[must_use]
+pub fn tmpfs_devices(table: &[u8]) -> Vec<String> {
+    mountinfo::entries(table).filter(|entry| entry.is_type("tmpfs")).map(|entry| entry.device()).collect()
+}
+
 fn inside(entry: &Entry<'_>, root_path: &Path, root_mount: u64) -> Option<Mount> {
     let mount_point = entry.mount_point();
     let (id, parent) = (entry.id()?, entry.parent()?);
@@ -190,13 +233,13 @@ fn inside(entry: &Entry<'_>, root_path: &Path, root_mount: u64) -> Option<Mount>
     let fs_type = entry.fs_type();
     let cgroup = hierarchy(&fs_type, |option| entry.has_super_option(option))
         .map(|hierarchy| (hierarchy, CgroupRoot::new(&entry.root())));
-    let exclusive = entry.root() == Path::new("/");
     Some(Mount {
         id,
         parent,
         at,
         fs_type,
-        exclusive,
+        whole: (entry.root() == Path::new("/")).then(|| entry.device()),
+        own: false,
         read_only: entry.is_read_only(),
         shared: entry.is_shared(),
         cgroup,
@@ -234,7 +277,7 @@ impl Foretold {
 #[must_use]
 pub fn whole_hierarchy(table: &[u8], wanted: Hierarchy, root_path: &Path) -> Option<PathBuf> {
     mountinfo::entries(table)
-        .filter(|entry| entry.is_type("cgroup"))
+        .filter(is_hosts_hierarchy)
         .filter(|entry| hierarchy(&entry.fs_type(), |option| entry.has_super_option(option)) == Some(wanted))
         .filter(|entry| entry.root() == Path::new("/"))
         .map(|entry| entry.mount_point())

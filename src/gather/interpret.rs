@@ -6,7 +6,7 @@ use std::path::Path;
 
 use crate::facts::{
     CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemorySource,
-    Mounts, Options, Owner, Privileges, Propagation, Rights, Selinux, Stage, Surroundings, mounts,
+    Mounts, Options, Owner, Places, Privileges, Propagation, Rights, Selinux, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
 use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
@@ -38,8 +38,10 @@ pub struct Sources<'a> {
     pub mountinfo: &'a [u8],
     /// Where the container's root is in that namespace.
     pub root_path: &'a Path,
-    /// The number of the mount that the root lies on.
-    pub root_mount: u64,
+    /// The container's mounts among them.
+    pub mounts: Mounts,
+    /// What the paths lead to that a plan may act on.
+    pub places: Places,
     /// `/proc/<pid>/cgroup` of the container.
     pub cgroup: &'a str,
     /// The same as the container reads it.
@@ -84,9 +86,8 @@ impl std::fmt::Debug for Sources<'_> {
 /// The facts of a container that is being created.
 #[must_use]
 pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -> Surroundings {
-    let mounts = Mounts::read(sources.mountinfo, sources.root_path, sources.root_mount);
-    let cgroups = cgroups(state, config, &mounts, &sources);
-    let memory = container_memory(limit(&mounts, &sources), host);
+    let cgroups = cgroups(state, config, &sources.mounts, &sources);
+    let memory = container_memory(limit(&sources.mounts, &sources), host);
     Surroundings {
         follow_up: sources.follow_up,
         owner: owner(config, sources.stage),
@@ -97,7 +98,8 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
         options: sources.options,
         systemd: sources.systemd,
         selinux: sources.selinux,
-        ..common(state, config, host, mounts, sources.image)
+        places: sources.places,
+        ..common(state, config, host, sources.mounts, sources.image)
     }
 }
 
@@ -111,6 +113,7 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         privileges: Privileges::default(),
         mounts,
         image,
+        places: Places::default(),
         memory: container_memory(None, host),
         options: Options::default(),
         cgroups: Cgroups {
@@ -214,6 +217,32 @@ pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<(InnerPath, bool)> {
     let base = InnerPath::new(interface::CGROUP);
     let mounts = config.mounts.iter().map(|mount| (InnerPath::new(&mount.destination), mount.is_read_only()));
     mounts.filter(|(at, _)| at.is_at_or_below(&base)).collect()
+}
+
+/// Where config.json asks for a new tmpfs. Of several mounts with one destination the last is on top.
+#[must_use]
+pub fn asked_tmpfs(config: &Config) -> Vec<InnerPath> {
+    let mut asked = Vec::new();
+    for mount in &config.mounts {
+        let at = InnerPath::new(&mount.destination);
+        asked.retain(|other| *other != at);
+        if mount.kind.as_deref() == Some("tmpfs") && !mount.is_bind() {
+            asked.push(at);
+        }
+    }
+    asked
+}
+
+/// Where the container sees its own cgroup, if its mounts show it.
+#[must_use]
+pub fn own_cgroups(mounts: &Mounts, cgroup_inside: &str) -> Vec<InnerPath> {
+    let hierarchies = [Hierarchy::Unified, Hierarchy::Systemd];
+    let own =
+        hierarchies.into_iter().filter_map(|hierarchy| Some((hierarchy, cgroup::parse(cgroup_inside, hierarchy)?)));
+    own.flat_map(|(hierarchy, inside)| {
+        mounts.of_hierarchy(hierarchy).map(|(mount, _)| mount.at.join(inside.as_path())).collect::<Vec<_>>()
+    })
+    .collect()
 }
 
 /// What a cgroup is called that lies beside other containers'.

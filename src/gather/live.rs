@@ -2,10 +2,9 @@
 //! Reads about a container that is being created, from inside its mount namespace.
 
 use std::cell::{OnceCell, RefCell};
-use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
@@ -13,7 +12,10 @@ use rustix::thread::CapabilitySet;
 
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
-use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root};
+use super::{
+    Annotated, ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root, places,
+};
+use crate::facts::mounts::{is_hosts_hierarchy, is_inside, tmpfs_devices};
 use crate::facts::options::Policy;
 use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
@@ -29,6 +31,15 @@ use crate::sys::mount_table::{self, Table};
 use crate::sys::{Context, SysError, fs, process};
 use crate::systemd::Version;
 
+/// The container's root, and descriptors of what was identified in it: while a file is open, its inode's number can't become
+/// another file's.
+#[derive(Debug)]
+pub struct Container {
+    /// The root directory.
+    pub root: Root,
+    _pins: Vec<OwnedFd>,
+}
+
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
 /// namespace on the way, and stays there.
 pub fn surroundings(
@@ -36,7 +47,7 @@ pub fn surroundings(
     stage: Stage,
     text: &ConfigText,
     policy: &Policy,
-) -> Result<(Root, Surroundings), GatherError> {
+) -> Result<(Container, Surroundings), GatherError> {
     let config = config_to_prepare(text)?;
     let Annotated { options, stop_signal, manager, mount_context } = annotated(state, text, policy)?;
     let host = host(state, config);
@@ -59,7 +70,10 @@ pub fn surroundings(
         }
     };
     let root = open_root(state, text)?;
-    let (mountinfo, root_mount) = mount_table(&root)?;
+    let Mounted { text: mountinfo, mounts, number_of } = mounted(&root, config)?;
+    let image = image(&root)?;
+    let own_paths = interpret::own_cgroups(&mounts, cgroup_inside.as_deref().unwrap_or(&cgroup));
+    let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;
     let units = Units::of(&root);
     let failure = Failure::default();
     let own = process::effective_capabilities().map_err(GatherError::Capabilities)?;
@@ -67,7 +81,8 @@ pub fn surroundings(
         stage,
         mountinfo: &mountinfo,
         root_path: root.path(),
-        root_mount,
+        mounts,
+        places,
         cgroup: &cgroup,
         cgroup_inside: cgroup_inside.as_deref().unwrap_or(&cgroup),
         runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime())),
@@ -80,7 +95,7 @@ pub fn surroundings(
         id_maps: [&id_maps[0], &id_maps[1]],
         stop_signal: stop_signal.as_deref(),
         has_unit: &|unit| units.has(unit),
-        image: image(&root)?,
+        image,
         systemd: systemd(&root)?,
         selinux: selinux(
             config,
@@ -90,7 +105,7 @@ pub fn surroundings(
     };
     let facts = interpret::live(state, config, &host, sources);
     match failure.0.into_inner() {
-        None => Ok((root, facts)),
+        None => Ok((Container { root, _pins: pins }, facts)),
         Some(error) => Err(error),
     }
 }
@@ -148,57 +163,64 @@ fn making(config: &Config, own: CapabilitySet, manager: Option<&str>, stage: Sta
     })
 }
 
-/// The container's mounts, and the number of the root's.
+/// The container's mounts, as text and as facts.
+struct Mounted {
+    text: Vec<u8>,
+    mounts: Mounts,
+    /// The number in that text of the mount that an open file lies on.
+    number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
+}
+
+/// Reads the container's mounts.
 ///
-/// A table of usual size is read whole. A host can have 10,000 mounts, and then the kernel is asked
-/// for the container's alone, and for the host's cgroup hierarchies; unless those are many, too, or
-/// /run is a tmpfs already, which may be one of the host's.
-fn mount_table(root: &Root) -> Result<(Vec<u8>, u64), GatherError> {
+/// A table of usual size is read whole. A host can have 10,000 mounts, and then the kernel is asked for the container's
+/// alone, and for the host's cgroup hierarchies; unless those are many, too.
+fn mounted(root: &Root, config: &Config) -> Result<Mounted, GatherError> {
     /// Some 150 mounts.
     const USUAL_BYTES: u64 = 16 * 1024;
     /// Asking for a mount takes the kernel half as long again as to write it into the table.
     const ASKED_MAX: usize = 400;
-    /// Where hosts mount the hierarchies that systemd uses, cgroups(7).
-    const HIERARCHIES: [&str; 2] = [interface::CGROUP, interface::CGROUP_SYSTEMD];
-    let number = || root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source });
-    let short = fs::open_host(Path::new(mount_table::OWN))
-        .and_then(|file| fs::read_up_to(file, USUAL_BYTES))
-        .map_err(|source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source })?;
-    if let Some(table) = short {
-        return Ok((table, number()?));
+    let unreadable = |source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source };
+    let by_number = |text: Vec<u8>| -> Result<Mounted, GatherError> {
+        let root_mount = root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
+        let mounts = Mounts::read(&text, root.path(), root_mount);
+        Ok(Mounted { text, mounts, number_of: |file| fs::mount_number(file) })
+    };
+    let short = fs::open_host(Path::new(mount_table::OWN)).and_then(|file| fs::read_up_to(file, USUAL_BYTES));
+    let whole = short.map_err(unreadable)?;
+    let is_whole = whole.is_some();
+    let mut mounted = match whole {
+        Some(text) => by_number(text)?,
+        None => match mount_table::below(root.directory(), &interface::HIERARCHIES, ASKED_MAX) {
+            Some(Table { text, root_mount }) => {
+                let mounts = Mounts::read(&text, root.path(), root_mount);
+                Mounted { text, mounts, number_of: |file| fs::identity(file).map(|file| file.mount) }
+            }
+            None => {
+                let root_mount =
+                    root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
+                by_number(mounts_of(root, root_mount).map_err(unreadable)?)?
+            }
+        },
+    };
+    let asked = interpret::asked_tmpfs(config);
+    let maybe_own = mounted.mounts.maybe_own(&asked);
+    if !maybe_own.is_empty() {
+        let shows_one = |entry: &Entry<'_>| entry.is_type("tmpfs") && maybe_own.contains(&entry.device());
+        let devices = if is_whole {
+            tmpfs_devices(&mounted.text)
+        } else {
+            tmpfs_devices(&mount_table::read(mount_table::OWN, shows_one).map_err(unreadable)?)
+        };
+        mounted.mounts.prove_own(&asked, &devices);
     }
-    let run = InnerPath::new(interface::RUN);
-    let asked = mount_table::below(root.directory(), &HIERARCHIES, ASKED_MAX).filter(|Table { text, root_mount }| {
-        Mounts::read(text, root.path(), *root_mount).at(&run).is_none_or(|mount| mount.fs_type != "tmpfs")
-    });
-    match asked {
-        Some(Table { text, root_mount }) => Ok((text, root_mount)),
-        None => {
-            let root_mount = number()?;
-            let table = mounts_of(root, root_mount);
-            Ok((
-                table.map_err(|source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source })?,
-                root_mount,
-            ))
-        }
-    }
+    Ok(mounted)
 }
 
-/// What matters of a table of any length: the container's mounts, cgroup hierarchies, and each tmpfs elsewhere that one of
-/// the container's shows, too; not those where nothing is written, which each container has.
+/// What matters of a table of any length: the container's mounts and the host's cgroup hierarchies.
 pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
     let sieve = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
-    let is_inside = |entry: &Entry<'_>| entry.may_be_below(&sieve) || entry.id() == Some(root_mount);
-    let mut table = mount_table::read(mount_table::OWN, |entry| is_inside(entry) || entry.is_type("cgroup"))?;
-    let of_the_kernel = ["dev", "proc", "sys"].map(|top| root.path().join(top));
-    let tmpfs = mountinfo::entries(&table).filter(|entry| entry.is_type("tmpfs"));
-    let written_to = tmpfs.filter(|entry| !of_the_kernel.iter().any(|top| entry.mount_point().starts_with(top)));
-    let devices: HashSet<String> = written_to.map(|entry| entry.device()).collect();
-    if !devices.is_empty() {
-        let is_one = |entry: &Entry<'_>| entry.is_type("tmpfs") && devices.contains(&entry.device());
-        table.extend(mount_table::read(mount_table::OWN, |entry| !is_inside(entry) && is_one(entry))?);
-    }
-    Ok(table)
+    mount_table::read(mount_table::OWN, |entry| is_inside(entry, &sieve, root_mount) || is_hosts_hierarchy(entry))
 }
 
 /// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. None

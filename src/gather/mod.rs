@@ -7,6 +7,7 @@ pub mod before;
 pub mod bundle;
 pub mod interpret;
 pub mod live;
+mod places;
 mod selinux;
 pub mod unreadable;
 
@@ -113,6 +114,9 @@ pub enum GatherError {
         /// Why.
         source: SysError,
     },
+    /// Somebody renames or mounts in the root while the hook works.
+    #[error("{0} changed while the container was being created: somebody renames or mounts in its root")]
+    Changed(InnerPath),
     /// What this process may do can't be told.
     #[error("cannot read this process's capabilities")]
     Capabilities(#[source] SysError),

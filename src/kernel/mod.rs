@@ -7,3 +7,4 @@ pub mod memory;
 pub mod mountinfo;
 pub mod selinux;
 pub mod status;
+pub mod statx;

@@ -105,6 +105,12 @@ impl Entry<'_> {
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || path.ends_with(b"/"))
     }
 
+    /// Whether it is mounted at this path, in which the kernel escapes nothing.
+    #[must_use]
+    pub fn is_at(&self, path: &str) -> bool {
+        self.mount_point == path.as_bytes()
+    }
+
     /// Whether the mount, or its file system as a whole, is read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {

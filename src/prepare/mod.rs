@@ -7,6 +7,7 @@ mod filesystems;
 mod host_interface;
 mod identity;
 mod layout;
+mod places;
 mod privileges;
 mod propagation;
 mod rights;
@@ -183,6 +184,7 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
     privileges::plan(facts, &mut plan);
     propagation::plan(facts, &mut plan);
     rights::plan(facts, &mut plan)?;
+    places::plan(&facts.places, &mut plan);
     Ok(plan)
 }
 
@@ -205,9 +207,12 @@ fn traceless(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<I
     }
     match facts.mounts.holding(&at) {
         Some(mount) if mount.is_own_tmpfs() && mount.at != InnerPath::root() => Some(at),
+        Some(mount) if mount.at == InnerPath::root() => {
+            plan.leave(at, "it lies in the image's root, where what is written would outlive the container");
+            None
+        }
         Some(mount) => {
-            let why = format!("it lies on the mount at {}, where it would outlive the container", mount.at);
-            plan.leave(at, why);
+            plan.leave(at, format!("the mount at {} is not proven to be this container's alone", mount.at));
             None
         }
         None => None,

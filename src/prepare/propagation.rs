@@ -21,6 +21,7 @@ fn keep_inside(facts: &Surroundings, plan: &mut Plan) {
             if holder.shared && !plan.covers(at) && !done.contains(&holder.at) {
                 plan.steps.push(Step {
                     action: Action::MakeSlave { at: holder.at.clone() },
+                    on: Vec::new(),
                     need: step.need,
                     why: "it is shared with the host, where our mounts must not appear".to_owned(),
                 });

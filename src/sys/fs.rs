@@ -16,6 +16,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Context, SysError};
+use crate::kernel::mountinfo;
+use crate::kernel::statx::FileIdentity;
 
 const OPEN: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NOCTTY);
 
@@ -102,6 +104,51 @@ pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
         Err(Errno::NOSYS) => Ok(false),
         result => Ok(result.call(|| "statx()")?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
     }
+}
+
+/// `STATX_MNT_ID_UNIQUE` of Linux 6.8.
+const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
+
+/// Tells an open file from every other.
+pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
+    // A kernel that doesn't know the unique number gives the other one, which is asked for as well.
+    let wanted = MNT_ID_UNIQUE | StatxFlags::MNT_ID | StatxFlags::INO;
+    let told = match rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, wanted) {
+        Err(Errno::NOSYS) => None,
+        result => Some(result.call(|| "statx()")?),
+    };
+    Ok(match told {
+        Some(told) if told.stx_mask & (MNT_ID_UNIQUE | StatxFlags::MNT_ID).bits() != 0 => FileIdentity {
+            mount: told.stx_mnt_id,
+            device: rustix::fs::makedev(told.stx_dev_major, told.stx_dev_minor),
+            inode: told.stx_ino,
+        },
+        Some(_) | None => {
+            let status = stat(&file)?;
+            FileIdentity { mount: mount_by_fdinfo(file.as_fd())?, device: status.st_dev, inode: status.st_ino }
+        }
+    })
+}
+
+/// The unique number of the mount that a file lies on; `None` before Linux 6.8.
+#[must_use]
+pub fn unique_mount(directory: BorrowedFd<'_>, path: &str) -> Option<u64> {
+    let told = rustix::fs::statx(directory, path, AtFlags::EMPTY_PATH, MNT_ID_UNIQUE).ok()?;
+    (told.stx_mask & MNT_ID_UNIQUE.bits() != 0).then_some(told.stx_mnt_id)
+}
+
+/// The number in mountinfo of the mount that an open file lies on.
+pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
+    match rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
+        Ok(told) if told.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(told.stx_mnt_id),
+        Ok(_) | Err(Errno::NOSYS) => mount_by_fdinfo(file.as_fd()),
+        Err(errno) => Err(SysError::new("statx()", errno)),
+    }
+}
+
+/// The same before Linux 5.8.
+fn mount_by_fdinfo(file: BorrowedFd<'_>) -> Result<u64, SysError> {
+    mountinfo::mount_of(&fd_info(file)?).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))
 }
 
 /// The file system of an open file.

@@ -10,7 +10,7 @@
 use std::os::fd::BorrowedFd;
 use std::path::Path;
 
-use rustix::fs::{AtFlags, CWD, StatxFlags};
+use rustix::fs::CWD;
 
 use super::{SysError, fs};
 use crate::kernel::mountinfo::{self, Entry};
@@ -21,7 +21,6 @@ pub const OWN: &str = "/proc/self/mountinfo";
 // linux/mount.h and asm-generic/unistd.h; the numbers are the same on all architectures but alpha.
 const SYS_STATMOUNT: libc::c_long = 457;
 const SYS_LISTMOUNT: libc::c_long = 458;
-const STATX_MNT_ID_UNIQUE: u32 = 0x4000;
 const SB_BASIC: u64 = 0x1;
 const MNT_BASIC: u64 = 0x2;
 const MNT_ROOT: u64 = 0x8;
@@ -47,9 +46,9 @@ pub struct Table {
 /// on; none where the kernel is older, or where there are more than `most`.
 #[must_use]
 pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<Table> {
-    let root_mount = number(directory, "")?;
+    let root_mount = fs::unique_mount(directory, "")?;
     let below = list(root_mount).filter(|below| below.len() <= most)?;
-    let beside = beside.iter().filter_map(|path| number(CWD, path));
+    let beside = beside.iter().filter_map(|path| fs::unique_mount(CWD, path));
     let mut text = Vec::new();
     let mut buffer = vec![0_u64; 1152];
     for id in std::iter::once(root_mount).chain(below).chain(beside) {
@@ -68,13 +67,6 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
 /// The lines of a table in /proc that are `wanted`, in its order.
 pub fn read(table: &str, wanted: impl Fn(&Entry<'_>) -> bool) -> Result<Vec<u8>, SysError> {
     fs::read_host_lines(Path::new(table), |line| mountinfo::entry(line).is_some_and(|entry| wanted(&entry)))
-}
-
-/// The number of the mount that a file lies on.
-fn number(directory: BorrowedFd<'_>, path: &str) -> Option<u64> {
-    let wanted = StatxFlags::from_bits_retain(STATX_MNT_ID_UNIQUE);
-    let stat = rustix::fs::statx(directory, path, AtFlags::EMPTY_PATH, wanted).ok()?;
-    (stat.stx_mask & STATX_MNT_ID_UNIQUE != 0).then_some(stat.stx_mnt_id)
 }
 
 #[repr(C)]

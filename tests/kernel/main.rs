@@ -35,6 +35,7 @@ mod race;
 mod rights;
 mod runtime;
 mod submounts;
+mod swapped;
 mod table;
 mod tree;
 mod undo;
@@ -192,7 +193,15 @@ fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
             all.push((race::name(pair), Box::new(move |realm| race::pair(realm, pair))));
         }
     }
-    let mut trials = where_possible(realm, &traced, FAULTS.iter().map(named).collect());
+    let mut swaps: Vec<Named> = Vec::new();
+    for path in swapped::PATHS {
+        for way in [swapped::Way::CreateContainer, swapped::Way::CreateRuntime] {
+            let run = Box::new(move |realm| swapped::path(realm, path, way));
+            swaps.push((format!("swapped/{path} at {way:?}"), run));
+        }
+    }
+    let mut trials = where_possible(realm, &traced, swaps);
+    trials.extend(where_possible(realm, &traced, FAULTS.iter().map(named).collect()));
     trials.extend(where_possible(realm, entered, all));
     trials
 }

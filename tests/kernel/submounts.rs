@@ -5,6 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use rustix::mount::{MountFlags, MountPropagationFlags, mount_change, mount_remount};
+use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, ID, bind, tmpfs, with_bundle};
@@ -77,6 +78,8 @@ pub fn of_the_users_are_left_alone(realm: Realm) -> Check {
         ("run/lock", &["run/lock"], &["run", "tmp", "var/log/journal"]),
     ] {
         with_bundle(realm, |bundle| {
+            let destination = format!("/{mounted}");
+            bundle.config["mounts"] = json!([{"destination": destination, "type": "tmpfs", "source": "tmpfs"}]);
             bundle.start(Cgroup::Mounted);
             bundle.submount(mounted);
             fs::create_dir_all(bundle.root("var/log/journal")).unwrap();
@@ -212,8 +215,8 @@ pub fn peers(realm: Realm) -> Check {
 pub fn root_on_a_shared_mount(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let base = bundle.image("").parent().unwrap().to_owned();
-        bundle.config["root"]["path"] = serde_json::json!(bundle.image(""));
-        bundle.config["process"]["capabilities"]["bounding"] = serde_json::json!(["CAP_SYS_ADMIN"]);
+        bundle.config["root"]["path"] = json!(bundle.image(""));
+        bundle.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
         bundle.write_config();
         mount_change(&base, MountPropagationFlags::SHARED).unwrap();
         let peer = bundle.elsewhere("peer");

@@ -8,13 +8,17 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
+use oci_systemd_hook::facts::mounts::tmpfs_devices;
 use oci_systemd_hook::facts::options::{Key, PREFIX};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
-use oci_systemd_hook::facts::{FollowUp, Found, Image, Making, Options, Rights, Selinux, Stage, Surroundings};
-use oci_systemd_hook::gather::interpret::{self, Host, Sources};
+use oci_systemd_hook::facts::{
+    FollowUp, Found, Image, Making, Mounts, Options, Places, Rights, Selinux, Stage, Surroundings,
+};
+use oci_systemd_hook::gather::interpret::{self, Host, Sources, asked_tmpfs, own_cgroups};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
 use oci_systemd_hook::kernel::selinux::Label;
+use oci_systemd_hook::kernel::statx::FileIdentity;
 use oci_systemd_hook::oci::config::Config;
 use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
@@ -104,11 +108,20 @@ impl World {
             None => None,
         };
         let rights = self.get("rights").unwrap_or_default();
+        let mountinfo = text("mountinfo")?.as_bytes();
+        let mut mounts = Mounts::read(mountinfo, Path::new(ROOT), ROOT_MOUNT);
+        mounts.prove_own(&asked_tmpfs(&config), &tmpfs_devices(mountinfo));
+        let image = image(text("image")?)?;
         let sources = Sources {
             stage,
-            mountinfo: text("mountinfo")?.as_bytes(),
+            mountinfo,
             root_path: Path::new(ROOT),
-            root_mount: ROOT_MOUNT,
+            places: places(
+                &mounts,
+                &image,
+                &own_cgroups(&mounts, self.get("cgroup-inside").unwrap_or(text("cgroup")?)),
+            ),
+            mounts,
             cgroup: text("cgroup")?,
             cgroup_inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?),
             runtime_cgroup: &|| self.get("runtime-cgroup").map(str::to_owned),
@@ -133,12 +146,36 @@ impl World {
             id_maps: [self.get("id-map").unwrap_or("0 0 4294967295"); 2],
             stop_signal: self.word("stop-signal"),
             has_unit: &|unit| self.get("units").unwrap_or_default().lines().any(|line| line == unit),
-            image: image(text("image")?)?,
+            image,
             systemd,
             selinux: selinux(&config, self.get("selinux"))?,
         };
         Ok(interpret::live(&state, &config, &host(), sources))
     }
+}
+
+/// Each path of the image and of a mount, and what is above it, as a file of its own.
+fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
+    let found = image.all().filter_map(|(_, found)| match found {
+        Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => Some(at.clone()),
+        Found::Nothing(at) => missing_above(image, at),
+        Found::Else(..) | Found::Unreachable(_) => None,
+    });
+    let mut places = Places::default();
+    for at in found.chain(mounts.all().map(|mount| mount.at.clone())).chain(cgroups.iter().cloned()) {
+        for at in std::iter::successors(Some(at), InnerPath::parent) {
+            let mount = mounts.holding(&at).map_or(0, oci_systemd_hook::facts::Mount::number);
+            let inode = at.as_path().as_os_str().len() as u64;
+            places.insert(at, FileIdentity { mount, device: 0, inode });
+        }
+    }
+    places
+}
+
+/// The directory above a path that isn't there, unless that is known to be missing, too.
+fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
+    std::iter::successors(at.parent(), InnerPath::parent)
+        .find(|above| !image.all().any(|(_, found)| matches!(found, Found::Nothing(missing) if missing == above)))
 }
 
 /// One text after another, so that a world can be printed and made a case.

@@ -8,7 +8,7 @@ use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, S
 use oci_systemd_hook::interface::PATHS;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
 use oci_systemd_hook::path::InnerPath;
-use oci_systemd_hook::plan::{Action, Cgroup, Plan};
+use oci_systemd_hook::plan::{Action, Cgroup, Plan, Step};
 use oci_systemd_hook::prepare::prepare;
 use serde_json::Value;
 
@@ -35,12 +35,33 @@ fn steps(facts: &Surroundings, plan: &Plan) -> Option<String> {
             ("it covers what a step before made", covers_no_step(&before, action)),
             ("there is nothing to mount on", has_mount_point(facts, &before, action)),
             ("what it keeps isn't below", keeps_what_is_below(action)),
+            ("it doesn't say which file it is about", is_identified(step, &before)),
         ];
         if let Some((rule, _)) = rules.into_iter().find(|(_, holds)| !holds) {
             return Some(format!("{rule}: {step}"));
         }
     }
     None
+}
+
+/// What a step acts on, or makes something in, is a file that was looked at or that an earlier step made.
+fn is_identified(step: &Step, before: &[&Action]) -> bool {
+    let Some(at) = place(&step.action) else { return true };
+    let makes = matches!(
+        step.action,
+        Action::Directory { .. }
+            | Action::MountPoint { .. }
+            | Action::WriteFile { .. }
+            | Action::Symlink { .. }
+            | Action::Inaccessible { .. }
+    );
+    let is_made = before.iter().any(|other| match other {
+        Action::Directory { at: made, .. } | Action::MountPoint { at: made, .. } => at.is_at_or_below(made),
+        // By its inode, since it is made through the hierarchy.
+        Action::MakeCgroup { cgroup, .. } => at.as_path().file_name() == cgroup.path.as_path().file_name(),
+        other => other.mounts_at().is_some_and(|made| at.is_at_or_below(made)),
+    });
+    is_made || step.on.iter().any(|on| if makes { at.is_at_or_below(&on.at) } else { on.at == *at })
 }
 
 /// Where in the container an action makes or changes something.

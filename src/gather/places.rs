@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Identifies what a plan may act on.
+
+use std::collections::BTreeSet;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::GatherError;
+use crate::facts::{Found, Image, Mounts, Places};
+use crate::interface::{self, CGROUP};
+use crate::kernel::cgroup::Hierarchy;
+use crate::path::InnerPath;
+use crate::root::Root;
+use crate::sys::{SysError, fs};
+
+/// Looks at each path, and keeps it open where it is not the top of a mount, which stays the same while it is mounted.
+///
+/// `number_of` tells the number of a file's mount as `mounts` has it: a path that lies on another mount by now than the
+/// one in the table has been renamed, or mounted on, in between.
+pub(super) fn identify(
+    root: &Root,
+    mounts: &Mounts,
+    image: &Image,
+    cgroups: &[InnerPath],
+    number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
+) -> Result<(Places, Vec<OwnedFd>), GatherError> {
+    let mut look =
+        Look { root, mounts, number_of, places: Places::default(), pins: Vec::new(), missing: BTreeSet::new() };
+    for (path, found) in image.all() {
+        let (at, is_there) = match found {
+            Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => (at, true),
+            Found::Nothing(at) => (at, false),
+            Found::Else(..) | Found::Unreachable(_) => continue,
+        };
+        if is_there {
+            look.at(at)?;
+        }
+        look.above(at)?;
+        if let Some(holder) = mounts.holding(at) {
+            look.at(&holder.at)?;
+        }
+        if interface::TMPFS.iter().any(|tmpfs| InnerPath::new(tmpfs) == *path) {
+            for below in mounts.directly_below(at) {
+                look.at(&below.at)?;
+            }
+        }
+    }
+    let base = InnerPath::new(CGROUP);
+    look.at(&base)?;
+    for hierarchy in [Hierarchy::Unified, Hierarchy::Systemd] {
+        for (mount, _) in mounts.of_hierarchy(hierarchy).filter(|(mount, _)| mount.at.is_at_or_below(&base)) {
+            look.at(&mount.at)?;
+        }
+    }
+    for own in cgroups {
+        look.at(own)?;
+    }
+    Ok((look.places, look.pins))
+}
+
+struct Look<'a> {
+    root: &'a Root,
+    mounts: &'a Mounts,
+    number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
+    places: Places,
+    pins: Vec<OwnedFd>,
+    missing: BTreeSet<InnerPath>,
+}
+
+impl Look<'_> {
+    /// The deepest directory above a path that is there.
+    fn above(&mut self, at: &InnerPath) -> Result<(), GatherError> {
+        for above in std::iter::successors(at.parent(), InnerPath::parent) {
+            if self.at(&above)? {
+                break;
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether something is at a path, which is noted.
+    fn at(&mut self, at: &InnerPath) -> Result<bool, GatherError> {
+        if self.places.at(at).is_some() {
+            return Ok(true);
+        }
+        if self.missing.contains(at) {
+            return Ok(false);
+        }
+        let looked =
+            self.root.place(at).and_then(|file| Ok((fs::identity(&file)?, (self.number_of)(file.as_fd())?, file)));
+        let (identity, number, file) = match looked {
+            // A plan that needs it fails by its step.
+            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {
+                self.missing.insert(at.clone());
+                return Ok(false);
+            }
+            result => result.map_err(|source| GatherError::Look { at: at.clone(), source })?,
+        };
+        let holder = self.mounts.holding(at);
+        if holder.is_some_and(|holder| holder.number() != number) {
+            return Err(GatherError::Changed(at.clone()));
+        }
+        if holder.is_none_or(|holder| holder.at != *at) {
+            self.pins.push(file);
+        }
+        self.places.insert(at.clone(), identity);
+        Ok(true)
+    }
+}

@@ -1,0 +1,17 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a step of a plan acts on: a path, and the very file that was found there.
+
+use serde::Serialize;
+
+use crate::kernel::statx::FileIdentity;
+use crate::path::InnerPath;
+
+/// A path in the container that has no symbolic link in it, and the file that it must lead to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The path.
+    pub at: InnerPath,
+    /// The file. If the path leads to another one by the time of the step, the step fails.
+    #[serde(flatten)]
+    pub identity: FileIdentity,
+}

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that nothing is done to what somebody puts in a directory's place between two system calls of the hook.
+//!
+//! strace(1) stops the hook after each call in turn that looks at a path or acts on one; while it is stopped, a directory
+//! of the image is exchanged for one on which a volume is mounted. `race` does the same at natural speed.
+
+use std::fs;
+use std::os::unix::fs::lchown;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::Duration;
+
+use rustix::fs::{CWD, RenameFlags, renameat_with};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, unmount};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::json;
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, furnish_host, tmpfs, with_bundle};
+use crate::hook::How;
+use crate::namespace::{Realm, isolated};
+use crate::runtime::Container;
+use crate::table;
+use crate::tree::{self, Detail, same};
+
+/// The directories that a plan acts on, and those above them.
+pub const PATHS: [&str; 11] = [
+    "run",
+    "run/lock",
+    "run/secrets",
+    "tmp",
+    "var",
+    "var/log",
+    "var/log/journal",
+    "var/lib/dbus",
+    "etc",
+    "sys",
+    "sys/fs/cgroup",
+];
+/// The calls after which the hook is stopped.
+const CALLS: [&str; 5] = ["openat2", "statx", "mkdirat", "open_tree", "move_mount"];
+/// More than the hook makes of them.
+const STOPS_MAX: usize = 1000;
+
+/// How often something was exchanged.
+pub static EXCHANGES: AtomicUsize = AtomicUsize::new(0);
+
+/// How the hook is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// At createContainer, where the volume and the root are shared: what is mounted on the volume in the container appears
+    /// on the host.
+    CreateContainer,
+    /// At createRuntime, for a container whose root has another id, to which what is made is given.
+    CreateRuntime,
+}
+
+/// One directory, exchanged after each call.
+pub fn path(realm: Realm, path: &'static str, way: Way) -> Check {
+    for call in CALLS {
+        for number in 1..=STOPS_MAX {
+            let mut was_stopped = false;
+            with_bundle(realm, |bundle| {
+                was_stopped = exchanged(bundle, path, way, &Point { call, number })?;
+                Ok(())
+            })
+            .map_err(|message| format!("after {call} number {number}: {message}"))?;
+            ensure!(was_stopped || number > 1, "the hook never calls {call}");
+            ensure!(number < STOPS_MAX, "the hook was still stopped after {STOPS_MAX} times {call}");
+            if !was_stopped {
+                break;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// After which call the hook is stopped.
+struct Point {
+    call: &'static str,
+    number: usize,
+}
+
+/// Whether the hook came so far.
+fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point) -> Result<bool, String> {
+    let host = bundle.elsewhere("volume");
+    tmpfs(&host, "mode=755");
+    furnish_host(&host);
+    let volume = host.join("full");
+    // So that the path goes on in it.
+    for inside in ["run/lock", "lock", "secrets", "lib/dbus", "log/journal", "fs/cgroup"] {
+        fs::create_dir_all(volume.join(inside)).unwrap();
+    }
+    for directory in ["run/secrets", path] {
+        fs::create_dir_all(bundle.image(directory)).unwrap();
+    }
+    fs::create_dir(bundle.image("other")).unwrap();
+    fs::remove_file(bundle.image("var/lib/dbus/machine-id")).unwrap();
+    fs::write(bundle.image("var/lib/dbus/machine-id"), "").unwrap();
+    let is_shared = way == Way::CreateContainer;
+    if is_shared {
+        mount_change(&host, MountPropagationFlags::SHARED).unwrap();
+    }
+    let log = bundle.elsewhere("strace").join("log");
+    let pair = (bundle.image(path), bundle.image("other"));
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let (there, is_there) = channel();
+        let is_over = &is_over;
+        let (log_read, pair) = (log.clone(), &pair);
+        // In a mount namespace that has none of the container's mounts: nobody renames a mount point of his own.
+        let swapper = scope.spawn(move || isolated(move || exchange_once(&log_read, pair, is_over, &there)));
+        is_there.recv().map_err(|_| "there is no mount namespace for who exchanges")?;
+        let result = call(bundle, way, point, &log, &volume, &host, || is_over.store(true, Ordering::Relaxed));
+        is_over.store(true, Ordering::Relaxed);
+        let was_stopped = swapper.join().unwrap()?;
+        result.map(|()| was_stopped)
+    })
+}
+
+/// Calls the hook as `way` says, and looks at the volume and the host afterwards.
+fn call(
+    bundle: &mut Bundle,
+    way: Way,
+    point: &Point,
+    log: &Path,
+    volume: &Path,
+    host: &Path,
+    exchange_back: impl FnOnce(),
+) -> Check {
+    const OWNER: u32 = 1000;
+    let is_shared = way == Way::CreateContainer;
+    let mount = |bundle: &mut Bundle| {
+        // At createRuntime the cgroup of the trial's own would be one that others are in.
+        bundle.start(if is_shared { Cgroup::Mounted } else { Cgroup::Nowhere });
+        bundle.submount("run/secrets");
+        mount_bind_recursive(volume, bundle.root("other")).unwrap();
+        if is_shared {
+            mount_change(bundle.root(""), MountPropagationFlags::SHARED).unwrap();
+        }
+    };
+    let mut container = None;
+    let mut cwd = bundle.root("");
+    match way {
+        Way::CreateContainer => mount(bundle),
+        Way::CreateRuntime => {
+            if lchown(bundle.elsewhere("owned"), Some(OWNER), Some(OWNER)).is_ok() {
+                let map = json!([{"containerID": 0, "hostID": OWNER, "size": 1000}]);
+                bundle.config["linux"]["uidMappings"] = map.clone();
+                bundle.config["linux"]["gidMappings"] = map;
+            }
+            let started = Container::start_as(bundle, mount)?;
+            bundle.state["pid"] = json!(started.id());
+            container = Some(started);
+            cwd = bundle.directory();
+        }
+    }
+    let before = tree::read(host, Detail::Untouched);
+    let outside = table::outside(&bundle.root(""));
+    let (trace, inject) =
+        (format!("trace={}", point.call), format!("inject={}:signal=SIGSTOP:when={}", point.call, point.number));
+    let under = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", &inject].map(str::to_owned);
+    let how = How { cwd: Some(cwd), under: &under, ..How::default() };
+    let finished = bundle.create_as(&how);
+    exchange_back();
+    let finished = finished?;
+    finished.in_order()?;
+    same("the volume", &before, &tree::read(host, Detail::Untouched))
+        .map_err(|wrong| format!("{finished:?}: {wrong}"))?;
+    same("the mounts outside the root", &outside, &table::outside(&bundle.root("")))
+        .map_err(|wrong| format!("{finished:?}: {wrong}"))?;
+    ensure!(finished.code == Some(0) || !bundle.records().exists(), "a record is left: {finished:?}");
+    drop(container);
+    unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
+    bundle.poststop()?.silently()?;
+    Ok(())
+}
+
+/// Exchanges two directories of the image once the hook is stopped, and again when all is over. Whether it was stopped.
+fn exchange_once(
+    log: &Path,
+    (one, other): &(PathBuf, PathBuf),
+    is_over: &AtomicBool,
+    there: &Sender<()>,
+) -> Result<bool, String> {
+    let pause = || std::thread::sleep(Duration::from_micros(200));
+    let exchange = || {
+        let result = renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
+        result.map_err(|errno| format!("cannot exchange {one:?} and {other:?}: {errno}"))
+    };
+    there.send(()).map_err(|_| "nobody waits")?;
+    while !is_over.load(Ordering::Relaxed) {
+        let text = fs::read_to_string(log).unwrap_or_default();
+        let Some(line) = text.lines().find(|line| line.ends_with("--- stopped by SIGSTOP ---")) else {
+            pause();
+            continue;
+        };
+        let pid = line.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
+        let exchanged = exchange();
+        EXCHANGES.fetch_add(1, Ordering::Relaxed);
+        kill_process(pid.unwrap(), Signal::CONT).map_err(|errno| format!("cannot continue {pid:?}: {errno}"))?;
+        exchanged?;
+        while !is_over.load(Ordering::Relaxed) {
+            pause();
+        }
+        exchange()?;
+        return Ok(true);
+    }
+    Ok(false)
+}
