@@ -95,13 +95,16 @@ impl Mounts {
     #[must_use]
     pub fn read(table: &[u8], root_path: &Path, root_mount: u64) -> Self {
         let sieve = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
+        let inside = mountinfo::entries(table)
+            .filter(|entry| is_inside(entry, &sieve, root_mount))
+            .filter_map(|entry| inside(&entry, root_path, root_mount));
+        let found: HashMap<u64, Mount> = inside.map(|mount| (mount.id, mount)).collect();
+        // What lies below the root's path on another mount than the root's is out of the container's sight.
         let mut mounts = Self::new(root_mount);
-        for entry in mountinfo::entries(table) {
-            if is_inside(&entry, &sieve, root_mount) {
-                if let Some(mount) = inside(&entry, root_path, root_mount) {
-                    mounts.push(mount);
-                }
-            }
+        let mut numbers: Vec<u64> = found.keys().copied().filter(|id| is_on(&found, *id, root_mount)).collect();
+        numbers.sort_unstable();
+        for mount in numbers.iter().filter_map(|id| found.get(id)) {
+            mounts.push(mount.clone());
         }
         mounts
     }
@@ -202,6 +205,13 @@ impl Mounts {
     fn is_seen(&self, mount: &Mount) -> bool {
         self.holding(&mount.at).is_some_and(|top| top.id == mount.id)
     }
+}
+
+/// Whether a mount is `below`, or mounted on it or on one that is.
+fn is_on(found: &HashMap<u64, Mount>, id: u64, below: u64) -> bool {
+    let parents = std::iter::successors(Some(id), |id| found.get(id).map(|mount| mount.parent));
+    // As many as there are, since nothing keeps the text from being a circle.
+    parents.take(found.len() + 1).any(|id| id == below)
 }
 
 /// Whether a line of a mount table may be one of the container's mounts; `sieve` is the root's path as the kernel escapes it.

@@ -181,8 +181,14 @@ mod tests {
     use super::*;
     use std::os::fd::AsFd;
 
+    use proptest::prelude::*;
+    use proptest::sample::select;
+    use proptest::test_runner::{Config, TestRunner};
+
     use crate::facts::Mounts;
-    use crate::facts::mounts::has_nsdelegate;
+    use crate::facts::mounts::{has_nsdelegate, is_hosts_hierarchy, is_inside, tmpfs_devices};
+    use crate::interface;
+    use crate::kernel::cgroup::Hierarchy;
     use crate::path::InnerPath;
 
     /// Both ways tell the same of this process's own mounts.
@@ -222,6 +228,141 @@ mod tests {
             let found = read(OWN, |entry| entry.has_super_option(option)).unwrap();
             assert!(String::from_utf8_lossy(&found).lines().any(|each| each == line), "{line}");
         }
+    }
+
+    /// A mount as the kernel has it.
+    #[derive(Debug, Clone)]
+    struct Kernels {
+        parent: u64,
+        at: String,
+        fs_type: &'static str,
+        device: u32,
+        root: &'static str,
+        is_read_only: bool,
+        is_shared: bool,
+    }
+
+    impl Kernels {
+        fn options(&self) -> &'static str {
+            match self.fs_type {
+                "cgroup" => "name=systemd",
+                "cgroup2" => "nsdelegate",
+                _ => "size=1k",
+            }
+        }
+
+        /// In /proc/self/mountinfo.
+        fn in_mountinfo(&self, id: u64) -> String {
+            let (access, peers) =
+                (if self.is_read_only { "ro" } else { "rw" }, if self.is_shared { " shared:7" } else { "" });
+            let Self { parent, at, fs_type, device, root, .. } = self;
+            let options = self.options();
+            format!(
+                "{id} {parent} 0:{device} {root} {at} {access},relatime{peers} master:3 - {fs_type} source rw,{options}\n"
+            )
+        }
+
+        /// As statmount(2) tells it.
+        fn row(&self, id: u64) -> Row<'_> {
+            Row {
+                id,
+                parent: self.parent,
+                device: (0, self.device),
+                root: self.root.as_bytes(),
+                mount_point: self.at.as_bytes(),
+                is_read_only: self.is_read_only,
+                shared: self.is_shared.then_some(7),
+                fs_type: self.fs_type.as_bytes(),
+                is_super_read_only: false,
+                super_options: if self.fs_type.starts_with("cgroup") { self.options().as_bytes() } else { b"" },
+                has_options: true,
+            }
+        }
+    }
+
+    const ROOT: &str = "/b/rootfs";
+    const HOSTS_ROOT: u64 = 1;
+    const ROOT_MOUNT: u64 = 2;
+
+    /// The host's root, the container's root, and mounts on either of them and on each other; by their numbers.
+    fn world() -> impl Strategy<Value = Vec<(u64, Kernels)>> {
+        let places =
+            select(&["/run", "/tmp", "/data", "/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/b/rootfs/run", "/b"][..]);
+        let kind = select(&["tmpfs", "tmpfs", "ext4", "cgroup", "cgroup2"][..]);
+        let root = select(&["/", "/", "/part"][..]);
+        let mount = (any::<prop::sample::Index>(), places, kind, 20_u32..60, root, any::<[bool; 2]>());
+        prop::collection::vec(mount, 0..12).prop_map(|mounts| {
+            let of = |parent, at: &str| Kernels {
+                parent,
+                at: at.to_owned(),
+                fs_type: "ext4",
+                device: 8,
+                root: "/",
+                is_read_only: false,
+                is_shared: false,
+            };
+            let mut all = vec![(HOSTS_ROOT, of(0, "/")), (ROOT_MOUNT, of(HOSTS_ROOT, ROOT))];
+            for (id, (on, place, fs_type, device, root, [is_read_only, is_shared])) in (3..).zip(mounts) {
+                let (parent, below) = on.get(&all).clone();
+                let at = format!("{}{place}", below.at.trim_end_matches('/'));
+                // Two on one place of one mount are stacked.
+                let is_taken = all.iter().any(|(_, other)| other.parent == parent && other.at == at);
+                if !is_taken {
+                    all.push((id, Kernels { parent, at, fs_type, device, root, is_read_only, is_shared }));
+                }
+            }
+            all
+        })
+    }
+
+    fn is_below(world: &[(u64, Kernels)], id: u64, above: u64) -> bool {
+        let parent = |id| world.iter().find(|(other, _)| *other == id).map(|(_, mount)| mount.parent);
+        std::iter::successors(Some(id), |id| parent(*id)).any(|id| id == above)
+    }
+
+    /// A container gets one plan, however many mounts its host has: the whole table, its lines that matter, and what
+    /// listmount(2) and statmount(2) tell give the same facts.
+    #[test]
+    fn each_way_gives_the_same_facts() {
+        let paths = ["/run", "/tmp", "/data", "/run/run", "/data/data", "/run/tmp"].map(InnerPath::new);
+        let asked = prop::sample::subsequence(paths.to_vec(), 0..=paths.len());
+        let config = Config { cases: 4000, failure_persistence: None, ..Config::default() };
+        let mut runner = TestRunner::new(config);
+        let own = std::cell::Cell::new(0);
+        let result = runner.run(&(world(), asked), |(world, asked)| {
+            let lines = |wanted: &dyn Fn(u64, &Entry<'_>) -> bool| -> Vec<u8> {
+                let lines = world.iter().map(|(id, mount)| (*id, mount.in_mountinfo(*id)));
+                let wanted =
+                    lines.filter(|(id, line)| wanted(*id, &mountinfo::entry(line.trim_end().as_bytes()).unwrap()));
+                wanted.flat_map(|(_, line)| line.into_bytes()).collect()
+            };
+            let whole = lines(&|_, _| true);
+            let sieved = lines(&|_, entry| is_inside(entry, ROOT.as_bytes(), ROOT_MOUNT) || is_hosts_hierarchy(entry));
+            // The kernel is asked for what is below the root's mount, and for what is on top at the host's places.
+            let asked_for = world.iter().filter(|(id, mount)| {
+                let on_top = |at: &str| world.iter().rfind(|(_, other)| other.at == at).map(|(id, _)| *id);
+                is_below(&world, *id, ROOT_MOUNT)
+                    || interface::HIERARCHIES.contains(&mount.at.as_str()) && on_top(&mount.at) == Some(*id)
+            });
+            let told: Vec<u8> = asked_for.flat_map(|(id, mount)| mount.row(*id).line()).collect();
+            let [first, rest @ ..] = [&whole, &sieved, &told].map(|table| {
+                let mut mounts = Mounts::read(table, Path::new(ROOT), ROOT_MOUNT);
+                let maybe_own = mounts.maybe_own(&asked);
+                let devices: Vec<_> = tmpfs_devices(&whole).into_iter().filter(|own| maybe_own.contains(own)).collect();
+                mounts.prove_own(&asked, &devices);
+                let mut facts: Vec<String> = mounts.all().map(|mount| format!("{mount:?}")).collect();
+                facts.sort();
+                own.set(own.get() + mounts.all().filter(|mount| mount.is_own_tmpfs()).count());
+                let has_v2 = mounts.of_hierarchy(Hierarchy::Unified).next().is_some();
+                (facts, has_v2 && has_nsdelegate(table))
+            });
+            for other in rest {
+                prop_assert_eq!(&first, &other);
+            }
+            Ok(())
+        });
+        result.unwrap();
+        assert!(own.get() > 1000, "only {} mounts of the container's own", own.get());
     }
 
     #[test]
