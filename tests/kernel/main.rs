@@ -195,7 +195,7 @@ fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
             all.push((race::name(pair), Box::new(move |realm| race::pair(realm, pair))));
         }
     }
-    let mut swaps: Vec<Named> = Vec::new();
+    let mut swaps: Vec<Named> = vec![("swapped/others-cgroups".to_owned(), Box::new(swapped::others_cgroups))];
     for path in swapped::PATHS {
         for way in [swapped::Way::CreateContainer, swapped::Way::CreateRuntime] {
             let run = Box::new(move |realm| swapped::path(realm, path, way));

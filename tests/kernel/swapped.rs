@@ -12,12 +12,14 @@ use std::sync::mpsc::{Sender, channel};
 use std::time::Duration;
 
 use rustix::fs::{CWD, RenameFlags, renameat_with};
-use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, unmount};
+use rustix::mount::{
+    MountFlags, MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, mount_remount, unmount,
+};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::json;
 
 use crate::Check;
-use crate::bundle::{Bundle, Cgroup, furnish_host, tmpfs, with_bundle};
+use crate::bundle::{Bundle, Cgroup, bind, furnish_host, own_cgroup_mount, tmpfs, with_bundle};
 use crate::hook::How;
 use crate::namespace::{Realm, isolated};
 use crate::runtime::Container;
@@ -56,13 +58,61 @@ pub enum Way {
     CreateRuntime,
 }
 
+/// The directories above the container's cgroups, exchanged for others' cgroups: none of them becomes writable.
+pub fn others_cgroups(realm: Realm) -> Check {
+    let Some(victim) = Victim::new() else {
+        // Only who may make a cgroup can try.
+        ensure!(realm == Realm::User, "no cgroup can be made");
+        return Ok(());
+    };
+    let paths = ["sys", "sys/fs", "sys/fs/cgroup"];
+    crate::all(paths.into_iter().map(|path| (path, each_call(realm, path, Way::CreateContainer, Some(&victim)))))
+}
+
+/// A cgroup in which the container's own path leads on, as it does in the root of the hierarchy.
+struct Victim {
+    top: PathBuf,
+    own: PathBuf,
+}
+
+impl Victim {
+    fn new() -> Option<Self> {
+        let (hierarchy, own) = own_cgroup_mount()?;
+        let top = own.join(format!("osh-kernel-victim-{}", std::process::id()));
+        let own = own.strip_prefix(hierarchy).unwrap().to_owned();
+        fs::create_dir(&top).ok()?;
+        fs::create_dir_all(top.join(&own)).unwrap();
+        Some(Self { top, own })
+    }
+
+    /// The mounts by which it can be written to.
+    fn writable(&self) -> Vec<PathBuf> {
+        let name = self.top.file_name().unwrap();
+        let shows = |mount: &table::Mount| mount.root.iter().any(|part| part == name) && !mount.has("ro");
+        table::read().into_iter().filter(shows).map(|mount| mount.at).collect()
+    }
+}
+
+impl Drop for Victim {
+    fn drop(&mut self) {
+        // Worst case: it was removed by somebody else.
+        for above in self.own.ancestors() {
+            let _ = fs::remove_dir(self.top.join(above));
+        }
+    }
+}
+
 /// One directory, exchanged after each call.
 pub fn path(realm: Realm, path: &'static str, way: Way) -> Check {
+    each_call(realm, path, way, None)
+}
+
+fn each_call(realm: Realm, path: &'static str, way: Way, victim: Option<&Victim>) -> Check {
     for call in CALLS {
         for number in 1..=STOPS_MAX {
             let mut was_stopped = false;
             with_bundle(realm, |bundle| {
-                was_stopped = exchanged(bundle, path, way, &Point { call, number })?;
+                was_stopped = exchanged(bundle, path, way, &Point { call, number, victim })?;
                 Ok(())
             })
             .map_err(|message| format!("after {call} number {number}: {message}"))?;
@@ -77,13 +127,15 @@ pub fn path(realm: Realm, path: &'static str, way: Way) -> Check {
 }
 
 /// After which call the hook is stopped.
-struct Point {
+struct Point<'a> {
     call: &'static str,
     number: usize,
+    /// What the volume has in place of the container's cgroups.
+    victim: Option<&'a Victim>,
 }
 
 /// Whether the hook came so far.
-fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point) -> Result<bool, String> {
+fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point<'_>) -> Result<bool, String> {
     let host = bundle.elsewhere("volume");
     tmpfs(&host, "mode=755");
     furnish_host(&host);
@@ -98,7 +150,7 @@ fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point) -> Result
     fs::create_dir(bundle.image("other")).unwrap();
     fs::remove_file(bundle.image("var/lib/dbus/machine-id")).unwrap();
     fs::write(bundle.image("var/lib/dbus/machine-id"), "").unwrap();
-    let is_shared = way == Way::CreateContainer;
+    let is_shared = way == Way::CreateContainer && point.victim.is_none();
     if is_shared {
         mount_change(&host, MountPropagationFlags::SHARED).unwrap();
     }
@@ -112,7 +164,7 @@ fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point) -> Result
         // In a mount namespace that has none of the container's mounts: nobody renames a mount point of his own.
         let swapper = scope.spawn(move || isolated(move || exchange_once(&log_read, pair, is_over, &there)));
         is_there.recv().map_err(|_| "there is no mount namespace for who exchanges")?;
-        let result = call(bundle, way, point, &log, &volume, &host, || is_over.store(true, Ordering::Relaxed));
+        let result = call(bundle, way, point, path, &log, &volume, &host, || is_over.store(true, Ordering::Relaxed));
         is_over.store(true, Ordering::Relaxed);
         let was_stopped = swapper.join().unwrap()?;
         result.map(|()| was_stopped)
@@ -123,19 +175,27 @@ fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point) -> Result
 fn call(
     bundle: &mut Bundle,
     way: Way,
-    point: &Point,
+    point: &Point<'_>,
+    path: &str,
     log: &Path,
     volume: &Path,
     host: &Path,
     exchange_back: impl FnOnce(),
 ) -> Check {
     const OWNER: u32 = 1000;
-    let is_shared = way == Way::CreateContainer;
+    let is_shared = way == Way::CreateContainer && point.victim.is_none();
     let mount = |bundle: &mut Bundle| {
         // At createRuntime the cgroup of the trial's own would be one that others are in.
-        bundle.start(if is_shared { Cgroup::Mounted } else { Cgroup::Nowhere });
+        bundle.start(if way == Way::CreateContainer { Cgroup::Mounted } else { Cgroup::Nowhere });
         bundle.submount("run/secrets");
         mount_bind_recursive(volume, bundle.root("other")).unwrap();
+        if let Some(victim) = point.victim {
+            let below = Path::new("sys/fs/cgroup").strip_prefix(path).unwrap();
+            let at = bundle.root("other").join(below);
+            fs::create_dir_all(&at).unwrap();
+            bind(&victim.top, &at);
+            mount_remount(&at, MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
+        }
         if is_shared {
             mount_change(bundle.root(""), MountPropagationFlags::SHARED).unwrap();
         }
@@ -156,7 +216,7 @@ fn call(
             cwd = bundle.directory();
         }
     }
-    let before = tree::read(host, Detail::Untouched);
+    let (before, writable_before) = (tree::read(host, Detail::Untouched), point.victim.map(Victim::writable));
     let outside = table::outside(&bundle.root(""));
     let (trace, inject) =
         (format!("trace={}", point.call), format!("inject={}:signal=SIGSTOP:when={}", point.call, point.number));
@@ -170,6 +230,8 @@ fn call(
         .map_err(|wrong| format!("{finished:?}: {wrong}"))?;
     same("the mounts outside the root", &outside, &table::outside(&bundle.root("")))
         .map_err(|wrong| format!("{finished:?}: {wrong}"))?;
+    let writable = point.victim.map(Victim::writable);
+    ensure!(writable == writable_before, "others' cgroups are writable at {writable:?}: {finished:?}");
     ensure!(finished.code == Some(0) || !bundle.records().exists(), "a record is left: {finished:?}");
     drop(container);
     unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
