@@ -12,7 +12,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, RenameFlags, makedev, renameat_with};
-use rustix::mount::{UnmountFlags, unmount};
+use rustix::mount::{MountPropagationFlags, UnmountFlags, mount_change, unmount};
 use serde_json::json;
 
 use crate::Check;
@@ -23,7 +23,7 @@ use crate::namespace::{Realm, isolated};
 use crate::opened::Opened;
 use crate::runtime::Container;
 use crate::table;
-use crate::tree::same;
+use crate::tree::{self, Detail, same};
 
 /// How long a trial swaps and calls, and on a busy machine.
 const LENGTH: Duration = Duration::from_secs(1);
@@ -51,7 +51,7 @@ pub enum Other {
 }
 
 /// The paths of the image, and what they are swapped for.
-pub const PAIRS: [(&str, Other); 19] = [
+pub const PAIRS: [(&str, Other); 23] = [
     ("run", Other::Host("full")),
     ("run/lock", Other::Host("full/lock")),
     ("run/host", Other::Host("full/host")),
@@ -72,6 +72,10 @@ pub const PAIRS: [(&str, Other); 19] = [
     // What is mounted there goes along, and is not the image's to be copied.
     ("run", Other::Volume),
     ("tmp/deep/d", Other::Volume),
+    ("run/lock", Other::Volume),
+    ("var/log", Other::Volume),
+    ("etc", Other::Volume),
+    ("sys", Other::Volume),
 ];
 
 /// Somebody who swaps pairs of paths while it is told to.
@@ -165,6 +169,10 @@ pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
         let pairs = put(bundle, path, other);
         let volume = bundle.elsewhere("volume");
         fs::write(volume.join("of-the-volume"), "the user's").unwrap();
+        // As rshared volumes are: what is mounted on it in the container appears on the host.
+        bind(&volume, &volume);
+        mount_change(&volume, MountPropagationFlags::SHARED).unwrap();
+        let of_the_volume = tree::read(&volume, Detail::Untouched);
         let inode = |at: PathBuf| fs::metadata(at).map(|file| file.ino()).ok();
         let special = matches!(other, Other::Fifo | Other::Fifos | Other::Devices);
         with_racer(&pairs, |racer| {
@@ -186,6 +194,7 @@ pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
                     let copy = bundle.root(path).join("of-the-volume");
                     ensure!(is_volume || !copy.exists(), "{} was copied: {finished:?}", copy.display());
                 }
+                same("the volume", &of_the_volume, &tree::read(&volume, Detail::Untouched))?;
                 unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
                 let (poststop, more) = racer.during(|| bundle.poststop());
                 in_order(&poststop?)?;
