@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which mounts the container sees, as a tree that answers as the kernel's path walk would.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use crate::interface;
@@ -112,7 +112,7 @@ impl Mounts {
     /// The file systems of the mounts that may be the container's own: [`Self::prove_own`] must be told of each tmpfs mount
     /// that shows one of them.
     #[must_use]
-    pub fn maybe_own(&self, asked: &[InnerPath]) -> Vec<String> {
+    pub fn maybe_own(&self, asked: &HashSet<InnerPath>) -> Vec<String> {
         let maybe = self.all.iter().filter(|mount| mount.fs_type == "tmpfs" && asked.contains(&mount.at));
         maybe.filter_map(|mount| mount.whole.clone()).collect()
     }
@@ -123,7 +123,7 @@ impl Mounts {
     /// in the mount namespace, the host's included. Neither is a proof without the other: a link in the image can
     /// lead another mount of config.json's to such a path, and a file system that is mounted once may be the last mount of
     /// somebody else's.
-    pub fn prove_own(&mut self, asked: &[InnerPath], devices: &[String]) {
+    pub fn prove_own(&mut self, asked: &HashSet<InnerPath>, devices: &[String]) {
         let mut stacked: HashMap<InnerPath, u32> = HashMap::new();
         for mount in &self.all {
             *stacked.entry(mount.at.clone()).or_default() += 1;

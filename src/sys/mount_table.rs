@@ -330,6 +330,7 @@ mod tests {
         let mut runner = TestRunner::new(config);
         let own = std::cell::Cell::new(0);
         let result = runner.run(&(world(), asked), |(world, asked)| {
+            let asked = asked.into_iter().collect();
             let lines = |wanted: &dyn Fn(u64, &Entry<'_>) -> bool| -> Vec<u8> {
                 let lines = world.iter().map(|(id, mount)| (*id, mount.in_mountinfo(*id)));
                 let wanted =
