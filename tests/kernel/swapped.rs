@@ -112,7 +112,7 @@ fn each_call(realm: Realm, path: &'static str, way: Way, victim: Option<&Victim>
         for number in 1..=STOPS_MAX {
             let mut was_stopped = false;
             with_bundle(realm, |bundle| {
-                was_stopped = exchanged(bundle, path, way, &Point { call, number, victim })?;
+                was_stopped = exchanged(bundle, &Point { path, way, call, number, victim })?;
                 Ok(())
             })
             .map_err(|message| format!("after {call} number {number}: {message}"))?;
@@ -128,14 +128,24 @@ fn each_call(realm: Realm, path: &'static str, way: Way, victim: Option<&Victim>
 
 /// After which call the hook is stopped.
 struct Point<'a> {
+    path: &'static str,
+    way: Way,
     call: &'static str,
     number: usize,
     /// What the volume has in place of the container's cgroups.
     victim: Option<&'a Victim>,
 }
 
+impl Point<'_> {
+    /// Whether the volume and the root are shared with the host.
+    fn is_shared(&self) -> bool {
+        self.way == Way::CreateContainer && self.victim.is_none()
+    }
+}
+
 /// Whether the hook came so far.
-fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point<'_>) -> Result<bool, String> {
+fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
+    let Point { path, .. } = *point;
     let host = bundle.elsewhere("volume");
     tmpfs(&host, "mode=755");
     furnish_host(&host);
@@ -150,8 +160,7 @@ fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point<'_>) -> Re
     fs::create_dir(bundle.image("other")).unwrap();
     fs::remove_file(bundle.image("var/lib/dbus/machine-id")).unwrap();
     fs::write(bundle.image("var/lib/dbus/machine-id"), "").unwrap();
-    let is_shared = way == Way::CreateContainer && point.victim.is_none();
-    if is_shared {
+    if point.is_shared() {
         mount_change(&host, MountPropagationFlags::SHARED).unwrap();
     }
     let log = bundle.elsewhere("strace").join("log");
@@ -164,7 +173,7 @@ fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point<'_>) -> Re
         // In a mount namespace that has none of the container's mounts: nobody renames a mount point of his own.
         let swapper = scope.spawn(move || isolated(move || exchange_once(&log_read, pair, is_over, &there)));
         is_there.recv().map_err(|_| "there is no mount namespace for who exchanges")?;
-        let result = call(bundle, way, point, path, &log, &volume, &host, || is_over.store(true, Ordering::Relaxed));
+        let result = call(bundle, point, &log, &host, || is_over.store(true, Ordering::Relaxed));
         is_over.store(true, Ordering::Relaxed);
         let was_stopped = swapper.join().unwrap()?;
         result.map(|()| was_stopped)
@@ -172,31 +181,22 @@ fn exchanged(bundle: &mut Bundle, path: &str, way: Way, point: &Point<'_>) -> Re
 }
 
 /// Calls the hook as `way` says, and looks at the volume and the host afterwards.
-fn call(
-    bundle: &mut Bundle,
-    way: Way,
-    point: &Point<'_>,
-    path: &str,
-    log: &Path,
-    volume: &Path,
-    host: &Path,
-    exchange_back: impl FnOnce(),
-) -> Check {
+fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchange_back: impl FnOnce()) -> Check {
     const OWNER: u32 = 1000;
-    let is_shared = way == Way::CreateContainer && point.victim.is_none();
+    let way = point.way;
     let mount = |bundle: &mut Bundle| {
         // At createRuntime the cgroup of the trial's own would be one that others are in.
         bundle.start(if way == Way::CreateContainer { Cgroup::Mounted } else { Cgroup::Nowhere });
         bundle.submount("run/secrets");
-        mount_bind_recursive(volume, bundle.root("other")).unwrap();
+        mount_bind_recursive(host.join("full"), bundle.root("other")).unwrap();
         if let Some(victim) = point.victim {
-            let below = Path::new("sys/fs/cgroup").strip_prefix(path).unwrap();
+            let below = Path::new("sys/fs/cgroup").strip_prefix(point.path).unwrap();
             let at = bundle.root("other").join(below);
             fs::create_dir_all(&at).unwrap();
             bind(&victim.top, &at);
             mount_remount(&at, MountFlags::BIND | MountFlags::RDONLY, "").unwrap();
         }
-        if is_shared {
+        if point.is_shared() {
             mount_change(bundle.root(""), MountPropagationFlags::SHARED).unwrap();
         }
     };
