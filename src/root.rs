@@ -14,13 +14,14 @@ use std::time::Duration;
 
 use pathrs::error::ErrorKind;
 use pathrs::flags::ResolverFlags;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::facts::Found;
-use crate::kernel::mountinfo;
+use crate::interface;
+use crate::kernel::fs_type::Answers;
 use crate::path::InnerPath;
-use crate::sys::{SysError, fs};
+use crate::sys::{SysError, cgroup, fs};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
@@ -36,6 +37,42 @@ const TRIES_MAX: u32 = TRIES_AT_ONCE + 1000;
 pub struct Root {
     directory: OwnedFd,
     path: PathBuf,
+    /// The device number of its file system.
+    device: u64,
+}
+
+/// Why a file in the root is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A system call.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// A FIFO would block, and a device can do anything.
+    #[error("{0} is not a regular file")]
+    Kind(InnerPath),
+    /// Reading /proc/kmsg takes the host's messages away, and other such files have other effects.
+    #[error("{0} is a file of the kernel's, and none of those is read because an image leads there")]
+    OfTheKernel(InnerPath),
+    /// It is the container's business to look into its volumes.
+    #[error("{0} lies on a mount of its own, and none of those is read but at systemd's own path in /usr/lib or /lib")]
+    OnAVolume(InnerPath),
+    /// A server that is away, or means harm, would hold the host up.
+    #[error("{0} lies on a mount of a file server (FUSE, NFS), and none of those is read but the container's root itself")]
+    OfAServer(InnerPath),
+}
+
+impl ReadError {
+    /// Whether it says that the file can't be told apart from others, rather than that this process is in trouble.
+    #[must_use]
+    pub fn is_of_the_file(&self) -> bool {
+        match self {
+            Self::Kind(_) | Self::OfTheKernel(_) | Self::OnAVolume(_) | Self::OfAServer(_) => true,
+            // Who has no rights in the file's user namespace, and a lease that somebody else has.
+            Self::Sys(error) => {
+                matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::AGAIN) || error.is_of_a_server()
+            }
+        }
+    }
 }
 
 /// What a path leads to that isn't there.
@@ -59,7 +96,7 @@ impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
         let directory = fs::open_host_directory(path)?;
-        Ok(Self { path: fs::path_of(directory.as_fd())?, directory })
+        Ok(Self { path: fs::path_of(directory.as_fd())?, device: fs::stat(&directory)?.st_dev, directory })
     }
 
     /// Where it is on the host, without symbolic links.
@@ -70,8 +107,7 @@ impl Root {
 
     /// The number of the mount that it lies on, as in mountinfo.
     pub fn mount(&self) -> Result<u64, SysError> {
-        let info = fs::fd_info(self.directory())?;
-        mountinfo::mount_of(&info).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))
+        fs::mount_number(self.directory())
     }
 
     /// The directory itself.
@@ -101,17 +137,29 @@ impl Root {
 
     fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
         let at = self.inner_path(file)?;
-        Ok(match fs::kind(&fs::stat(file)?) {
-            FileType::Directory => {
-                let directory = fs::open_at(file, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-                if fs::is_empty_dir(directory.as_fd())? { Found::EmptyDirectory(at) } else { Found::Directory(at) }
-            }
+        let stat = fs::stat(file)?;
+        Ok(match fs::kind(&stat) {
+            FileType::Directory if self.has_empty(file, &stat)? => Found::EmptyDirectory(at),
+            FileType::Directory => Found::Directory(at),
             FileType::RegularFile => Found::File(at),
             FileType::Fifo => Found::Else(at, "a fifo"),
             FileType::Socket => Found::Else(at, "a socket"),
             FileType::CharacterDevice | FileType::BlockDevice => Found::Else(at, "a device"),
             FileType::Symlink | FileType::Unknown => Found::Else(at, "of an unknown kind"),
         })
+    }
+
+    /// Whether a directory is known to be empty. One that lies on a file system of the kernel's or a server's is not opened:
+    /// nothing is mounted on those that would cover what is in it.
+    fn has_empty(&self, directory: BorrowedFd<'_>, stat: &Stat) -> Result<bool, SysError> {
+        let is_the_roots = stat.st_dev == self.device
+            || fs::mount_number(directory)? == self.mount()?
+            || fs::answers(directory)? == Answers::Stored;
+        if !is_the_roots {
+            return Ok(false);
+        }
+        let opened = fs::open_at(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        fs::is_empty_dir(opened.as_fd())
     }
 
     /// Where a path that isn't there would be: the links of its existing part are followed, also a
@@ -175,14 +223,34 @@ impl Root {
         }
     }
 
-    /// Opens a regular file for reading. What else is there is not opened: a FIFO would block.
-    pub fn read(&self, at: &InnerPath) -> Result<File, SysError> {
-        let place = self.place(at)?;
-        if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
-            return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL));
+    /// Opens a program of the image's for reading, if that is a file with somebody's data: see [`ReadError`]. What else is
+    /// there is not even opened, since that can have effects, or block.
+    pub fn read_program(&self, at: &InnerPath) -> Result<File, ReadError> {
+        let place = self.regular_file(at)?;
+        let answers = fs::answers(&place)?;
+        let is_on_a_volume = fs::mount_number(place.as_fd())? != self.mount()?;
+        let is_systemds_own = || interface::SYSTEMD.iter().any(|own| InnerPath::new(own) == *at);
+        match answers {
+            Answers::Kernel => return Err(ReadError::OfTheKernel(at.clone())),
+            Answers::Server if is_on_a_volume => return Err(ReadError::OfAServer(at.clone())),
+            Answers::Server | Answers::Stored if is_on_a_volume && !is_systemds_own() => {
+                return Err(ReadError::OnAVolume(at.clone()));
+            }
+            Answers::Server | Answers::Stored => {}
         }
-        // Nor is one waited for that somebody has a lease on, fcntl(2).
-        fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
+        Ok(reopen(&place)?)
+    }
+
+    /// Opens a file of a cgroup for reading. What else somebody mounted there is not opened.
+    pub fn read_cgroup(&self, at: &InnerPath) -> Result<File, ReadError> {
+        let place = self.regular_file(at)?;
+        cgroup::is_one(&place)?;
+        Ok(reopen(&place)?)
+    }
+
+    fn regular_file(&self, at: &InnerPath) -> Result<OwnedFd, ReadError> {
+        let place = self.place(at)?;
+        if fs::kind(&fs::stat(&place)?) == FileType::RegularFile { Ok(place) } else { Err(ReadError::Kind(at.clone())) }
     }
 
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
@@ -226,6 +294,11 @@ impl Root {
         }
         Ok(file)
     }
+}
+
+/// Not waiting for one that somebody has a lease on, fcntl(2).
+fn reopen(place: &OwnedFd) -> Result<File, SysError> {
+    fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
 }
 
 /// What keeps a path from being followed because of what is there.

@@ -28,7 +28,7 @@ use crate::oci::config::{Config, Hook, Peek};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
-use crate::root::Root;
+use crate::root::{ReadError, Root};
 use crate::sys::{Context, SysError, fs, process};
 
 /// A runtime's state is a few hundred bytes and its annotations, of which Kubernetes allows a quarter of a mebibyte.
@@ -112,6 +112,14 @@ pub enum GatherError {
         at: InnerPath,
         /// Why.
         source: SysError,
+    },
+    /// A file in it can't be read.
+    #[error("cannot read {at} in the container's root")]
+    ReadInRoot {
+        /// Which.
+        at: InnerPath,
+        /// Why.
+        source: ReadError,
     },
     /// What this process may do can't be told.
     #[error("cannot read this process's capabilities")]
@@ -359,14 +367,14 @@ fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
 }
 
 /// systemd's own binary is `…/systemd/systemd` in every distribution, and a program of machine code.
-fn is_systemd(root: &Root, at: &InnerPath) -> Result<bool, SysError> {
+fn is_systemd(root: &Root, at: &InnerPath) -> Result<bool, ReadError> {
     const ELF: &[u8] = b"\x7fELF";
     if !at.as_path().ends_with("systemd/systemd") {
         return Ok(false);
     }
     let mut start = [0_u8; 4];
-    match root.read(at)?.read_exact(&mut start) {
+    match root.read_program(at)?.read_exact(&mut start) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        result => result.call(|| format!("read(\"{at}\")")).map(|()| start == ELF),
+        result => Ok(result.call(|| format!("read(\"{at}\")")).map(|()| start == ELF)?),
     }
 }

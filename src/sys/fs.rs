@@ -16,6 +16,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Context, SysError};
+use crate::kernel::fs_type::{self, Answers};
+use crate::kernel::mountinfo;
 
 const OPEN: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NOCTTY);
 
@@ -107,6 +109,30 @@ pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
 /// The file system of an open file.
 pub fn stat_fs(file: impl AsFd) -> Result<StatVfs, SysError> {
     rustix::fs::fstatvfs(file).call(|| "fstatvfs()")
+}
+
+/// What answers when an open file is read; it may be open as a mere place.
+pub fn answers(file: impl AsFd) -> Result<Answers, SysError> {
+    let found = rustix::fs::fstatfs(file).call(|| "fstatfs()")?;
+    // The numbers have 32 bits, and are negative where the field has no more.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(fs_type::answers(found.f_type as u32))
+}
+
+/// The number of the mount that an open file lies on, as in mountinfo.
+pub fn mount_number(file: BorrowedFd<'_>) -> Result<u64, SysError> {
+    /// Since Linux 5.8.
+    const STATX_MNT_ID: u32 = 0x1000;
+    let asked = StatxFlags::from_bits_retain(STATX_MNT_ID);
+    // Nothing is asked that a file server would have to be asked for.
+    match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC, asked) {
+        Ok(found) if found.stx_mask & STATX_MNT_ID != 0 => Ok(found.stx_mnt_id),
+        Ok(_) | Err(Errno::NOSYS) => {
+            let info = fd_info(file)?;
+            mountinfo::mount_of(&info).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))
+        }
+        Err(errno) => Err(SysError::new("statx()", errno)),
+    }
 }
 
 /// Makes a directory.
