@@ -21,6 +21,7 @@ use crate::facts::Found;
 use crate::interface;
 use crate::kernel::fs_type::Answers;
 use crate::path::InnerPath;
+use crate::sys::time_limit::{self, Doing};
 use crate::sys::{SysError, cgroup, fs};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
@@ -95,6 +96,9 @@ enum Links {
 impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
+        // Where it lies may be a server's, and what is in it is an image's.
+        time_limit::watch();
+        time_limit::note(Doing::Looking, path);
         let directory = fs::open_host_directory(path)?;
         Ok(Self { path: fs::path_of(directory.as_fd())?, device: fs::stat(&directory)?.st_dev, directory })
     }
@@ -256,6 +260,7 @@ impl Root {
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
     /// or a seccomp filter doesn't know the call.
     fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
+        time_limit::note(Doing::Looking, path.as_path());
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
             Links::Refused => ResolveFlags::NO_SYMLINKS,

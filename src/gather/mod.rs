@@ -164,7 +164,7 @@ pub enum GatherError {
 
 /// Reads the state; `from` names the input in errors.
 pub fn state(input: impl AsFd, from: &str) -> Result<State, GatherError> {
-    let text = fs::read_up_to(input, STATE_LIMIT_BYTES)
+    let text = fs::read_stream(input, STATE_LIMIT_BYTES)
         .map_err(|source| GatherError::ReadState { from: from.to_owned(), source })?;
     let text = text.ok_or_else(|| GatherError::TooLarge {
         what: format!("the container's state from {from}"),
@@ -195,7 +195,7 @@ impl ConfigText {
 
     /// Reads one that a program wrote to `input`, which errors call `from`.
     pub fn read_from(input: impl AsFd, from: &str) -> Result<Self, GatherError> {
-        Self::of(PathBuf::from(from), CONFIG_LIMIT_BYTES, fs::read_up_to(input, CONFIG_LIMIT_BYTES))
+        Self::of(PathBuf::from(from), CONFIG_LIMIT_BYTES, fs::read_stream(input, CONFIG_LIMIT_BYTES))
     }
 
     fn new(path: PathBuf, text: Vec<u8>) -> Self {

@@ -15,7 +15,7 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Context, SysError};
+use super::{Context, SysError, time_limit};
 use crate::kernel::fs_type::{self, Answers};
 use crate::kernel::mountinfo;
 
@@ -268,8 +268,22 @@ const USUAL_BYTES: usize = 16 * 1024;
 
 /// Reads a file that is expected to be small; `None` where it is larger than `limit_bytes`.
 pub fn read_up_to(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
+    read_each(from, limit_bytes, || Ok(()))
+}
+
+/// The same of what another program writes, which may never come to its end.
+pub fn read_stream(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
+    read_each(&from, limit_bytes, || time_limit::await_input(&from))
+}
+
+fn read_each(
+    from: impl AsFd,
+    limit_bytes: u64,
+    wait: impl Fn() -> Result<(), SysError>,
+) -> Result<Option<Vec<u8>>, SysError> {
     let mut text = Vec::with_capacity(USUAL_BYTES);
     loop {
+        wait()?;
         match rustix::io::read(&from, spare_capacity(&mut text)) {
             Ok(0) => return Ok(Some(text)),
             Ok(_) | Err(Errno::INTR) => {}
