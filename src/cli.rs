@@ -216,7 +216,10 @@ mod tests {
         };
         assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Form::Text));
         assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Form::Json));
-        assert_eq!(read(&["precreate"]).unwrap(), Request::Precreate { log_level: LevelFilter::Warn, time_limit: usual });
+        assert_eq!(
+            read(&["precreate"]).unwrap(),
+            Request::Precreate { log_level: LevelFilter::Warn, time_limit: usual }
+        );
         assert_eq!(read(&["--help"]).unwrap(), Request::Help);
         for (list, keys) in [("", vec![]), ("run-size,cgroup", vec![Key::RunSize, Key::Cgroup])] {
             let policy = Policy::only(keys);

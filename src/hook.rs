@@ -76,12 +76,7 @@ pub struct Failure {
 
 /// Works as a hook with the state on `input`. `call` is what the command line says that it is for, and
 /// `policy` which options count; `loader` is what the dynamic loader was told.
-pub fn run(
-    input: impl AsFd,
-    call: Option<Call>,
-    policy: &Policy,
-    loader: Option<OsString>,
-) -> Result<(), Failure> {
+pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option<OsString>) -> Result<(), Failure> {
     if call == Some(Call::CleanUp) {
         time_limit::end_with(CLEANED_UP);
     }

@@ -58,7 +58,9 @@ pub enum ReadError {
     #[error("{0} lies on a mount of its own, and none of those is read but at systemd's own path in /usr/lib or /lib")]
     OnAVolume(InnerPath),
     /// A server that is away, or means harm, would hold the host up.
-    #[error("{0} lies on a mount of a file server (FUSE, NFS), and none of those is read but the container's root itself")]
+    #[error(
+        "{0} lies on a mount of a file server (FUSE, NFS), and none of those is read but the container's root itself"
+    )]
     OfAServer(InnerPath),
 }
 

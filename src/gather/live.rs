@@ -301,9 +301,9 @@ pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
     const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
     for at in programs(root) {
         let at = at?;
-        let program = root.read_program(&at).and_then(|file| {
-            Ok(Version::in_program(file.take(LIMIT_BYTES)).call(|| format!("read(\"{at}\")"))?)
-        });
+        let program = root
+            .read_program(&at)
+            .and_then(|file| Ok(Version::in_program(file.take(LIMIT_BYTES)).call(|| format!("read(\"{at}\")"))?));
         match program {
             Ok(Some(version)) => return Ok(Some(version)),
             Err(error) if error.is_of_the_file() => {

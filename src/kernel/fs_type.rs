@@ -129,7 +129,10 @@ mod tests {
             STORED.contains(name) || OF_THE_KERNEL.iter().chain(&OF_A_SERVER).any(|(known, _)| known == name)
         };
         let unknown: Vec<&str> = without_device.filter(|name| !is_known(name)).collect();
-        assert!(unknown.is_empty(), "decide for each of {unknown:?} in kernel/fs_type.rs whether it is the kernel's own");
+        assert!(
+            unknown.is_empty(),
+            "decide for each of {unknown:?} in kernel/fs_type.rs whether it is the kernel's own"
+        );
     }
 
     /// What is mounted here has the number that the list says.

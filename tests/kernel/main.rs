@@ -26,6 +26,7 @@ mod footprint;
 mod hook;
 mod hostile;
 mod input;
+mod kernel_files;
 mod lasting;
 mod memory;
 mod namespace;
@@ -91,6 +92,10 @@ const TRIALS: &[(&str, Run)] = &[
     ("hostile/init", hostile::init),
     ("hostile/init-inside", hostile::init_inside),
     ("hostile/up-behind-a-name", hostile::up_behind_a_name),
+    ("kernel-files", kernel_files::none_is_read),
+    ("kernel-files/directories", kernel_files::no_directory_is_listed),
+    ("kernel-files/memory-limit", kernel_files::no_memory_limit),
+    ("kernel-files/volumes", kernel_files::volumes),
     ("input/states", input::states),
     ("input/configs", input::configs),
     ("input/tolerated", input::tolerated),
