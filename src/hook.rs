@@ -2,7 +2,6 @@
 //! One call from beginning to end: gather, decide, prepare, apply, report.
 
 use std::borrow::Cow;
-use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::io::Write;
 use std::os::fd::AsFd;
@@ -43,12 +42,11 @@ pub enum HookError {
     Step(#[from] StepError),
     /// The environment is the container's, and the dynamic loader has listened to it.
     #[error(
-        "this program is linked dynamically, and {} in its environment, which the container's author can write, told the \
+        "this program is linked dynamically, and {0} in its environment, which the container's author can write, told the \
          loader what to load into it: code of the image may have run on the host; install the static build of \
-         contrib/install.sh, or give the hook an `env` without it in config.json or its descriptor",
-        .0.display()
+         contrib/install.sh, or give the hook an `env` without it in config.json or its descriptor"
     )]
-    Loader(OsString),
+    Loader(String),
     /// The text of config.json can't be changed.
     #[error("cannot change config.json on standard input")]
     Edit(#[from] EditError),
@@ -76,7 +74,7 @@ pub struct Failure {
 
 /// Works as a hook with the state on `input`. `call` is what the command line says that it is for, and
 /// `policy` which options count; `loader` is what the dynamic loader was told.
-pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option<OsString>) -> Result<(), Failure> {
+pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option<String>) -> Result<(), Failure> {
     if call == Some(Call::CleanUp) {
         time_limit::end_with(CLEANED_UP);
     }

@@ -147,7 +147,7 @@ mod tests {
             let is_top = STORED.contains(&name.as_str());
             match known {
                 // Another mount may lie on it.
-                Some((_, number)) if i64::from(*number) != i64::from(found.f_type) => {
+                Some((_, number)) if u32::try_from(found.f_type) != Ok(*number) => {
                     let others = crate::kernel::mountinfo::entries(&mounts)
                         .filter(|other| other.mount_point() == entry.mount_point());
                     assert!(others.count() > 1, "{name} is {:#x}", found.f_type);

@@ -120,13 +120,13 @@ pub fn host_memory_bytes() -> u64 {
 /// which the kernel tells (`AT_BASE` in getauxval(3)).
 #[must_use]
 #[allow(unsafe_code)]
-pub fn told_to_loader() -> Option<OsString> {
+pub fn told_to_loader() -> Option<String> {
     // SAFETY: it takes a number, and reads what the kernel wrote at the start.
     if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
         return None;
     }
-    let is_for_it = |name: &OsString| name.as_bytes().starts_with(b"LD_") || name == "GLIBC_TUNABLES";
-    std::env::vars_os().map(|(name, _)| name).find(is_for_it)
+    let is_for_it = |name: &String| name.starts_with("LD_") || name == "GLIBC_TUNABLES";
+    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).find(is_for_it)
 }
 
 /// Forgets the environment. runc 1.1 gives hooks the container's, which is its author's to write,

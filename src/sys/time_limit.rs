@@ -7,8 +7,8 @@
 
 #![allow(unsafe_code)]
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::fmt::{self, Write as _};
+use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,12 +49,12 @@ struct Call {
     limit: Option<(Instant, Duration, Say)>,
     is_watched: bool,
     doing: Doing,
-    at: PathBuf,
+    at: String,
     status: i32,
 }
 
 static CALL: Mutex<Call> =
-    Mutex::new(Call { limit: None, is_watched: false, doing: Doing::Looking, at: PathBuf::new(), status: 1 });
+    Mutex::new(Call { limit: None, is_watched: false, doing: Doing::Looking, at: String::new(), status: 1 });
 
 fn call() -> MutexGuard<'static, Call> {
     CALL.lock().unwrap_or_else(PoisonError::into_inner)
@@ -92,14 +92,15 @@ pub fn note(doing: Doing, at: &Path) {
     if call.is_watched {
         call.doing = doing;
         call.at.clear();
-        call.at.push(at);
+        // Writing to a string can't fail.
+        let _ = write!(call.at, "{}", at.display());
     }
 }
 
 fn end() {
     let call = call();
     if let Some((_, limit, say)) = &call.limit {
-        let (doing, at) = (call.doing, call.at.display());
+        let (doing, at) = (call.doing, &call.at);
         say(&format!(
             "gave up after {} s while {doing} {at}, or soon after: what doesn't answer there is a file server (FUSE, NFS), \
              or another call of this program",

@@ -23,11 +23,14 @@ mod copy_up;
 mod decision;
 mod faults;
 mod footprint;
+mod fuse;
 mod hook;
 mod hostile;
 mod input;
 mod kernel_files;
 mod lasting;
+mod late;
+mod loader;
 mod memory;
 mod namespace;
 mod opened;
@@ -96,6 +99,12 @@ const TRIALS: &[(&str, Run)] = &[
     ("kernel-files/directories", kernel_files::no_directory_is_listed),
     ("kernel-files/memory-limit", kernel_files::no_memory_limit),
     ("kernel-files/volumes", kernel_files::volumes),
+    ("loader", loader::listened),
+    ("late/root", late::root),
+    ("late/poststop", late::poststop),
+    ("late/lock", late::lock),
+    ("late/runtime", late::runtime),
+    ("late/in-time", late::in_time),
     ("input/states", input::states),
     ("input/configs", input::configs),
     ("input/tolerated", input::tolerated),

@@ -105,6 +105,7 @@ impl Call {
             "ioctl" => &["ENOTTY", "EMFILE"],
             "faccessat2" | "access" => &["EACCES"],
             "socket" => &["EMFILE", "EAFNOSUPPORT"],
+            "setsockopt" => &["ENOPROTOOPT"],
             "connect" => &["ECONNREFUSED", "EINTR"],
             "sendto" => &["ENOBUFS", "EINTR"],
             "ppoll" => &["EINTR", "ENOMEM"],
@@ -122,7 +123,7 @@ impl Call {
 }
 
 /// Calls that change nothing outside of the process.
-const HARMLESS: [&str; 41] = [
+const HARMLESS: [&str; 42] = [
     "access",
     "arch_prctl",
     "brk",
@@ -160,6 +161,7 @@ const HARMLESS: [&str; 41] = [
     "rt_sigaction",
     "set_robust_list",
     "set_tid_address",
+    "setsockopt",
     "sigaltstack",
     "statfs",
     "statx",
