@@ -5,6 +5,7 @@
 //! Why paths must not be joined as strings:
 //! <https://github.com/cyphar/libpathrs/blob/main/docs/avoidable-vulnerabilities.md>
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -19,10 +20,11 @@ use rustix::io::Errno;
 
 use crate::facts::Found;
 use crate::interface;
-use crate::kernel::fs_type::Answers;
+use crate::kernel::fs_type::{Answers, asks_somebody};
+use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::sys::time_limit::{self, Doing};
-use crate::sys::{SysError, cgroup, fs};
+use crate::sys::{SysError, cgroup, fs, mount_table};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
@@ -40,6 +42,15 @@ pub struct Root {
     path: PathBuf,
     /// The device number of its file system.
     device: u64,
+    /// Where file servers are mounted in it, as paths of the host; once somebody has looked.
+    servers: OnceCell<Vec<PathBuf>>,
+}
+
+/// Where a path leads.
+enum Reached {
+    Place(OwnedFd),
+    /// At or below a server's mount, to this path as far as that can be told without asking.
+    Server(InnerPath),
 }
 
 /// Why a file in the root is not read.
@@ -95,6 +106,14 @@ enum Links {
     Refused,
 }
 
+/// Whether a path may lead from one mount to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    Crossed,
+    /// `EXDEV` where it does.
+    Refused,
+}
+
 impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
@@ -102,7 +121,12 @@ impl Root {
         time_limit::watch();
         time_limit::note(Doing::Looking, path);
         let directory = fs::open_host_directory(path)?;
-        Ok(Self { path: fs::path_of(directory.as_fd())?, device: fs::stat(&directory)?.st_dev, directory })
+        Ok(Self {
+            path: fs::path_of(directory.as_fd())?,
+            device: fs::stat(&directory)?.st_dev,
+            directory,
+            servers: OnceCell::new(),
+        })
     }
 
     /// Where it is on the host, without symbolic links.
@@ -130,15 +154,100 @@ impl Root {
 
     fn find_by_links(&self, mut path: InnerPath) -> Result<Found, SysError> {
         for _ in 0..=LINKS_MAX {
-            match self.resolve(&path, OFlags::empty(), Links::Followed) {
+            match self.reach(&path) {
                 Err(error) if error.errno() == Errno::NOENT => match self.missing(&path)? {
                     Missing::Nothing(at) => return Ok(Found::Nothing(at)),
                     Missing::Link(target) => path = target,
                 },
-                result => return self.describe(result?.as_fd()),
+                result => match result? {
+                    Reached::Place(place) => return self.describe(place.as_fd()),
+                    Reached::Server(at) => return Ok(Found::OnServer(at)),
+                },
             }
         }
         Ok(Found::Unreachable(format!("{path}: too many symbolic links")))
+    }
+
+    /// Goes the way of a path, links followed, and asks no server but the one that the root itself may lie on: one that has
+    /// taken a question and doesn't answer holds even a killed process up.
+    fn reach(&self, path: &InnerPath) -> Result<Reached, SysError> {
+        if self.servers.get().is_none() {
+            // Where no mount is crossed, there is none of a server.
+            match self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Refused) {
+                Err(error) if error.errno() == Errno::XDEV => {}
+                result => return result.map(Reached::Place),
+            }
+        }
+        if self.servers()?.is_empty() {
+            self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Crossed).map(Reached::Place)
+        } else {
+            self.walk(path)
+        }
+    }
+
+    /// The same name by name, as path_resolution(7) has it, looking at each mount before anything is looked for in it.
+    fn walk(&self, path: &InnerPath) -> Result<Reached, SysError> {
+        let servers = self.servers()?;
+        let mut rest: Vec<OsString> = path.as_path().iter().rev().map(OsStr::to_owned).collect();
+        let mut way: Vec<OwnedFd> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            let here = way.last().map_or(self.directory(), OwnedFd::as_fd);
+            match name.as_encoded_bytes() {
+                b"/" => way.clear(),
+                b"." => {}
+                b".." => drop(way.pop()),
+                _ => {
+                    let next = fs::open_at(here, &name, OFlags::PATH)?;
+                    let at = fs::path_of(next.as_fd())?;
+                    if servers.contains(&at) {
+                        let below: PathBuf = rest.iter().rev().collect();
+                        return Ok(Reached::Server(self.inner_path(next.as_fd())?.join(below)));
+                    }
+                    if fs::kind(&fs::stat(&next)?) == FileType::Symlink {
+                        links += 1;
+                        // The kernel's own links lead to anything, by no path.
+                        if links > LINKS_MAX || fs::answers(&next)? == Answers::Kernel {
+                            return Err(SysError::new(format!("readlink({at:?})"), Errno::LOOP));
+                        }
+                        let target = fs::readlink_at(next.as_fd(), OsStr::new(""))?;
+                        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                        rest.extend(target.iter().rev().map(OsStr::to_owned));
+                    } else {
+                        way.push(next);
+                    }
+                }
+            }
+        }
+        match way.pop() {
+            Some(place) => Ok(Reached::Place(place)),
+            None => fs::open_at(self.directory(), ".", OFlags::PATH).map(Reached::Place),
+        }
+    }
+
+    /// Takes note of the mounts in this namespace, from a table in mountinfo's form.
+    pub fn know_mounts(&self, table: &[u8]) {
+        let servers = mountinfo::entries(table).filter(|entry| asks_somebody(&entry.fs_type()));
+        let mut servers: Vec<PathBuf> = servers.map(|entry| entry.mount_point()).collect();
+        servers.retain(|server| server.starts_with(&self.path) && *server != self.path);
+        // Worst case: they are known already.
+        let _ = self.servers.set(servers);
+    }
+
+    fn servers(&self) -> Result<&[PathBuf], SysError> {
+        if self.servers.get().is_none() {
+            let sieve = mountinfo::escape(self.path.as_os_str().as_bytes());
+            let is_wanted = |entry: &Entry<'_>| entry.may_be_below(&sieve) && asks_somebody(&entry.fs_type());
+            self.know_mounts(&mount_table::read(mount_table::OWN, is_wanted)?);
+        }
+        Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// Whether a path without links leads into a server's mount.
+    fn asks_a_server(&self, at: &InnerPath) -> bool {
+        let servers = self.servers.get().map(Vec::as_slice).unwrap_or_default();
+        let path = at.below(&InnerPath::root()).map(|below| self.path.join(below)).unwrap_or_default();
+        servers.iter().any(|server| path.starts_with(server) && path != *server)
     }
 
     fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
@@ -173,7 +282,7 @@ impl Root {
     fn missing(&self, path: &InnerPath) -> Result<Missing, SysError> {
         let names: Vec<&OsStr> = path.as_path().iter().skip(1).collect();
         let first = |count: usize| InnerPath::new(names.iter().take(count).collect::<PathBuf>());
-        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed);
+        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed, Mounts::Crossed);
         // By halves: an image's link can have 2,000 names. The root itself is there, and the whole path isn't.
         let (mut there, mut missing) = (0, names.len());
         while missing - there > 1 {
@@ -213,12 +322,19 @@ impl Root {
 
     /// Opens a path that has no link in it, as a mere place (`O_PATH`).
     pub fn place(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        self.resolve(at, OFlags::NOFOLLOW, Links::Refused)
+        self.without_links(at, OFlags::NOFOLLOW)
     }
 
     /// Opens a directory that has no link in its path, as a mere place.
     pub fn open_directory(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        self.resolve(at, OFlags::DIRECTORY, Links::Refused)
+        self.without_links(at, OFlags::DIRECTORY)
+    }
+
+    fn without_links(&self, at: &InnerPath, flags: OFlags) -> Result<OwnedFd, SysError> {
+        if self.asks_a_server(at) {
+            return Err(SysError::new(format!("open(\"{at}\") on the mount of a file server"), Errno::XDEV));
+        }
+        self.resolve(at, flags, Links::Refused, Mounts::Crossed)
     }
 
     /// The directory that holds a path, and the path's name in it.
@@ -261,11 +377,15 @@ impl Root {
 
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
     /// or a seccomp filter doesn't know the call.
-    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
+    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links, mounts: Mounts) -> Result<OwnedFd, SysError> {
         time_limit::note(Doing::Looking, path.as_path());
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
             Links::Refused => ResolveFlags::NO_SYMLINKS,
+        };
+        let refused = match mounts {
+            Mounts::Crossed => refused,
+            Mounts::Refused => refused | ResolveFlags::NO_XDEV,
         };
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
@@ -279,6 +399,10 @@ impl Root {
         });
         let settled = tries.find(|result| !matches!(result, Err(Errno::AGAIN)));
         match settled.unwrap_or(Err(Errno::AGAIN)) {
+            // pathrs tells of no mount.
+            Err(Errno::NOSYS | Errno::PERM) if mounts == Mounts::Refused => {
+                Err(SysError::new(format!("openat2(\"{path}\")"), Errno::XDEV))
+            }
             Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
             result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
         }

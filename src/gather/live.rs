@@ -60,6 +60,7 @@ pub fn surroundings(
     };
     let root = open_root(state, text)?;
     let (mountinfo, root_mount) = mount_table(&root)?;
+    root.know_mounts(&mountinfo);
     let units = Units::of(&root);
     let failure = Failure::default();
     let own = process::effective_capabilities().map_err(GatherError::Capabilities)?;

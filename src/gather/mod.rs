@@ -359,6 +359,7 @@ fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
             Ok(Found::Else(at, _) | Found::Directory(at) | Found::EmptyDirectory(at)) => return Program::Else(at),
             Ok(Found::Nothing(_)) => {}
             Ok(Found::Unreachable(reason)) => unreachable = Some(reason),
+            Ok(Found::OnServer(at)) => return Program::Unreachable(ReadError::OfAServer(at).to_string()),
             // It may be the one.
             Err(error) => return Program::Unreachable(error.to_string()),
         }

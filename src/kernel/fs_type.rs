@@ -111,6 +111,14 @@ pub fn answers(number: u32) -> Answers {
     }
 }
 
+/// Whether looking for something on a file system of this type, as a mount table has it, asks somebody who may not answer.
+#[must_use]
+pub fn asks_somebody(name: &str) -> bool {
+    // `fuse.sshfs`.
+    let kind = name.split('.').next().unwrap_or(name);
+    kind == "autofs" || OF_A_SERVER.iter().any(|(each, _)| *each == kind)
+}
+
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -158,6 +166,16 @@ mod tests {
             }
         }
         assert!(compared >= 2, "{compared} compared");
+    }
+
+    #[test]
+    fn knows_servers_by_name() {
+        for name in ["fuse", "fuse.sshfs", "fuseblk", "nfs4", "9p", "autofs"] {
+            assert!(asks_somebody(name), "{name}");
+        }
+        for name in ["", "tmpfs", "overlay", "ext4", "nfsd", "fusectl", "proc"] {
+            assert!(!asks_somebody(name), "{name}");
+        }
     }
 
     #[test]

@@ -98,6 +98,15 @@ pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
+/// The kind of an open file, without asking the server whose it may be.
+pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    match rustix::fs::statx(&file, "", flags, StatxFlags::TYPE) {
+        Err(Errno::NOSYS) => stat(file).map(|stat| kind(&stat)),
+        result => Ok(FileType::from_raw_mode(result.call(|| "statx()")?.stx_mode.into())),
+    }
+}
+
 /// Whether an open file is the top of a mount. It isn't where the kernel doesn't say, before Linux 5.8.
 pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
     match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty()) {

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 #[derive(Debug)]
 pub struct Server {
     answers: Arc<AtomicBool>,
+    asked: Arc<AtomicUsize>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,11 +32,19 @@ impl Server {
         let options = CString::new(options).unwrap();
         mount("trial", at, "fuse", MountFlags::empty(), options.as_c_str()).ok()?;
         let (answers, ends) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let asked = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::spawn({
-            let (answers, ends) = (Arc::clone(&answers), Arc::clone(&ends));
-            move || serve(&device, &answers, &ends)
+            let (answers, asked, ends) = (Arc::clone(&answers), Arc::clone(&asked), Arc::clone(&ends));
+            move || serve(&device, &answers, &asked, &ends)
         });
-        Some(Self { answers, ends, thread: Some(thread) })
+        Some(Self { answers, asked, ends, thread: Some(thread) })
+    }
+
+    /// How many questions there were so far.
+    pub fn asked(&self) -> usize {
+        // What is asked now is of one who waits, and has been answered; but for what the kernel tells unasked.
+        std::thread::sleep(PAUSE);
+        self.asked.load(Ordering::SeqCst)
     }
 
     /// From here on nobody gets an answer, and no question is taken.
@@ -62,7 +71,7 @@ impl Drop for Server {
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-fn serve(mut device: &File, answers: &AtomicBool, ends: &AtomicBool) {
+fn serve(mut device: &File, answers: &AtomicBool, asked: &AtomicUsize, ends: &AtomicBool) {
     let mut request = vec![0; 256 * 1024];
     while !ends.load(Ordering::SeqCst) {
         if !answers.load(Ordering::SeqCst) {
@@ -76,6 +85,9 @@ fn serve(mut device: &File, answers: &AtomicBool, ends: &AtomicBool) {
         // Not mounted any more.
         let Ok(length) = device.read(&mut request) else { return };
         if let Some(answer) = answer(&request[..length]) {
+            // The kernel's first one comes after the mount.
+            let is_first = request[4..8] == 26_u32.to_ne_bytes();
+            asked.fetch_add(usize::from(!is_first), Ordering::SeqCst);
             // Who asked may be gone.
             let _ = device.write(&answer);
         }

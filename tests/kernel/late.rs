@@ -69,6 +69,56 @@ pub fn root(realm: Realm) -> Check {
     Ok(())
 }
 
+/// No server of a volume is asked for anything, where the container's paths lead to one or through it: who waits for an
+/// answer to a question that was taken can't even be killed.
+pub fn volume(realm: Realm) -> Check {
+    type Make = fn(&Bundle);
+    let cases: [(&str, &str, Make); 14] = [
+        ("data", "the command", |bundle| put_link(bundle, "sbin/init", "/data/init")),
+        ("data", "its directory", |bundle| put_link(bundle, "sbin", "../data/./sbin")),
+        ("data", "systemd", |bundle| put_link(bundle, "usr/lib/systemd/systemd", "/data/x/../systemd")),
+        ("data", "the units", |bundle| put_link(bundle, "usr/lib/systemd/system", "/data/units")),
+        ("data", "/tmp", |bundle| put_link(bundle, "tmp", "/data/tmp")),
+        ("data", "the journal", |bundle| put_link(bundle, "var/log/journal", "/srv/up/data/journal")),
+        ("data", "the machine id", |bundle| put_link(bundle, "etc/machine-id", "/srv/up/data")),
+        ("usr", "all of /usr", |_| {}),
+        ("usr/lib/systemd", "systemd's directory", |_| {}),
+        ("tmp", "/tmp itself", |_| {}),
+        ("var", "all of /var", |_| {}),
+        ("etc", "all of /etc", |_| {}),
+        ("run/lock", "/run/lock itself", |_| {}),
+        ("run", "all of /run", |_| {}),
+    ];
+    crate::all(cases.into_iter().flat_map(|(at, name, make)| {
+        [false, true].map(|is_enabled| {
+            let check = |bundle: &mut Bundle| {
+                if is_enabled {
+                    bundle.config["annotations"]["oci-systemd-hook"] = json!("enabled");
+                }
+                fs::create_dir_all(bundle.image(at)).unwrap();
+                symlink("..", bundle.image("srv/up")).unwrap();
+                make(bundle);
+                bundle.start(Cgroup::Mounted);
+                let Some(server) = Server::mount(&bundle.root(at)) else { return skipped("FUSE is missing") };
+                let before = server.asked();
+                let finished = create(bundle, Some(Path::new("/")))?;
+                let asked = server.asked() - before;
+                ensure!(asked == 0, "it was asked {asked} times, and said {finished:?}");
+                finished.in_order()?;
+                // What the user mounted is no error of the container's, and what the image links to one may be.
+                ensure!(at == "data" || finished.code == Some(0), "{finished:?}");
+                Ok(())
+            };
+            (format!("{name}, enabled {is_enabled}"), with_bundle(realm, check))
+        })
+    }))
+}
+
+fn put_link(bundle: &Bundle, path: &str, target: &str) {
+    clear(&bundle.image(path));
+    symlink(target, bundle.image(path)).unwrap();
+}
+
 /// poststop of a container whose root is a server's: its status is 0 nonetheless, and what was noted stays noted.
 pub fn poststop(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {

@@ -101,6 +101,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("kernel-files/volumes", kernel_files::volumes),
     ("loader", loader::listened),
     ("late/root", late::root),
+    ("late/volume", late::volume),
     ("late/poststop", late::poststop),
     ("late/lock", late::lock),
     ("late/runtime", late::runtime),
