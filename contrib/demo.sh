@@ -59,7 +59,7 @@ jq --arg hook "$hook" "
     | .process.capabilities = {bounding: \$granted, effective: \$granted, permitted: \$granted}
     | .linux.cgroupsPath = \"/oci-systemd-hook-demo\"
     | .linux.namespaces |= (map(select(.type != \"cgroup\")) + [{type: \"cgroup\"}])
-    | .hooks = ([\"createRuntime\", \"poststop\"] | map({(.): [{path: \$hook}]}) | add)
+    | .hooks = ([\"createRuntime\", \"poststop\"] | map({(.): [{path: \$hook, env: [\"PATH=/usr/bin:/bin\"], timeout: 60}]}) | add)
 " "$work/demo/config.json" >"$work/demo/config.json.new"
 mv "$work/demo/config.json.new" "$work/demo/config.json"
 echo "$work/demo/config.json"

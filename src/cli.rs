@@ -3,19 +3,21 @@
 
 use std::ffi::OsString;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use log::LevelFilter;
 
 use crate::facts::options::{Key, Policy};
 use crate::facts::{Call, Stage};
+use crate::sys::time_limit;
 
 /// What `--help` prints.
 pub const HELP: &str = "\
 oci-systemd-hook - prepares a container whose first process is systemd
 
 Usage:
-  oci-systemd-hook [--log-level LEVEL] [--allow-options LIST] [STAGE] < state.json
-  oci-systemd-hook [--log-level LEVEL] precreate < config.json
+  oci-systemd-hook [OPTION...] [STAGE] < state.json
+  oci-systemd-hook [OPTION...] precreate < config.json
   oci-systemd-hook plan [--json] [--state FILE] [--allow-options LIST] BUNDLE
 
 An OCI runtime runs the first form, with the container's state on standard input.
@@ -35,6 +37,10 @@ Options:
                      which annotations oci-systemd-hook.OPTION count, with commas
                      between: cgroup,journal-size,run-size,stop-signal,tmp-size are
                      all that there are, and the default; an empty LIST is none
+  --time-limit SECONDS
+                     how long a call may take, 1 to 3600: 45 by default; the
+                     descriptors' timeout of 60, after which a runtime kills the
+                     hook without a word, is to be longer
   --json             the plan as JSON
   --state FILE       the container's state, for its id and annotations; otherwise
                      the id is in the bundle's path
@@ -56,11 +62,15 @@ pub enum Request {
         log_level: LevelFilter,
         /// Which options count.
         policy: Policy,
+        /// How long it may take.
+        time_limit: Duration,
     },
     /// Change a config.json.
     Precreate {
         /// Which messages.
         log_level: LevelFilter,
+        /// How long it may take.
+        time_limit: Duration,
     },
     /// Print a plan.
     Plan {
@@ -100,6 +110,9 @@ pub enum UsageError {
     /// Not a level.
     #[error("{0:?} is not a log level: error, warn, info or debug")]
     Level(String),
+    /// Not a time.
+    #[error("--time-limit: {0:?} is not a number of seconds from 1 to 3600")]
+    TimeLimit(String),
     /// Not an option.
     #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size, stop-signal and tmp-size")]
     Option(String),
@@ -116,6 +129,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
     use lexopt::prelude::{Long, Short, Value, ValueExt as _};
     let mut parser = lexopt::Parser::from_args(arguments);
     let (mut log_level, mut policy) = (LevelFilter::Warn, Policy::default());
+    let mut time_limit = time_limit::USUAL;
     let (mut word, mut bundle, mut state, mut form) = (None, None, None, Form::Text);
     while let Some(argument) = parser.next()? {
         match argument {
@@ -123,6 +137,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
             Long("version") | Short('V') => return Ok(Request::Version),
             Long("log-level") => log_level = level(&parser.value()?.string()?)?,
             Long("allow-options") => policy = options(&parser.value()?.string()?)?,
+            Long("time-limit") => time_limit = seconds(&parser.value()?.string()?)?,
             Long("json") => form = Form::Json,
             Long("state") => state = Some(PathBuf::from(parser.value()?)),
             Value(value) if word.is_none() => word = Some(value.string()?),
@@ -142,9 +157,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
         return Err(UsageError::PlanOnly("--json"));
     }
     if word.as_deref() == Some("precreate") {
-        return Ok(Request::Precreate { log_level });
+        return Ok(Request::Precreate { log_level, time_limit });
     }
-    Ok(Request::Hook { call: word.map(call).transpose()?, log_level, policy })
+    Ok(Request::Hook { call: word.map(call).transpose()?, log_level, policy, time_limit })
 }
 
 fn call(word: String) -> Result<Call, UsageError> {
@@ -160,6 +175,11 @@ fn options(list: &str) -> Result<Policy, UsageError> {
     let keys = list.split(',').filter(|name| !name.is_empty());
     let keys = keys.map(|name| Key::parse(name).ok_or_else(|| UsageError::Option(name.to_owned())));
     Ok(Policy::only(keys.collect::<Result<_, _>>()?))
+}
+
+fn seconds(word: &str) -> Result<Duration, UsageError> {
+    let seconds = word.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
+    seconds.map(Duration::from_secs).ok_or_else(|| UsageError::TimeLimit(word.to_owned()))
 }
 
 fn level(word: &str) -> Result<LevelFilter, UsageError> {
@@ -183,7 +203,8 @@ mod tests {
 
     #[test]
     fn reads_both_forms() {
-        let hook = |call, log_level| Request::Hook { call, log_level, policy: Policy::default() };
+        let usual = time_limit::USUAL;
+        let hook = |call, log_level| Request::Hook { call, log_level, policy: Policy::default(), time_limit: usual };
         assert_eq!(read(&[]).unwrap(), hook(None, LevelFilter::Warn));
         assert_eq!(read(&["prestart"]).unwrap(), hook(Some(Call::Create(Stage::CreateRuntime)), LevelFilter::Warn));
         assert_eq!(read(&["--log-level=debug", "poststop"]).unwrap(), hook(Some(Call::CleanUp), LevelFilter::Debug));
@@ -195,10 +216,14 @@ mod tests {
         };
         assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Form::Text));
         assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Form::Json));
-        assert_eq!(read(&["precreate"]).unwrap(), Request::Precreate { log_level: LevelFilter::Warn });
+        assert_eq!(
+            read(&["precreate"]).unwrap(),
+            Request::Precreate { log_level: LevelFilter::Warn, time_limit: usual }
+        );
         assert_eq!(read(&["--help"]).unwrap(), Request::Help);
         for (list, keys) in [("", vec![]), ("run-size,cgroup", vec![Key::RunSize, Key::Cgroup])] {
-            let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy: Policy::only(keys) };
+            let policy = Policy::only(keys);
+            let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy, time_limit: usual };
             assert_eq!(read(&["--allow-options", list]).unwrap(), expected);
         }
     }
@@ -214,6 +239,9 @@ mod tests {
             &["--log-level", "loud"],
             &["--nonsense"],
             &["--allow-options", "all"],
+            &["--time-limit", "0"],
+            &["--time-limit", "3601"],
+            &["--time-limit", "1s"],
             &["createContainer", "x"],
         ] {
             assert!(read(arguments).is_err(), "{arguments:?}");

@@ -144,6 +144,8 @@ pub enum Found {
     Nothing(InnerPath),
     /// Something else, such as `a fifo`.
     Else(InnerPath, &'static str),
+    /// It lies at or below the mount of a file server, which wasn't asked what is there.
+    OnServer(InnerPath),
     /// The path can't be followed, for this reason.
     Unreachable(String),
 }

@@ -26,7 +26,7 @@ use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
 use crate::record::Record;
 use crate::report::{chain, short};
-use crate::sys::{SysError, fs, process};
+use crate::sys::{SysError, fs, process, time_limit};
 
 /// Why a call failed; the container is as it was.
 #[derive(Debug, thiserror::Error)]
@@ -40,6 +40,13 @@ pub enum HookError {
     /// A required step failed.
     #[error(transparent)]
     Step(#[from] StepError),
+    /// The environment is the container's, and the dynamic loader has listened to it.
+    #[error(
+        "this program is linked dynamically, and {0} in its environment, which the container's author can write, told the \
+         loader what to load into it: code of the image may have run on the host; install the static build of \
+         contrib/install.sh, or give the hook an `env` without it in config.json or its descriptor"
+    )]
+    Loader(String),
     /// The text of config.json can't be changed.
     #[error("cannot change config.json on standard input")]
     Edit(#[from] EditError),
@@ -66,8 +73,11 @@ pub struct Failure {
 }
 
 /// Works as a hook with the state on `input`. `call` is what the command line says that it is for, and
-/// `policy` which options count.
-pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy) -> Result<(), Failure> {
+/// `policy` which options count; `loader` is what the dynamic loader was told.
+pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option<String>) -> Result<(), Failure> {
+    if call == Some(Call::CleanUp) {
+        time_limit::end_with(CLEANED_UP);
+    }
     let state = match gather::state(input, "standard input") {
         Err(error) if call == Some(Call::CleanUp) => {
             warn!("{}", chain(&error));
@@ -77,8 +87,14 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy) -> Result<(), 
     };
     match call.unwrap_or_else(|| gather::call(&state)) {
         Call::CleanUp => {
+            time_limit::end_with(CLEANED_UP);
             clean_up(&state);
             Ok(())
+        }
+        // Elsewhere the environment is the engine's.
+        Call::Create(Stage::CreateContainer) if loader.is_some() => {
+            let error = Box::new(HookError::Loader(loader.unwrap_or_default()));
+            Err(Failure { id: Some(state.id), error })
         }
         Call::Create(stage) => create(&state, stage, policy)
             .map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) }),
@@ -225,6 +241,9 @@ pub fn changes(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Dec
     };
     Ok((decision, changes))
 }
+
+/// The status at poststop, whatever happened.
+const CLEANED_UP: u8 = 0;
 
 /// Never fails: runc refuses to delete a container whose poststop does.
 fn clean_up(state: &State) {

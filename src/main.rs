@@ -3,21 +3,25 @@
 
 use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use oci_systemd_hook::cli::{self, Request};
 use oci_systemd_hook::hook::{self, Failure};
 use oci_systemd_hook::report::{self, chain, short};
-use oci_systemd_hook::sys::process;
+use oci_systemd_hook::sys::{process, time_limit};
 
 fn main() -> ExitCode {
+    let loader = process::told_to_loader();
     process::clear_environment();
     match cli::parse(std::env::args_os().skip(1)) {
-        Ok(Request::Hook { call, log_level, policy }) => {
+        Ok(Request::Hook { call, log_level, policy, time_limit }) => {
             report::start(log_level);
-            status(hook::run(std::io::stdin(), call, &policy))
+            begin(time_limit);
+            status(hook::run(std::io::stdin(), call, &policy, loader))
         }
-        Ok(Request::Precreate { log_level }) => {
+        Ok(Request::Precreate { log_level, time_limit }) => {
             report::start(log_level);
+            begin(time_limit);
             status(hook::precreate(std::io::stdin(), &mut std::io::stdout()))
         }
         Ok(Request::Plan { bundle, state, form, policy }) => match hook::plan(&bundle, state.as_deref(), form, &policy)
@@ -29,6 +33,10 @@ fn main() -> ExitCode {
         Ok(Request::Version) => print(concat!("oci-systemd-hook ", env!("CARGO_PKG_VERSION"), "\n")),
         Err(error) => complain(&chain(&error), ExitCode::from(2)),
     }
+}
+
+fn begin(limit: Duration) {
+    time_limit::begin(limit, |line| report::last_words(report::NAME, line));
 }
 
 fn status(result: Result<(), Failure>) -> ExitCode {

@@ -18,6 +18,7 @@ use crate::kernel::id_map;
 use crate::path::InnerPath;
 use crate::plan::{Cgroup, Node};
 use crate::root::Root;
+use crate::sys::time_limit::{self, Doing};
 use crate::sys::{self, Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
@@ -242,6 +243,8 @@ fn open_locked(path: &Path) -> Result<Option<File>, SysError> {
         Err(error) if is_missing(&error) => return Ok(None),
         result => result.call(|| format!("open({path:?})"))?,
     };
+    time_limit::watch();
+    time_limit::note(Doing::Locking, path);
     rustix::fs::flock(&file, FlockOperation::LockExclusive).call(|| format!("flock({path:?})"))?;
     // Whoever had it may have removed it.
     Ok((fs::stat(&file)?.st_nlink > 0).then_some(file))

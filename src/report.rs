@@ -8,6 +8,7 @@ use stderrlog::{ColorChoice, StdErrLog};
 
 use crate::one_line::one_line;
 use crate::sys::journal::{self, Priority};
+use crate::sys::time_limit;
 
 /// The program's name in front of each line.
 pub const NAME: &str = "oci-systemd-hook";
@@ -49,6 +50,14 @@ pub fn start(level: LevelFilter) {
     log::set_max_level(level);
     // Worst case: a second start, which changes nothing.
     let _ = log::set_boxed_logger(Box::new(Both { stderr }));
+}
+
+/// Says the last line of a program that ends while another of its threads is held up, perhaps in the middle of a message:
+/// whatever the log's level is, without waiting for anybody.
+pub fn last_words(name: &str, line: &str) {
+    let line = one_line(line);
+    time_limit::say_on_stderr(&format!("{name}: {line}\n"));
+    journal::send(Priority::Error, &line);
 }
 
 /// An error and its causes in one line.

@@ -5,6 +5,7 @@
 //! Why paths must not be joined as strings:
 //! <https://github.com/cyphar/libpathrs/blob/main/docs/avoidable-vulnerabilities.md>
 
+use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,12 +15,16 @@ use std::time::Duration;
 
 use pathrs::error::ErrorKind;
 use pathrs::flags::ResolverFlags;
-use rustix::fs::{FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use crate::facts::Found;
+use crate::interface;
+use crate::kernel::fs_type::{Answers, asks_somebody};
+use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
-use crate::sys::{SysError, fs};
+use crate::sys::time_limit::{self, Doing};
+use crate::sys::{SysError, cgroup, fs, mount_table};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
@@ -35,6 +40,53 @@ const TRIES_MAX: u32 = TRIES_AT_ONCE + 1000;
 pub struct Root {
     directory: OwnedFd,
     path: PathBuf,
+    /// The device number of its file system.
+    device: u64,
+    /// Where file servers are mounted in it, as paths of the host; once somebody has looked.
+    servers: OnceCell<Vec<PathBuf>>,
+}
+
+/// Where a path leads.
+enum Reached {
+    Place(OwnedFd),
+    /// At or below a server's mount, to this path as far as that can be told without asking.
+    Server(InnerPath),
+}
+
+/// Why a file in the root is not read.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// A system call.
+    #[error(transparent)]
+    Sys(#[from] SysError),
+    /// A FIFO would block, and a device can do anything.
+    #[error("{0} is not a regular file")]
+    Kind(InnerPath),
+    /// Reading /proc/kmsg takes the host's messages away, and other such files have other effects.
+    #[error("{0} is a file of the kernel's, and none of those is read because an image leads there")]
+    OfTheKernel(InnerPath),
+    /// It is the container's business to look into its volumes.
+    #[error("{0} lies on a mount of its own, and none of those is read but at systemd's own path in /usr/lib or /lib")]
+    OnAVolume(InnerPath),
+    /// A server that is away, or means harm, would hold the host up.
+    #[error(
+        "{0} lies on a mount of a file server (FUSE, NFS), and none of those is read but the container's root itself"
+    )]
+    OfAServer(InnerPath),
+}
+
+impl ReadError {
+    /// Whether it says that the file can't be told apart from others, rather than that this process is in trouble.
+    #[must_use]
+    pub fn is_of_the_file(&self) -> bool {
+        match self {
+            Self::Kind(_) | Self::OfTheKernel(_) | Self::OnAVolume(_) | Self::OfAServer(_) => true,
+            // Who has no rights in the file's user namespace, and a lease that somebody else has.
+            Self::Sys(error) => {
+                matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::AGAIN) || error.is_of_a_server()
+            }
+        }
+    }
 }
 
 /// What a path leads to that isn't there.
@@ -54,11 +106,27 @@ enum Links {
     Refused,
 }
 
+/// Whether a path may lead from one mount to another.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mounts {
+    Crossed,
+    /// `EXDEV` where it does.
+    Refused,
+}
+
 impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
+        // Where it lies may be a server's, and what is in it is an image's.
+        time_limit::watch();
+        time_limit::note(Doing::Looking, path);
         let directory = fs::open_host_directory(path)?;
-        Ok(Self { path: fs::path_of(directory.as_fd())?, directory })
+        Ok(Self {
+            path: fs::path_of(directory.as_fd())?,
+            device: fs::stat(&directory)?.st_dev,
+            directory,
+            servers: OnceCell::new(),
+        })
     }
 
     /// Where it is on the host, without symbolic links.
@@ -86,24 +154,108 @@ impl Root {
 
     fn find_by_links(&self, mut path: InnerPath) -> Result<Found, SysError> {
         for _ in 0..=LINKS_MAX {
-            match self.resolve(&path, OFlags::empty(), Links::Followed) {
+            match self.reach(&path) {
                 Err(error) if error.errno() == Errno::NOENT => match self.missing(&path)? {
                     Missing::Nothing(at) => return Ok(Found::Nothing(at)),
                     Missing::Link(target) => path = target,
                 },
-                result => return self.describe(result?.as_fd()),
+                result => match result? {
+                    Reached::Place(place) => return self.describe(place.as_fd()),
+                    Reached::Server(at) => return Ok(Found::OnServer(at)),
+                },
             }
         }
         Ok(Found::Unreachable(format!("{path}: too many symbolic links")))
     }
 
+    /// Goes the way of a path, links followed, and asks no server but the one that the root itself may lie on: one that has
+    /// taken a question and doesn't answer holds even a killed process up.
+    fn reach(&self, path: &InnerPath) -> Result<Reached, SysError> {
+        if self.servers.get().is_none() {
+            // Where no mount is crossed, there is none of a server.
+            match self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Refused) {
+                Err(error) if error.errno() == Errno::XDEV => {}
+                result => return result.map(Reached::Place),
+            }
+        }
+        if self.servers()?.is_empty() {
+            self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Crossed).map(Reached::Place)
+        } else {
+            self.walk(path)
+        }
+    }
+
+    /// The same name by name, as path_resolution(7) has it, looking at each mount before anything is looked for in it.
+    fn walk(&self, path: &InnerPath) -> Result<Reached, SysError> {
+        let servers = self.servers()?;
+        let mut rest: Vec<OsString> = path.as_path().iter().rev().map(OsStr::to_owned).collect();
+        let mut way: Vec<OwnedFd> = Vec::new();
+        let mut links = 0;
+        while let Some(name) = rest.pop() {
+            let here = way.last().map_or(self.directory(), OwnedFd::as_fd);
+            match name.as_encoded_bytes() {
+                b"/" => way.clear(),
+                b"." => {}
+                b".." => drop(way.pop()),
+                _ => {
+                    let next = fs::open_at(here, &name, OFlags::PATH)?;
+                    let at = fs::path_of(next.as_fd())?;
+                    if servers.contains(&at) {
+                        let below: PathBuf = rest.iter().rev().collect();
+                        return Ok(Reached::Server(self.inner_path(next.as_fd())?.join(below)));
+                    }
+                    if fs::kind(&fs::stat(&next)?) == FileType::Symlink {
+                        links += 1;
+                        // The kernel's own links lead to anything, by no path.
+                        if links > LINKS_MAX || fs::answers(&next)? == Answers::Kernel {
+                            return Err(SysError::new(format!("readlink({at:?})"), Errno::LOOP));
+                        }
+                        let target = fs::readlink_at(next.as_fd(), OsStr::new(""))?;
+                        let target = Path::new(OsStr::from_bytes(target.as_bytes()));
+                        rest.extend(target.iter().rev().map(OsStr::to_owned));
+                    } else {
+                        way.push(next);
+                    }
+                }
+            }
+        }
+        match way.pop() {
+            Some(place) => Ok(Reached::Place(place)),
+            None => fs::open_at(self.directory(), ".", OFlags::PATH).map(Reached::Place),
+        }
+    }
+
+    /// Takes note of the mounts in this namespace, from a table in mountinfo's form.
+    pub fn know_mounts(&self, table: &[u8]) {
+        let servers = mountinfo::entries(table).filter(|entry| asks_somebody(&entry.fs_type()));
+        let mut servers: Vec<PathBuf> = servers.map(|entry| entry.mount_point()).collect();
+        servers.retain(|server| server.starts_with(&self.path) && *server != self.path);
+        // Worst case: they are known already.
+        let _ = self.servers.set(servers);
+    }
+
+    fn servers(&self) -> Result<&[PathBuf], SysError> {
+        if self.servers.get().is_none() {
+            let sieve = mountinfo::escape(self.path.as_os_str().as_bytes());
+            let is_wanted = |entry: &Entry<'_>| entry.may_be_below(&sieve) && asks_somebody(&entry.fs_type());
+            self.know_mounts(&mount_table::read(mount_table::OWN, is_wanted)?);
+        }
+        Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
+    }
+
+    /// Whether a path without links leads into a server's mount.
+    fn asks_a_server(&self, at: &InnerPath) -> bool {
+        let servers = self.servers.get().map(Vec::as_slice).unwrap_or_default();
+        let path = at.below(&InnerPath::root()).map(|below| self.path.join(below)).unwrap_or_default();
+        servers.iter().any(|server| path.starts_with(server) && path != *server)
+    }
+
     fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
         let at = self.inner_path(file)?;
-        Ok(match fs::kind(&fs::stat(file)?) {
-            FileType::Directory => {
-                let directory = fs::open_at(file, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
-                if fs::is_empty_dir(directory.as_fd())? { Found::EmptyDirectory(at) } else { Found::Directory(at) }
-            }
+        let stat = fs::stat(file)?;
+        Ok(match fs::kind(&stat) {
+            FileType::Directory if self.has_empty(file, &stat)? => Found::EmptyDirectory(at),
+            FileType::Directory => Found::Directory(at),
             FileType::RegularFile => Found::File(at),
             FileType::Fifo => Found::Else(at, "a fifo"),
             FileType::Socket => Found::Else(at, "a socket"),
@@ -112,12 +264,25 @@ impl Root {
         })
     }
 
+    /// Whether a directory is known to be empty. One that lies on a file system of the kernel's or a server's is not opened:
+    /// nothing is mounted on those that would cover what is in it.
+    fn has_empty(&self, directory: BorrowedFd<'_>, stat: &Stat) -> Result<bool, SysError> {
+        let is_the_roots = stat.st_dev == self.device
+            || fs::mount_number(directory)? == self.mount()?
+            || fs::answers(directory)? == Answers::Stored;
+        if !is_the_roots {
+            return Ok(false);
+        }
+        let opened = fs::open_at(directory, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        fs::is_empty_dir(opened.as_fd())
+    }
+
     /// Where a path that isn't there would be: the links of its existing part are followed, also a
     /// last one that dangles.
     fn missing(&self, path: &InnerPath) -> Result<Missing, SysError> {
         let names: Vec<&OsStr> = path.as_path().iter().skip(1).collect();
         let first = |count: usize| InnerPath::new(names.iter().take(count).collect::<PathBuf>());
-        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed);
+        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed, Mounts::Crossed);
         // By halves: an image's link can have 2,000 names. The root itself is there, and the whole path isn't.
         let (mut there, mut missing) = (0, names.len());
         while missing - there > 1 {
@@ -157,12 +322,19 @@ impl Root {
 
     /// Opens a path that has no link in it, as a mere place (`O_PATH`).
     pub fn place(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        self.resolve(at, OFlags::NOFOLLOW, Links::Refused)
+        self.without_links(at, OFlags::NOFOLLOW)
     }
 
     /// Opens a directory that has no link in its path, as a mere place.
     pub fn open_directory(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        self.resolve(at, OFlags::DIRECTORY, Links::Refused)
+        self.without_links(at, OFlags::DIRECTORY)
+    }
+
+    fn without_links(&self, at: &InnerPath, flags: OFlags) -> Result<OwnedFd, SysError> {
+        if self.asks_a_server(at) {
+            return Err(SysError::new(format!("open(\"{at}\") on the mount of a file server"), Errno::XDEV));
+        }
+        self.resolve(at, flags, Links::Refused, Mounts::Crossed)
     }
 
     /// The directory that holds a path, and the path's name in it.
@@ -173,22 +345,47 @@ impl Root {
         }
     }
 
-    /// Opens a regular file for reading. What else is there is not opened: a FIFO would block.
-    pub fn read(&self, at: &InnerPath) -> Result<File, SysError> {
-        let place = self.place(at)?;
-        if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
-            return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL));
+    /// Opens a program of the image's for reading, if that is a file with somebody's data: see [`ReadError`]. What else is
+    /// there is not even opened, since that can have effects, or block.
+    pub fn read_program(&self, at: &InnerPath) -> Result<File, ReadError> {
+        let place = self.regular_file(at)?;
+        let answers = fs::answers(&place)?;
+        let is_on_a_volume = fs::mount_number(place.as_fd())? != self.mount()?;
+        let is_systemds_own = || interface::SYSTEMD.iter().any(|own| InnerPath::new(own) == *at);
+        match answers {
+            Answers::Kernel => return Err(ReadError::OfTheKernel(at.clone())),
+            Answers::Server if is_on_a_volume => return Err(ReadError::OfAServer(at.clone())),
+            Answers::Server | Answers::Stored if is_on_a_volume && !is_systemds_own() => {
+                return Err(ReadError::OnAVolume(at.clone()));
+            }
+            Answers::Server | Answers::Stored => {}
         }
-        // Nor is one waited for that somebody has a lease on, fcntl(2).
-        fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
+        Ok(reopen(&place)?)
+    }
+
+    /// Opens a file of a cgroup for reading. What else somebody mounted there is not opened.
+    pub fn read_cgroup(&self, at: &InnerPath) -> Result<File, ReadError> {
+        let place = self.regular_file(at)?;
+        cgroup::is_one(&place)?;
+        Ok(reopen(&place)?)
+    }
+
+    fn regular_file(&self, at: &InnerPath) -> Result<OwnedFd, ReadError> {
+        let place = self.place(at)?;
+        if fs::kind(&fs::stat(&place)?) == FileType::RegularFile { Ok(place) } else { Err(ReadError::Kind(at.clone())) }
     }
 
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
     /// or a seccomp filter doesn't know the call.
-    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
+    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links, mounts: Mounts) -> Result<OwnedFd, SysError> {
+        time_limit::note(Doing::Looking, path.as_path());
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
             Links::Refused => ResolveFlags::NO_SYMLINKS,
+        };
+        let refused = match mounts {
+            Mounts::Crossed => refused,
+            Mounts::Refused => refused | ResolveFlags::NO_XDEV,
         };
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
@@ -202,6 +399,10 @@ impl Root {
         });
         let settled = tries.find(|result| !matches!(result, Err(Errno::AGAIN)));
         match settled.unwrap_or(Err(Errno::AGAIN)) {
+            // pathrs tells of no mount.
+            Err(Errno::NOSYS | Errno::PERM) if mounts == Mounts::Refused => {
+                Err(SysError::new(format!("openat2(\"{path}\")"), Errno::XDEV))
+            }
             Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
             result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
         }
@@ -224,6 +425,11 @@ impl Root {
         }
         Ok(file)
     }
+}
+
+/// Not waiting for one that somebody has a lease on, fcntl(2).
+fn reopen(place: &OwnedFd) -> Result<File, SysError> {
+    fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
 }
 
 /// What keeps a path from being followed because of what is there.

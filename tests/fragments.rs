@@ -55,6 +55,69 @@ fn has(lines: &[String], wanted: &[&str]) {
     }
 }
 
+/// What in this repository names the hook for an engine or a runtime.
+const WITH_HOOKS: [&str; 7] = [
+    "share/containers/oci/hooks.d/oci-systemd-hook.json.in",
+    "share/containers/oci/hooks.d/oci-systemd-hook-annotation.json.in",
+    "share/oci-systemd-hook/precreate.d/oci-systemd-hook-precreate.json.in",
+    "share/oci-systemd-hook/precreate.d/oci-systemd-hook-precreate-annotation.json.in",
+    "contrib/runc-hooks.json",
+    "contrib/system-container/config.json.template",
+    "contrib/demo.sh",
+];
+
+/// Each hook in a text, without the quotes and escapes that differ between JSON and jq.
+fn hooks(text: &str) -> Vec<String> {
+    let text = text.replace(['"', '\\'], "");
+    let names_it = |hook: &&str| {
+        hook.starts_with("$HOOK")
+            || hook.starts_with("$hook")
+            || hook.starts_with('@')
+            || hook.starts_with("/usr/libexec/oci/hooks.d/")
+    };
+    text.split("path: ").skip(1).filter(names_it).map(|hook| hook.split('}').next().unwrap().to_owned()).collect()
+}
+
+/// Without `env` some runtimes give a hook the container's, which a dynamically linked one listens to; and without `timeout`
+/// they wait for ever.
+#[test]
+fn each_hook_has_an_environment_and_a_time_limit() {
+    for path in WITH_HOOKS {
+        let text = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap();
+        let hooks = hooks(&text);
+        assert!(!hooks.is_empty(), "{path} names no hook");
+        for hook in hooks {
+            assert!(hook.contains("env: [PATH="), "{path}: no env in {hook}");
+            assert!(hook.contains("timeout: 60"), "{path}: no timeout in {hook}");
+        }
+    }
+}
+
+/// And there is nothing else that names it.
+#[test]
+fn all_that_names_the_hook_is_known() {
+    let top = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut left = vec![top.join("share"), top.join("contrib")];
+    while let Some(directory) = left.pop() {
+        for entry in std::fs::read_dir(directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() {
+                // What is built, and inputs that are to be wrong.
+                left.extend((!path.ends_with("target") && !path.ends_with("corpus")).then_some(path));
+                continue;
+            }
+            let Ok(text) = std::fs::read_to_string(&path) else { continue };
+            let below = path.strip_prefix(top).unwrap().to_str().unwrap();
+            let is_benchmark = below.starts_with("contrib/benchmark");
+            assert!(
+                is_benchmark || WITH_HOOKS.contains(&below) || hooks(&text).is_empty(),
+                "{below}: {:?}",
+                hooks(&text)
+            );
+        }
+    }
+}
+
 #[test]
 fn containerd_knows_the_runtime() {
     let Some(dump) = dump("config.toml") else { return };

@@ -62,8 +62,8 @@ fn the_descriptors_are_what_the_engines_accept() {
     for Descriptor { path, hook, stages, .. } in &hooks.descriptors {
         assert_eq!(stages, &[Stage::CreateRuntime, Stage::Poststop], "{path:?}");
         assert_eq!(hook.path, stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook"), "{path:?}");
-        // The hook needs no arguments, and no timeout of podman's may end it half-way.
-        assert_eq!((hook.args.as_slice(), hook.timeout), (&[][..], None), "{path:?}");
+        // The hook needs no arguments, and gives up by itself before a runtime ends it.
+        assert_eq!((hook.args.as_slice(), hook.timeout), (&[][..], Some(60)), "{path:?}");
         assert_eq!(hook.env, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "{path:?}");
         let mode = std::fs::metadata(&hook.path).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o755, "{path:?}");
@@ -80,6 +80,8 @@ fn the_descriptors_for_precreate_have_a_directory_of_their_own() {
     for Descriptor { path, hook, extension_stages, .. } in &hooks.descriptors {
         assert_eq!(hook.path, stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook"), "{path:?}");
         assert_eq!(extension_stages, &["precreate"], "{path:?}");
+        assert_eq!(hook.timeout, Some(60), "{path:?}");
+        assert_eq!(hook.env, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "{path:?}");
     }
 }
 

@@ -175,10 +175,11 @@ impl Copy<'_> {
 
     /// Copies one entry; a directory is returned to be gone through.
     fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>, Failed> {
-        let stat = fs::stat_at(level.from.as_fd(), name)?;
+        // What is mounted there may be a server's, which isn't asked.
         if self.keep.contains(self.path.as_path()) {
             return Ok(None);
         }
+        let stat = fs::stat_at(level.from.as_fd(), name)?;
         self.left.files = self.left.files.checked_sub(1).ok_or(Failed::Bound(Bound::Files))?;
         let inode = (stat.st_dev, stat.st_ino);
         let kind = fs::kind(&stat);

@@ -86,7 +86,7 @@ impl Run<'_> {
     /// Moves a mount that the new tmpfs at `at` covers onto it; `covered` is the directory below.
     fn keep(&mut self, at: &InnerPath, covered: &OwnedFd, below: PathBuf, moved: Rc<OwnedFd>) -> Result<(), StepCause> {
         let target = at.join(&below);
-        if fs::kind(&fs::stat(&moved)?) == FileType::Directory {
+        if fs::kind_of(&moved)? == FileType::Directory {
             self.directory(&target, 0o755)?;
         } else {
             self.empty_file(&target)?;

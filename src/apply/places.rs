@@ -41,7 +41,7 @@ impl Run<'_> {
     /// The same for a directory.
     pub(super) fn directory_at(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
         let place = self.place(at)?;
-        if fs::kind(&fs::stat(&place)?) == FileType::Directory {
+        if fs::kind_of(&place)? == FileType::Directory {
             Ok(place)
         } else {
             Err(SysError::new(format!("open(\"{at}\", O_DIRECTORY)"), Errno::NOTDIR).into())

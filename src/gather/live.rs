@@ -26,7 +26,7 @@ use crate::kernel::{id_map, status};
 use crate::oci::config::Config;
 use crate::oci::state::State;
 use crate::path::InnerPath;
-use crate::root::Root;
+use crate::root::{ReadError, Root};
 use crate::sys::mount_table::{self, Table};
 use crate::sys::{Context, SysError, fs, process};
 use crate::systemd::Version;
@@ -71,6 +71,7 @@ pub fn surroundings(
     };
     let root = open_root(state, text)?;
     let Mounted { text: mountinfo, mounts, number_of } = mounted(&root, config)?;
+    root.know_mounts(&mountinfo);
     let image = image(&root)?;
     let own_paths = interpret::own_cgroups(&mounts, cgroup_inside.as_deref().unwrap_or(&cgroup));
     let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;
@@ -324,13 +325,14 @@ pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
     for at in programs(root) {
         let at = at?;
         let program = root
-            .read(&at)
-            .and_then(|file| Version::in_program(file.take(LIMIT_BYTES)).call(|| format!("read(\"{at}\")")));
+            .read_program(&at)
+            .and_then(|file| Ok(Version::in_program(file.take(LIMIT_BYTES)).call(|| format!("read(\"{at}\")"))?));
         match program {
             Ok(Some(version)) => return Ok(Some(version)),
-            // In a user namespace it may be out of its root's reach.
-            Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM) => {}
-            result => drop(result.map_err(|source| GatherError::Look { at, source })?),
+            Err(error) if error.is_of_the_file() => {
+                log::debug!("the version of the image's systemd can't be told: {error}");
+            }
+            result => drop(result.map_err(|source| GatherError::ReadInRoot { at, source })?),
         }
     }
     Ok(None)
@@ -364,10 +366,14 @@ fn rights(config: &Config, own: CapabilitySet) -> Rights {
     }
 }
 
-/// A small file of the kernel's, inside the root; none where it isn't there.
+/// A small file of a cgroup, inside the root; none where it isn't there.
 fn read_inside(root: &Root, at: &InnerPath) -> Result<Option<String>, GatherError> {
     const LIMIT_BYTES: u64 = 64 * 1024;
-    let text = if_there(root.read(at).and_then(|file| fs::read_up_to(file, LIMIT_BYTES)), at)?.flatten();
+    let text = root.read_cgroup(at).and_then(|file| Ok(fs::read_up_to(file, LIMIT_BYTES)?));
+    let text = match text {
+        Err(ReadError::Sys(error)) => if_there(Err(error), at)?,
+        result => result.map_err(|source| GatherError::ReadInRoot { at: at.clone(), source })?,
+    };
     Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
 }
 

@@ -29,7 +29,7 @@ use crate::oci::config::{Config, Hook, Peek};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
-use crate::root::Root;
+use crate::root::{ReadError, Root};
 use crate::sys::{Context, SysError, fs, process};
 
 /// A runtime's state is a few hundred bytes and its annotations, of which Kubernetes allows a quarter of a mebibyte.
@@ -117,6 +117,14 @@ pub enum GatherError {
     /// Somebody renames or mounts in the root while the hook works.
     #[error("{0} changed while the container was being created: somebody renames or mounts in its root")]
     Changed(InnerPath),
+    /// A file in it can't be read.
+    #[error("cannot read {at} in the container's root")]
+    ReadInRoot {
+        /// Which.
+        at: InnerPath,
+        /// Why.
+        source: ReadError,
+    },
     /// What this process may do can't be told.
     #[error("cannot read this process's capabilities")]
     Capabilities(#[source] SysError),
@@ -160,7 +168,7 @@ pub enum GatherError {
 
 /// Reads the state; `from` names the input in errors.
 pub fn state(input: impl AsFd, from: &str) -> Result<State, GatherError> {
-    let text = fs::read_up_to(input, STATE_LIMIT_BYTES)
+    let text = fs::read_stream(input, STATE_LIMIT_BYTES)
         .map_err(|source| GatherError::ReadState { from: from.to_owned(), source })?;
     let text = text.ok_or_else(|| GatherError::TooLarge {
         what: format!("the container's state from {from}"),
@@ -191,7 +199,7 @@ impl ConfigText {
 
     /// Reads one that a program wrote to `input`, which errors call `from`.
     pub fn read_from(input: impl AsFd, from: &str) -> Result<Self, GatherError> {
-        Self::of(PathBuf::from(from), CONFIG_LIMIT_BYTES, fs::read_up_to(input, CONFIG_LIMIT_BYTES))
+        Self::of(PathBuf::from(from), CONFIG_LIMIT_BYTES, fs::read_stream(input, CONFIG_LIMIT_BYTES))
     }
 
     fn new(path: PathBuf, text: Vec<u8>) -> Self {
@@ -355,6 +363,7 @@ fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
             Ok(Found::Else(at, _) | Found::Directory(at) | Found::EmptyDirectory(at)) => return Program::Else(at),
             Ok(Found::Nothing(_)) => {}
             Ok(Found::Unreachable(reason)) => unreachable = Some(reason),
+            Ok(Found::OnServer(at)) => return Program::Unreachable(ReadError::OfAServer(at).to_string()),
             // It may be the one.
             Err(error) => return Program::Unreachable(error.to_string()),
         }
@@ -363,14 +372,14 @@ fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
 }
 
 /// systemd's own binary is `…/systemd/systemd` in every distribution, and a program of machine code.
-fn is_systemd(root: &Root, at: &InnerPath) -> Result<bool, SysError> {
+fn is_systemd(root: &Root, at: &InnerPath) -> Result<bool, ReadError> {
     const ELF: &[u8] = b"\x7fELF";
     if !at.as_path().ends_with("systemd/systemd") {
         return Ok(false);
     }
     let mut start = [0_u8; 4];
-    match root.read(at)?.read_exact(&mut start) {
+    match root.read_program(at)?.read_exact(&mut start) {
         Err(error) if error.kind() == ErrorKind::UnexpectedEof => Ok(false),
-        result => result.call(|| format!("read(\"{at}\")")).map(|()| start == ELF),
+        result => Ok(result.call(|| format!("read(\"{at}\")")).map(|()| start == ELF)?),
     }
 }

@@ -31,7 +31,7 @@ pub(super) fn identify(
         let (at, is_there) = match found {
             Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => (at, true),
             Found::Nothing(at) => (at, false),
-            Found::Else(..) | Found::Unreachable(_) => continue,
+            Found::Else(..) | Found::OnServer(_) | Found::Unreachable(_) => continue,
         };
         if is_there {
             look.at(at)?;

@@ -2,6 +2,7 @@
 //! Parsers of kernel text; each is given the text, none opens a file.
 
 pub mod cgroup;
+pub mod fs_type;
 pub mod id_map;
 pub mod memory;
 pub mod mountinfo;

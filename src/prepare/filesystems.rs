@@ -46,7 +46,8 @@ fn leads_to(image: &Image, path: &str) -> InnerPath {
         | Found::EmptyDirectory(at)
         | Found::File(at)
         | Found::Nothing(at)
-        | Found::Else(at, _) => at,
+        | Found::Else(at, _)
+        | Found::OnServer(at) => at,
         Found::Unreachable(_) => InnerPath::new(path),
     }
 }
@@ -154,7 +155,8 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
 
 fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(), Refusal> {
     let (at, is_empty) = match facts.image.at(wanted.path) {
-        Found::Directory(at) => (at, false),
+        // The latter is on a mount of the user's, and left alone.
+        Found::Directory(at) | Found::OnServer(at) => (at, false),
         Found::EmptyDirectory(at) => (at, true),
         Found::Nothing(at) => match wanted.if_missing {
             IfMissing::Leave => {

@@ -13,7 +13,8 @@ const NODES: [Node; 6] = [Node::Reg, Node::Dir, Node::Fifo, Node::Sock, Node::Ch
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     let Some(directory) = traceless(facts, plan, RUN_HOST) else { return };
     // Where the user mounted a machine id, that one counts.
-    let is_users = matches!(facts.image.at(MACHINE_ID), Found::File(at) if facts.mounts.at(&at).is_some());
+    let is_users =
+        matches!(facts.image.at(MACHINE_ID), Found::File(at) | Found::OnServer(at) if facts.mounts.at(&at).is_some());
     let uuid = if is_users { None } else { Some(format!("{}\n", facts.machine_id.hyphenated())) };
     let files = [
         (

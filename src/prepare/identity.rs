@@ -21,7 +21,8 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     }
     let found = facts.image.at(MACHINE_ID);
     match &found {
-        Found::File(at) => {
+        // The latter is on a mount of the user's, and left alone.
+        Found::File(at) | Found::OnServer(at) => {
             mount_over(facts, plan, at, Need::Required, "an image's own id is the same in all its containers");
         }
         Found::Nothing(at) => missing(facts, plan, at),

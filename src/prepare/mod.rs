@@ -192,7 +192,7 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
 /// tmpfs. Otherwise says so in the plan.
 fn traceless(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<InnerPath> {
     let at = match facts.image.at(directory) {
-        Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) => at,
+        Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) | Found::OnServer(at) => at,
         Found::File(at) | Found::Else(at, _) => {
             plan.warn(format!("nothing is written to {directory}: {at} is no directory in the image"));
             return None;

@@ -14,7 +14,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         masks.push((CONSOLE_GETTY, "config.json asks for no terminal, so there is no /dev/console"));
     }
     let machine_id = match facts.image.at(MACHINE_ID) {
-        Found::File(at) | Found::Nothing(at) => Some(at),
+        Found::File(at) | Found::Nothing(at) | Found::OnServer(at) => Some(at),
         Found::Directory(_) | Found::EmptyDirectory(_) | Found::Else(..) | Found::Unreachable(_) => None,
     };
     let is_mount = |at: &InnerPath| {

@@ -18,15 +18,23 @@ use crate::oci::config::{Mount, Peek, mounts};
 use crate::oci::edit::Document;
 use crate::oci::state::State;
 use crate::plan::Change;
-use crate::report::chain;
+use crate::report::{chain, last_words};
 use crate::sys::fs;
 use crate::sys::journal::{self, Priority};
+use crate::sys::time_limit;
 
 /// Every container's config.json is read, also that of one whose engine has written a thousand mounts into it.
 const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
 /// Adds what matches, and what systemd's containers need. A config.json that isn't there is the runtime's to complain of.
 pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>) -> Result<(), RuntimeError> {
+    let log_at_end = log.cloned();
+    time_limit::begin(time_limit::USUAL, move |line| {
+        last_words(NAME, line);
+        if let Some(log) = &log_at_end {
+            log.write(Level::Error, &format!("{NAME}: {line}"));
+        }
+    });
     let text = match ConfigText::read_at(config.to_owned(), CONFIG_LIMIT_BYTES) {
         Err(GatherError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
             return Ok(());

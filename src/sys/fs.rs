@@ -15,7 +15,8 @@ use rustix::fs::{
 };
 use rustix::io::Errno;
 
-use super::{Context, SysError};
+use super::{Context, SysError, time_limit};
+use crate::kernel::fs_type::{self, Answers};
 use crate::kernel::mountinfo;
 use crate::kernel::statx::FileIdentity;
 
@@ -98,6 +99,14 @@ pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
+/// The kind of an open file, without asking the server whose it may be.
+pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
+    match rustix::fs::statx(&file, "", UNASKED, StatxFlags::TYPE) {
+        Err(Errno::NOSYS) => stat(file).map(|stat| kind(&stat)),
+        result => Ok(FileType::from_raw_mode(result.call(|| "statx()")?.stx_mode.into())),
+    }
+}
+
 /// Whether an open file is the top of a mount. It isn't where the kernel doesn't say, before Linux 5.8.
 pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
     match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
@@ -109,11 +118,14 @@ pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
 /// `STATX_MNT_ID_UNIQUE` of Linux 6.8.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
+/// Nothing is asked that a file server would have to be asked for.
+const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
+
 /// Tells an open file from every other.
 pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
     // A kernel that doesn't know the unique number gives the other one, which is asked for as well.
     let wanted = MNT_ID_UNIQUE | StatxFlags::MNT_ID | StatxFlags::INO;
-    let told = match rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, wanted) {
+    let told = match rustix::fs::statx(&file, "", UNASKED, wanted) {
         Err(Errno::NOSYS) => None,
         result => Some(result.call(|| "statx()")?),
     };
@@ -133,13 +145,13 @@ pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
 /// The unique number of the mount that a file lies on; `None` before Linux 6.8.
 #[must_use]
 pub fn unique_mount(directory: BorrowedFd<'_>, path: &str) -> Option<u64> {
-    let told = rustix::fs::statx(directory, path, AtFlags::EMPTY_PATH, MNT_ID_UNIQUE).ok()?;
+    let told = rustix::fs::statx(directory, path, UNASKED, MNT_ID_UNIQUE).ok()?;
     (told.stx_mask & MNT_ID_UNIQUE.bits() != 0).then_some(told.stx_mnt_id)
 }
 
 /// The number in mountinfo of the mount that an open file lies on.
 pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
-    match rustix::fs::statx(&file, "", AtFlags::EMPTY_PATH, StatxFlags::MNT_ID) {
+    match rustix::fs::statx(&file, "", UNASKED, StatxFlags::MNT_ID) {
         Ok(told) if told.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(told.stx_mnt_id),
         Ok(_) | Err(Errno::NOSYS) => mount_by_fdinfo(file.as_fd()),
         Err(errno) => Err(SysError::new("statx()", errno)),
@@ -154,6 +166,14 @@ fn mount_by_fdinfo(file: BorrowedFd<'_>) -> Result<u64, SysError> {
 /// The file system of an open file.
 pub fn stat_fs(file: impl AsFd) -> Result<StatVfs, SysError> {
     rustix::fs::fstatvfs(file).call(|| "fstatvfs()")
+}
+
+/// What answers when an open file is read; it may be open as a mere place.
+pub fn answers(file: impl AsFd) -> Result<Answers, SysError> {
+    let found = rustix::fs::fstatfs(file).call(|| "fstatfs()")?;
+    // The numbers have 32 bits, and are negative where the field has no more.
+    #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
+    Ok(fs_type::answers(found.f_type as u32))
 }
 
 /// Makes a directory.
@@ -289,8 +309,22 @@ const USUAL_BYTES: usize = 16 * 1024;
 
 /// Reads a file that is expected to be small; `None` where it is larger than `limit_bytes`.
 pub fn read_up_to(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
+    read_each(from, limit_bytes, || Ok(()))
+}
+
+/// The same of what another program writes, which may never come to its end.
+pub fn read_stream(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
+    read_each(&from, limit_bytes, || time_limit::await_input(&from))
+}
+
+fn read_each(
+    from: impl AsFd,
+    limit_bytes: u64,
+    wait: impl Fn() -> Result<(), SysError>,
+) -> Result<Option<Vec<u8>>, SysError> {
     let mut text = Vec::with_capacity(USUAL_BYTES);
     loop {
+        wait()?;
         match rustix::io::read(&from, spare_capacity(&mut text)) {
             Ok(0) => return Ok(Some(text)),
             Ok(_) | Err(Errno::INTR) => {}

@@ -1,9 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The host's journal or syslog, by syslog(3): crun throws away what a hook writes to stderr.
+//! The host's journal or syslog: crun throws away what a hook writes to stderr.
+//!
+//! Not by syslog(3), which waits for a log that takes nothing, and for ever.
 
-#![allow(unsafe_code)]
+use std::ffi::OsStr;
+use std::os::unix::net::UnixDatagram;
+use std::time::Duration;
 
-use std::ffi::CString;
+/// Where syslog(3) sends messages. Hooks have the host's /dev: the container's is not yet at this path.
+const SOCKET: &str = "/dev/log";
+/// How long a log may be busy.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How grave a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,15 +30,13 @@ pub fn send(priority: Priority, line: &str) {
         Priority::Warning => libc::LOG_WARNING,
         Priority::Info => libc::LOG_INFO,
     };
-    let Ok(line) = CString::new(line.replace('\0', " ")) else {
-        return;
-    };
-    // SAFETY: the format and its one argument are NUL-terminated strings that outlive the call, and
-    // a null ident keeps openlog(3) from keeping a pointer of ours; libc falls back on the
-    // program's own name.
-    unsafe {
-        libc::openlog(std::ptr::null(), libc::LOG_PID | libc::LOG_NDELAY, libc::LOG_DAEMON);
-        libc::syslog(level, c"%s".as_ptr(), line.as_ptr());
-        libc::closelog();
-    }
+    let own = std::env::args_os().next().unwrap_or_default();
+    let name = std::path::Path::new(&own).file_name().map(OsStr::to_string_lossy).unwrap_or_default();
+    // The form of RFC 3164 but for the time, which logs take from the kernel.
+    let text = format!("<{}>{name}[{}]: {line}", libc::LOG_DAEMON | level, std::process::id());
+    // Worst case: it is lost.
+    let _ = UnixDatagram::unbound().and_then(|socket| {
+        socket.set_write_timeout(Some(PATIENCE))?;
+        socket.send_to(text.as_bytes(), SOCKET)
+    });
 }

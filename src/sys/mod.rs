@@ -10,6 +10,7 @@ pub mod mount;
 pub mod mount_table;
 pub mod process;
 pub mod selinux;
+pub mod time_limit;
 
 use std::fmt;
 

@@ -44,9 +44,13 @@ pub fn page_bytes() -> u64 {
 
 /// Enters the mount namespace of another process, and no other namespace of it. This process's root
 /// is then that namespace's root.
+#[allow(unsafe_code)]
 pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
     let namespace = fs::open_host(&path)?;
+    // No mount namespace can be entered by who shares its working directory with another thread, setns(2).
+    // SAFETY: nobody counts on the threads' having one working directory.
+    unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.call(|| "unshare(CLONE_FS)")?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
 }
@@ -110,6 +114,19 @@ pub fn is_in_user_namespace() -> bool {
 pub fn host_memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
+}
+
+/// The variable by which who wrote the environment told the dynamic loader what to do; none in a program that has no loader,
+/// which the kernel tells (`AT_BASE` in getauxval(3)).
+#[must_use]
+#[allow(unsafe_code)]
+pub fn told_to_loader() -> Option<String> {
+    // SAFETY: it takes a number, and reads what the kernel wrote at the start.
+    if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
+        return None;
+    }
+    let is_for_it = |name: &String| name.starts_with("LD_") || name == "GLIBC_TUNABLES";
+    std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).find(is_for_it)
 }
 
 /// Forgets the environment. runc 1.1 gives hooks the container's, which is its author's to write,

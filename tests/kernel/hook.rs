@@ -27,6 +27,8 @@ pub struct How<'a> {
     pub first: Option<&'a str>,
     /// A program that runs it, with its arguments: a tracer.
     pub under: &'a [String],
+    /// Its options.
+    pub options: &'a [&'a str],
     /// The stage as a word.
     pub word: Option<&'a str>,
     /// Whether it gets no environment, as with runc.
@@ -130,6 +132,7 @@ impl Bundle {
         let mut stderr = tempfile::tempfile().unwrap();
         let mut stdout = tempfile::tempfile().unwrap();
         command
+            .args(how.options)
             .args(how.word)
             .env_clear()
             .current_dir(how.cwd.clone().unwrap_or_else(|| self.root("")))

@@ -361,7 +361,7 @@ fn lead(way: Way, target: &Path) -> PathBuf {
     }
 }
 
-fn clear(at: &Path) {
+pub fn clear(at: &Path) {
     match fs::symlink_metadata(at) {
         Ok(file) if file.is_dir() => fs::remove_dir_all(at).unwrap(),
         Ok(_) => fs::remove_file(at).unwrap(),

@@ -23,10 +23,14 @@ mod copy_up;
 mod decision;
 mod faults;
 mod footprint;
+mod fuse;
 mod hook;
 mod hostile;
 mod input;
+mod kernel_files;
 mod lasting;
+mod late;
+mod loader;
 mod memory;
 mod namespace;
 mod opened;
@@ -94,6 +98,17 @@ const TRIALS: &[(&str, Run)] = &[
     ("hostile/init", hostile::init),
     ("hostile/init-inside", hostile::init_inside),
     ("hostile/up-behind-a-name", hostile::up_behind_a_name),
+    ("kernel-files", kernel_files::none_is_read),
+    ("kernel-files/directories", kernel_files::no_directory_is_listed),
+    ("kernel-files/memory-limit", kernel_files::no_memory_limit),
+    ("kernel-files/volumes", kernel_files::volumes),
+    ("loader", loader::listened),
+    ("late/root", late::root),
+    ("late/volume", late::volume),
+    ("late/poststop", late::poststop),
+    ("late/lock", late::lock),
+    ("late/runtime", late::runtime),
+    ("late/in-time", late::in_time),
     ("input/states", input::states),
     ("input/configs", input::configs),
     ("input/tolerated", input::tolerated),

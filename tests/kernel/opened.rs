@@ -19,6 +19,11 @@ use crate::tree::{self, Detail};
 /// Used again and again: the kernel takes tens of milliseconds to close one.
 static UNUSED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
+fn events() -> OwnedFd {
+    let unused = UNUSED.lock().unwrap().pop();
+    unused.unwrap_or_else(|| inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap())
+}
+
 /// A watch over files.
 #[derive(Debug)]
 pub struct Opened {
@@ -29,8 +34,7 @@ pub struct Opened {
 impl Opened {
     /// Watches these and all below them. What happens to a file is seen in its directory.
     pub fn watch<'a>(tops: impl IntoIterator<Item = &'a Path>) -> Self {
-        let unused = UNUSED.lock().unwrap().pop();
-        let events = unused.unwrap_or_else(|| inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK).unwrap());
+        let events = events();
         let mut watched = HashMap::new();
         for top in tops {
             for below in tree::read(top, Detail::Restored).into_keys() {
@@ -53,6 +57,15 @@ impl Opened {
         let opened = Self { events, watched };
         opened.forget();
         opened
+    }
+
+    /// Watches this file or directory alone; none where this process may not.
+    pub fn watch_one(path: &Path) -> Option<Self> {
+        let events = events();
+        let flags = WatchFlags::OPEN | WatchFlags::ACCESS | WatchFlags::MODIFY;
+        let added = inotify::add_watch(&events, path, flags).ok();
+        let opened = Self { events, watched: added.map(|watch| (watch, path.to_owned())).into_iter().collect() };
+        added.map(|_| opened)
     }
 
     /// Nobody did anything since the last time.

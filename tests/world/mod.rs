@@ -159,7 +159,7 @@ fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
     let found = image.all().filter_map(|(_, found)| match found {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => Some(at.clone()),
         Found::Nothing(at) => missing_above(image, at),
-        Found::Else(..) | Found::Unreachable(_) => None,
+        Found::Else(..) | Found::OnServer(_) | Found::Unreachable(_) => None,
     });
     let mut places = Places::default();
     for at in found.chain(mounts.all().map(|mount| mount.at.clone())).chain(cgroups.iter().cloned()) {

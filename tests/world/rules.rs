@@ -177,7 +177,7 @@ fn has_mount_point(facts: &Surroundings, before: &[&Action], action: &Action) ->
     let in_image = || {
         PATHS.into_iter().any(|path| match facts.image.at(path) {
             Found::Directory(found) | Found::EmptyDirectory(found) | Found::File(found) => found == *at,
-            Found::Nothing(_) | Found::Else(..) | Found::Unreachable(_) => false,
+            Found::Nothing(_) | Found::Else(..) | Found::OnServer(_) | Found::Unreachable(_) => false,
         })
     };
     let is_made = before.iter().any(|other| match other {

@@ -100,7 +100,8 @@ fn place(found: &Found) -> Option<&InnerPath> {
         | Found::EmptyDirectory(at)
         | Found::File(at)
         | Found::Nothing(at)
-        | Found::Else(at, _) => Some(at),
+        | Found::Else(at, _)
+        | Found::OnServer(at) => Some(at),
         Found::Unreachable(_) => None,
     }
 }

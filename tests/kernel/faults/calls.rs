@@ -50,8 +50,8 @@ pub fn read(log: &Path) -> Vec<Call> {
     let mut is_early = true;
     for line in text.lines().filter(|line| !line.starts_with(['+', '-'])) {
         let name = line.split('(').next().unwrap_or_default();
-        // The first thing that the hook does is to read the state.
-        is_early &= !line.starts_with("read(0,");
+        // The first thing that the hook does is to wait for the state.
+        is_early &= !line.starts_with("ppoll([{fd=0,");
         let ordinal = 1 + calls.iter().filter(|call| call.name == name).count();
         calls.push(Call { name: name.to_owned(), ordinal, line: line.to_owned(), is_early });
     }
@@ -105,8 +105,10 @@ impl Call {
             "ioctl" => &["ENOTTY", "EMFILE"],
             "faccessat2" | "access" => &["EACCES"],
             "socket" => &["EMFILE", "EAFNOSUPPORT"],
+            "setsockopt" => &["ENOPROTOOPT"],
             "connect" => &["ECONNREFUSED", "EINTR"],
             "sendto" => &["ENOBUFS", "EINTR"],
+            "ppoll" => &["EINTR", "ENOMEM"],
             "poll" | "clock_nanosleep" | "futex" => &["EINTR"],
             "brk" | "mmap" | "mprotect" | "mremap" | "munmap" | "madvise" => &["ENOMEM"],
             "getrandom" => &["ENOSYS", "EINTR"],
@@ -121,7 +123,7 @@ impl Call {
 }
 
 /// Calls that change nothing outside of the process.
-const HARMLESS: [&str; 40] = [
+const HARMLESS: [&str; 42] = [
     "access",
     "arch_prctl",
     "brk",
@@ -149,6 +151,7 @@ const HARMLESS: [&str; 40] = [
     "newfstatat",
     "openat2",
     "poll",
+    "ppoll",
     "pread64",
     "prlimit64",
     "read",
@@ -158,6 +161,7 @@ const HARMLESS: [&str; 40] = [
     "rt_sigaction",
     "set_robust_list",
     "set_tid_address",
+    "setsockopt",
     "sigaltstack",
     "statfs",
     "statx",

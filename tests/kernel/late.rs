@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that each call of the hook ends with a line, whoever doesn't answer: a file server, a lock, its runtime.
+
+use std::fs::{self, File};
+use std::io::Read;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use rustix::fs::FlockOperation;
+use rustix::mount::{MountFlags, mount};
+use serde_json::json;
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, ID, bind, with_bundle};
+use crate::fuse::Server;
+use crate::hook::{Finished, How, program};
+use crate::hostile::clear;
+use crate::namespace::Realm;
+use crate::runtime::Container;
+
+const LIMIT: &[&str] = &["--time-limit=1"];
+/// What it says, whatever it waited for.
+const SAYS: &str = "gave up after 1 s";
+
+fn create(bundle: &Bundle, cwd: Option<&Path>) -> Result<Finished, String> {
+    bundle.create_as(&How { cwd: cwd.map(Path::to_owned), options: LIMIT, ..How::default() })
+}
+
+/// Where the machine lacks something.
+fn skipped(why: &str) -> Check {
+    ensure!(std::env::var_os("CI").is_none(), "{why}");
+    eprintln!("skipped: {why}");
+    Ok(())
+}
+
+/// The root itself is a server's, or the layer of an overlay.
+pub fn root(realm: Realm) -> Check {
+    for is_layer in [false, true] {
+        with_bundle(realm, |bundle| {
+            let image = bundle.elsewhere("served");
+            let Some(server) = Server::mount(&image) else { return skipped("FUSE is missing") };
+            bundle.config["annotations"]["oci-systemd-hook"] = json!("enabled");
+            bundle.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
+            bundle.write_config();
+            if is_layer {
+                let (upper, work) = (bundle.elsewhere("upper"), bundle.elsewhere("work"));
+                let layers = [("lowerdir", &image), ("upperdir", &upper), ("workdir", &work)];
+                let layers = layers.map(|(key, path)| format!("{key}={}", path.display())).join(",");
+                let layers = std::ffi::CString::new(layers).unwrap();
+                let mounted = mount("overlay", bundle.root(""), "overlay", MountFlags::empty(), layers.as_c_str());
+                if mounted.is_err() {
+                    // Older kernels have no overlay of such a layer in a user namespace.
+                    return Ok(());
+                }
+            } else {
+                bind(&image, &bundle.root(""));
+            }
+            server.is_mute();
+            let finished = create(bundle, Some(Path::new("/")));
+            Server::detach(&bundle.root(""));
+            finished?.refused(&[SAYS, "FUSE"])?;
+            ensure!(!bundle.records().exists(), "a record is left");
+            Ok(())
+        })
+        .map_err(|why| format!("a layer {is_layer}: {why}"))?;
+    }
+    Ok(())
+}
+
+/// No server of a volume is asked for anything, where the container's paths lead to one or through it: who waits for an
+/// answer to a question that was taken can't even be killed.
+pub fn volume(realm: Realm) -> Check {
+    type Make = fn(&Bundle);
+    let cases: [(&str, &str, Make); 14] = [
+        ("data", "the command", |bundle| put_link(bundle, "sbin/init", "/data/init")),
+        ("data", "its directory", |bundle| put_link(bundle, "sbin", "../data/./sbin")),
+        ("data", "systemd", |bundle| put_link(bundle, "usr/lib/systemd/systemd", "/data/x/../systemd")),
+        ("data", "the units", |bundle| put_link(bundle, "usr/lib/systemd/system", "/data/units")),
+        ("data", "/tmp", |bundle| put_link(bundle, "tmp", "/data/tmp")),
+        ("data", "the journal", |bundle| put_link(bundle, "var/log/journal", "/srv/up/data/journal")),
+        ("data", "the machine id", |bundle| put_link(bundle, "etc/machine-id", "/srv/up/data")),
+        ("usr", "all of /usr", |_| {}),
+        ("usr/lib/systemd", "systemd's directory", |_| {}),
+        ("tmp", "/tmp itself", |_| {}),
+        ("var", "all of /var", |_| {}),
+        ("etc", "all of /etc", |_| {}),
+        ("run/lock", "/run/lock itself", |_| {}),
+        ("run", "all of /run", |_| {}),
+    ];
+    crate::all(cases.into_iter().flat_map(|(at, name, make)| {
+        [false, true].map(|is_enabled| {
+            let check = |bundle: &mut Bundle| {
+                if is_enabled {
+                    bundle.config["annotations"]["oci-systemd-hook"] = json!("enabled");
+                }
+                fs::create_dir_all(bundle.image(at)).unwrap();
+                symlink("..", bundle.image("srv/up")).unwrap();
+                make(bundle);
+                bundle.start(Cgroup::Mounted);
+                let Some(server) = Server::mount(&bundle.root(at)) else { return skipped("FUSE is missing") };
+                let before = server.asked();
+                let finished = create(bundle, Some(Path::new("/")))?;
+                let asked = server.asked() - before;
+                ensure!(asked == 0, "it was asked {asked} times, and said {finished:?}");
+                finished.in_order()?;
+                // What the user mounted is no error of the container's, and what the image links to one may be.
+                ensure!(at == "data" || finished.code == Some(0), "{finished:?}");
+                Ok(())
+            };
+            (format!("{name}, enabled {is_enabled}"), with_bundle(realm, check))
+        })
+    }))
+}
+
+fn put_link(bundle: &Bundle, path: &str, target: &str) {
+    clear(&bundle.image(path));
+    symlink(target, bundle.image(path)).unwrap();
+}
+
+/// poststop of a container whose root is a server's: its status is 0 nonetheless, and what was noted stays noted.
+pub fn poststop(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+        bundle.start(Cgroup::Mounted);
+        bundle.create()?.silently()?;
+        ensure!(bundle.records().exists(), "nothing was noted");
+        bundle.end();
+        let served = bundle.elsewhere("served");
+        let Some(server) = Server::mount(&served) else { return skipped("FUSE is missing") };
+        bind(&served, &bundle.root(""));
+        server.is_mute();
+        let how = How { cwd: Some("/".into()), options: LIMIT, ..How::default() };
+        let finished = bundle.poststop_as(&how);
+        Server::detach(&bundle.root(""));
+        finished?.with_warning(&[SAYS])?;
+        ensure!(bundle.records().exists(), "the record is gone");
+        bundle.poststop()?.silently()?;
+        ensure!(!bundle.records().exists(), "a record is left");
+        Ok(())
+    })
+}
+
+/// A record that another call has locked, which never ends.
+pub fn lock(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+        let container = Container::start_as(bundle, |bundle| bundle.start(Cgroup::Nowhere))?;
+        bundle.state["pid"] = json!(container.id());
+        let watch = bundle.watch();
+        let record = bundle.records().join(ID).join("made");
+        fs::create_dir_all(record.parent().unwrap()).unwrap();
+        let held = File::create(&record).unwrap();
+        rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
+        create(bundle, Some(&bundle.directory()))?.refused(&[SAYS, "waiting for the lock of", "made"])?;
+        let how = How { cwd: Some("/".into()), options: LIMIT, ..How::default() };
+        bundle.poststop_as(&how)?.with_warning(&[SAYS, "waiting for the lock of"])?;
+        drop(held);
+        bundle.poststop()?.silently()?;
+        watch.everything(bundle)
+    })
+}
+
+/// A runtime that keeps standard input open, and one that doesn't read what is said.
+pub fn runtime(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        bundle.start(Cgroup::Mounted);
+        for (word, status) in [("createContainer", 1), ("poststop", 0), ("precreate", 1)] {
+            let mut hook = Command::new(program());
+            hook.args(LIMIT).arg(word).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+            let begun = Instant::now();
+            let mut hook = hook.spawn().unwrap();
+            let input = hook.stdin.take();
+            let status_seen = hook.wait().unwrap();
+            drop(input);
+            let mut said = String::new();
+            hook.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+            ensure!(status_seen.code() == Some(status), "{word}: {status_seen}, {said}");
+            ensure!(said.lines().count() == 1 && said.contains("ETIMEDOUT"), "{word} said {said:?}");
+            ensure!(begun.elapsed() < Duration::from_secs(4), "{word} took {:?}", begun.elapsed());
+        }
+        Ok(())
+    })
+}
+
+/// Where all answers come, the limit does nothing, however short.
+pub fn in_time(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        clear(&bundle.image("srv/nothing"));
+        symlink("/srv/inside", bundle.image("srv/nothing")).unwrap();
+        bundle.start(Cgroup::Mounted);
+        create(bundle, None)?.silently()
+    })
+}
