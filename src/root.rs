@@ -70,7 +70,12 @@ impl Root {
 
     /// The number of the mount that it lies on, as in mountinfo.
     pub fn mount(&self) -> Result<u64, SysError> {
-        let info = fs::fd_info(self.directory())?;
+        Self::mount_of(self.directory())
+    }
+
+    /// The same of an open file.
+    pub fn mount_of(file: impl AsFd) -> Result<u64, SysError> {
+        let info = fs::fd_info(file.as_fd())?;
         mountinfo::mount_of(&info).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))
     }
 
