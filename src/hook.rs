@@ -105,8 +105,11 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let id = short(&state.id);
     let parent = process::parent();
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
+    let unproven = gather::stage::prove(stage, text.config()?)?;
     process::clear_umask();
     let (container, facts) = match gather::live::surroundings(state, stage, &text, policy) {
+        // A call with a wrong state is nobody else's matter.
+        Err(error @ GatherError::Stage(_)) => return Err(error.into()),
         // What goes wrong at createContainer, too, is told there.
         Err(error) if gather::follow_up(text.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
             info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
@@ -125,6 +128,9 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         };
         debug!("{id}: left alone at {}: {why}", stage.name());
         return Ok(());
+    }
+    if let Some(error) = unproven {
+        return Err(GatherError::from(error).into());
     }
     if log_enabled!(Level::Debug) {
         for line in plan.to_string().lines() {

@@ -12,6 +12,7 @@ use rustix::thread::CapabilitySet;
 
 use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
+use super::stage::{self, Of};
 use super::{
     Annotated, ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root, places,
 };
@@ -52,17 +53,17 @@ pub fn surroundings(
     let Annotated { options, stop_signal, manager, mount_context } = annotated(state, text, policy)?;
     let host = host(state, config);
     let id_maps;
+    let of;
     let (cgroup, cgroup_inside, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
         Stage::CreateContainer => {
             id_maps = read_id_maps("self");
+            of = Of::Own;
             (read_text("/proc/self/cgroup")?, None, None)
         }
         Stage::CreateRuntime => {
-            let pid = state.pid.ok_or(GatherError::NoPid(stage.name()))?;
-            if process::shares_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })? {
-                return Err(GatherError::OwnNamespace { pid });
-            }
+            let pid = stage::pid_of(state, config)?;
+            of = Of::Pid(pid);
             id_maps = read_id_maps(&pid.to_string());
             let (cgroup, inside, own) = cgroups_of(pid)?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
@@ -72,6 +73,7 @@ pub fn surroundings(
     let root = open_root(state, text)?;
     let Mounted { text: mountinfo, mounts, number_of } = mounted(&root, config)?;
     root.know_mounts(&mountinfo);
+    stage::is_set_up(&root, config, of)?;
     let image = image(&root)?;
     let own_paths = interpret::own_cgroups(&mounts, cgroup_inside.as_deref().unwrap_or(&cgroup));
     let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;

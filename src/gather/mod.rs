@@ -9,6 +9,7 @@ pub mod interpret;
 pub mod live;
 mod places;
 mod selinux;
+pub mod stage;
 pub mod unreadable;
 
 use std::cell::OnceCell;
@@ -22,6 +23,7 @@ use rustix::io::Errno;
 
 use self::annotations::Annotations;
 pub use self::annotations::{Annotated, annotated};
+use self::stage::StageError;
 use crate::command;
 use crate::facts::options::OptionError;
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
@@ -142,17 +144,9 @@ pub enum GatherError {
     /// The container would share the host's mounts.
     #[error("{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display())]
     NoMountNamespace(PathBuf),
-    /// createRuntime without a pid.
-    #[error("the state has no pid, which {0} needs: is this the right stage?")]
-    NoPid(&'static str),
-    /// The pid is not the container's.
-    #[error(
-        "the state's pid {pid} is in this process's own mount namespace: there is nothing to enter at createRuntime"
-    )]
-    OwnNamespace {
-        /// Whose.
-        pid: u32,
-    },
+    /// This process is elsewhere than its stage says.
+    #[error(transparent)]
+    Stage(#[from] StageError),
     /// A namespace can't be entered.
     #[error(
         "cannot enter a namespace of the container's process {pid}, for which this process needs CAP_SYS_ADMIN and \
@@ -253,6 +247,8 @@ impl ConfigText {
 /// pid in the container's own pid namespace, which is that of this process's parent; crun and youki
 /// write none. Without a pid namespace it is the same number in both stages, and then the mount
 /// namespaces tell: they are one at createContainer.
+///
+/// This is a guess, and proves nothing: see [`stage`].
 #[must_use]
 pub fn call(state: &State) -> Call {
     match state.status {
@@ -268,7 +264,9 @@ fn is_in_container(state: &State) -> bool {
     if process::parent() == Some(pid) {
         return true;
     }
-    process::shares_mount_namespace(pid).unwrap_or(false)
+    // In a user namespace not even the container's first process may be looked at by its own hooks, nor elsewhere that of
+    // a runtime without rights.
+    process::shares_mount_namespace(pid).unwrap_or_else(|_| stage::is_ancestor(pid))
 }
 
 /// Gathers the facts of the decision, looking no further than it needs. `peek` is of `text`.

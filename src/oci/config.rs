@@ -315,6 +315,12 @@ impl Config {
     pub fn has_namespace(&self, kind: &str) -> bool {
         self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
     }
+
+    /// Whether it has one that is made for it.
+    #[must_use]
+    pub fn has_new_namespace(&self, kind: &str) -> bool {
+        self.linux.namespaces.iter().any(|namespace| namespace.kind == kind && namespace.path.is_none())
+    }
 }
 
 /// The host's id for the container's id 0; none without a mapping of it.

@@ -161,6 +161,13 @@ mod tests {
                 None,
                 Status::NotStarted,
             ),
+            // crun 1.28, which escapes each slash.
+            (
+                "{\n  \"ociVersion\": \"1.0\",\n  \"id\": \"c1\",\n  \"pid\": 0,\n  \"root\": \"\\/b\\/rootfs\",\n  \"bundle\": \"\\/b\",\n  \
+                 \"status\": \"created\",\n  \"annotations\": {\n    \"a\\/b\": \"c\"\n  }\n}\n",
+                None,
+                Status::NotStarted,
+            ),
             // youki: no pid.
             (
                 r#"{"ociVersion":"v1.0.2","id":"c1","status":"creating","bundle":"/b","annotations":null}"#,
@@ -191,8 +198,19 @@ mod tests {
     }
 
     #[test]
+    fn a_pid_that_can_be_no_process_is_none() {
+        for pid in ["0", "-1", "-5", "null", "4294967296", "-9223372036854775808"] {
+            let state = State::parse(format!(r#"{{"id":"c1","bundle":"/b","pid":{pid}}}"#).as_bytes()).unwrap();
+            assert_eq!(state.pid, None, "{pid}");
+        }
+    }
+
+    #[test]
     fn refuses_what_cannot_be_a_state() {
         for text in [
+            r#"{"id":"c1","bundle":"/b","pid":"77"}"#,
+            r#"{"id":"c1","bundle":"/b","pid":77.0}"#,
+            r#"{"id":"c1","bundle":"/b","pid":9223372036854775808}"#,
             "",
             "{",
             "[]",

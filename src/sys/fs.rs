@@ -109,7 +109,7 @@ pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
 
 /// Whether an open file is the top of a mount. It isn't where the kernel doesn't say, before Linux 5.8.
 pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
-    match rustix::fs::statx(file, "", AtFlags::EMPTY_PATH, StatxFlags::empty()) {
+    match rustix::fs::statx(file, "", UNASKED, StatxFlags::empty()) {
         Err(Errno::NOSYS) => Ok(false),
         result => Ok(result.call(|| "statx()")?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
     }

@@ -5,12 +5,14 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use rustix::fs::{FileType, makedev};
 use rustix::io::Errno;
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 
-use super::{Context, SysError, fs};
+use super::{Context, SysError, fs, mount};
 use crate::kernel::id_map;
 
 /// The pid of this process's parent, in its own pid namespace.
@@ -25,8 +27,9 @@ pub fn shares_mount_namespace(pid: u32) -> Result<bool, SysError> {
     Ok(own.is_some() && own == namespace(&pid.to_string(), "mnt")?)
 }
 
-/// None where the kernel has none of this kind.
-fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
+/// Which namespace of a kind a process is in, as a text that is another for each; `of` is a pid or `self`. None where the
+/// process has ended, or the kernel has none of this kind.
+pub fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
     let link = format!("/proc/{of}/ns/{kind}");
     match std::fs::read_link(&link) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -63,19 +66,34 @@ pub fn effective_capabilities() -> Result<CapabilitySet, SysError> {
 /// Whether the user namespace that owns this process's mount namespace is its own or one below, where its capabilities
 /// count; ioctl_ns(2).
 #[must_use]
-#[allow(unsafe_code)]
 pub fn is_over_mount_namespace() -> bool {
+    // What else goes wrong is told by the call that does.
+    !matches!(mount_namespace_owner(), Ok(None))
+}
+
+/// Whether it is this process's very own one.
+#[must_use]
+pub fn owns_mount_namespace() -> bool {
+    let own = fs::open_host(Path::new("/proc/self/ns/user")).and_then(fs::stat);
+    let owner = mount_namespace_owner().and_then(|owner| owner.map(fs::stat).transpose());
+    matches!((own, owner), (Ok(own), Ok(Some(owner))) if (own.st_dev, own.st_ino) == (owner.st_dev, owner.st_ino))
+}
+
+/// The user namespace that owns this process's mount namespace; none where it is out of this one's reach.
+#[allow(unsafe_code)]
+fn mount_namespace_owner() -> Result<Option<OwnedFd>, SysError> {
     const NS_GET_USERNS: libc::Ioctl = 0xb701;
-    let Ok(namespace) = fs::open_host(Path::new("/proc/self/ns/mnt")) else { return true };
+    let namespace = fs::open_host(Path::new("/proc/self/ns/mnt"))?;
     // SAFETY: the call takes no argument.
     let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), NS_GET_USERNS) };
     if owner < 0 {
-        // What else goes wrong is told by the call that does.
-        return std::io::Error::last_os_error().raw_os_error() != Some(libc::EPERM);
+        return match std::io::Error::last_os_error() {
+            error if error.raw_os_error() == Some(libc::EPERM) => Ok(None),
+            error => Err(error).call(|| "ioctl(NS_GET_USERNS)"),
+        };
     }
     // SAFETY: the call returned a new descriptor, which nobody else has.
-    drop(unsafe { OwnedFd::from_raw_fd(owner) });
-    true
+    Ok(Some(unsafe { OwnedFd::from_raw_fd(owner) }))
 }
 
 /// Does something in the cgroup namespace of another process, where the paths of cgroups are those
@@ -101,10 +119,40 @@ pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, Sys
         .unwrap_or_else(|_| Err(SysError::new("a thread that panicked", Errno::IO)))
 }
 
-/// Whether this process is in another user namespace than the host's.
+/// Whether this process is in another user namespace than the host's, where device nodes and v1 hierarchies can't be made.
+///
+/// The initial one is told by its number. In containers of OpenVZ's kernels that is another, and yet they are as good as
+/// hosts: their root may make devices. Every id is itself there, but so it is wherever somebody wrote such a map, as
+/// systemd's `PrivateUsers=full` does. So where all else looks like a host's, this process tries.
 #[must_use]
 pub fn is_in_user_namespace() -> bool {
-    fs::read_host_text("/proc/self/uid_map").is_ok_and(|map| !id_map::is_identity(&map))
+    /// `PROC_USER_INIT_INO` in linux/proc_ns.h, Linux 3.8.
+    const INITIAL: u64 = 0xefff_fffd;
+    let id_map = || fs::read_host_text("/proc/self/uid_map");
+    let number = |of: &str| std::fs::metadata(format!("/proc/{of}/ns/user")).map(|namespace| namespace.ino());
+    match number("self") {
+        Ok(INITIAL) => false,
+        Ok(own) => {
+            // That of process 1 isn't shown in a namespace below its own.
+            let is_with_init = || number("1").is_ok_and(|its| its == own);
+            !(id_map().is_ok_and(|map| id_map::is_identity(&map)) && is_with_init() && may_make_devices())
+        }
+        // As in a kernel without user namespaces, which has no map either.
+        Err(_) => id_map().is_ok_and(|map| !id_map::is_identity(&map)),
+    }
+}
+
+/// Tries it in a file system that is mounted nowhere. It takes CAP_MKNOD in the initial user namespace, whatever this
+/// process has in its own.
+fn may_make_devices() -> bool {
+    match mount::new_tmpfs(&[]) {
+        // /dev/null: 0, 0 would be overlayfs' whiteout, which anybody may make.
+        Ok(place) => {
+            fs::mknod_at(place.as_fd(), OsStr::new("null"), FileType::CharacterDevice, 0, makedev(1, 3)).is_ok()
+        }
+        // Before Linux 5.2 there was no systemd to write that map.
+        Err(error) => error.errno() == Errno::NOSYS,
+    }
 }
 
 /// All of the machine's memory, as sysinfo(2) tells: what /proc/meminfo calls `MemTotal`.

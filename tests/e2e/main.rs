@@ -30,6 +30,7 @@ mod podman;
 mod shutdown;
 mod site;
 mod special;
+mod stage;
 mod system_container;
 mod tree;
 mod upper;
@@ -316,6 +317,8 @@ impl<'a> Trials<'a> {
         self.each("cri-o", &PLATFORMS, special::cri_o);
         self.each("create-container-too", &PLATFORMS, special::create_container_too);
         self.each("create-container-only", &PLATFORMS, special::create_container_only);
+        self.each("stage", &[runc_hybrid, crun_legacy, crun_unified], stage::of_each_runtime);
+        self.each("hidden-runtime", &two, stage::hidden_runtime);
         self.each("twice", &two, special::twice);
         self.each("uninitialized", &two, special::uninitialized);
         self.each("no-machine-id", &two, special::no_machine_id);

@@ -319,7 +319,8 @@ impl Watch {
     }
 }
 
-/// The config.json of an unprivileged container, as far as the hook looks at it.
+/// The config.json of an unprivileged container, as far as the hook looks at it. It has no pid namespace, since the
+/// trials run the hook without one; `stage` has those.
 fn config() -> Value {
     json!({
         "ociVersion": "1.0.2",
@@ -331,8 +332,8 @@ fn config() -> Value {
             "capabilities": {"bounding": ["CAP_CHOWN", "CAP_MKNOD"]},
         },
         "root": {"path": "rootfs"},
-        "mounts": [],
-        "linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}, {"type": "cgroup"}]},
+        "mounts": [{"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]}],
+        "linux": {"namespaces": [{"type": "mount"}, {"type": "cgroup"}]},
     })
 }
 

@@ -38,6 +38,7 @@ mod plain;
 mod race;
 mod rights;
 mod runtime;
+mod stage;
 mod submounts;
 mod swapped;
 mod table;
@@ -85,6 +86,14 @@ const TRIALS: &[(&str, Run)] = &[
     ("create-runtime", runtime::does_the_whole_job),
     ("create-runtime/create-container-follows", runtime::leaves_it_to_create_container),
     ("create-runtime/given-up", runtime::given_up),
+    ("stage/bad-states", stage::bad_states),
+    ("stage/with-runtime", stage::with_runtime),
+    ("stage/with-process-1", stage::with_process_1),
+    ("stage/no-root", stage::no_root),
+    ("stage/inside", stage::inside),
+    ("stage/hidden-runtime", stage::hidden_runtime),
+    ("stage/hosts-ids", stage::hosts_ids),
+    ("stage/hosts-ids-and-cgroup", stage::hosts_ids_and_cgroup),
     ("rights/to-mount", rights::to_mount),
     ("rights/in-another-user-namespace", rights::in_another_user_namespace),
     ("rights/to-copy", rights::to_copy),

@@ -50,7 +50,7 @@ impl Container {
         Path::new("/proc").join(self.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
     }
 
-    fn mounts(&self) -> String {
+    pub fn mounts(&self) -> String {
         fs::read_to_string(format!("/proc/{}/mountinfo", self.id())).unwrap()
     }
 }

@@ -1,0 +1,308 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows where runtimes call hooks from, and that a state which doesn't fit to that place is refused: nothing is mounted
+//! outside a container.
+
+use std::fs;
+
+use rustix::mount::{MountFlags, UnmountFlags, unmount};
+use serde_json::{Value, json};
+
+use crate::Check;
+use crate::bundle::{Bundle, Cgroup, bind, with_bundle};
+use crate::hook::{Finished, How};
+use crate::namespace::Realm;
+use crate::runtime::Container;
+
+/// A runtime, whose child the hook is; in the state the pids of both may be named, and that of a process in another
+/// mount namespace.
+const RUNTIME: &str = r#"runtime=$$ sh -c 'sed "s/\"@RUNTIME\"/$runtime/; s/\"@HOOK\"/$$/" >"$STATE"; exec "$0" "$@" <"$STATE"' "$0" "$@"; exit"#;
+
+/// What a runtime, or who calls the hook by hand, may write as pid; nothing: no such field.
+const PIDS: [&str; 13] = [
+    "",
+    "null",
+    "0",
+    "-5",
+    "1",
+    r#""@RUNTIME""#,
+    r#""@HOOK""#,
+    r#""@OTHER""#,
+    "4194304",
+    "99999999",
+    "99999999999",
+    "9223372036854775808",
+    "1.5",
+];
+
+const WORDS: [Option<&str>; 4] = [None, Some("createRuntime"), Some("createContainer"), Some("prestart")];
+
+const STATUSES: [&str; 3] = ["creating", "created", "running"];
+
+/// By which of its namespaces a container is told from its runtime.
+const NAMESPACES: [&[&str]; 4] = [&["mount", "pid"], &["mount", "ipc"], &["mount", "uts", "cgroup"], &["mount"]];
+
+/// The runtime's own mount namespace, which needn't be that of process 1: the root is mounted there, too.
+pub fn bad_states(realm: Realm) -> Check {
+    let cases = NAMESPACES.into_iter().flat_map(|kinds| WORDS.into_iter().map(move |word| (kinds, word)));
+    crate::all(cases.map(|(kinds, word)| {
+        let each =
+            || PIDS.into_iter().map(|pid| (pid, with_bundle(realm, |bundle| is_refused(bundle, kinds, word, pid))));
+        (format!("{kinds:?}, {word:?}"), crate::all(each()))
+    }))
+}
+
+fn is_refused(bundle: &mut Bundle, kinds: &[&str], word: Option<&str>, pid: &str) -> Check {
+    let other = Container::start_as(bundle, as_engines_mount)?;
+    as_engines_mount(bundle);
+    // Each sign has to do alone: what the container has of its own, or what is mounted for it.
+    if !matches!(kinds, ["mount"] | ["mount", "uts", ..]) {
+        bundle.config["mounts"] = json!([]);
+    }
+    has_namespaces(bundle, kinds);
+    let watch = bundle.watch();
+    let before = other.mounts();
+    // Not each with each other: the status says nothing.
+    let status = STATUSES[pid.len() % STATUSES.len()];
+    let finished = by_runtime(bundle, RUNTIME, status, &pid.replace(r#""@OTHER""#, &other.id().to_string()), word)?;
+    let is_own = [r#""@RUNTIME""#, r#""@HOOK""#].contains(&pid) && matches!(word, Some("createRuntime" | "prestart"));
+    let words = if is_own { &["the mount namespace of this process"][..] } else { &[] };
+    finished.refused(words).map_err(|message| format!("pid {pid:?}: {message}"))?;
+    ensure!(before == other.mounts(), "pid {pid:?}: something was mounted for the other process");
+    watch.everything(bundle).and_then(|()| watch.image(bundle)).map_err(|message| format!("pid {pid:?}: {message}"))
+}
+
+/// Engines mount the root, before there is a container. Of itself it would pass for one that needs no cgroup mount.
+fn as_engines_mount(bundle: &mut Bundle) {
+    bind(&bundle.image(""), &bundle.root(""));
+    bundle.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
+    bundle.write_config();
+}
+
+fn has_namespaces(bundle: &mut Bundle, kinds: &[&str]) {
+    bundle.config["linux"]["namespaces"] = kinds.iter().map(|kind| json!({"type": kind})).collect();
+    bundle.write_config();
+}
+
+/// Calls the hook by a shell script.
+fn by_runtime(bundle: &Bundle, script: &str, status: &str, pid: &str, word: Option<&str>) -> Result<Finished, String> {
+    let mut state = bundle.state.clone();
+    state["status"] = json!(status);
+    let mut state = state.to_string();
+    if !pid.is_empty() {
+        // As text: there are numbers that serde_json can't write.
+        state.insert_str(1, &format!(r#""pid":{pid},"#));
+    }
+    let script = script.replace("$STATE", bundle.host("../state").to_str().unwrap());
+    let under = ["sh".to_owned(), "-c".to_owned(), script];
+    bundle.call(state.as_bytes(), &How { under: &under, word, ..How::default() })
+}
+
+/// A pid namespace alone makes no container.
+pub fn with_runtime(realm: Realm) -> Check {
+    const SCRIPT: &str = r#"unshare --pid --fork --kill-child -- sh -c '"$0" "$@"; exit' "$0" "$@"; exit"#;
+    with_bundle(realm, |bundle| {
+        as_engines_mount(bundle);
+        bundle.config["mounts"] = json!([]);
+        has_namespaces(bundle, &["mount", "pid"]);
+        let watch = bundle.watch();
+        for word in [None, Some("createContainer")] {
+            by_runtime(bundle, SCRIPT, "creating", "1", word)?.refused(&["in the mount namespace of process"])?;
+        }
+        watch.everything(bundle)?;
+        watch.image(bundle)
+    })
+}
+
+/// In whose namespace process 1 is seen to be, as on a host, or in a container in which an engine runs. Whoever called the
+/// runtime may be in yet another one.
+pub fn with_process_1(realm: Realm) -> Check {
+    const INIT: &str = "unshare --pid --fork --kill-child --mount-proc --propagation unchanged -- sh -c";
+    let cases = [
+        ("createContainer", format!(r#"{INIT} '"$0" "$@"; exit' "$0" "$@"; exit"#)),
+        (
+            "createRuntime",
+            format!(
+                r#"{INIT} 'mkfifo "$STATE-alive"; cat "$STATE-alive" & exec 4>"$STATE-alive"; sed "s/\"@FIRST\"/$!/" >"$STATE"
+                unshare --mount --propagation unchanged -- "$0" "$@" <"$STATE"; exit' "$0" "$@"; exit"#
+            ),
+        ),
+    ];
+    crate::all(cases.into_iter().map(|(word, script)| {
+        let check = |bundle: &mut Bundle| {
+            as_engines_mount(bundle);
+            bundle.config["mounts"] = json!([]);
+            has_namespaces(bundle, &["mount"]);
+            let watch = bundle.watch();
+            let pid = if word == "createRuntime" { r#""@FIRST""# } else { "0" };
+            by_runtime(bundle, &script, "creating", pid, Some(word))?.refused(&["process 1"])?;
+            watch.everything(bundle)?;
+            watch.image(bundle)
+        };
+        (word, with_bundle(realm, check))
+    }))
+}
+
+/// The root is no mount point: as where nobody has prepared anything.
+pub fn no_root(realm: Realm) -> Check {
+    crate::all(WORDS.into_iter().map(|word| {
+        let check = |bundle: &mut Bundle| {
+            bundle.config["root"]["path"] = json!(bundle.image(""));
+            bundle.config["mounts"] = json!([]);
+            bundle.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
+            bundle.write_config();
+            let other = Container::start_as(bundle, |_| {})?;
+            let watch = bundle.watch();
+            for pid in ["0".to_owned(), other.id().to_string()] {
+                by_runtime(bundle, RUNTIME, "creating", &pid, word)?.refused(&[])?;
+            }
+            watch.everything(bundle)?;
+            watch.image(bundle)
+        };
+        (format!("{word:?}"), with_bundle(realm, check))
+    }))
+}
+
+/// How the container's first process comes to be, which calls the hook: in a pid namespace or not, in a user namespace or
+/// not, and by another program or not. With what config.json says of that, and the process's pid in its own namespace.
+const INSIDE: [(&str, &[&str], &str); 5] = [
+    (r#"exec sh "$FIRST" "$0" "$@""#, &["mount"], r#""@FIRST""#),
+    (
+        r#"unshare --pid --fork --kill-child -- unshare --mount --propagation unchanged -- sh "$FIRST" "$0" "$@"; exit"#,
+        &["mount", "pid"],
+        "1",
+    ),
+    (
+        r#"unshare --pid --fork --kill-child -- unshare --mount --ipc --uts --propagation unchanged -- sh "$FIRST" sh -c '"$0" "$@"; exit' "$0" "$@"; exit"#,
+        &["mount", "pid", "ipc", "uts"],
+        "1",
+    ),
+    (
+        r#"unshare --user --map-root-user --mount --propagation unchanged -- sh "$FIRST" "$0" "$@"; exit"#,
+        &["mount", "user"],
+        "0",
+    ),
+    (
+        r#"unshare --pid --fork --kill-child -- unshare --user --map-root-user --mount --propagation unchanged -- sh "$FIRST" "$0" "$@"; exit"#,
+        &["mount", "user", "pid"],
+        "1",
+    ),
+];
+
+/// What each runtime writes at createContainer is good enough where the place is right.
+pub fn inside(realm: Realm) -> Check {
+    let words = [None, Some("createContainer")];
+    let cases = INSIDE.into_iter().flat_map(|case| words.into_iter().map(move |word| (case, word)));
+    crate::all(cases.map(|((script, kinds, own), word)| {
+        let check = || {
+            for pid in [own, "0", ""] {
+                with_bundle(realm, |bundle| is_prepared(bundle, script, kinds, word, pid))
+                    .map_err(|message| format!("pid {pid:?}: {message}"))?;
+            }
+            Ok(())
+        };
+        (format!("{kinds:?}, {word:?}"), check())
+    }))
+}
+
+fn is_prepared(bundle: &mut Bundle, script: &str, kinds: &[&str], word: Option<&str>, pid: &str) -> Check {
+    // Neither a cgroup namespace nor a mount of it, which the user namespace would have to own.
+    bundle.start(Cgroup::Nowhere);
+    has_namespaces(bundle, kinds);
+    // It sees what the hook mounts, which need not be so here.
+    let first = bundle.host("../first");
+    fs::write(&first, "\"$@\"; code=$?; [ -d run/host ] || echo 'nothing is mounted on /run' >&2; exit $code").unwrap();
+    let script = script.replace("$FIRST", first.to_str().unwrap());
+    let script = format!(r#"sed "s/\"@FIRST\"/$$/" >"$STATE"; exec <"$STATE"; {script}"#);
+    let finished = by_runtime(bundle, &script, "creating", pid, word)?;
+    // Of the user namespace's one id there is a word.
+    finished.in_order()?;
+    ensure!(finished.code == Some(0), "{finished:?}");
+    Ok(())
+}
+
+/// Where /proc hides the runtime from the container's root, nothing is mounted.
+pub fn hidden_runtime(realm: Realm) -> Check {
+    const IN_USER_NAMESPACE: &str =
+        r#"unshare --user --map-root-user --mount --propagation unchanged -- sh -c '"$0" "$@"; exit' "$0" "$@"; exit"#;
+    if realm == Realm::User {
+        // Its /proc has mounts on it that such a one must not uncover.
+        return Ok(());
+    }
+    with_bundle(realm, |bundle| {
+        bundle.start(Cgroup::Nowhere);
+        has_namespaces(bundle, &["mount", "user"]);
+        let watch = bundle.watch();
+        // In the group that sees all would be root.
+        rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), c"hidepid=2,gid=4294").unwrap();
+        let finished = by_runtime(bundle, IN_USER_NAMESPACE, "creating", "0", None);
+        unmount("/proc", UnmountFlags::DETACH).unwrap();
+        finished?.refused(&["cannot prove", "createRuntime instead", "/proc/"])?;
+        watch.everything(bundle)?;
+        watch.image(bundle)
+    })
+}
+
+/// An engine that is in a user namespace whose ids are the host's, as systemd's `PrivateUsers=full` makes it. Its runtime
+/// is in it, too, with a mount namespace of its own.
+const FULL: &str = r#"exec 3<&0
+unshare --user --mount --propagation unchanged -- sh -c 'until grep -q 4294967295 /proc/self/gid_map; do :; done; @RUN' "$0" "$@" <&3 &
+until [ "$(readlink /proc/$!/ns/user)" != "$(readlink /proc/self/ns/user)" ]; do :; done
+echo "0 0 4294967295" >/proc/$!/uid_map
+echo "0 0 4294967295" >/proc/$!/gid_map
+wait $!"#;
+
+/// As the runtime calls it there: the stage's word, and how.
+const FULL_STAGES: [(&str, &str); 2] = [
+    ("createContainer", r#"unshare --mount --propagation unchanged -- "$0" "$@"; exit"#),
+    (
+        "createRuntime",
+        r#"mkfifo "$STATE-alive"; unshare --mount --propagation unchanged -- cat "$STATE-alive" & exec 4>"$STATE-alive"; own=$(readlink /proc/self/ns/mnt); until its=$(readlink /proc/$!/ns/mnt) && [ "$its" != "$own" ]; do :; done; sed "s/\"@FIRST\"/$!/" >"$STATE"; "$0" "$@" <"$STATE"; exit"#,
+    ),
+];
+
+/// There nothing is tried that only the host's root may do, and the record lies where poststop looks for it.
+pub fn hosts_ids(realm: Realm) -> Check {
+    if realm == Realm::User {
+        return Ok(());
+    }
+    crate::all(FULL_STAGES.into_iter().map(|(word, run)| (word, with_bundle(realm, |bundle| full(bundle, word, run)))))
+}
+
+fn full(bundle: &mut Bundle, word: &str, run: &str) -> Check {
+    fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+    let log = bundle.elsewhere("strace").join("log");
+    bundle.start(Cgroup::Nowhere);
+    has_namespaces(bundle, &["mount"]);
+    let traced = format!(r#"strace -f -qq -e trace=mknod,mknodat -o {} "$0" "$@""#, log.display());
+    let script = FULL.replace("@RUN", &run.replace(r#""$0" "$@""#, &traced));
+    let pid = if word == "createRuntime" { r#""@FIRST""# } else { "0" };
+    by_runtime(bundle, &script, "creating", pid, Some(word))?.silently()?;
+    let tried = fs::read_to_string(&log).unwrap();
+    ensure!(!tried.contains("S_IFCHR") && !tried.contains("S_IFBLK"), "it tried to make devices: {tried}");
+    // Sockets and FIFOs are made there.
+    ensure!(tried.contains("S_IFIFO"), "nothing was traced: {tried}");
+    ensure!(bundle.records().is_dir(), "there is no record");
+    bundle.poststop()?.silently()?;
+    ensure!(!bundle.records().exists() && !bundle.image("etc/machine-id").exists(), "not all is taken back");
+    Ok(())
+}
+
+/// A hierarchy can't be made there, which is said before anything is tried.
+pub fn hosts_ids_and_cgroup(realm: Realm) -> Check {
+    if realm == Realm::User {
+        return Ok(());
+    }
+    with_bundle(realm, |bundle| {
+        bundle.config["annotations"] = json!({"oci-systemd-hook.cgroup": "legacy"});
+        bundle.config["hooks"] = json!({"poststop": [{"path": crate::hook::program()}]});
+        bundle.start(Cgroup::Mounted);
+        bundle.config["process"]["capabilities"]["bounding"] = Value::Array(Vec::new());
+        has_namespaces(bundle, &["mount"]);
+        let watch = bundle.watch();
+        let (word, run) = FULL_STAGES[1];
+        let script = FULL.replace("@RUN", run);
+        let finished = by_runtime(bundle, &script, "creating", r#""@FIRST""#, Some(word))?;
+        finished.refused(&["only the host's root can make one"])?;
+        watch.everything(bundle)
+    })
+}
