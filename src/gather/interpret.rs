@@ -5,8 +5,8 @@ use std::cell::LazyCell;
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemorySource,
-    Mounts, Options, Owner, Privileges, Propagation, Rights, Selinux, Stage, Surroundings, mounts,
+    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemoryCgroup,
+    MemorySource, Mounts, Options, Owner, Payer, Privileges, Propagation, Rights, Selinux, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
 use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
@@ -87,12 +87,14 @@ pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -
     let mounts = Mounts::read(sources.mountinfo, sources.root_path, sources.root_mount);
     let cgroups = cgroups(state, config, &mounts, &sources);
     let memory = container_memory(limit(&mounts, &sources), host);
+    let memory_cgroup = memory_cgroup(&sources);
     Surroundings {
         follow_up: sources.follow_up,
         owner: owner(config, sources.stage),
         rights: sources.rights,
         privileges: privileges(config, sources.id_maps, sources.stop_signal, sources.systemd, sources.has_unit),
         memory,
+        memory_cgroup,
         cgroups,
         options: sources.options,
         systemd: sources.systemd,
@@ -112,6 +114,7 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         mounts,
         image,
         memory: container_memory(None, host),
+        memory_cgroup: MemoryCgroup { place: None, payer: Payer::Container },
         options: Options::default(),
         cgroups: Cgroups {
             namespace: cgroup_namespace(config),
@@ -304,6 +307,23 @@ fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &InnerPath) -> Option<
         CgroupRoot::At(root) => path.below(root).map(|below| mount.at.join(below)),
         CgroupRoot::Outside => None,
     })
+}
+
+/// Where v1 has the memory controller, v2 doesn't.
+fn memory_cgroup(sources: &Sources<'_>) -> MemoryCgroup {
+    let hierarchies = [Hierarchy::Memory, Hierarchy::Unified];
+    let Some(hierarchy) = hierarchies.into_iter().find(|hierarchy| cgroup::has(sources.cgroup, *hierarchy)) else {
+        return MemoryCgroup { place: None, payer: Payer::Container };
+    };
+    let path = cgroup::parse(sources.cgroup, hierarchy);
+    let payer = match sources.stage {
+        Stage::CreateContainer => Payer::Container,
+        Stage::CreateRuntime => {
+            let own = (sources.runtime_cgroup)().and_then(|text| cgroup::parse(&text, hierarchy));
+            if path.is_some() && own == path { Payer::Container } else { Payer::Caller }
+        }
+    };
+    MemoryCgroup { place: path.map(|path| (hierarchy, path)), payer }
 }
 
 fn limit(mounts: &Mounts, sources: &Sources<'_>) -> Option<u64> {
