@@ -396,6 +396,10 @@ impl Copy<'_> {
         let page_bytes = process::page_bytes();
         let page = usize::try_from(page_bytes).unwrap_or(PART_BYTES);
         let (mut offset, mut end) = (0, 0);
+        // What is read of a hole takes memory as well, though the kernel takes that back.
+        if size_bytes > PART_BYTES as u64 {
+            offset = next_page(from, 0, page_bytes)?.unwrap_or(size_bytes);
+        }
         while offset < size_bytes {
             let most = usize::try_from(size_bytes - offset).unwrap_or(usize::MAX).min(part.len());
             let read_bytes = fs::read_at(from, part.get_mut(..most).unwrap_or_default(), offset)?;
@@ -419,9 +423,7 @@ impl Copy<'_> {
             }
             offset += read_bytes as u64;
             if end < offset && offset < size_bytes {
-                let Some(next) = fs::next_content(from, offset)? else { break };
-                // By whole pages, of which a smaller block of the file system's may be the middle.
-                offset = offset.max(next / page_bytes * page_bytes);
+                offset = next_page(from, offset, page_bytes)?.unwrap_or(size_bytes);
             }
         }
         if end < size_bytes {
@@ -435,6 +437,12 @@ impl Copy<'_> {
         let copied_bytes = fs::copy_xattrs(from, to, left_bytes)?;
         self.room.take(copied_bytes)
     }
+}
+
+/// Where the page begins that has the next content: the file system's blocks may be smaller.
+fn next_page(file: &File, offset: u64, page_bytes: u64) -> Result<Option<u64>, SysError> {
+    let next = fs::next_content(file, offset)?;
+    Ok(next.map(|next| offset.max(next / page_bytes * page_bytes)))
 }
 
 /// What a page has in it.

@@ -111,10 +111,11 @@ pub fn in_child(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysErr
     let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()")?;
     // SAFETY: this process has no other thread that could hold a lock, and the child ends below without returning.
     let child = unsafe { libc::fork() };
+    if child < 0 {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
+        return Err(SysError::new("fork()", errno));
+    }
     match Pid::from_raw(child) {
-        _ if child < 0 => {
-            Err(SysError::new("fork()", Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN)))
-        }
         None => {
             drop(from);
             let said = catch_unwind(AssertUnwindSafe(|| {
