@@ -120,6 +120,9 @@ const TRIALS: &[(&str, Run)] = &[
     ("race/a-new-directory", race::new_directory),
     ("bounds/too-much", bounds::too_much),
     ("bounds/much", bounds::much),
+    ("bounds/holes", bounds::holes),
+    ("bounds/in-all", bounds::in_all),
+    ("bounds/attributes", bounds::attributes),
 ];
 
 /// Those that need strace, the longest first.

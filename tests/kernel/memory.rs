@@ -155,7 +155,7 @@ pub fn is_charged_to_the_container(realm: Realm) -> Check {
         create(bundle, stage, container, engine, "", |_, finished| {
             finished.silently()?;
             let (its, engines) = (container.shmem(), engine.shmem());
-            ensure!(its >= 64 * MIB && its < 65 * MIB, "the container pays for {its} bytes");
+            ensure!((64 * MIB..65 * MIB).contains(&its), "the container pays for {its} bytes");
             ensure!(engines <= OTHERS_BYTES, "the engine pays for {engines} bytes");
             Ok(())
         })
@@ -202,7 +202,7 @@ pub fn is_what_is_free(realm: Realm) -> Check {
         create(bundle, stage, container, engine, "", |_, finished| {
             finished.with_warning(&["cannot copy all", "/tmp", "that the container has left"])?;
             let its = container.shmem();
-            ensure!(its > 50 * MIB && its < 61 * MIB, "the container pays for {its} bytes");
+            ensure!((50 * MIB..61 * MIB).contains(&its), "the container pays for {its} bytes");
             ensure!(container.kills() == 0, "somebody was killed");
             Ok(())
         })
