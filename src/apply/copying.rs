@@ -11,7 +11,8 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::copy_up::{Allowance, Bound, Copied, Failed, Room, Trouble, copy};
+use super::copy_bounds::{Allowance, Bound, Failed, Room};
+use super::copy_up::{Copied, Trouble, copy};
 use super::labels::Labels;
 use super::{Run, StepCause, StepError};
 use crate::path::InnerPath;

@@ -5,6 +5,7 @@
 
 mod cgroups;
 pub mod config;
+mod copy_bounds;
 mod copy_up;
 mod copying;
 mod inodes;
@@ -24,8 +25,8 @@ use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
 use crate::sys::{SysError, cgroup, fs, mount};
-pub use copy_up::Bound;
-use copy_up::BoundOf;
+pub use copy_bounds::Bound;
+use copy_bounds::BoundOf;
 use copying::Budget;
 use labels::Labels;
 use undo::Undo;
