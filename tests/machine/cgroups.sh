@@ -178,6 +178,12 @@ copies() {
         wrong "it was not created: $(cat "$work/console" "$work/said")"
 }
 
+# pays CGROUP FROM TO: in whole MiB. A runtime's copy of its own program in memory, of some 10 MiB, may be in either.
+pays() {
+    is=$(shmem "$1")
+    if [ "$is" -lt "$2" ] || [ "$is" -gt "$3" ]; then wrong "$1 pays for $is MiB, not for $2 to $3"; fi
+}
+
 no_copies() {
     same "how many were killed" "$(sed -n 's/^oom_kill //p' /sys/fs/cgroup/cgroup-test-memory/memory.events)" 0
     "$runtime" delete --force cgroup-test-memory
@@ -191,8 +197,8 @@ memory() {
         for namespace in private host; do
             begin "memory of what is copied, $each, $namespace cgroup namespace"
             copies "$each" "$namespace" 60
-            same "what the container pays, in MiB" "$(shmem cgroup-test-memory)" 60
-            same "what the engine pays, in MiB" "$(shmem cgroup-test-engine)" 0
+            pays cgroup-test-memory 60 80
+            pays cgroup-test-engine 0 20
             no_copies
             finish_in "$namespace"
         done
@@ -200,8 +206,8 @@ memory() {
     begin "memory of what is copied, more than the limit"
     limit_bytes=67108864
     copies runc private 100
-    same "what the container pays, in MiB" "$(shmem cgroup-test-memory)" 0
-    same "what the engine pays, in MiB" "$(shmem cgroup-test-engine)" 0
+    pays cgroup-test-memory 0 20
+    pays cgroup-test-engine 0 20
     no_copies
     limit_bytes=314572800
     finish
