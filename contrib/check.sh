@@ -144,7 +144,7 @@ if [ -n "$full" ]; then
     in_machine --selinux off tests/machine/services.sh
 
     phase "cgroups, as systemd mounts them"
-    in_machine --selinux off tests/machine/cgroups.sh layouts limits
+    in_machine --selinux off tests/machine/cgroups.sh layouts limits memory
 
     phase "cgroups, without nsdelegate"
     in_machine --selinux off --cgroup no-nsdelegate tests/machine/cgroups.sh limits

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use crate::identity::MachineId;
+use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::systemd::Version;
 
@@ -200,6 +201,26 @@ pub struct Memory {
     pub source: MemorySource,
 }
 
+/// To whom the kernel charges what this process writes to a tmpfs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Payer {
+    /// The container: this process is in its cgroup.
+    Container,
+    /// Whoever called this process: it is in another cgroup.
+    Caller,
+}
+
+/// The container's cgroup in the hierarchy that has the memory controller.
+#[derive(Debug, Clone)]
+pub struct MemoryCgroup {
+    /// Where it is, from the root of this process's cgroup namespace; none where it has no path there, or no hierarchy
+    /// counts memory.
+    pub place: Option<(Hierarchy, InnerPath)>,
+    /// Who pays, as it is.
+    pub payer: Payer,
+}
+
 /// Who shall own what is created, where that is not the hook's own user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Owner {
@@ -237,6 +258,8 @@ pub struct Surroundings {
     pub places: Places,
     /// The container's memory.
     pub memory: Memory,
+    /// Where it is counted.
+    pub memory_cgroup: MemoryCgroup,
     /// What the author chose.
     pub options: Options,
     /// The container's cgroups.

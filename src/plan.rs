@@ -6,13 +6,13 @@ mod change;
 mod place;
 mod printed;
 
-pub use action::{Action, Cgroup, Content, Node, Processes, Until};
+pub use action::{Action, Cgroup, Content, Excess, Node, Processes, Until};
 pub use change::{Change, Field};
 pub use place::Place;
 
 use serde::Serialize;
 
-use crate::facts::{Layout, Owner};
+use crate::facts::{Layout, Owner, Payer};
 use crate::path::InnerPath;
 
 /// Everything that will be done to one container, in its order.
@@ -27,10 +27,30 @@ pub struct Plan {
     /// How systemd will find its cgroups.
     #[serde(rename = "cgroup-layout", skip_serializing_if = "Option::is_none")]
     pub layout: Option<ChosenLayout>,
+    /// How much of the image's content all steps together may copy; none: there is nothing to copy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub copying: Option<Copying>,
     /// The steps.
     pub steps: Vec<Step>,
     /// What is left alone, and what the administrator should know.
     pub notes: Vec<Note>,
+}
+
+/// What may be copied of an image's content for one container, and who pays for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Copying {
+    /// The sum: whole pages of content without the holes, extended attributes, and a page for each file and directory.
+    pub most_bytes: u64,
+    /// What says so.
+    pub why: String,
+    /// Who pays, if nothing is done about it. Where that isn't the container, a process enters its cgroup to copy.
+    pub payer: Payer,
+    /// The container's cgroup that counts it: never more is copied than three quarters of what is free there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cgroup: Option<Cgroup>,
+    /// The sum where that cgroup can't be entered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub most_unentered_bytes: Option<u64>,
 }
 
 /// A layout of cgroup hierarchies, and what speaks for it.

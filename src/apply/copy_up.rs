@@ -5,7 +5,6 @@
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
-use std::fmt;
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
@@ -13,63 +12,45 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
-use super::StepCause;
+use super::copy_bounds::{Allowance, Bound, DEPTH_MAX, FILES_MAX, Failed, LINKS_MAX_BYTES, Room};
 use super::labels::Labels;
 use crate::path::InnerPath;
+use crate::plan::Excess;
 use crate::sys::fs::Names;
 use crate::sys::{SysError, fs, process};
 
-/// Who has more files below /run, /tmp or in the journal's directory of an image has made a mistake, or means harm: each
-/// takes memory of the kernel's, and time before the container starts.
-const FILES_MAX: u32 = 65_536;
-/// Two descriptors a level; a process has 1,024 of them where nobody changes that.
-const DEPTH_MAX: usize = 128;
-/// Of paths that are kept in memory, since their files have other names, too.
-const LINKS_MAX_BYTES: usize = 1024 * 1024;
+/// What is read at once. A hole in less than that is found by its zeros.
+const PART_BYTES: usize = 64 * 1024;
+/// Whatever may be copied, so much may be read: a file system that doesn't tell its holes gives zeros without end.
+const READ_LEAST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// How much of an image's content is copied.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
-    pub most_bytes: u64,
-    /// The annotation that raises it.
-    pub option: Option<&'static str>,
+/// A file, and why it isn't copied. What goes from one process to another as JSON can be no path, which need not be text.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Trouble {
+    path: Vec<u8>,
+    pub why: Failed,
 }
 
-/// Of what an image has too much.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Bound {
-    /// Content; as much as this is copied.
-    Bytes(u64),
-    /// Files, directories and links.
-    Files,
-    /// Directories in directories.
-    Depth,
-    /// Files with several names.
-    Links,
-}
-
-impl fmt::Display for Bound {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Bytes(most) => write!(f, "{most} bytes"),
-            Self::Files => write!(f, "{FILES_MAX} files"),
-            Self::Depth => write!(f, "{DEPTH_MAX} directories in each other"),
-            Self::Links => write!(f, "{LINKS_MAX_BYTES} bytes of paths to files of several names"),
-        }
+impl Trouble {
+    /// Below the directory whose content is copied.
+    pub(super) fn path(&self) -> &Path {
+        Path::new(OsStr::from_bytes(&self.path))
     }
 }
 
-/// Why one file can't be copied.
-enum Failed {
-    Sys(SysError),
-    Bound(Bound),
-}
-
-impl From<SysError> for Failed {
-    fn from(error: SysError) -> Self {
-        Self::Sys(error)
-    }
+/// What became of it.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Copied {
+    /// Of memory.
+    pub taken_bytes: u64,
+    /// The first file that was left out.
+    pub left_out: Option<Trouble>,
+    /// How many were.
+    pub left_out_count: u32,
+    /// What ended it.
+    pub failed: Option<Trouble>,
 }
 
 /// One directory on the way down, without recursion: an image can nest so deep that the stack would overflow.
@@ -80,8 +61,8 @@ struct Level {
 }
 
 /// Copies the content of `from` to `to`, but nothing at the paths `keep`: there mounts will be.
-/// `at` is the directory's path in the container, for errors. Each copy gets a label: the image's own
-/// SELinux contexts are of no use on another file system.
+/// `at` is the directory's path in the container. Each copy gets a label: the image's own SELinux contexts are of no use on
+/// another file system.
 pub(super) fn copy(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -89,23 +70,30 @@ pub(super) fn copy(
     keep: &[InnerPath],
     room: Room,
     labels: &Labels<'_>,
-) -> Result<(), StepCause> {
+) -> Copied {
     let keep = keep.iter().filter_map(|path| path.below(at)).collect();
-    let mut copy =
-        Copy { to, keep, labels, room, left: Left::of(room), path: PathBuf::new(), first_links: HashMap::new() };
-    copy.all(Level::open(from, to, OsStr::new("."))?).map_err(|failed| match failed {
-        Failed::Sys(source) if source.errno() == Errno::NOSPC => {
-            StepCause::Full { path: at.join(&copy.path), top: at.clone(), option: room.option, source }
-        }
-        Failed::Sys(source) => StepCause::Copying { path: at.join(&copy.path), source },
-        Failed::Bound(bound) => {
-            // The whole path of what is too deep would fill a screen.
-            let names = if bound == Bound::Depth { 1 } else { usize::MAX };
-            let path = at.join(copy.path.iter().take(names).collect::<PathBuf>());
-            let option = room.option.filter(|_| matches!(bound, Bound::Bytes(_)));
-            StepCause::TooMuch { path, bound, top: at.clone(), option }
-        }
-    })
+    let read_bytes = room.all.left_bytes.min(room.here.left_bytes).saturating_mul(2).max(READ_LEAST_BYTES);
+    let mut copy = Copy {
+        to,
+        keep,
+        labels,
+        room,
+        files: FILES_MAX,
+        links_bytes: LINKS_MAX_BYTES,
+        read: Allowance { left_bytes: read_bytes, bound: Bound::Read(read_bytes) },
+        path: PathBuf::new(),
+        first_links: HashMap::new(),
+        left_out: None,
+        left_out_count: 0,
+        part: Vec::new(),
+    };
+    let result = Level::open(from, to, OsStr::new(".")).map_err(Failed::from).and_then(|top| copy.all(top));
+    Copied {
+        taken_bytes: room.all.left_bytes - copy.room.all.left_bytes,
+        failed: result.err().map(|why| copy.trouble(why)),
+        left_out: copy.left_out,
+        left_out_count: copy.left_out_count,
+    }
 }
 
 impl Level {
@@ -121,54 +109,82 @@ impl Level {
     }
 }
 
-/// What may still be copied.
-struct Left {
-    bytes: u64,
-    files: u32,
-    links_bytes: usize,
-}
-
-impl Left {
-    fn of(room: Room) -> Self {
-        Self { bytes: room.most_bytes, files: FILES_MAX, links_bytes: LINKS_MAX_BYTES }
-    }
-}
-
 struct Copy<'a> {
     to: BorrowedFd<'a>,
     /// Everything that is mounted below: nothing else leads to another file system.
     keep: HashSet<&'a Path>,
     labels: &'a Labels<'a>,
     room: Room,
-    left: Left,
+    /// How many more.
+    files: u32,
+    links_bytes: usize,
+    read: Allowance,
     /// What is being copied.
     path: PathBuf,
     /// By device and inode, since an overlay shows those of its layers: where the first name of a file
     /// with several names was copied to.
     first_links: HashMap<(u64, u64), PathBuf>,
+    left_out: Option<Trouble>,
+    left_out_count: u32,
+    /// Content on its way, in memory that is asked for once.
+    part: Vec<u8>,
 }
 
 impl Copy<'_> {
     fn all(&mut self, top: Level) -> Result<(), Failed> {
         let mut levels = vec![top];
-        while let Some(level) = levels.last_mut() {
-            let Some(name) = level.names.next(level.from.as_fd())? else {
+        let mut is_over = false;
+        loop {
+            let is_too_deep = levels.len() == DEPTH_MAX;
+            let Some(level) = levels.last_mut() else { return Ok(()) };
+            let name = if is_over { None } else { level.names.next(level.from.as_fd())? };
+            let Some(name) = name else {
                 let done = levels.pop();
                 // The top keeps the mount's own mode.
                 if !levels.is_empty() {
-                    done.map(|level| self.finish(&level)).transpose()?;
+                    let finished = done.map(|level| self.finish(&level)).transpose();
+                    finished.map(drop).or_else(|why| self.leave_out(why))?;
                     self.path.pop();
                 }
                 continue;
             };
             self.path.push(&name);
-            match self.entry(level, &name)? {
-                Some(_) if levels.len() == DEPTH_MAX => return Err(Failed::Bound(Bound::Depth)),
-                Some(deeper) => levels.push(deeper),
-                None => {
+            let before = self.room;
+            let entry = match self.entry(level, &name) {
+                Ok(Some(_)) if is_too_deep => Err(Failed::Bound(Bound::Depth)),
+                result => result,
+            };
+            match entry {
+                Ok(Some(deeper)) => levels.push(deeper),
+                Ok(None) => {
+                    self.path.pop();
+                }
+                Err(why) => {
+                    is_over = matches!(why, Failed::Bound(Bound::Files));
+                    self.leave_out(why)?;
+                    remove(level, &name)?;
+                    self.room = before;
                     self.path.pop();
                 }
             }
+        }
+    }
+
+    fn trouble(&self, why: Failed) -> Trouble {
+        // The whole path of what is too deep would fill a screen.
+        let names = if matches!(why, Failed::Bound(Bound::Depth)) { 1 } else { usize::MAX };
+        let path: PathBuf = self.path.iter().take(names).collect();
+        Trouble { path: path.into_os_string().into_encoded_bytes(), why }
+    }
+
+    /// Goes on without a file, if that may be.
+    fn leave_out(&mut self, why: Failed) -> Result<(), Failed> {
+        if self.room.excess == Excess::Refused || !why.is_of_size() {
+            return Err(why);
+        }
+        self.left_out_count += 1;
+        if self.left_out.is_none() {
+            self.left_out = Some(self.trouble(why));
         }
         Ok(())
     }
@@ -180,7 +196,9 @@ impl Copy<'_> {
             return Ok(None);
         }
         let stat = fs::stat_at(level.from.as_fd(), name)?;
-        self.left.files = self.left.files.checked_sub(1).ok_or(Failed::Bound(Bound::Files))?;
+        self.files = self.files.checked_sub(1).ok_or(Failed::Bound(Bound::Files))?;
+        // For the inode and the name, which take less than 2 KiB.
+        self.room.take(process::page_bytes())?;
         let inode = (stat.st_dev, stat.st_ino);
         let kind = fs::kind(&stat);
         if kind == FileType::Directory {
@@ -193,16 +211,12 @@ impl Copy<'_> {
                 fs::link_at(self.to, first.as_os_str(), level.to.as_fd(), name)?;
                 return Ok(None);
             }
+            let taken_bytes = size_of::<((u64, u64), PathBuf)>() + self.path.as_os_str().len();
+            self.links_bytes = self.links_bytes.checked_sub(taken_bytes).ok_or(Failed::Bound(Bound::Links))?;
         }
         match kind {
             FileType::RegularFile => self.file(level, name, &stat)?,
-            FileType::Symlink => {
-                let target = fs::readlink_at(level.from.as_fd(), name)?;
-                let target = OsStr::from_bytes(target.as_bytes());
-                fs::symlink_at(target, level.to.as_fd(), name)?;
-                own(level.to.as_fd(), name, &stat)?;
-                fs::set_times_at(level.to.as_fd(), name, &stat)?;
-            }
+            FileType::Symlink => self.link(level, name, &stat)?,
             FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => {
                 if special(level, name, kind, &stat)? == Made::No {
                     return Ok(None);
@@ -212,9 +226,6 @@ impl Copy<'_> {
         }
         self.labels.give_at(level.to.as_fd(), name);
         if stat.st_nlink > 1 {
-            let taken_bytes = size_of::<((u64, u64), PathBuf)>() + self.path.as_os_str().len();
-            let left_bytes = self.left.links_bytes.checked_sub(taken_bytes);
-            self.left.links_bytes = left_bytes.ok_or(Failed::Bound(Bound::Links))?;
             self.first_links.insert(inode, self.path.clone());
         }
         Ok(None)
@@ -225,8 +236,19 @@ impl Copy<'_> {
         let stat = fs::stat(&level.from)?;
         own(level.to.as_fd(), OsStr::new(""), &stat)?;
         fs::chmod(&level.to, stat.st_mode)?;
-        self.attributes(&level.from, &level.to)?;
+        // Without some of its attributes it is there still, with its times.
+        let attributes = self.attributes(&level.from, &level.to);
         fs::set_times_at(level.to.as_fd(), OsStr::new("."), &stat)?;
+        attributes
+    }
+
+    fn link(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
+        let target = fs::readlink_at(level.from.as_fd(), name)?;
+        // A long one gets a page of its own.
+        self.room.take(process::page_bytes())?;
+        fs::symlink_at(OsStr::from_bytes(target.as_bytes()), level.to.as_fd(), name)?;
+        own(level.to.as_fd(), name, stat)?;
+        fs::set_times_at(level.to.as_fd(), name, stat)?;
         Ok(())
     }
 
@@ -240,13 +262,13 @@ impl Copy<'_> {
             return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE).into());
         }
         let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
-        // A tmpfs takes whole pages, for holes as well.
-        self.take(size_bytes.checked_next_multiple_of(process::page_bytes()).unwrap_or(u64::MAX))?;
+        // Nothing is copied in vain of what can't fit; blocks are of 512 bytes, stat(2).
+        { self.room }.take(u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512).min(size_bytes))?;
         // Non-blocking, for one with a lease on it, fcntl(2).
-        let mut from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
-        let mut to = fs::create_at(level.to.as_fd(), name, 0o600)?;
-        // No more than was counted, whatever is written to it meanwhile.
-        fs::copy(&mut from, &mut to, size_bytes)?;
+        let from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
+        let to = fs::create_at(level.to.as_fd(), name, 0o600)?;
+        // No more than was there at first, whatever is written to it meanwhile.
+        self.content(&from, &to, size_bytes)?;
         own(to.as_fd(), OsStr::new(""), stat)?;
         // After the owner, whose change takes set-user-id away.
         fs::chmod(&to, stat.st_mode)?;
@@ -255,17 +277,91 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// They take memory, too, which a tmpfs counts since Linux 6.6.
-    fn attributes(&mut self, from: impl AsFd, to: impl AsFd) -> Result<(), Failed> {
-        let copied_bytes = fs::copy_xattrs(from, to, self.left.bytes)?;
-        self.take(copied_bytes)
+    /// Copies what isn't zero, by whole pages, since a tmpfs takes memory for those that are written.
+    fn content(&mut self, from: &File, to: &File, size_bytes: u64) -> Result<(), Failed> {
+        let mut part = std::mem::take(&mut self.part);
+        let whole = usize::try_from(size_bytes).unwrap_or(usize::MAX).min(PART_BYTES);
+        part.resize(part.len().max(whole), 0);
+        let result = self.parts(from, to, size_bytes, &mut part);
+        self.part = part;
+        result
     }
 
-    fn take(&mut self, bytes: u64) -> Result<(), Failed> {
-        self.left.bytes =
-            self.left.bytes.checked_sub(bytes).ok_or(Failed::Bound(Bound::Bytes(self.room.most_bytes)))?;
+    fn parts(&mut self, from: &File, to: &File, size_bytes: u64, part: &mut [u8]) -> Result<(), Failed> {
+        let page_bytes = process::page_bytes();
+        let page = usize::try_from(page_bytes).unwrap_or(PART_BYTES);
+        let (mut offset, mut end) = (0, 0);
+        // What is read of a hole takes memory as well, though the kernel takes that back.
+        if size_bytes > PART_BYTES as u64 {
+            offset = next_page(from, 0, page_bytes)?.unwrap_or(size_bytes);
+        }
+        while offset < size_bytes {
+            let most = usize::try_from(size_bytes - offset).unwrap_or(usize::MAX).min(part.len());
+            let read_bytes = fs::read_at(from, part.get_mut(..most).unwrap_or_default(), offset)?;
+            let part = part.get(..read_bytes).unwrap_or_default();
+            if part.is_empty() {
+                break;
+            }
+            self.read.take(read_bytes as u64)?;
+            let mut rest = part;
+            loop {
+                rest = split(rest, page, Kind::Zeros).1;
+                let (content, after) = split(rest, page, Kind::Content);
+                if content.is_empty() {
+                    break;
+                }
+                self.room.take((content.len() as u64).next_multiple_of(page_bytes))?;
+                let at = offset + (part.len() - rest.len()) as u64;
+                fs::write_at(to, content, at)?;
+                end = at + content.len() as u64;
+                rest = after;
+            }
+            offset += read_bytes as u64;
+            if end < offset && offset < size_bytes {
+                offset = next_page(from, offset, page_bytes)?.unwrap_or(size_bytes);
+            }
+        }
+        if end < size_bytes {
+            fs::set_size(to, size_bytes)?;
+        }
         Ok(())
     }
+
+    fn attributes(&mut self, from: impl AsFd, to: impl AsFd) -> Result<(), Failed> {
+        let left_bytes = self.room.all.left_bytes.min(self.room.here.left_bytes);
+        let copied_bytes = fs::copy_xattrs(from, to, left_bytes)?;
+        self.room.take(copied_bytes)
+    }
+}
+
+/// Where the page begins that has the next content: the file system's blocks may be smaller.
+fn next_page(file: &File, offset: u64, page_bytes: u64) -> Result<Option<u64>, SysError> {
+    let next = fs::next_content(file, offset)?;
+    Ok(next.map(|next| offset.max(next / page_bytes * page_bytes)))
+}
+
+/// What a page has in it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Zeros,
+    Content,
+}
+
+/// The first pages as long as they are of this kind, and what comes after them.
+fn split(bytes: &[u8], page: usize, kind: Kind) -> (&[u8], &[u8]) {
+    const ZEROS: [u8; 4096] = [0; 4096];
+    let is_zeros = |page: &[u8]| page.chunks(ZEROS.len()).all(|part| ZEROS.get(..part.len()) == Some(part));
+    let pages = bytes.chunks(page).take_while(|page| is_zeros(page) == (kind == Kind::Zeros));
+    bytes.split_at(pages.map(<[u8]>::len).sum())
+}
+
+/// Removes what was copied of a file that doesn't fit.
+fn remove(level: &Level, name: &OsStr) -> Result<(), SysError> {
+    let made = match fs::stat_at(level.to.as_fd(), name) {
+        Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+        result => result?,
+    };
+    fs::unlink_at(level.to.as_fd(), name, fs::kind(&made))
 }
 
 /// Whether a node could be made.

@@ -22,12 +22,17 @@ impl<'a> Labels<'a> {
 
     /// Labels an open file.
     pub(super) fn give(&self, file: impl AsFd) {
-        self.note(|label| selinux::set_label(file, label));
+        self.try_to(|label| selinux::set_label(file, label));
     }
 
     /// Labels `name` in `directory`.
     pub(super) fn give_at(&self, directory: BorrowedFd<'_>, name: &OsStr) {
-        self.note(|label| selinux::set_label_at(directory, name, label));
+        self.try_to(|label| selinux::set_label_at(directory, name, label));
+    }
+
+    /// One of another process's.
+    pub(super) fn note(&self, error: SysError) {
+        self.failure.borrow_mut().get_or_insert(error);
     }
 
     /// The first failure since it was asked last.
@@ -35,9 +40,9 @@ impl<'a> Labels<'a> {
         self.failure.take()
     }
 
-    fn note(&self, give: impl FnOnce(&str) -> Result<(), SysError>) {
+    fn try_to(&self, give: impl FnOnce(&str) -> Result<(), SysError>) {
         if let Some(Err(error)) = self.label.map(give) {
-            self.failure.borrow_mut().get_or_insert(error);
+            self.note(error);
         }
     }
 }

@@ -5,7 +5,9 @@
 
 mod cgroups;
 pub mod config;
+mod copy_bounds;
 mod copy_up;
+mod copying;
 mod inodes;
 mod labels;
 mod mounts;
@@ -24,7 +26,9 @@ use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
 use crate::sys::{SysError, cgroup, fs, mount};
-pub use copy_up::Bound;
+pub use copy_bounds::Bound;
+use copy_bounds::BoundOf;
+use copying::Budget;
 use labels::Labels;
 use places::{MadeCgroups, Own};
 use undo::Undo;
@@ -63,13 +67,15 @@ pub enum StepCause {
     },
     /// An image holds more than is copied.
     #[error(
-        "at {path}: the image has more than {bound} in {top}, which is all that is copied; take out of it what is not \
-         needed, or mount something of your own on {top}{}",
-        raised_by(*option)
+        "at {path}{}: the image has more than {}, which is all that is copied; take out of it what is not needed, or mount \
+         something of your own on {top}{}",
+        and(*others), BoundOf(*bound, top), raised_by(*option)
     )]
     TooMuch {
         /// The file that was too much, in the container.
         path: InnerPath,
+        /// How many more there are.
+        others: u32,
         /// Of what.
         bound: Bound,
         /// Where the image's content is copied.
@@ -78,12 +84,15 @@ pub enum StepCause {
         option: Option<&'static str>,
     },
     /// What is copied of an image takes more room than was counted.
-    #[error("at {path}: no room is left on the tmpfs; take out of {top} in the image what is not needed{}", raised_by(*option))]
+    #[error(
+        "at {path}{}: no room is left on the tmpfs; take out of the image what is not needed there{}",
+        and(*others), raised_by(*option)
+    )]
     Full {
         /// The file that was too much, in the container.
         path: InnerPath,
-        /// Where the image's content is copied.
-        top: InnerPath,
+        /// How many more there are.
+        others: u32,
         /// The annotation that makes the tmpfs larger.
         option: Option<&'static str>,
         /// The call that failed.
@@ -101,6 +110,10 @@ pub enum StepCause {
     /// poststop may have been called already.
     #[error("poststop would not take it back: the runtime, or the container's first process, has ended meanwhile")]
     GivenUp,
+}
+
+fn and(others: u32) -> String {
+    if others > 0 { format!(" and {others} others") } else { String::new() }
 }
 
 fn raised_by(option: Option<&str>) -> String {
@@ -126,7 +139,7 @@ pub fn apply(
     first_process: Option<u32>,
     is_awaited: &dyn Fn() -> Result<bool, SysError>,
 ) -> Outcome {
-    let labels = Labels::new(plan.label.as_deref());
+    let labels = Rc::new(Labels::new(plan.label.as_deref()));
     let mut run = Run {
         root,
         record,
@@ -134,6 +147,7 @@ pub fn apply(
         is_awaited,
         owner: plan.owner,
         labels,
+        budget: Budget::of(plan.copying.as_ref()),
         hierarchies: HashMap::new(),
         has_noted: false,
         undo: Undo::default(),
@@ -148,6 +162,7 @@ pub fn apply(
         run.on = on;
         let result = run.perform(action);
         failed.extend(run.labels.failure().map(|error| StepError::of_labelling(action, error)));
+        failed.extend(run.budget.warnings());
         if let Err(source) = result {
             let error = StepError { step: action.brief(), source };
             match need {
@@ -177,7 +192,8 @@ struct Run<'a> {
     first_process: Option<u32>,
     is_awaited: &'a dyn Fn() -> Result<bool, SysError>,
     owner: Option<Owner>,
-    labels: Labels<'a>,
+    labels: Rc<Labels<'a>>,
+    budget: Budget<'a>,
     /// Those that were needed so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
     has_noted: bool,

@@ -8,9 +8,9 @@ use std::rc::Rc;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::copy_up::Room;
+use super::copying::Source;
 use super::labels::Labels;
-use super::{Run, StepCause, copy_up};
+use super::{Run, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Content;
@@ -62,14 +62,11 @@ impl Run<'_> {
         }
         let place = self.directory_at(at)?;
         options.extend(context.map(|context| ("context", context.to_owned())));
-        let new = mount::new_tmpfs(&options)?;
         // With a context all that is on it has that label.
         let none = Labels::new(None);
-        let labels = if context.is_some() { &none } else { &self.labels };
-        labels.give(&new);
-        if let Content::Copied { most_bytes, option } = content {
-            copy_up::copy(place.as_fd(), new.as_fd(), at, keep, Room { most_bytes, option }, labels)?;
-        }
+        let labels = Rc::clone(&self.labels);
+        let labels = if context.is_some() { &none } else { &*labels };
+        let new = self.filled_tmpfs(&options, &Source { from: &place, at, keep }, content, labels)?;
         // Opened before they are covered; a moved mount takes along what is mounted on it.
         let kept: Vec<(PathBuf, Rc<OwnedFd>)> = keep
             .iter()

@@ -6,8 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemorySource,
-    Mounts, Options, Owner, Places, Privileges, Propagation, Rights, Selinux, Stage, Surroundings, mounts,
+    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemoryCgroup,
+    MemorySource, Mounts, Options, Owner, Payer, Places, Privileges, Propagation, Rights, Selinux, Stage, Surroundings,
+    mounts,
 };
 use crate::identity::MachineId;
 use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
@@ -89,12 +90,14 @@ impl std::fmt::Debug for Sources<'_> {
 pub fn live(state: &State, config: &Config, host: &Host, sources: Sources<'_>) -> Surroundings {
     let cgroups = cgroups(state, config, &sources.mounts, &sources);
     let memory = container_memory(limit(&sources.mounts, &sources), host);
+    let memory_cgroup = memory_cgroup(&sources);
     Surroundings {
         follow_up: sources.follow_up,
         owner: owner(config, sources.stage),
         rights: sources.rights,
         privileges: privileges(config, sources.id_maps, sources.stop_signal, sources.systemd, sources.has_unit),
         memory,
+        memory_cgroup,
         cgroups,
         options: sources.options,
         systemd: sources.systemd,
@@ -116,6 +119,7 @@ pub(super) fn common(state: &State, config: &Config, host: &Host, mounts: Mounts
         image,
         places: Places::default(),
         memory: container_memory(None, host),
+        memory_cgroup: MemoryCgroup { place: None, payer: Payer::Container },
         options: Options::default(),
         cgroups: Cgroups {
             namespace: cgroup_namespace(config),
@@ -329,6 +333,23 @@ fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &InnerPath) -> Option<
         CgroupRoot::At(root) => path.below(root).map(|below| mount.at.join(below)),
         CgroupRoot::Outside => None,
     })
+}
+
+/// Where v1 has the memory controller, v2 doesn't.
+fn memory_cgroup(sources: &Sources<'_>) -> MemoryCgroup {
+    let hierarchies = [Hierarchy::Memory, Hierarchy::Unified];
+    let Some(hierarchy) = hierarchies.into_iter().find(|hierarchy| cgroup::has(sources.cgroup, *hierarchy)) else {
+        return MemoryCgroup { place: None, payer: Payer::Container };
+    };
+    let path = cgroup::parse(sources.cgroup, hierarchy);
+    let payer = match sources.stage {
+        Stage::CreateContainer => Payer::Container,
+        Stage::CreateRuntime => {
+            let own = (sources.runtime_cgroup)().and_then(|text| cgroup::parse(&text, hierarchy));
+            if path.is_some() && own == path { Payer::Container } else { Payer::Caller }
+        }
+    };
+    MemoryCgroup { place: path.map(|path| (hierarchy, path)), payer }
 }
 
 fn limit(mounts: &Mounts, sources: &Sources<'_>) -> Option<u64> {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory limits as the kernel writes them; all results are in bytes.
+//! Memory limits and usage as the kernel writes them; all results are in bytes.
 
 /// A cgroup's limit: `memory.max` of v2 or `memory.limit_in_bytes` of v1.
 ///
@@ -10,6 +10,17 @@ pub fn limit(text: &str) -> Option<u64> {
     // A page can be larger than 4 KiB, which makes the largest number smaller.
     const LARGEST_PAGE_BYTES: u64 = 64 * 1024;
     text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT_V1_BYTES - LARGEST_PAGE_BYTES)
+}
+
+/// How much of what is charged to a cgroup, and to those below it, are pages of files: the kernel takes them back before it
+/// kills anybody. `text` is `memory.stat`, where v1 tells what is below by names of its own.
+#[must_use]
+pub fn reclaimable(text: &str) -> u64 {
+    let value = |name: &str| {
+        text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.trim().parse::<u64>().ok())
+    };
+    let of = |total: &str, name: &str| value(total).or_else(|| value(name)).unwrap_or_default();
+    of("total_active_file", "active_file").saturating_add(of("total_inactive_file", "inactive_file"))
 }
 
 #[cfg(test)]
@@ -23,5 +34,14 @@ mod tests {
         assert_eq!(limit("9223372036854710272\n"), None, "64 KiB pages");
         assert_eq!(limit("536870912\n"), Some(536_870_912));
         assert_eq!(limit(""), None);
+    }
+
+    #[test]
+    fn pages_of_files_are_reclaimable() {
+        let v1 = "cache 9\ninactive_file 1\nactive_file 2\nshmem 50\ntotal_inactive_file 10\ntotal_active_file 20\n";
+        assert_eq!(reclaimable(v1), 30);
+        assert_eq!(reclaimable("anon 7\nfile 60\nshmem 57\ninactive_anon 57\ninactive_file 1\nactive_file 2\n"), 3);
+        assert_eq!(reclaimable("active_file much\n"), 0);
+        assert_eq!(reclaimable(""), 0);
     }
 }

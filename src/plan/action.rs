@@ -17,12 +17,24 @@ pub enum Content {
     None,
     /// What the image holds at that path.
     Copied {
-        /// As much of it as is copied; more is an error.
+        /// As much of it as is copied.
         most_bytes: u64,
+        /// What becomes of more than that, and of more than is copied for the container in all.
+        excess: Excess,
         /// The annotation that raises this.
         #[serde(skip_serializing_if = "Option::is_none")]
         option: Option<&'static str>,
     },
+}
+
+/// What becomes of content that is more than is copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Excess {
+    /// It is an error.
+    Refused,
+    /// Each file that doesn't fit is left out, with a warning.
+    LeftOut,
 }
 
 /// A kind of inode without content.

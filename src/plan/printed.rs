@@ -4,8 +4,8 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Action, Cgroup, ChosenLayout, Content, Need, Node, Note, Plan, Processes, Step, Until};
-use crate::facts::Owner;
+use super::{Action, Cgroup, ChosenLayout, Content, Copying, Excess, Need, Node, Note, Plan, Processes, Step, Until};
+use crate::facts::{Owner, Payer};
 use crate::interface::MIB;
 use crate::one_line::OneLine;
 
@@ -24,8 +24,32 @@ impl fmt::Display for Plan {
         if let Some(ChosenLayout { layout, why }) = &self.layout {
             line(format_args!("cgroup layout {layout}: {why}"))?;
         }
+        if let Some(copying) = &self.copying {
+            line(format_args!("{copying}"))?;
+        }
         self.steps.iter().try_for_each(|step| line(format_args!("{step}")))?;
         self.notes.iter().try_for_each(|note| line(format_args!("{note}")))
+    }
+}
+
+impl fmt::Display for Copying {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let most = match self.most_bytes {
+            bytes if bytes < MIB => format!("{}K", bytes / 1024),
+            bytes => format!("{}M", bytes / MIB),
+        };
+        write!(f, "copy at most {most} of the image's content in all: {}; ", self.why)?;
+        match (self.payer, &self.cgroup) {
+            (Payer::Container, _) => f.write_str("the container pays"),
+            (Payer::Caller, Some(cgroup)) => {
+                write!(f, "the container pays, by a process that enters the cgroup {cgroup}")?;
+                match self.most_unentered_bytes {
+                    Some(bytes) => write!(f, ", or {}M at most if it can't", bytes / MIB),
+                    None => Ok(()),
+                }
+            }
+            (Payer::Caller, None) => f.write_str("the engine pays, since the container's cgroup can't be entered"),
+        }
     }
 }
 
@@ -71,8 +95,11 @@ impl fmt::Display for Action {
                 f.write_str(",nosuid,nodev)")?;
                 match content {
                     Content::None => {}
-                    Content::Copied { most_bytes, .. } => {
+                    Content::Copied { most_bytes, excess, .. } => {
                         f.write_str(", copy the image's content")?;
+                        if *excess == Excess::LeftOut {
+                            f.write_str(" as far as it fits")?;
+                        }
                         if most_bytes < size_bytes {
                             write!(f, " ({}M at most)", most_bytes / MIB)?;
                         }

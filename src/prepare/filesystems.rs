@@ -3,17 +3,19 @@
 
 use super::Refusal;
 use crate::facts::options::{Chosen, Key, Policy, Size};
-use crate::facts::{Found, Image, Memory, MemorySource, Options, Surroundings};
+use crate::facts::{Found, Image, Memory, MemorySource, Options, Payer, Surroundings};
 use crate::interface::{
     JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
     RUN_PERCENT, TMP, TMP_INODES, TMP_PERCENT,
 };
 use crate::path::InnerPath;
-use crate::plan::{Action, Content, Need, Node, Plan};
+use crate::plan::{Action, Cgroup, Content, Copying, Excess, Need, Node, Plan};
 
-/// What is copied of an image onto a tmpfs if nobody chose its size: more than any image ships below these paths, and
-/// little enough to be copied before the container starts.
+/// What is copied of an image onto a tmpfs if nobody chose its size, and onto all of them without a memory limit: more than
+/// any image ships below these paths, and little enough to be copied before the container starts.
 const COPIED_MOST_BYTES: u64 = 512 * MIB;
+/// The same onto all of them where it can't be charged to the container: the engine, and with it all others, pay for it.
+const UNCHARGED_MOST_BYTES: u64 = 16 * MIB;
 
 /// One tmpfs as systemd wants it.
 struct Wanted<'a> {
@@ -23,6 +25,7 @@ struct Wanted<'a> {
     inodes: Option<u64>,
     need: Need,
     if_missing: IfMissing,
+    excess: Excess,
     why: &'static str,
 }
 
@@ -37,7 +40,36 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     let mut all = wanted(&facts.options);
     // An image may have one of them below another by a link, as /run -> /tmp/run.
     all.sort_by_key(|wanted| leads_to(&facts.image, wanted.path));
-    all.iter().try_for_each(|wanted| tmpfs(facts, plan, wanted))
+    all.iter().try_for_each(|wanted| tmpfs(facts, plan, wanted))?;
+    let is_copied = |action: &Action| matches!(action, Action::Tmpfs { content: Content::Copied { .. }, .. });
+    if plan.steps.iter().any(|step| is_copied(&step.action)) {
+        plan.copying = Some(copying(facts));
+    }
+    Ok(())
+}
+
+/// A container that is full before it starts doesn't start, whatever sizes its author chose.
+fn copying(facts: &Surroundings) -> Copying {
+    let half = facts.memory.bytes / 2;
+    let (most_bytes, why) = match facts.memory.source {
+        MemorySource::Limit => (half, "half of the memory limit".to_owned()),
+        MemorySource::Host if half < COPIED_MOST_BYTES => (half, "half of the host's memory".to_owned()),
+        MemorySource::Host => (COPIED_MOST_BYTES, "there is no memory limit".to_owned()),
+    };
+    let payer = facts.memory_cgroup.payer;
+    let place = facts.memory_cgroup.place.clone();
+    let cgroup = place.map(|(hierarchy, path)| Cgroup { hierarchy, path });
+    let unentered_bytes = most_bytes.min(UNCHARGED_MOST_BYTES);
+    match (payer, &cgroup) {
+        (Payer::Container, _) => Copying { most_bytes, why, payer, cgroup, most_unentered_bytes: None },
+        (Payer::Caller, Some(_)) => {
+            Copying { most_bytes, why, payer, cgroup, most_unentered_bytes: Some(unentered_bytes) }
+        }
+        (Payer::Caller, None) => {
+            let why = "it isn't the container's own memory".to_owned();
+            Copying { most_bytes: unentered_bytes, why, payer, cgroup, most_unentered_bytes: None }
+        }
+    }
 }
 
 fn leads_to(image: &Image, path: &str) -> InnerPath {
@@ -92,12 +124,12 @@ impl Limit<'_> {
     }
 
     /// As much of an image's content as is copied onto a tmpfs of this size.
-    fn content(&self, size_bytes: u64, policy: &Policy) -> Content {
+    fn content(&self, size_bytes: u64, policy: &Policy, excess: Excess) -> Content {
         match self {
-            Self::Of(_) => Content::Copied { most_bytes: size_bytes, option: None },
+            Self::Of(_) => Content::Copied { most_bytes: size_bytes, excess, option: None },
             Self::Share { key, chosen, .. } => {
                 let most_bytes = if chosen.is_some() { size_bytes } else { size_bytes.min(COPIED_MOST_BYTES) };
-                Content::Copied { most_bytes, option: policy.allows(*key).then_some(key.annotation()) }
+                Content::Copied { most_bytes, excess, option: policy.allows(*key).then_some(key.annotation()) }
             }
         }
     }
@@ -121,6 +153,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
             inodes: Some(RUN_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
+            excess: Excess::Refused,
             why: "systemd exits without",
         },
         Wanted {
@@ -130,6 +163,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
             inodes: None,
             need: Need::Required,
             if_missing: IfMissing::Make,
+            excess: Excess::Refused,
             why: "otherwise run-lock.mount fails",
         },
         Wanted {
@@ -139,6 +173,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
             inodes: Some(TMP_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
+            excess: Excess::LeftOut,
             why: "otherwise tmp.mount fails",
         },
         Wanted {
@@ -148,6 +183,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
             inodes: None,
             need: Need::BestEffort,
             if_missing: IfMissing::Leave,
+            excess: Excess::LeftOut,
             why: "the journal doesn't fill the image's root",
         },
     ]
@@ -186,7 +222,8 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
         plan.step(wanted.need, action, why);
     }
     let (size_bytes, size_why) = wanted.limit.of(facts.memory)?;
-    let content = if is_empty { Content::None } else { wanted.limit.content(size_bytes, &facts.options.policy) };
+    let content =
+        if is_empty { Content::None } else { wanted.limit.content(size_bytes, &facts.options.policy, wanted.excess) };
     let keep = facts.mounts.directly_below(&at).into_iter().map(|mount| mount.at.clone()).collect();
     plan.step(
         wanted.need,

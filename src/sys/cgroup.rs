@@ -36,7 +36,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             let options = options_of_v2();
             match mount::new_mount("cgroup2", &[], &options.iter().map(String::as_str).collect::<Vec<_>>()) {
                 // A rootless engine may not, in the host's cgroup namespace, but may have a part of what is mounted.
-                Err(error) if error.errno() == Errno::PERM => mounted_v2().ok_or(error),
+                Err(error) if error.errno() == Errno::PERM => mounted(hierarchy).ok_or(error),
                 result => result,
             }
         }
@@ -58,7 +58,11 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
                 _ => error,
             })
         }
-        Hierarchy::Memory => mount::new_mount("cgroup", &[], &["memory"]),
+        Hierarchy::Memory => match mount::new_mount("cgroup", &[], &["memory"]) {
+            // With another controller in the same hierarchy it is EBUSY.
+            Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => mounted(hierarchy).ok_or(error),
+            result => result,
+        },
     }
 }
 
@@ -80,11 +84,15 @@ fn options_of_v2() -> Vec<String> {
         .collect()
 }
 
-/// Where v2's hierarchy is mounted as a whole and writable.
-fn mounted_v2() -> Option<OwnedFd> {
-    let is_whole = |entry: &mountinfo::Entry<'_>| {
-        entry.is_type("cgroup2") && entry.root() == Path::new("/") && !entry.is_read_only()
+/// Where a hierarchy is mounted as a whole and writable.
+fn mounted(hierarchy: Hierarchy) -> Option<OwnedFd> {
+    let is_it = |entry: &mountinfo::Entry<'_>| match hierarchy {
+        Hierarchy::Unified => entry.is_type("cgroup2"),
+        Hierarchy::Systemd => entry.is_type("cgroup") && entry.has_super_option("name=systemd"),
+        Hierarchy::Memory => entry.is_type("cgroup") && entry.has_super_option("memory"),
     };
+    let is_whole =
+        |entry: &mountinfo::Entry<'_>| is_it(entry) && entry.root() == Path::new("/") && !entry.is_read_only();
     let table = mount_table::read(mount_table::OWN, is_whole).ok()?;
     mountinfo::entries(&table).next().and_then(|entry| fs::open_host_directory(&entry.mount_point()).ok())
 }
@@ -272,7 +280,7 @@ fn let_go_of_systemd() {
     }
 }
 
-fn read(cgroup: BorrowedFd<'_>, name: &str) -> Result<String, SysError> {
+pub(super) fn read(cgroup: BorrowedFd<'_>, name: &str) -> Result<String, SysError> {
     let text = fs::read_up_to(fs::open_at(cgroup, name, OFlags::RDONLY)?, LIMIT_BYTES)?;
     Ok(String::from_utf8_lossy(&text.unwrap_or_default()).into_owned())
 }

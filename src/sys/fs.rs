@@ -3,15 +3,16 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, Stat, StatVfs, StatxAttributes, StatxFlags, Timestamps,
-    Uid, XattrFlags,
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, StatVfs, StatxAttributes, StatxFlags,
+    Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -254,11 +255,13 @@ pub fn set_times_at(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Res
 
 /// The kernel's limit for one attribute and for the list of their names, xattr(7).
 const XATTR_MAX_BYTES: usize = 64 * 1024;
+/// What the kernel keeps with the value of each on a tmpfs (`simple_xattr` in its linux/xattr.h).
+const XATTR_HEAD_BYTES: usize = 48;
 
 /// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
 /// rights don't allow, or that name ids without a mapping, are passed over: tmpfs has no `user.` ones
 /// before Linux 6.6.
-/// Returns how many bytes they take; where that is more than `most_bytes`, those after it are left out.
+/// Returns how many bytes of memory they take; where that would be more than `most_bytes`, the rest is left out.
 pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u64, SysError> {
     // Room that isn't touched unless it is needed.
     let mut names = Vec::with_capacity(XATTR_MAX_BYTES);
@@ -282,21 +285,54 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u6
             Err(Errno::OVERFLOW | Errno::NODATA) => continue,
             Err(errno) => return Err(SysError::new(format!("fgetxattr({name:?})"), errno)),
         }
+        // A tmpfs keeps each in two pieces of memory, which have sizes of powers of two.
+        let value_bytes = (value.len() + XATTR_HEAD_BYTES).next_power_of_two();
+        let taken_bytes = (value_bytes + (name.count_bytes() + 1).next_power_of_two()) as u64;
+        if copied_bytes + taken_bytes > most_bytes {
+            return Ok(copied_bytes + taken_bytes);
+        }
         match rustix::fs::fsetxattr(&to, name, &value, XattrFlags::empty()) {
-            Ok(()) => copied_bytes += (name.count_bytes() + value.len()) as u64,
+            Ok(()) => copied_bytes += taken_bytes,
             Err(Errno::NOTSUP | Errno::PERM | Errno::ACCESS | Errno::INVAL | Errno::OVERFLOW) => {}
             Err(errno) => return Err(SysError::new(format!("fsetxattr({name:?})"), errno)),
-        }
-        if copied_bytes > most_bytes {
-            break;
         }
     }
     Ok(copied_bytes)
 }
 
-/// Copies a file that is being read, or so much of it, to one that is being written.
-pub fn copy(from: &mut File, to: &mut File, most_bytes: u64) -> Result<u64, SysError> {
-    std::io::copy(&mut from.take(most_bytes), to).call(|| "copy_file_range()")
+/// Where the next content of a file is, from `offset` on; none where only a hole follows. A file system that knows of no
+/// holes takes all for content, lseek(2).
+pub fn next_content(file: impl AsFd, offset: u64) -> Result<Option<u64>, SysError> {
+    match rustix::fs::seek(file, SeekFrom::Data(offset)) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(Errno::INVAL | Errno::NOTSUP | Errno::NOSYS) => Ok(Some(offset)),
+        Err(errno) => Err(SysError::new(format!("lseek({offset}, SEEK_DATA)"), errno)),
+    }
+}
+
+/// Reads at an offset as much as there is room for, or less at the end of the file.
+pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, SysError> {
+    let mut read_bytes = 0;
+    while let Some(rest) = buffer.get_mut(read_bytes..).filter(|rest| !rest.is_empty()) {
+        match rustix::io::pread(file, rest, offset + read_bytes as u64) {
+            Ok(0) => break,
+            Ok(bytes) => read_bytes += bytes,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(SysError::new("pread()", errno)),
+        }
+    }
+    Ok(read_bytes)
+}
+
+/// Writes all of it at an offset.
+pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> Result<(), SysError> {
+    file.write_all_at(bytes, offset).call(|| format!("pwrite({} bytes)", bytes.len()))
+}
+
+/// Sets the size of a file; what is new of it is a hole.
+pub fn set_size(file: &File, bytes: u64) -> Result<(), SysError> {
+    file.set_len(bytes).call(|| format!("ftruncate({bytes})"))
 }
 
 /// Writes all of a text.

@@ -6,6 +6,7 @@
 pub mod cgroup;
 pub mod fs;
 pub mod journal;
+pub mod memory;
 pub mod mount;
 pub mod mount_table;
 pub mod process;
@@ -15,12 +16,29 @@ pub mod time_limit;
 use std::fmt;
 
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 
 /// A system call that failed: `mount(…) = EPERM (Operation not permitted)`.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SysError {
     call: String,
+    #[serde(with = "as_number")]
     errno: Errno,
+}
+
+/// How an error's number goes from one process to another.
+mod as_number {
+    use super::{Deserialize, Errno};
+
+    // As serde calls it.
+    #[allow(clippy::trivially_copy_pass_by_ref)]
+    pub(super) fn serialize<S: serde::Serializer>(errno: &Errno, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i32(errno.raw_os_error())
+    }
+
+    pub(super) fn deserialize<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Errno, D::Error> {
+        i32::deserialize(deserializer).map(Errno::from_raw_os_error)
+    }
 }
 
 impl SysError {

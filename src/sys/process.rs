@@ -6,10 +6,13 @@ use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, makedev};
 use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 
 use super::{Context, SysError, fs, mount};
@@ -117,6 +120,47 @@ pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, Sys
     // In a thread, which ends there: a rootless engine's hook may enter the container's, and not go back to the host's.
     std::thread::scope(|scope| scope.spawn(enter_and_act).join())
         .unwrap_or_else(|_| Err(SysError::new("a thread that panicked", Errno::IO)))
+}
+
+/// Does something in a process of its own, and returns what that says in the end; none where it was killed before.
+///
+/// It is killed with this process, and is the one that the kernel kills first where memory is short.
+#[allow(unsafe_code)]
+pub fn in_child(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysError> {
+    /// More than the longest path, as numbers.
+    const LIMIT_BYTES: u64 = 1024 * 1024;
+    let own = rustix::process::getpid();
+    let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()")?;
+    // SAFETY: the only other thread is that of `time_limit`, which holds no lock until it ends the process, and the C library
+    // keeps its own locks usable in the child, which ends below without returning.
+    let child = unsafe { libc::fork() };
+    if child < 0 {
+        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
+        return Err(SysError::new("fork()", errno));
+    }
+    match Pid::from_raw(child) {
+        None => {
+            drop(from);
+            let said = catch_unwind(AssertUnwindSafe(|| {
+                // Worst case: it isn't killed with its parent, and works to its end.
+                let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+                // Worst case: another one is killed first.
+                let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
+                if rustix::process::getppid() == Some(own) { act() } else { Vec::new() }
+            }));
+            // Worst case: this process is taken for killed.
+            let _ = std::io::Write::write_all(&mut std::fs::File::from(to), &said.unwrap_or_default());
+            // SAFETY: the call doesn't return, and runs nothing of what the parent has to do at its own end.
+            unsafe { libc::_exit(0) }
+        }
+        Some(child) => {
+            drop(to);
+            let said = fs::read_up_to(from, LIMIT_BYTES);
+            // Worst case: who ignores the ends of his children has none to wait for.
+            while matches!(rustix::process::waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
+            Ok(said?.filter(|said| !said.is_empty()))
+        }
+    }
 }
 
 /// Whether this process is in another user namespace than the host's, where device nodes and v1 hierarchies can't be made.

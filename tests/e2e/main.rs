@@ -325,6 +325,7 @@ impl<'a> Trials<'a> {
         self.each("enabled", &two, special::enabled);
         let with_controllers = [(Runtime::Runc, Layout::Legacy), runc_hybrid, crun_legacy];
         self.each("memory-limit", &with_controllers, special::memory_limit);
+        self.each("memory-of-copies", &with_controllers, special::memory_of_copies);
         self.each("user-namespace", &PLATFORMS, special::user_namespace);
         let once_each = [runc_hybrid, runc_unified, crun_legacy, crun_unified];
         self.each("read-only-root", &once_each, special::read_only_root);

@@ -13,6 +13,7 @@ use crate::config::{CAPABILITIES, CgroupNs, Config, Stages, Users};
 use crate::container::{Cell, Container, Planted, message};
 use crate::inside::Inside;
 use crate::mounts::{self, Mount};
+use crate::outside;
 use crate::site::{Layout, Site};
 use crate::upper;
 
@@ -257,6 +258,48 @@ pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         container.delete(&[])
     })?;
     container.host_is_as_before()
+}
+
+/// What is copied of the image is charged to the container, in the stage that engines call the hook in and in the
+/// container; and where it is more than the container may have, nobody is killed for it.
+pub fn memory_of_copies(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    const MIB: usize = 1024 * 1024;
+    let sleeper = Config { args: vec!["/bin/sleep", "infinity"], annotation: Some("enabled"), ..Config::default() };
+    let large: &'static str = "x".repeat(30 * MIB).leak();
+    let image = [Planted::File("tmp/large", 0o644, large), Planted::File("var/log/journal/large", 0o640, large)];
+    for stages in [Stages::All, Stages::CreateContainerOnly] {
+        for (limit_mib, copied, pays_mib) in [(512, true, 60..62), (64, true, 30..34), (32, false, 0..17)] {
+            let memory_limit_bytes = Some(i64::try_from(limit_mib * MIB).map_or(0, i64::unsigned_abs));
+            let config = Config { stages, memory_limit_bytes, ..sleeper.clone() };
+            let container = Container::new(site, cell, &config, &image)?;
+            container.explain(|container| {
+                container.start()?;
+                let what = format!("{stages:?}, {limit_mib} MiB");
+                let is_there = container.exec(&["test", "-e", "/tmp/large"])?.status.success();
+                same(&format!("{what}: whether it is copied"), &is_there.to_string(), &copied.to_string())?;
+                let seen = |file: &str, name: &str| -> Result<usize, Failed> {
+                    let text = container.ask(&["cat", &format!("/sys/fs/cgroup/memory/{file}")])?;
+                    let value = text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+                    Ok(value.ok_or(format!("{what}: no {name} in {file}: {text}"))?)
+                };
+                let pays = seen("memory.stat", "shmem ")? / MIB;
+                if !pays_mib.contains(&pays) {
+                    return Err(format!("{what}: the container pays for {pays} MiB of {pays_mib:?}").into());
+                }
+                same(
+                    &format!("{what}: how many were killed"),
+                    &seen("memory.oom_control", "oom_kill ")?.to_string(),
+                    "0",
+                )?;
+                container.kill_and_delete()
+            })?;
+            container.host_is_as_before()?;
+        }
+        let config = Config { stages, memory_limit_bytes: Some(32 << 20), ..sleeper.clone() };
+        let container = Container::new(site, cell, &config, &[Planted::File("run/large", 0o644, large)])?;
+        outside::is_refused(&container, &["cannot mount tmpfs on /run", "/run/large", "the image has more than"])?;
+    }
+    Ok(())
 }
 
 /// What is made belongs to the container's root, whichever id that has on the host, and so does its

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that an image can't keep the hook busy, nor fill the host's memory, with what is to be copied to a tmpfs: what is
-//! more than a sane image has is refused, at once, and all is undone.
+//! Knows that an image can't keep the hook busy, nor fill the host's memory, with what is to be copied to a tmpfs: of what is
+//! more than a sane image has as much is copied as fits, and for /run, which systemd needs whole, it is refused, at once,
+//! and all is undone.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 
@@ -14,8 +15,8 @@ use crate::hostile::TRIED;
 use crate::namespace::Realm;
 use crate::table;
 
-/// Where content is copied from, and whether the container needs it.
-const TOPS: [(&str, bool); 3] = [("run", true), ("tmp", true), ("var/log/journal", false)];
+/// Where content is copied from, and whether the container needs all of it.
+const TOPS: [(&str, bool); 3] = [("run", true), ("tmp", false), ("var/log/journal", false)];
 
 /// No call needs more memory, however much there is. In KiB, of addresses, which are more than what is used.
 const MEMORY: &str = "ulimit -v 8192 &&";
@@ -30,27 +31,29 @@ struct Case {
 
 const TOO_MUCH: [Case; 8] = [
     Case {
-        name: "a sparse file of 1 TiB",
-        fill: |top| {
-            sparse(&top.join("sparse"), 1 << 40);
-            Some("sparse")
-        },
-        says: "bytes in /",
-    },
-    Case {
-        name: "a sparse file below a directory",
+        name: "a file below a directory that is larger than the tmpfs",
         fill: |top| {
             fs::create_dir(top.join("below")).unwrap();
-            sparse(&top.join("below/sparse"), 1 << 40);
-            Some("below/sparse")
+            fs::write(top.join("below/large"), vec![1; 2 * 1024 * 1024]).unwrap();
+            Some("below/large")
         },
         says: "bytes in /",
     },
     Case {
-        name: "a thousand sparse files of 100 MiB",
+        name: "files that together are larger than the tmpfs",
         fill: |top| {
-            for number in 0..1000 {
-                sparse(&top.join(number.to_string()), 100 << 20);
+            for number in 0..40 {
+                fs::write(top.join(number.to_string()), vec![1; 32 * 1024]).unwrap();
+            }
+            None
+        },
+        says: "bytes in /",
+    },
+    Case {
+        name: "links that together are larger than the tmpfs",
+        fill: |top| {
+            for number in 0..300 {
+                symlink("x".repeat(4000), top.join(number.to_string())).unwrap();
             }
             None
         },
@@ -114,7 +117,7 @@ pub fn too_much(realm: Realm) -> Check {
 }
 
 fn refused(bundle: &mut Bundle, top: &str, is_needed: bool, case: &Case) -> Check {
-    if case.name.ends_with("tmpfs") {
+    if case.name.ends_with("the tmpfs") {
         bundle.config["annotations"] = serde_json::json!({
             "oci-systemd-hook.run-size": "1m",
             "oci-systemd-hook.tmp-size": "1m",
@@ -135,12 +138,97 @@ fn refused(bundle: &mut Bundle, top: &str, is_needed: bool, case: &Case) -> Chec
         watch.mounts()?;
         ensure!(!bundle.records().exists(), "a record is left");
     } else {
-        finished.with_warning(&[&path, case.says])?;
-        ensure!(table::at(&bundle.root(top)).is_none(), "a tmpfs is on it");
-        ensure!(table::at(&bundle.root("run")).is_some_and(|mount| mount.fs_type == "tmpfs"), "no tmpfs on /run");
+        finished.with_warning(&["cannot copy all", &path, case.says])?;
+        ensure!(table::at(&bundle.root(top)).is_some_and(|mount| mount.fs_type == "tmpfs"), "no tmpfs is on it");
+        let is_there = |path: &Path| path.symlink_metadata().is_ok();
+        // Of what is too deep only the lowest is left out.
+        let is_left_out = !named.is_empty() && !case.name.ends_with("deep");
+        ensure!(!is_left_out || !is_there(&bundle.root(top).join(named)), "a part of {named} was copied");
     }
     ensure!(before == changed(&bundle.image(top)), "the image was changed");
     watch.host(bundle)
+}
+
+/// What isn't copied takes nothing away from what is, and a hole is nothing at all, however many and large.
+pub fn holes(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let tops = TOPS.map(|(top, _)| top);
+        for top in tops {
+            let top = bundle.image(top);
+            sparse(&top.join("1 TiB"), 1 << 40);
+            for number in 0..200 {
+                sparse(&top.join(number.to_string()), 100 << 20);
+            }
+            // Content at the beginning, in the middle of a page, and at the end.
+            let file = fs::File::create(top.join("some")).unwrap();
+            file.set_len((3 << 30) + 17).unwrap();
+            for offset in [0, (1 << 30) + 5000, (3 << 30) + 10] {
+                file.write_all_at(b"content", offset).unwrap();
+            }
+            // Holes that the file system knows nothing of.
+            fs::write(top.join("zeros"), vec![0; 1_000_001]).unwrap();
+        }
+        bundle.start(Cgroup::Mounted);
+        bundle.create_as(&How { first: Some(MEMORY), ..How::default() })?.silently()?;
+        for top in tops {
+            let top = bundle.root(top);
+            for (name, bytes, taken_pages) in
+                [("1 TiB", 1 << 40, 0), ("0", 100 << 20, 0), ("some", (3 << 30) + 17, 3), ("zeros", 1_000_001, 0)]
+            {
+                let file = fs::metadata(top.join(name)).map_err(|error| format!("{name}: {error}"))?;
+                let taken = file.blocks() * 512 / page_bytes(&top);
+                ensure!((file.len(), taken) == (bytes, taken_pages), "{name}: {} bytes, {taken} pages", file.len());
+            }
+            let file = fs::File::open(top.join("some")).unwrap();
+            for offset in [0, (1 << 30) + 5000, (3 << 30) + 10] {
+                let mut content = [0; 7];
+                file.read_exact_at(&mut content, offset).unwrap();
+                ensure!(&content == b"content", "at {offset} there is {content:?}");
+            }
+        }
+        Ok(())
+    })
+}
+
+/// All tmpfs together get no more than half a gibibyte where there is no limit, or half of the machine's memory.
+pub fn in_all(realm: Realm) -> Check {
+    const ALL_BYTES: u64 = 512 << 20;
+    with_bundle(realm, |bundle| {
+        for (top, _) in TOPS {
+            // One file of many names each: their inodes and names count.
+            names(&bundle.image(top), 60_000);
+        }
+        bundle.start(Cgroup::Mounted);
+        let finished = bundle.create_as(&How { first: Some(MEMORY), ..How::default() })?;
+        finished.with_warning(&["cannot copy all", "/var/log/journal", "in all directories that get a tmpfs"])?;
+        let copied: usize = TOPS.iter().map(|(top, _)| fs::read_dir(bundle.root(top)).unwrap().count()).sum();
+        let most = usize::try_from(ALL_BYTES / page_bytes(&bundle.root("run"))).unwrap();
+        ensure!(copied > 120_000 && copied <= most + 10, "{copied} names were copied, and {most} may be");
+        Ok(())
+    })
+}
+
+/// Each attribute can be as large as 64 KiB, and a file can have many.
+pub fn attributes(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let tmp = bundle.image("tmp");
+        bundle.config["annotations"] = serde_json::json!({"oci-systemd-hook.tmp-size": "1m"});
+        let key = if realm == Realm::Initial { "trusted.x" } else { "user.x" };
+        for number in 0..40 {
+            let path = tmp.join(number.to_string());
+            fs::write(&path, "").unwrap();
+            let flags = rustix::fs::XattrFlags::empty();
+            if let Err(error) = rustix::fs::setxattr(&path, key, &vec![7; 60_000], flags) {
+                eprintln!("skipped: {key} can't be set here: {error}");
+                return Ok(());
+            }
+        }
+        bundle.start(Cgroup::Mounted);
+        bundle.create_as(&How { first: Some(MEMORY), ..How::default() })?.with_warning(&["others", "bytes in /tmp"])?;
+        let copied = fs::read_dir(bundle.root("tmp")).unwrap().count();
+        ensure!((10..16).contains(&copied), "{copied} files were copied");
+        Ok(())
+    })
 }
 
 /// What is much, and no more than a sane image may have.
@@ -156,6 +244,11 @@ pub fn much(realm: Realm) -> Check {
         ensure!(bundle.root("tmp").join(deep).is_dir(), "not to the bottom");
         Ok(())
     })
+}
+
+/// Which are the blocks of a tmpfs.
+fn page_bytes(tmpfs: &Path) -> u64 {
+    rustix::fs::statvfs(tmpfs).unwrap().f_frsize
 }
 
 fn sparse(at: &Path, bytes: u64) {

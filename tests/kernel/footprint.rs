@@ -25,6 +25,8 @@ enum End {
     Prepared,
     /// With one line that has this in it.
     Refused(&'static str),
+    /// The same, but prepared.
+    Warned(&'static str),
 }
 
 struct Case {
@@ -176,7 +178,7 @@ const CASES: [Case; 20] = [
                 .unwrap();
             }
         },
-        end: End::Refused("bytes of paths to files of several names"),
+        end: End::Warned("bytes of paths to files of several names"),
         ..PLAIN
     },
     Case {
@@ -207,6 +209,7 @@ pub fn of_each(realm: Realm) -> Check {
             match case.end {
                 End::Prepared => finished.silently()?,
                 End::Refused(words) => finished.refused(&[words])?,
+                End::Warned(words) => finished.with_warning(&[words])?,
             }
             bundle.end();
             poststop_within_eight_mib(bundle)

@@ -83,6 +83,10 @@ const TRIALS: &[(&str, Run)] = &[
     ("copy-up/devices", copy_up::devices_in_a_user_namespace),
     ("plain/read-only-root", plain::read_only_root),
     ("memory-limit", memory::of_the_cgroup),
+    ("memory/charged", memory::is_charged_to_the_container),
+    ("memory/half", memory::is_half_of_the_limit),
+    ("memory/free", memory::is_what_is_free),
+    ("memory/run", memory::is_needed_for_run),
     ("create-runtime", runtime::does_the_whole_job),
     ("create-runtime/create-container-follows", runtime::leaves_it_to_create_container),
     ("create-runtime/given-up", runtime::given_up),
@@ -143,6 +147,9 @@ const TRIALS: &[(&str, Run)] = &[
     ("race/a-new-directory", race::new_directory),
     ("bounds/too-much", bounds::too_much),
     ("bounds/much", bounds::much),
+    ("bounds/holes", bounds::holes),
+    ("bounds/in-all", bounds::in_all),
+    ("bounds/attributes", bounds::attributes),
 ];
 
 /// Those that need strace, the longest first.
@@ -155,6 +162,8 @@ const FAULTS: &[(&str, Run)] = &[
     ("faults/poststop", faults::poststop),
     ("faults/another-command", faults::another_command),
     ("faults/older-kernel", faults::older_kernel),
+    ("faults/who-copies-is-killed", memory::who_copies_is_killed),
+    ("faults/nobody-can-copy", memory::nobody_can_copy),
 ];
 
 fn main() -> ExitCode {

@@ -2,9 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Cgroups where only a machine with v2 alone and all controllers can tell.
 #
-#   cgroups.sh limits|layouts...
+#   cgroups.sh limits|memory|layouts...
 #
 # limits: those of runtimes and engines, which containers keep, with nsdelegate or without.
+# memory: who pays for what is copied of an image.
 # layouts: v1's named hierarchy for old systemds, which nobody has mounted here.
 set -eu
 . ./lib.sh
@@ -162,6 +163,56 @@ limits() {
     done
 }
 
+# shmem CGROUP: what it pays for on each tmpfs, in whole MiB.
+shmem() { sed -n 's/^shmem //p' "/sys/fs/cgroup/$1/memory.stat" | awk '{ print int($1 / 1048576) }'; }
+
+# copies RUNTIME NAMESPACE MIB: of an image that has as much in /tmp, from a cgroup of the engine's.
+copies() {
+    name=memory runtime=$1
+    make_bundle memory systemd "$1" "$2" "$hook" ""
+    head -c "$3M" /dev/zero | tr '\0' x >"$bundle/memory/rootfs/tmp/large"
+    mkdir /sys/fs/cgroup/cgroup-test-engine
+    # shellcheck disable=SC2016 # for the engine
+    sh -c 'echo $$ >/sys/fs/cgroup/cgroup-test-engine/cgroup.procs && exec "$0" create --bundle "$1" cgroup-test-memory' \
+        "$1" "$bundle/memory" </dev/null >"$work/console" 2>&1 ||
+        wrong "it was not created: $(cat "$work/console" "$work/said")"
+}
+
+# pays CGROUP FROM TO: in whole MiB. A runtime's copy of its own program in memory, of some 10 MiB, may be in either.
+pays() {
+    is=$(shmem "$1")
+    if [ "$is" -lt "$2" ] || [ "$is" -gt "$3" ]; then wrong "$1 pays for $is MiB, not for $2 to $3"; fi
+}
+
+no_copies() {
+    same "how many were killed" "$(sed -n 's/^oom_kill //p' /sys/fs/cgroup/cgroup-test-memory/memory.events)" 0
+    "$runtime" delete --force cgroup-test-memory
+    until_ 5 rmdir /sys/fs/cgroup/cgroup-test-engine 2>/dev/null || wrong "the engine's cgroup stays"
+    remove_bundle memory
+}
+
+memory() {
+    bundles
+    for each in runc crun; do
+        for namespace in private host; do
+            begin "memory of what is copied, $each, $namespace cgroup namespace"
+            copies "$each" "$namespace" 60
+            pays cgroup-test-memory 60 80
+            pays cgroup-test-engine 0 20
+            no_copies
+            finish_in "$namespace"
+        done
+    done
+    begin "memory of what is copied, more than the limit"
+    limit_bytes=67108864
+    copies runc private 100
+    pays cgroup-test-memory 0 20
+    pays cgroup-test-engine 0 20
+    no_copies
+    limit_bytes=314572800
+    finish
+}
+
 # named: v1's hierarchies without a controller.
 named() { cut -d : -f 2 /proc/self/cgroup | grep name= || true; }
 
@@ -301,11 +352,12 @@ layouts() {
     finish
 }
 
-[ $# != 0 ] || wrong "say what: limits, layouts"
+[ $# != 0 ] || wrong "say what: limits, memory, layouts"
 hooked_docker
 for each; do
     case $each in
     limits) limits ;;
+    memory) memory ;;
     layouts) layouts ;;
     *) wrong "there is no $each" ;;
     esac

@@ -196,7 +196,7 @@ fn keeps_what_is_below(action: &Action) -> bool {
 
 /// A step is a line, whatever the paths and names in it; and programs can read the plan.
 fn printed(plan: &Plan) -> Option<String> {
-    let heads = [plan.owner.is_some(), plan.label.is_some(), plan.layout.is_some()];
+    let heads = [plan.owner.is_some(), plan.label.is_some(), plan.layout.is_some(), plan.copying.is_some()];
     let lines = heads.into_iter().filter(|there| *there).count() + plan.steps.len() + plan.notes.len();
     let text = plan.to_string();
     if text.split('\n').count() != lines + 1 || text.contains(|c: char| c.is_control() && c != '\n') {

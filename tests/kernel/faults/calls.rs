@@ -89,7 +89,7 @@ impl Call {
             // EPERM and ENOSYS are what a seccomp filter says that doesn't know it.
             "openat2" => &["EIO", "EMFILE", "EAGAIN", "EPERM"],
             "read" | "pread64" => &["EIO", "EINTR"],
-            "write" | "copy_file_range" | "sendfile" | "splice" => &["ENOSPC", "EIO", "EINTR"],
+            "write" | "pwrite64" | "copy_file_range" | "sendfile" | "splice" => &["ENOSPC", "EIO", "EINTR"],
             "fstat" | "newfstatat" | "statx" | "statfs" | "fstatfs" | "lseek" | "getdents64" | "ftruncate"
             | "utimensat" | "flistxattr" | "fgetxattr" | "readlink" | "readlinkat" => &["EIO", "ENOMEM"],
             "fchmod" | "fchmodat" | "fchmodat2" | "unlink" | "unlinkat" | "rmdir" => &["EIO", "EACCES"],

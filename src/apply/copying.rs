@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Copies an image's content so that the container pays for it, and within what it can pay; knows nothing of files.
+//!
+//! The kernel charges a page of a tmpfs, for as long as it is there, to the cgroup of the process that wrote it. At
+//! createRuntime that is the engine's. So a child of this process enters the container's memory cgroup, copies, and ends: it
+//! never has to come back, which may be forbidden, and if the container's memory ends nevertheless, the kernel kills it and
+//! neither the hook nor the container's first process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::copy_bounds::{Allowance, Bound, Failed, Room};
+use super::copy_up::{Copied, Trouble, copy};
+use super::labels::Labels;
+use super::{Run, StepCause, StepError};
+use crate::path::InnerPath;
+use crate::plan::{Content, Copying, Excess};
+use crate::sys::memory::MemoryCgroup;
+use crate::sys::{SysError, mount, process};
+
+/// What is copied without a look at who pays: what images usually have below /run, in pages. Nobody notices it, and entering
+/// a cgroup takes longer than all else.
+const UNNOTICED_PAGES: u64 = 32;
+
+/// What may still be copied for the container.
+#[derive(Debug)]
+pub(super) struct Budget<'a> {
+    plan: Option<&'a Copying>,
+    taken_bytes: u64,
+    unnoticed_bytes: u64,
+    warnings: Vec<StepError>,
+}
+
+/// What is copied.
+pub(super) struct Source<'a> {
+    pub from: &'a OwnedFd,
+    pub at: &'a InnerPath,
+    pub keep: &'a [InnerPath],
+}
+
+/// What a child says in the end.
+#[derive(Serialize, Deserialize)]
+struct Told {
+    copied: Copied,
+    label: Option<SysError>,
+    unentered: Option<SysError>,
+}
+
+impl<'a> Budget<'a> {
+    pub(super) fn of(plan: Option<&'a Copying>) -> Self {
+        let unnoticed_bytes = UNNOTICED_PAGES * process::page_bytes();
+        Self { plan, taken_bytes: 0, unnoticed_bytes, warnings: Vec::new() }
+    }
+
+    /// Of steps that did what they could, since it was asked last.
+    pub(super) fn warnings(&mut self) -> Vec<StepError> {
+        std::mem::take(&mut self.warnings)
+    }
+
+    fn warn(&mut self, step: String, source: StepCause) {
+        self.warnings.push(StepError { step, source });
+    }
+
+    /// What is left of that sum, and no more than the container's cgroup has room for.
+    fn left(&self, most_bytes: u64, cgroup: Option<&MemoryCgroup<'_>>) -> Allowance {
+        let left = |most: u64| Allowance { left_bytes: most.saturating_sub(self.taken_bytes), bound: Bound::All(most) };
+        // Where that can't be told, the sum has to do.
+        let Some(room) = cgroup.and_then(|cgroup| cgroup.room().ok().flatten()) else { return left(most_bytes) };
+        // The limits above the container's own count as well.
+        let all = left(most_bytes.min(room.limit_bytes / 2));
+        let free_bytes = room.free_bytes / 4 * 3;
+        let free = Allowance { left_bytes: free_bytes, bound: Bound::Free(free_bytes) };
+        if free_bytes < all.left_bytes { free } else { all }
+    }
+
+    fn unentered(&self, most_bytes: u64) -> Allowance {
+        let left_bytes = most_bytes.saturating_sub(self.taken_bytes);
+        Allowance { left_bytes, bound: Bound::Unentered(most_bytes) }
+    }
+}
+
+impl Run<'_> {
+    /// A tmpfs with these options, mounted nowhere yet, and on it as much of the content as there may be.
+    pub(super) fn filled_tmpfs(
+        &mut self,
+        options: &[(&str, String)],
+        source: &Source<'_>,
+        content: Content,
+        labels: &Labels<'_>,
+    ) -> Result<OwnedFd, StepCause> {
+        let empty = || {
+            let new = mount::new_tmpfs(options)?;
+            labels.give(&new);
+            Ok::<_, SysError>(new)
+        };
+        let new = empty()?;
+        let (Content::Copied { most_bytes, excess, option }, Some(plan)) = (content, self.budget.plan) else {
+            return Ok(new);
+        };
+        let here = Allowance { left_bytes: most_bytes, bound: Bound::Bytes(most_bytes) };
+        let few_bytes = self.budget.unnoticed_bytes.min(plan.most_bytes.saturating_sub(self.budget.taken_bytes));
+        let few = Allowance { left_bytes: few_bytes, bound: Bound::All(plan.most_bytes) };
+        let copied = source.copy_to(&new, Room { here, all: few, excess: Excess::Refused }, labels);
+        match copied.failed {
+            None => {
+                self.budget.taken_bytes += copied.taken_bytes;
+                self.budget.unnoticed_bytes -= copied.taken_bytes;
+                return Ok(new);
+            }
+            Some(trouble) if !trouble.why.is_of_size() => return Err(source.cause(trouble, option, 0)),
+            Some(_) => drop(new),
+        }
+        let new = empty()?;
+        let copied = self.charged(plan, source, labels, |all| source.copy_to(&new, Room { here, all, excess }, labels));
+        let what = format!("copy all that the image has in {}", source.at);
+        match copied {
+            Some(copied) => {
+                self.budget.taken_bytes += copied.taken_bytes;
+                if let Some(trouble) = copied.failed {
+                    return Err(source.cause(trouble, option, 0));
+                }
+                if let Some(trouble) = copied.left_out {
+                    self.budget.warn(what, source.cause(trouble, option, copied.left_out_count - 1));
+                }
+                Ok(new)
+            }
+            None => {
+                let killed =
+                    SysError::new("the process that copied was killed, the container's memory is full", Errno::NOMEM);
+                if excess == Excess::Refused {
+                    return Err(killed.into());
+                }
+                self.budget.warn(what, killed.into());
+                Ok(empty()?)
+            }
+        }
+    }
+
+    /// Copies where it is charged to the container, as it is or by a process that enters its cgroup; none where that was
+    /// killed.
+    fn charged(
+        &mut self,
+        plan: &Copying,
+        source: &Source<'_>,
+        labels: &Labels<'_>,
+        copy: impl Fn(Allowance) -> Copied,
+    ) -> Option<Copied> {
+        let place = plan.cgroup.as_ref();
+        let cgroup = || place.map(|cgroup| MemoryCgroup::open(cgroup.hierarchy, &cgroup.path)).transpose();
+        let Some(most_unentered_bytes) = plan.most_unentered_bytes else {
+            return Some(copy(self.budget.left(plan.most_bytes, cgroup().ok().flatten().as_ref())));
+        };
+        let (budget, first_process) = (&self.budget, self.first_process);
+        let enter = || {
+            let cgroup = cgroup()?.zip(first_process);
+            let (cgroup, pid) = cgroup.ok_or_else(|| SysError::new("the container's first process", Errno::SRCH))?;
+            cgroup.enter_beside(pid)?;
+            Ok::<_, SysError>(budget.left(plan.most_bytes, Some(&cgroup)))
+        };
+        let told = process::in_child(|| {
+            let (all, unentered) = match enter() {
+                Ok(all) => (all, None),
+                Err(error) => (budget.unentered(most_unentered_bytes), Some(error)),
+            };
+            let told = Told { copied: copy(all), label: labels.failure(), unentered };
+            serde_json::to_vec(&told).unwrap_or_default()
+        });
+        let (copied, unentered) = match told {
+            Ok(said) => {
+                let Told { copied, label, unentered } = serde_json::from_slice(&said?).ok()?;
+                if let Some(error) = label {
+                    labels.note(error);
+                }
+                (copied, unentered)
+            }
+            // As where there may be no more processes.
+            Err(error) => (copy(budget.unentered(most_unentered_bytes)), Some(error)),
+        };
+        if let Some(error) = unentered {
+            self.budget.warn(format!("charge the container for what is copied to {}", source.at), error.into());
+        }
+        Some(copied)
+    }
+}
+
+impl Source<'_> {
+    fn copy_to(&self, to: &OwnedFd, room: Room, labels: &Labels<'_>) -> Copied {
+        copy(self.from.as_fd(), to.as_fd(), self.at, self.keep, room, labels)
+    }
+
+    /// `others` are so many more that don't fit.
+    fn cause(&self, trouble: Trouble, option: Option<&'static str>, others: u32) -> StepCause {
+        let (path, top) = (self.at.join(trouble.path()), self.at.clone());
+        match trouble.why {
+            Failed::Sys(source) if source.errno() == Errno::NOSPC => StepCause::Full { path, others, option, source },
+            Failed::Sys(source) => StepCause::Copying { path, source },
+            Failed::Bound(bound) => {
+                let option = option.filter(|_| matches!(bound, Bound::Bytes(_)));
+                StepCause::TooMuch { path, others, bound, top, option }
+            }
+        }
+    }
+}

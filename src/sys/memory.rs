@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! The cgroup that memory is charged to, cgroups(7); knows nothing of what the memory is for.
+//!
+//! The kernel charges a page of a tmpfs to the cgroup of the *leader* of the writing process (`mm->owner` in its
+//! mm/memcontrol.c), so that a thread that enters another cgroup changes nothing: it takes a process.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::io::Errno;
+
+use super::{SysError, cgroup};
+use crate::kernel::cgroup::Hierarchy;
+use crate::kernel::memory;
+use crate::path::InnerPath;
+
+/// A cgroup of a hierarchy that may have the memory controller.
+#[derive(Debug)]
+pub struct MemoryCgroup<'a> {
+    hierarchy: Hierarchy,
+    path: &'a InnerPath,
+    top: OwnedFd,
+}
+
+/// What the limits of a cgroup and of those above it leave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// The lowest limit.
+    pub limit_bytes: u64,
+    /// What can still be charged before the kernel has to kill, swap left aside.
+    pub free_bytes: u64,
+}
+
+impl<'a> MemoryCgroup<'a> {
+    /// `path` is from the root of this process's cgroup namespace.
+    pub fn open(hierarchy: Hierarchy, path: &'a InnerPath) -> Result<Self, SysError> {
+        Ok(Self { hierarchy, path, top: cgroup::open(hierarchy)? })
+    }
+
+    /// Moves this process there, if that process is there, too.
+    pub fn enter_beside(&self, pid: u32) -> Result<(), SysError> {
+        let directory = cgroup::directory(self.top.as_fd(), self.path)?;
+        if !cgroup::processes(directory.as_fd())?.contains(&pid) {
+            let call = format!("looking for process {pid} in the cgroup {} of {}", self.path, self.hierarchy);
+            return Err(SysError::new(call, Errno::SRCH));
+        }
+        // The process that writes.
+        cgroup::enter(directory.as_fd(), 0)
+    }
+
+    /// None where nothing is limited, or nobody counts.
+    pub fn room(&self) -> Result<Option<Room>, SysError> {
+        let (limit, usage) = match self.hierarchy {
+            Hierarchy::Unified => ("memory.max", "memory.current"),
+            Hierarchy::Memory => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+            Hierarchy::Systemd => return Ok(None),
+        };
+        let mut least: Option<Room> = None;
+        let mut above = Some(self.path.clone());
+        while let Some(path) = above {
+            let directory = cgroup::directory(self.top.as_fd(), &path)?;
+            let text = |name: &str| match cgroup::read(directory.as_fd(), name) {
+                // v2's root has no limit, and where the controller isn't enabled, none is set.
+                Err(error) if error.errno() == Errno::NOENT => Ok(String::new()),
+                result => result,
+            };
+            if let Some(limit_bytes) = memory::limit(&text(limit)?) {
+                // Nothing is left where that can't be told.
+                let used_bytes = text(usage)?.trim().parse().unwrap_or(u64::MAX);
+                let kept_bytes = used_bytes.saturating_sub(memory::reclaimable(&text("memory.stat")?));
+                let free_bytes = limit_bytes.saturating_sub(kept_bytes);
+                least = Some(Room {
+                    limit_bytes: least.map_or(limit_bytes, |room| room.limit_bytes.min(limit_bytes)),
+                    free_bytes: least.map_or(free_bytes, |room| room.free_bytes.min(free_bytes)),
+                });
+            }
+            above = path.parent();
+        }
+        Ok(least)
+    }
+}
