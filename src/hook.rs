@@ -24,7 +24,7 @@ use crate::oci::state::State;
 use crate::one_line::one_line;
 use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
-use crate::record::Record;
+use crate::record::{self, Finding, Record};
 use crate::report::{chain, short};
 use crate::sys::{SysError, fs, process};
 
@@ -77,7 +77,8 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy) -> Result<(), 
     };
     match call.unwrap_or_else(|| gather::call(&state)) {
         Call::CleanUp => {
-            clean_up(&state);
+            // Never fails: runc refuses to delete a container whose poststop does.
+            tell(record::clean_up(&state));
             Ok(())
         }
         Call::Create(stage) => create(&state, stage, policy)
@@ -90,6 +91,10 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let parent = process::parent();
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     process::clear_umask();
+    if stage == Stage::CreateRuntime {
+        // In the runtime's mount namespace, where the paths of records are meant.
+        tell(record::sweep());
+    }
     let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.
         Err(error) if gather::follow_up(text.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
@@ -124,7 +129,8 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         // It is the parent, and its pid here may be another.
         (Stage::CreateContainer, _) | (_, None) => Ok(true),
     };
-    match apply::apply(&root, &plan, &Record::of(&state.id), state.pid, &is_awaited) {
+    let record = Record::of(&state.id, state.bundle().map_err(GatherError::from)?, stage, state.pid);
+    match apply::apply(&root, &plan, &record, state.pid, &is_awaited) {
         Outcome::Prepared(failed) => {
             for error in &failed {
                 warn!("{id}: {}", chain(error));
@@ -226,10 +232,11 @@ pub fn changes(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Dec
     Ok((decision, changes))
 }
 
-/// Never fails: runc refuses to delete a container whose poststop does.
-fn clean_up(state: &State) {
-    for error in Record::of(&state.id).take_back() {
-        warn!("{}: {}", short(&state.id), chain(&error));
+/// What there is to say about records, this container's and those of others that are no more.
+fn tell(all: Vec<Finding>) {
+    for Finding { id, error } in all {
+        let level = if error.is_for_later() { Level::Info } else { Level::Warn };
+        log!(level, "{}: {}", short(&id), chain(&error));
     }
 }
 

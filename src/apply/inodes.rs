@@ -12,8 +12,7 @@ use super::{Run, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Node;
-use crate::record::RecordError;
-use crate::sys::{SysError, cgroup, fs, process, selinux};
+use crate::sys::{SysError, birth, cgroup, fs, process, selinux};
 
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
@@ -123,22 +122,73 @@ impl Run<'_> {
 
     /// Before the first note: what is noted from here on is taken back if a later step fails, also a record
     /// that can be written in part only.
-    pub(super) fn note(&mut self) -> Result<(), RecordError> {
+    pub(super) fn note(&mut self) {
         if !self.has_noted {
-            self.undo.take_back(self.record, self.record.length_bytes()?);
+            self.undo.take_back(self.record);
             self.has_noted = true;
         }
-        Ok(())
     }
 
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
-        self.note()?;
-        self.record.note_mount_point(self.root, at, node)?;
-        match node {
-            Node::Dir => self.directory(at, 0o755)?,
-            Node::Reg | Node::Fifo | Node::Sock | Node::Chr | Node::Blk => self.empty_file(at)?,
+        /// Another container on this root may make it, or its poststop remove it, between two calls.
+        const TRIES_MAX: u32 = 100;
+        for _ in 0..TRIES_MAX {
+            match self.lasting(at, node == Node::Dir) {
+                Err(StepCause::Sys(error)) if error.errno() == Errno::EXIST => {}
+                result => return result,
+            }
         }
+        Err(SysError::new(format!("renameat2(\"{at}\")"), Errno::EXIST).into())
+    }
+
+    /// Makes an empty file or directory that outlives the container, with what is missing above it: as a whole under a name
+    /// that only the record knows, so that a kill leaves nothing that could be taken for another's, or the other way round.
+    fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<(), StepCause> {
+        let (base, missing) = self.missing(at)?;
+        let Some((top, below)) = missing.split_first() else { return Ok(()) };
+        self.note();
+        let temporary = OsString::from(self.record.note_making(self.root, at, is_directory, below.len())?);
+        let mut births = Vec::with_capacity(missing.len());
+        let mut directory = Rc::clone(&base);
+        for (number, name) in std::iter::once(&temporary).chain(below).enumerate() {
+            let is_last = number == below.len();
+            let made = if is_last && !is_directory {
+                OwnedFd::from(self.create(|| fs::create_at(directory.as_fd(), name, 0o444))?)
+            } else {
+                self.create(|| fs::mkdir_at(directory.as_fd(), name, 0o755))?;
+                fs::open_at(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY)?
+            };
+            let made = self.give_new(name, made)?;
+            births.push(birth::of(&made)?);
+            directory = Rc::new(made);
+        }
+        self.record.note_made(births)?;
+        fs::rename_new_at(base.as_fd(), &temporary, top)?;
         self.leave_to_poststop()
+    }
+
+    /// The directory below which a path is missing, and the names that are.
+    fn missing(&self, at: &InnerPath) -> Result<(Rc<OwnedFd>, Vec<OsString>), SysError> {
+        let mut names = Vec::new();
+        let mut there = at.clone();
+        loop {
+            let (Some(above), Some(name)) = (there.parent(), there.as_path().file_name()) else {
+                return Err(SysError::new(format!("the parent of {at}"), Errno::INVAL));
+            };
+            match self.root.open_directory(&above) {
+                Err(error) if error.errno() == Errno::NOENT => names.push(name.to_owned()),
+                result => {
+                    let directory = result?;
+                    match fs::stat_at(directory.as_fd(), name) {
+                        Err(error) if error.errno() == Errno::NOENT => names.push(name.to_owned()),
+                        result => drop(result?),
+                    }
+                    names.reverse();
+                    return Ok((Rc::new(directory), names));
+                }
+            }
+            there = above;
+        }
     }
 
     /// After something lasting was made. An engine calls poststop when its runtime was killed, too, and this process may

@@ -6,4 +6,6 @@ pub mod id_map;
 pub mod memory;
 pub mod mountinfo;
 pub mod selinux;
+pub mod stat;
 pub mod status;
+pub mod time_offsets;
