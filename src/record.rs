@@ -285,15 +285,17 @@ impl Inner {
             .open(&path)
             .call(|| format!("open({path:?}, O_APPEND|O_CREAT)"))
             .map_err(write)?;
-        let before_bytes = fs::stat(&file).map_err(write)?.st_size;
-        let before_bytes = u64::try_from(before_bytes).unwrap_or_default();
-        if before_bytes == 0 {
-            if let Err(source) = append(&file, &path, &Line::Container(container)) {
-                // Nothing is noted in it. Worst case: it is empty and stays until this container's poststop.
+        let begun = fs::stat(&file).and_then(|status| match u64::try_from(status.st_size) {
+            Ok(bytes) if bytes > 0 => Ok(bytes),
+            _ => append(&file, &path, &Line::Container(container)).map(|()| 0),
+        });
+        let before_bytes = begun.map_err(|source| {
+            // Nothing is noted in it by this call. Worst case: it stays until this container's poststop.
+            if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
                 let _ = std::fs::remove_file(&path);
-                return Err(RecordError::Write { path, source });
             }
-        }
+            write(source)
+        })?;
         Ok(Written { _lock: lock, path, file, before_bytes })
     }
 }

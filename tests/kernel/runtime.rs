@@ -133,9 +133,9 @@ pub fn given_up(realm: Realm) -> Check {
             bundle.state["pid"] = json!(container.id());
             let watch = bundle.watch();
             // It waits for this lock, as for the poststop of an earlier container of this name.
-            let record = bundle.records().join(ID).join("made");
-            fs::create_dir_all(record.parent().unwrap()).unwrap();
-            let record = File::create(record).unwrap();
+            let record = bundle.records().join(ID);
+            fs::create_dir_all(&record).unwrap();
+            let record = File::open(record).unwrap();
             rustix::fs::flock(&record, FlockOperation::LockExclusive).unwrap();
             let mut runtime = begun(bundle)?;
             until("a hook that waits for its record", || {
