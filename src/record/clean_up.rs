@@ -12,7 +12,10 @@ use rustix::io::Errno;
 
 use super::container::{First, Life};
 use super::made::{Line, Made};
-use super::{Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file, remove_if_empty};
+use super::{
+    Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
+    remove_if_empty,
+};
 use crate::oci::state::State;
 use crate::sys::cgroup::PATIENCE;
 use crate::sys::{Context, SysError, fs};
@@ -162,7 +165,8 @@ fn open(path: &Path) -> Result<Option<(File, Made)>, SysError> {
 /// Those of the containers in this bundle whose first process has ended: of two with one id, the other one may run in the
 /// same bundle. A process that is being killed is waited for a moment.
 fn of_bundle(found: &[Found], bundle: &Path) -> Vec<RecordError> {
-    let is_of = |record: &&Found| record.is_old() || record.made.container.as_ref().is_some_and(|one| one.is_of(bundle));
+    let is_of =
+        |record: &&Found| record.is_old() || record.made.container.as_ref().is_some_and(|one| one.is_of(bundle));
     let these: Vec<&Found> = found.iter().filter(is_of).collect();
     let deadline = Instant::now() + PATIENCE;
     loop {

@@ -24,7 +24,8 @@ pub(super) struct Location {
 impl Location {
     /// Where an open directory is.
     pub(super) fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
-        let unknown = || SysError::new(format!("read({:?}) without the mount of a directory", mount_table::OWN), Errno::NODATA);
+        let unknown =
+            || SysError::new(format!("read({:?}) without the mount of a directory", mount_table::OWN), Errno::NODATA);
         let id = mountinfo::mount_of(&fs::fd_info(directory)?).ok_or_else(unknown)?;
         let path = fs::path_of(directory)?;
         let table = mount_table::read(mount_table::OWN, |entry| entry.id() == Some(id))?;

@@ -183,7 +183,8 @@ impl InRoot {
             Self::New(made, births) => {
                 made.remove_temporary(&opened).map_err(error)?;
                 let all = made.all().into_iter().zip(births.iter().rev()).enumerate();
-                all.map(|(number, (at, birth))| remnant(at, made.is_directory || number > 0, Proof::Birth(*birth))).collect()
+                all.map(|(number, (at, birth))| remnant(at, made.is_directory || number > 0, Proof::Birth(*birth)))
+                    .collect()
             }
             Self::Old(made) => {
                 let status = fs::stat(opened.directory()).map_err(error)?;
@@ -235,11 +236,8 @@ impl Remnant {
         let looked = look(&self.root, &self.at, self.is_directory).map_err(|source| self.error(source))?;
         let Some(Look { directory, newborn, .. }) = looked else { return Ok(false) };
         let Proof::Birth(noted) = self.proof else { return Ok(true) };
-        let inodes = if self.is_directory {
-            Inodes::of(directory).map_err(|source| self.error(source))?
-        } else {
-            Inodes::Kept
-        };
+        let inodes =
+            if self.is_directory { Inodes::of(directory).map_err(|source| self.error(source))? } else { Inodes::Kept };
         match noted.is(&newborn.birth, inodes) {
             Same::Yes => Ok(true),
             Same::No => Ok(false),

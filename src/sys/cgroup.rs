@@ -144,12 +144,7 @@ pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, below: Below) ->
 
 /// Removes a cgroup with all below it if it is still the one of this inode, and waits so long for processes in
 /// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
-pub fn remove(
-    hierarchy: Hierarchy,
-    path: &InnerPath,
-    inode: Option<u64>,
-    patience: Duration,
-) -> Result<(), SysError> {
+pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, patience: Duration) -> Result<(), SysError> {
     let top = open(hierarchy)?;
     let Some((above, name)) = path.parent().zip(path.as_path().file_name()) else {
         return Err(SysError::new(format!("rmdir({path})"), Errno::BUSY));
