@@ -40,13 +40,22 @@ impl Container {
         })
     }
 
+    /// One with mounts of its own beside those that it finds.
+    pub fn with_mounts(mount: impl FnOnce() + Send) -> Result<Self, String> {
+        isolated(|| {
+            mount();
+            let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+            child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
+        })
+    }
+
     /// Its pid.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
     /// A path of its namespace, in which the root's mounts are seen.
-    fn path(&self, path: &Path) -> PathBuf {
+    pub fn path(&self, path: &Path) -> PathBuf {
         Path::new("/proc").join(self.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
     }
 
