@@ -24,7 +24,7 @@ use crate::oci::state::State;
 use crate::one_line::one_line;
 use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
-use crate::record::{self, Finding, Record};
+use crate::record::{self, Finding, Namespaces, Record, Seen};
 use crate::report::{chain, short};
 use crate::sys::{SysError, fs, process};
 
@@ -91,10 +91,14 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let parent = process::parent();
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     process::clear_umask();
-    if stage == Stage::CreateRuntime {
-        // In the runtime's mount namespace, where the paths of records are meant.
-        tell(record::sweep());
-    }
+    let seen = match stage {
+        Stage::CreateRuntime => {
+            // In the runtime's mount namespace, where the paths of records are meant.
+            tell(record::sweep());
+            Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() }
+        }
+        Stage::CreateContainer => Seen::FromInside,
+    };
     let (root, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // What goes wrong at createContainer, too, is told there.
         Err(error) if gather::follow_up(text.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
@@ -129,7 +133,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         // It is the parent, and its pid here may be another.
         (Stage::CreateContainer, _) | (_, None) => Ok(true),
     };
-    let record = Record::of(&state.id, state.bundle().map_err(GatherError::from)?, stage, state.pid);
+    let record = Record::of(&state.id, state.bundle().map_err(GatherError::from)?, seen);
     match apply::apply(&root, &plan, &record, state.pid, &is_awaited) {
         Outcome::Prepared(failed) => {
             for error in &failed {

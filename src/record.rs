@@ -22,8 +22,8 @@ use rustix::io::Errno;
 
 pub use self::clean_up::{Finding, clean_up, sweep};
 use self::container::Container;
+pub use self::container::{Namespaces, Seen};
 use self::made::{Line, Made, Making};
-use crate::facts::Stage;
 use crate::kernel::id_map;
 use crate::path::InnerPath;
 use crate::plan::Cgroup;
@@ -107,6 +107,12 @@ pub enum RecordError {
         /// Where.
         bundle: PathBuf,
     },
+    /// What is named in it is elsewhere.
+    #[error(
+        "left its record alone: its engine has a mount or cgroup namespace of its own, in which its paths are meant; call \
+         this in those, nsenter(1)"
+    )]
+    Elsewhere,
     /// Several containers have one id, and the state has no bundle.
     #[error(
         "left the records of {count} containers of this id alone: which one is meant can't be told without a bundle in the \
@@ -164,8 +170,7 @@ pub struct Record(Rc<Inner>);
 struct Inner {
     id: String,
     bundle: PathBuf,
-    stage: Stage,
-    first_process: Option<u32>,
+    seen: Seen,
     /// Locked from the first note on until this call ends, so that nobody works it off meanwhile.
     written: RefCell<Option<Written>>,
 }
@@ -181,11 +186,11 @@ struct Written {
 }
 
 impl Record {
-    /// The record of a container that is being created; `first_process` is its pid at createRuntime.
+    /// The record of a container that is being created.
     #[must_use]
-    pub fn of(id: &str, bundle: &Path, stage: Stage, first_process: Option<u32>) -> Self {
+    pub fn of(id: &str, bundle: &Path, seen: Seen) -> Self {
         let (id, bundle) = (id.to_owned(), bundle.to_owned());
-        Self(Rc::new(Inner { id, bundle, stage, first_process, written: RefCell::new(None) }))
+        Self(Rc::new(Inner { id, bundle, seen, written: RefCell::new(None) }))
     }
 
     /// Writes down that a cgroup will be made, and then which it is.
@@ -272,7 +277,7 @@ fn take_back_from(path: &Path, file: &File, before_bytes: u64) -> Vec<RecordErro
 impl Inner {
     fn open(&self) -> Result<Written, RecordError> {
         let place = place()?;
-        let container = Container::of(&self.bundle, self.stage, self.first_process);
+        let container = Container::of(&self.bundle, &self.seen);
         let path = place.join(NAME).join(&self.id).join(container.file_name());
         let write = |source| RecordError::Write { path: path.clone(), source };
         let lock = make_directory(&place, &self.id).map_err(write)?;

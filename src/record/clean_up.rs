@@ -2,6 +2,7 @@
 //! Which records a call works off: at poststop those of the container that the state names, and at each call that prepares
 //! or cleans up those of containers that provably are no more, since nobody can be sure that a poststop comes.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::AsFd;
@@ -10,7 +11,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
-use super::container::{First, Life};
+use super::container::{First, Life, Namespaces};
 use super::made::{Line, Made};
 use super::{
     Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
@@ -18,7 +19,7 @@ use super::{
 };
 use crate::oci::state::State;
 use crate::sys::cgroup::PATIENCE;
-use crate::sys::{Context, SysError, fs};
+use crate::sys::{Context, SysError, fs, others};
 
 /// Between two looks at a process that is ending.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -81,6 +82,11 @@ struct Found {
 impl Found {
     fn life(&self) -> Life {
         self.made.container.as_ref().map_or(Life::Unknown, super::container::Container::life)
+    }
+
+    /// Whether what it names can be found by its paths.
+    fn is_here(&self) -> bool {
+        self.made.container.as_ref().is_some_and(|container| container.is_here(living_namespaces))
     }
 
     /// Whether it is of the release before there were containers' names in records.
@@ -190,7 +196,8 @@ fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
         [] => Vec::new(),
         [record] if record.is_old() => record.work_off(PATIENCE),
         [record] => match record.life() {
-            Life::Gone => record.work_off(PATIENCE),
+            Life::Gone if record.is_here() => record.work_off(PATIENCE),
+            Life::Gone => vec![RecordError::Elsewhere],
             Life::Alive(pid) => vec![RecordError::Alive { pid }],
             Life::Unknown => {
                 let bundle = record.made.container.as_ref().map(|container| container.bundle().to_owned());
@@ -226,11 +233,18 @@ fn sweep_id(directory: &Path) -> Vec<RecordError> {
     // What can't be read is told at its own poststop.
     let Ok((found, _)) = records(&lock, directory) else { return Vec::new() };
     let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
-    let of_the_dead = found.iter().filter(|record| record.life() == Life::Gone && !is_used(record));
+    let is_of_dead = |record: &&Found| record.life() == Life::Gone && !is_used(record) && record.is_here();
+    let of_the_dead = found.iter().filter(is_of_dead);
     let errors: Vec<_> = of_the_dead.flat_map(|record| record.work_off(Duration::ZERO)).collect();
     // Worst case: it is empty, and the next call removes it.
     let _ = remove_if_empty(directory.to_owned());
     errors
+}
+
+/// Those that processes are in which this one may look at. None where it can't be told.
+fn living_namespaces() -> Option<HashSet<Namespaces>> {
+    let pids = others::pids().ok()?;
+    Some(pids.into_iter().filter_map(|pid| Namespaces::of(&pid.to_string())).collect())
 }
 
 fn names(directory: &File, most: usize) -> Result<Vec<OsString>, SysError> {

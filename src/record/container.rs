@@ -2,13 +2,13 @@
 //! Which container a record is of, and whether that can still be there. An id is unique in one runtime's directory only, so
 //! it is the bundle, and the container's first process.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use crate::facts::Stage;
 use crate::kernel::{status, time_offsets};
 use crate::sys::{fs, others};
 
@@ -26,6 +26,27 @@ pub(super) struct Container {
     boot: Option<String>,
     /// None where it can't be told which process it is.
     first: Option<First>,
+    /// In which the paths of the record are meant. None where that can't be told.
+    namespaces: Option<Namespaces>,
+}
+
+/// Where a path leads: an engine may have mounts of its own that others don't see.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Namespaces {
+    mount: u64,
+    cgroup: Option<u64>,
+}
+
+impl Namespaces {
+    /// This process's.
+    #[must_use]
+    pub fn own() -> Option<Self> {
+        Self::of("self")
+    }
+
+    pub(super) fn of(pid: &str) -> Option<Self> {
+        Some(Self { mount: others::namespace(pid, "mnt")?, cgroup: others::namespace(pid, "cgroup") })
+    }
 }
 
 /// A container's first process.
@@ -49,17 +70,20 @@ pub(super) enum Life {
 }
 
 impl Container {
-    /// The one that is being created in `bundle`. `pid` is its first process's at createRuntime.
-    pub(super) fn of(bundle: &Path, stage: Stage, pid: Option<u32>) -> Self {
-        let pid = match stage {
-            Stage::CreateRuntime => pid,
-            Stage::CreateContainer => outermost(),
+    /// The one that is being created in `bundle`.
+    pub(super) fn of(bundle: &Path, seen: &Seen) -> Self {
+        let (pid, namespaces) = match seen {
+            Seen::ByRuntime { first_process, namespaces } => (*first_process, *namespaces),
+            Seen::FromInside => {
+                outermost().map_or((None, None), |(pid, runtime)| (Some(pid), Namespaces::of(&runtime.to_string())))
+            }
         };
         Self {
             bundle: bundle.as_os_str().to_owned(),
             bundle_directory: directory(bundle),
             boot: boot(),
             first: pid.and_then(First::of),
+            namespaces,
         }
     }
 
@@ -84,13 +108,21 @@ impl Container {
     }
 
     pub(super) fn life(&self) -> Life {
-        // Files below /run outlive a boot where /run is no tmpfs.
-        if let (Some(noted), Some(now)) = (&self.boot, boot()) {
-            if *noted != now {
-                return Life::Gone;
-            }
-        }
-        self.first.map_or(Life::Unknown, First::life)
+        if self.is_of_another_boot() { Life::Gone } else { self.first.map_or(Life::Unknown, First::life) }
+    }
+
+    /// Files below /run outlive a boot where /run is no tmpfs.
+    fn is_of_another_boot(&self) -> bool {
+        self.boot.is_some() && boot().is_some_and(|now| self.boot.as_ref() != Some(&now))
+    }
+
+    /// Whether its paths lead where they led for the runtime, or the runtime's namespaces are no more. `living` are those
+    /// that processes are in.
+    pub(super) fn is_here(&self, living: impl FnOnce() -> Option<HashSet<Namespaces>>) -> bool {
+        let Some(noted) = self.namespaces else { return self.is_of_another_boot() };
+        Namespaces::own() == Some(noted)
+            || self.is_of_another_boot()
+            || living().is_some_and(|living| !living.contains(&noted))
     }
 }
 
@@ -126,10 +158,25 @@ fn directory(bundle: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(bundle).ok().map(|status| (status.dev(), status.ino()))
 }
 
-/// The container's first process at createContainer, by its pid on the host: the ancestor of this process that no further
-/// one shares the pid namespace with. None where there is no such namespace, since then any ancestor may be it, or where
-/// the container's clock is another than that in which the host tells when a process started, time_namespaces(7).
-fn outermost() -> Option<u32> {
+/// How a call sees its container.
+#[derive(Debug, Clone, Copy)]
+pub enum Seen {
+    /// At createRuntime, with the pid of the container's first process and the namespaces that the call began in.
+    ByRuntime {
+        /// Its pid.
+        first_process: Option<u32>,
+        /// None where they can't be told.
+        namespaces: Option<Namespaces>,
+    },
+    /// At createContainer.
+    FromInside,
+}
+
+/// The container's first process at createContainer, by its pid on the host, and the runtime's: the ancestor of this process
+/// that no further one shares the pid namespace with, and the next one. None where there is no such namespace, since then
+/// any ancestor may be it, or where the container's clock is another than that in which the host tells when a process
+/// started, time_namespaces(7).
+fn outermost() -> Option<(u32, u32)> {
     /// A runtime's init, and what may wrap this hook.
     const ANCESTORS_MAX: usize = 8;
     let read = |pid: &str| fs::read_host_text(&format!("/proc/{pid}/status")).ok();
@@ -143,7 +190,7 @@ fn outermost() -> Option<u32> {
         let above = status::parent(&status)?;
         status = read(&above.to_string())?;
         if status::pid_namespaces(&status)? < depth {
-            return pid;
+            return pid.map(|pid| (pid, above));
         }
         pid = Some(above);
     }

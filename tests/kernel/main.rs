@@ -117,6 +117,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("records/by-another-path", records::by_another_path),
     ("records/previous-release", records::of_the_previous_release),
     ("records/of-the-dead", records::of_the_dead),
+    ("records/another-namespace", records::of_another_namespace),
     ("records/another-boot", records::of_another_boot),
     ("records/without-birth-time", records::without_birth_time),
     ("records/overlay", records::on_an_overlay),

@@ -15,7 +15,7 @@ use crate::bundle::{
     Bundle, Cgroup, ELF, ID, IMAGE_ID, bind, own_cgroup_mount, rbind, runtime_directory, tmpfs, with_bundle,
 };
 use crate::hook::{Finished, How, program};
-use crate::namespace::Realm;
+use crate::namespace::{Realm, isolated};
 use crate::runtime::Container;
 use crate::tree::{self, Detail, Snapshot, same};
 
@@ -402,6 +402,39 @@ pub fn of_the_dead(realm: Realm) -> Check {
         alive.poststop()?.silently()?;
         same("the living one's image", &alive_before, &alive.image())?;
         ensure!(!before.is_empty(), "nothing was compared");
+        none(bundle)
+    })
+}
+
+/// An engine may have mounts of its own, which others' calls don't see: they would take what was made for gone.
+pub fn of_another_namespace(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let root = bundle.elsewhere("a").join("rootfs");
+        fs::create_dir_all(&root).unwrap();
+        let mut guest = Guest::on(bundle, "a", ID, &root);
+        let engine = isolated(|| {
+            tmpfs(&root, "mode=755");
+            unpack(&root);
+            guest.create()?;
+            guest.end();
+            Container::beside()
+        })?;
+        let elsewhere = || {
+            Guest::new(bundle, "other", "other").poststop()?.silently()?;
+            fs::remove_dir_all(bundle.elsewhere("other")).unwrap();
+            Check::Ok(())
+        };
+        elsewhere()?;
+        count(bundle, ID, 1)?;
+        guest.poststop_without_bundle()?.with_warning(&["namespace of its own"])?;
+        count(bundle, ID, 1)?;
+        for path in MISSING {
+            let found = fs::symlink_metadata(engine.path(&root.join(path)));
+            ensure!(found.is_ok(), "{path} is gone: {found:?}");
+        }
+        // Whose paths nobody can follow any more is forgotten.
+        drop(engine);
+        elsewhere()?;
         none(bundle)
     })
 }

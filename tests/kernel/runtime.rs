@@ -49,6 +49,12 @@ impl Container {
         })
     }
 
+    /// Another process of the runtime's namespaces.
+    pub fn beside() -> Result<Self, String> {
+        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
+    }
+
     /// Its pid.
     pub fn id(&self) -> u32 {
         self.0.id()
