@@ -386,11 +386,8 @@ pub fn of_the_dead(realm: Realm) -> Check {
             skipped.call()?.silently()?;
             count(bundle, ID, 1)?;
             dead.has(true)?;
-            if is_prepared {
-                other.create()?
-            } else {
-                other.poststop()?.silently()?
-            }
+            let called = if is_prepared { other.create() } else { other.poststop()?.silently() };
+            called?;
             count(bundle, ID, 0)?;
             same("the dead one's image", &before, &dead.image())?;
             other.end();
