@@ -109,7 +109,6 @@ const TRIALS: &[(&str, Run)] = &[
     ("lasting/one-container-only", lasting::of_one_container_only),
     ("records/one-id", records::one_id),
     ("records/one-root", records::one_root),
-    ("records/one-root-undone", records::one_root_undone),
     ("records/rebuilt-root", records::rebuilt),
     ("records/another-ones", records::stays_another_ones),
     ("records/without-bundle", records::without_bundle),
@@ -143,6 +142,7 @@ const FAULTS: &[(&str, Run)] = &[
     ("faults/create-container/killed", faults::create_container_is_killed),
     ("faults/create-runtime/killed", faults::create_runtime_is_killed),
     ("faults/poststop", faults::poststop),
+    ("records/one-root-undone", records::one_root_undone),
     ("faults/another-command", faults::another_command),
     ("faults/older-kernel", faults::older_kernel),
 ];

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
@@ -222,20 +223,48 @@ pub fn one_root(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A step that fails is undone, and another container may have mounted on what was made for it by then.
+/// A step that fails is undone, and another container may have mounted on what was made by then.
 pub fn one_root_undone(realm: Realm) -> Check {
+    /// In microseconds: from when a mount point is there until the hook goes on.
+    const DELAY: &str = "inject=renameat2:delay_exit=1000000:when=1";
     with_bundle(realm, |bundle| {
-        let mut first = Guest::new(bundle, "a", ID);
-        let before = first.image();
-        // More than is copied, which is found out when /run is made already.
-        fs::create_dir_all(first.root.join("tmp").join("d/".repeat(130))).unwrap();
-        first.start()?;
-        let other = first.root.clone();
-        first.call()?.refused(&["directories in each other"])?;
-        first.has(false)?;
-        none(bundle)?;
-        fs::remove_dir_all(other.join("tmp/d")).unwrap();
-        same("the image", &before, &first.image())
+        let mut guest = Guest::new(bundle, "a", ID);
+        let deep = guest.root.join("tmp/d");
+        let before = guest.image();
+        // More than is copied, which is found out afterwards.
+        fs::create_dir_all(deep.join("d/".repeat(130))).unwrap();
+        guest.start()?;
+        let at = guest.root.join("run");
+        let strace =
+            ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=renameat2", "-e", DELAY].map(str::to_owned);
+        let how = How { cwd: Some(guest.directory.clone()), under: &strace, ..How::default() };
+        let state = guest.state.to_string();
+        let (finished, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let deadline = Instant::now() + Duration::from_secs(5);
+                while !at.exists() {
+                    ensure!(Instant::now() < deadline, "/run was not made");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Container::with_mounts(|| tmpfs(&at, "mode=755"))
+            });
+            let finished = bundle.call(state.as_bytes(), &how);
+            (finished, other.join().unwrap())
+        });
+        let (finished, other) = (finished?, other?);
+        ensure!(finished.code == Some(1), "it should have failed: {finished:?}");
+        ensure!(finished.stderr.contains("which has its mounts there"), "it should say what it leaves: {finished:?}");
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", other.id())).unwrap();
+        let at = at.display().to_string();
+        ensure!(mounts.lines().any(|line| line.contains(&at)), "the other container's mount is gone");
+        fs::remove_dir_all(deep).unwrap();
+        guest.end();
+        guest.poststop()?.silently()?;
+        ensure!(guest.root.join("run").exists(), "poststop took it away");
+        drop(other);
+        guest.poststop()?.silently()?;
+        same("the image", &before, &guest.image())?;
+        none(bundle)
     })
 }
 
