@@ -52,7 +52,8 @@ pub fn clean_up(state: &State) -> Vec<Finding> {
     let mut all: Vec<Finding> = of_id(&place.join(&state.id), bundle).into_iter().map(told).collect();
     if all.is_empty() || all.iter().all(|told| told.error.is_for_later()) {
         // Whom a state without a bundle means is not for this call to guess.
-        all.extend(sweep_below(&place, IDS_MAX_AT_POSTSTOP, if bundle.is_some() { None } else { Some(&state.id) }));
+        let but = if bundle.is_some() { None } else { Some(state.id.as_str()) };
+        all.extend(sweep_below(&place, IDS_MAX_AT_POSTSTOP, but).unwrap_or_default());
     }
     all.extend(remove_if_empty(place).err().map(told));
     all
@@ -64,12 +65,14 @@ pub fn sweep() -> Vec<Finding> {
     // Where the place can't be told, that is an error of who has something to note.
     let Ok(place) = place() else { return Vec::new() };
     let place = place.join(NAME);
-    let told = sweep_below(&place, IDS_MAX_AT_CREATE, None);
-    if !told.is_empty() || place.exists() {
-        // Worst case: it is empty, and the next call removes it.
-        let _ = remove_if_empty(place);
+    match sweep_below(&place, IDS_MAX_AT_CREATE, None) {
+        None => Vec::new(),
+        Some(all) => {
+            // Worst case: it is empty, and the next call removes it.
+            let _ = remove_if_empty(place);
+            all
+        }
     }
-    told
 }
 
 /// One record.
@@ -208,11 +211,12 @@ fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
     }
 }
 
-fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Vec<Finding> {
+/// None where there are no records at all.
+fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Finding>> {
     /// Of all containers of a machine.
     const NAMES_MAX: usize = 4096;
     // No directory, no records; and what else is wrong with it is an error of who has something to note.
-    let Ok(names) = open_directory(place).and_then(|directory| names(&directory, NAMES_MAX)) else { return Vec::new() };
+    let names = open_directory(place).and_then(|directory| names(&directory, NAMES_MAX)).ok()?;
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
     let start = start.checked_rem(names.len()).unwrap_or_default();
     let mut told = Vec::new();
@@ -224,7 +228,7 @@ fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Vec<Finding> {
         let errors = sweep_id(&place.join(name));
         told.extend(errors.into_iter().map(|error| Finding { id: id.clone(), error }));
     }
-    told
+    Some(told)
 }
 
 fn sweep_id(directory: &Path) -> Vec<RecordError> {
