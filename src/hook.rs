@@ -24,7 +24,7 @@ use crate::oci::state::State;
 use crate::one_line::one_line;
 use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
-use crate::record::Record;
+use crate::record::{self, Finding, Namespaces, Record, Seen};
 use crate::report::{chain, short};
 use crate::sys::{SysError, fs, process, time_limit};
 
@@ -88,7 +88,8 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
     match call.unwrap_or_else(|| gather::call(&state)) {
         Call::CleanUp => {
             time_limit::end_with(CLEANED_UP);
-            clean_up(&state);
+            // Never fails: runc refuses to delete a container whose poststop does.
+            tell(record::clean_up(&state));
             Ok(())
         }
         // Elsewhere the environment is the engine's.
@@ -107,6 +108,14 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     let unproven = gather::stage::prove(stage, text.config()?)?;
     process::clear_umask();
+    let seen = match stage {
+        Stage::CreateRuntime => {
+            // In the runtime's mount namespace, where the paths of records are meant.
+            tell(record::sweep());
+            Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() }
+        }
+        Stage::CreateContainer => Seen::FromInside,
+    };
     let (container, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // A call with a wrong state is nobody else's matter.
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
@@ -146,7 +155,8 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         // It is the parent, and its pid here may be another.
         (Stage::CreateContainer, _) | (_, None) => Ok(true),
     };
-    match apply::apply(&container.root, &plan, &Record::of(&state.id), state.pid, &is_awaited) {
+    let record = Record::of(&state.id, state.bundle().map_err(GatherError::from)?, seen);
+    match apply::apply(&container.root, &plan, &record, state.pid, &is_awaited) {
         Outcome::Prepared(failed) => {
             for error in &failed {
                 warn!("{id}: {}", chain(error));
@@ -248,13 +258,14 @@ pub fn changes(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Dec
     Ok((decision, changes))
 }
 
-/// The status at poststop, whatever happened.
+/// The status at poststop, whatever happened: runc refuses to delete a container whose poststop fails.
 const CLEANED_UP: u8 = 0;
 
-/// Never fails: runc refuses to delete a container whose poststop does.
-fn clean_up(state: &State) {
-    for error in Record::of(&state.id).take_back() {
-        warn!("{}: {}", short(&state.id), chain(&error));
+/// What there is to say about records, this container's and those of others that are no more.
+fn tell(all: Vec<Finding>) {
+    for Finding { id, error } in all {
+        let level = if error.is_for_later() { Level::Info } else { Level::Warn };
+        log!(level, "{}: {}", short(&id), chain(&error));
     }
 }
 

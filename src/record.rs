@@ -1,31 +1,41 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the hook made that outlives the container's mounts: written down before it is made, and the
 //! only thing that poststop works from, since then neither annotations nor the root may be there.
+//!
+//! A record is a file `<id>/<pid>-<start>` and belongs to one container, whatever others have its id. The directory of the
+//! id is locked by who writes or works off a record in it, so that a new container of that id waits for the old one's end.
 
-use std::ffi::OsString;
+mod clean_up;
+mod container;
+mod in_use;
+mod made;
+
+use std::cell::RefCell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 
-use rustix::fs::{FileType, FlockOperation};
+use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
-use serde::{Deserialize, Serialize};
 
-use crate::kernel::cgroup::Hierarchy;
+pub use self::clean_up::{Finding, clean_up, sweep};
+use self::container::Container;
+pub use self::container::{Namespaces, Seen};
+use self::made::{Line, Made, Making};
 use crate::kernel::id_map;
 use crate::path::InnerPath;
-use crate::plan::{Cgroup, Node};
+use crate::plan::Cgroup;
 use crate::root::Root;
+use crate::sys::birth::Birth;
 use crate::sys::time_limit::{self, Doing};
 use crate::sys::{self, Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
-const FILE: &str = "made";
-/// A record has a line for each of at most four mount points, and four for cgroups, with two paths of at most
-/// 4096 bytes, and a byte takes at most four.
-const LIMIT_BYTES: u64 = 256 * 1024;
+/// A record has a line for each of at most four mount points and one for what each of their directories is, of which a path
+/// of 4096 bytes has 2048, and four for cgroups.
+const LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// Why a record can't be written or worked off.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +77,54 @@ pub enum RecordError {
         /// Why.
         source: SysError,
     },
+    /// It may be another's, and stays; the record goes.
+    #[error(
+        "left {at} in the root {}: its file system does not tell when a file was made, so that it may be another one by \
+         now; remove it if nobody needs it", root.display()
+    )]
+    NoBirthTime {
+        /// Which root.
+        root: PathBuf,
+        /// What.
+        at: String,
+    },
+    /// Another container's mounts are there; it is removed after that one's end.
+    #[error("left what was made in the root {} to the container of process {pid}, which has its mounts there", root.display())]
+    InUse {
+        /// Which root.
+        root: PathBuf,
+        /// Whose.
+        pid: u32,
+    },
+    /// Not what poststop is for.
+    #[error("left its record alone: the container's first process {pid} is still there")]
+    Alive {
+        /// Which.
+        pid: u32,
+    },
+    /// The state has no bundle, and whether the container is gone can't be told without.
+    #[error("left its record alone: whether the container is gone can't be told; name its bundle {} in the state", bundle.display())]
+    Unproven {
+        /// Where.
+        bundle: PathBuf,
+    },
+    /// What is named in it is elsewhere.
+    #[error(
+        "left its record alone: its engine has a mount or cgroup namespace of its own, in which its paths are meant; call \
+         this in those, nsenter(1)"
+    )]
+    Elsewhere,
+    /// Several containers have one id, and the state has no bundle.
+    #[error(
+        "left the records of {count} containers of this id alone: which one is meant can't be told without a bundle in the \
+         state; they are below {}", path.display()
+    )]
+    Ambiguous {
+        /// How many.
+        count: usize,
+        /// Where.
+        path: PathBuf,
+    },
     /// The record itself stays.
     #[error("cannot remove the record {}", path.display())]
     Remove {
@@ -77,39 +135,17 @@ pub enum RecordError {
     },
 }
 
-/// One thing that was made, as a line of JSON.
-#[derive(Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-enum Made {
-    MountPoint(MountPoint),
-    /// With all that is below it.
-    Cgroup {
-        hierarchy: Hierarchy,
-        /// From the root of the runtime's cgroup namespace, which is that of poststop, too.
-        path: OsString,
-        /// None: it is just being made.
-        inode: Option<u64>,
-    },
-}
+impl RecordError {
+    /// Whether something is left that the next call can take back.
+    fn keeps_record(&self) -> bool {
+        !matches!(self, Self::NoBirthTime { .. })
+    }
 
-/// An empty file or directory in an image's root.
-#[derive(Debug, Serialize, Deserialize)]
-struct MountPoint {
-    root: OsString,
-    // The root directory itself: the same path may be another file system by then.
-    device: u64,
-    inode: u64,
-    // Of bytes: an image's names need not be text.
-    at: OsString,
-    is_directory: bool,
-    // How many directories above it were missing too, and were made.
-    above: usize,
-}
-
-/// The record of one container. Nothing is written until something lasting is to be made.
-#[derive(Debug, Clone)]
-pub struct Record {
-    id: String,
+    /// Whether nothing went wrong, and a later call does the rest.
+    #[must_use]
+    pub fn is_for_later(&self) -> bool {
+        matches!(self, Self::InUse { .. })
+    }
 }
 
 /// Where records are: in the runtime directory of the user on whose behalf the engine runs. Not
@@ -127,135 +163,159 @@ fn place() -> Result<PathBuf, RecordError> {
     })
 }
 
+/// The record of one container. Nothing is written until something lasting is to be made.
+#[derive(Debug, Clone)]
+pub struct Record(Rc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    id: String,
+    bundle: PathBuf,
+    seen: Seen,
+    /// Locked from the first note on until this call ends, so that nobody works it off meanwhile.
+    written: RefCell<Option<Written>>,
+}
+
+#[derive(Debug)]
+struct Written {
+    /// Of the id.
+    _lock: File,
+    path: PathBuf,
+    file: File,
+    /// How long it was before this call.
+    before_bytes: u64,
+}
+
 impl Record {
-    /// The record of the container `id`, which may have none.
+    /// The record of a container that is being created.
     #[must_use]
-    pub fn of(id: &str) -> Self {
-        Self { id: id.to_owned() }
+    pub fn of(id: &str, bundle: &Path, seen: Seen) -> Self {
+        let (id, bundle) = (id.to_owned(), bundle.to_owned());
+        Self(Rc::new(Inner { id, bundle, seen, written: RefCell::new(None) }))
     }
 
     /// Writes down that a cgroup will be made, and then which it is.
     pub fn note_cgroup(&self, cgroup: &Cgroup, inode: Option<u64>) -> Result<(), RecordError> {
         let path = cgroup.path.as_path().as_os_str().to_owned();
-        self.note(&Made::Cgroup { hierarchy: cgroup.hierarchy, path, inode })
+        self.note(&Line::Cgroup { hierarchy: cgroup.hierarchy, path, inode })
     }
 
-    /// How much is written down.
-    pub fn length_bytes(&self) -> Result<u64, RecordError> {
-        let path = place()?.join(NAME).join(&self.id).join(FILE);
-        match std::fs::metadata(&path) {
-            Err(error) if is_missing(&error) => Ok(0),
-            result => match result.call(|| format!("stat({path:?})")) {
-                Ok(file) => Ok(file.len()),
-                Err(source) => Err(RecordError::Read { path, source }),
-            },
-        }
-    }
-
-    /// Writes down that `at` will be made in `root`.
-    pub fn note_mount_point(&self, root: &Root, at: &InnerPath, node: Node) -> Result<(), RecordError> {
-        let stat =
-            fs::stat(root.directory()).map_err(|source| RecordError::Write { path: root.path().to_owned(), source })?;
-        self.note(&Made::MountPoint(MountPoint {
-            root: root.path().as_os_str().to_owned(),
-            device: stat.st_dev,
-            inode: stat.st_ino,
+    /// Writes down that `at` will be made in `root`, a directory or a file, with so many directories `above` it. Returns the
+    /// name that the top one of them is to have until it is noted what was made.
+    pub fn note_making(
+        &self,
+        root: &Root,
+        at: &InnerPath,
+        is_directory: bool,
+        above: usize,
+    ) -> Result<String, RecordError> {
+        let path = root.path();
+        let number = sys::random_number().map_err(|source| RecordError::Write { path: path.to_owned(), source })?;
+        let temporary = format!(".{NAME}-{number:032x}");
+        self.note(&Line::Making(Making {
+            root: path.as_os_str().to_owned(),
             at: at.as_path().as_os_str().to_owned(),
-            is_directory: node == Node::Dir,
-            above: std::iter::successors(at.parent(), InnerPath::parent)
-                .take_while(|above| root.place(above).is_err_and(|error| error.errno() == Errno::NOENT))
-                .count(),
-        }))
+            is_directory,
+            above,
+            temporary: temporary.clone(),
+        }))?;
+        Ok(temporary)
     }
 
-    fn note(&self, made: &Made) -> Result<(), RecordError> {
-        let place = place()?;
-        append(&place, &self.id, made)
-            .map_err(|source| RecordError::Write { path: place.join(NAME).join(&self.id), source })
+    /// Writes down what was made of it, the top directory first.
+    pub fn note_made(&self, births: Vec<Birth>) -> Result<(), RecordError> {
+        self.note(&Line::Made(births))
     }
 
-    /// Takes back what was made, the last thing first, and then the record. Goes on after an error
+    fn note(&self, line: &Line) -> Result<(), RecordError> {
+        let mut written = self.0.written.borrow_mut();
+        let written = match written.as_mut() {
+            Some(written) => written,
+            None => written.insert(self.0.open()?),
+        };
+        let error = |source| RecordError::Write { path: written.path.clone(), source };
+        append(&written.file, &written.path, line).map_err(error)
+    }
+
+    /// Takes back what this call noted, the last thing first, and what of the record is this call's. Goes on after an error
     /// and returns them all; what is gone already is no error.
     #[must_use]
     pub fn take_back(&self) -> Vec<RecordError> {
-        self.take_back_from(0)
-    }
-
-    /// The same for what was written down from that byte on.
-    #[must_use]
-    pub fn take_back_from(&self, from_byte: u64) -> Vec<RecordError> {
         let place = match place() {
-            Ok(place) => place,
+            Ok(place) => place.join(NAME),
             Err(error) => return vec![error],
         };
-        let directory = place.join(NAME).join(&self.id);
-        let mut errors = work_off(&directory, from_byte);
+        let mut errors = Vec::new();
+        if let Some(Written { path, file, before_bytes, .. }) = self.0.written.borrow_mut().take() {
+            errors.extend(take_back_from(&path, &file, before_bytes));
+        }
         if errors.is_empty() {
-            errors.extend(remove_if_empty(place.join(NAME)).err());
+            errors.extend(remove_if_empty(place.join(&self.0.id)).err());
+            errors.extend(remove_if_empty(place).err());
         }
         errors
     }
 }
 
-/// Removes the directory of all records, unless another container's is in it. Where nothing can be written there is none.
-fn remove_if_empty(path: PathBuf) -> Result<(), RecordError> {
-    use ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, ReadOnlyFilesystem};
-    let harmless = [NotFound, NotADirectory, DirectoryNotEmpty, ReadOnlyFilesystem];
-    match std::fs::remove_dir(&path) {
-        Err(error) if harmless.contains(&error.kind()) => Ok(()),
-        result => result.call(|| format!("rmdir({path:?})")).map_err(|source| RecordError::Remove { path, source }),
-    }
-}
-
-fn work_off(directory: &Path, from_byte: u64) -> Vec<RecordError> {
-    let path = directory.join(FILE);
-    let file = match open_locked(&path) {
-        Ok(Some(file)) => file,
-        Ok(None) => {
-            // A record that was to be written and wasn't.
-            let _ = std::fs::remove_dir(directory);
-            return Vec::new();
-        }
-        Err(source) => return vec![RecordError::Read { path, source }],
-    };
-    let made = match read(&file, from_byte) {
+fn take_back_from(path: &Path, file: &File, before_bytes: u64) -> Vec<RecordError> {
+    let made = match read(file, before_bytes) {
         Ok(made) => made,
-        Err(source) => return vec![RecordError::Read { path, source }],
+        Err(source) => return vec![RecordError::Read { path: path.to_owned(), source }],
     };
-    let mut errors: Vec<_> = made.iter().rev().filter_map(|made| take_back(made).err()).collect();
-    if errors.is_empty() && from_byte == 0 {
-        errors.extend(remove(directory).err());
-    } else if errors.is_empty() {
-        let result = file.set_len(from_byte).call(|| format!("ftruncate({path:?}, {from_byte})"));
-        errors.extend(result.err().map(|source| RecordError::Remove { path, source }));
+    let mut errors = made.take_back(sys::cgroup::PATIENCE);
+    if errors.iter().any(RecordError::keeps_record) {
+        return errors;
+    }
+    if before_bytes == 0 {
+        errors.extend(remove_file(path).err());
+    } else {
+        let result = file.set_len(before_bytes).call(|| format!("ftruncate({path:?}, {before_bytes})"));
+        errors.extend(result.err().map(|source| RecordError::Remove { path: path.to_owned(), source }));
     }
     errors
 }
 
-fn is_missing(error: &std::io::Error) -> bool {
-    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+impl Inner {
+    fn open(&self) -> Result<Written, RecordError> {
+        let place = place()?;
+        let container = Container::of(&self.bundle, &self.seen);
+        let path = place.join(NAME).join(&self.id).join(container.file_name());
+        let write = |source| RecordError::Write { path: path.clone(), source };
+        let lock = make_directory(&place, &self.id).map_err(write)?;
+        let file = OpenOptions::new()
+            .read(true)
+            .append(true)
+            .create(true)
+            .mode(0o600)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(&path)
+            .call(|| format!("open({path:?}, O_APPEND|O_CREAT)"))
+            .map_err(write)?;
+        let begun = fs::stat(&file).and_then(|status| match u64::try_from(status.st_size) {
+            Ok(bytes) if bytes > 0 => Ok(bytes),
+            _ => append(&file, &path, &Line::Container(container)).map(|()| 0),
+        });
+        let before_bytes = begun.map_err(|source| {
+            // Nothing is noted in it by this call. Worst case: it stays until this container's poststop.
+            if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
+                let _ = std::fs::remove_file(&path);
+            }
+            write(source)
+        })?;
+        Ok(Written { _lock: lock, path, file, before_bytes })
+    }
 }
 
-/// Opens a record for as long as the file is open: a new container of this name waits until the old one's is
-/// worked off, since runtimes free a name before poststop.
-fn open_locked(path: &Path) -> Result<Option<File>, SysError> {
-    let file = match OpenOptions::new().read(true).append(true).open(path) {
-        Err(error) if is_missing(&error) => return Ok(None),
-        result => result.call(|| format!("open({path:?})"))?,
-    };
-    time_limit::watch();
-    time_limit::note(Doing::Locking, path);
-    rustix::fs::flock(&file, FlockOperation::LockExclusive).call(|| format!("flock({path:?})"))?;
-    // Whoever had it may have removed it.
-    Ok((fs::stat(&file)?.st_nlink > 0).then_some(file))
+fn append(mut file: &File, path: &Path, line: &Line) -> Result<(), SysError> {
+    let mut text = serde_json::to_vec(line).map_err(|_| SysError::new("write()", Errno::ILSEQ))?;
+    text.push(b'\n');
+    file.write_all(&text).call(|| format!("write({path:?})"))
 }
 
-fn append(place: &Path, id: &str, made: &Made) -> Result<(), SysError> {
-    let mut line = serde_json::to_vec(made).map_err(|_| SysError::new("write()", Errno::ILSEQ))?;
-    line.push(b'\n');
+/// Makes the directory of an id's records, and locks it.
+fn make_directory(place: &Path, id: &str) -> Result<File, SysError> {
     let directory = place.join(NAME).join(id);
-    let path = directory.join(FILE);
-    // The directory above may be removed by another container's poststop between two calls.
+    // Each may be removed by another container's poststop between two calls.
     for _ in 0..100 {
         // The place itself isn't ours to make: nobody would take it back.
         let result = [&place.join(NAME), &directory].into_iter().try_for_each(|each| {
@@ -268,98 +328,84 @@ fn append(place: &Path, id: &str, made: &Made) -> Result<(), SysError> {
             Err(error) if error.kind() == ErrorKind::NotFound && place.exists() => continue,
             result => result.call(|| format!("mkdir({directory:?})"))?,
         }
-        match OpenOptions::new().append(true).create(true).mode(0o600).open(&path) {
-            Ok(_) => {}
-            Err(error) if error.kind() == ErrorKind::NotFound => continue,
-            Err(error) => return Err(error).call(|| format!("open({path:?}, O_APPEND|O_CREAT)")),
-        }
-        if let Some(mut file) = open_locked(&path)? {
-            return file.write_all(&line).call(|| format!("write({path:?})"));
+        if let Locked::Yes(lock) = lock(&directory, Wait::Yes)? {
+            return Ok(lock);
         }
     }
-    Err(SysError::new(format!("open({path:?})"), Errno::NOENT))
+    Err(SysError::new(format!("open({directory:?})"), Errno::NOENT))
 }
 
-fn read(mut file: &File, from_byte: u64) -> Result<Vec<Made>, SysError> {
-    file.seek(SeekFrom::Start(from_byte)).call(|| "lseek()")?;
-    let text = fs::read_up_to(file, LIMIT_BYTES)?.ok_or_else(|| SysError::new("read()", Errno::FBIG))?;
-    // A line that a kill cut short is of a thing that wasn't made.
-    Ok(text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect())
+/// Whether to wait for who has a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Wait {
+    Yes,
+    No,
 }
 
-fn take_back(made: &Made) -> Result<(), RecordError> {
-    match made {
-        Made::MountPoint(made) => remove_mount_point(made),
-        Made::Cgroup { hierarchy, path, inode } => {
-            let cgroup = Cgroup { hierarchy: *hierarchy, path: InnerPath::new(path) };
-            sys::cgroup::remove(*hierarchy, &cgroup.path, *inode)
-                .map_err(|source| RecordError::Cgroup { cgroup, source })
-        }
-    }
+#[derive(Debug)]
+enum Locked {
+    Yes(File),
+    /// There is no such directory.
+    Nothing,
+    /// Somebody else has it.
+    Busy,
 }
 
-/// Removes one thing and what was made above it, if it is still what was made: empty, and in the same root.
-fn remove_mount_point(made: &MountPoint) -> Result<(), RecordError> {
-    let at = InnerPath::new(&made.at);
-    let error = |source| RecordError::TakeBack { root: PathBuf::from(&made.root), at: at.to_string(), source };
-    let root = match Root::open(Path::new(&made.root)) {
-        Err(failed) if is_gone(&failed) => return Ok(()),
-        result => result.map_err(error)?,
+/// Locks the directory of an id's records for as long as it is open.
+fn lock(directory: &Path, wait: Wait) -> Result<Locked, SysError> {
+    let operation = match wait {
+        Wait::Yes => FlockOperation::LockExclusive,
+        Wait::No => FlockOperation::NonBlockingLockExclusive,
     };
-    let stat = fs::stat(root.directory()).map_err(error)?;
-    if (stat.st_dev, stat.st_ino) != (made.device, made.inode) {
-        return Ok(());
-    }
-    remove_empty(&root, &at, made.is_directory).map_err(error)?;
-    let above = std::iter::successors(at.parent(), InnerPath::parent).take(made.above);
-    above.into_iter().try_for_each(|directory| remove_empty(&root, &directory, true)).map_err(error)
-}
-
-/// Whether the path leads to nothing, or by what became a link, or to a server that is no more. Any other error says
-/// nothing of what is there.
-fn is_gone(error: &SysError) -> bool {
-    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NOTCONN, Errno::STALE];
-    gone.contains(&error.errno())
-}
-
-fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), SysError> {
-    let found = root.parent(at).and_then(|(directory, name)| {
-        let found = fs::stat_at(directory.as_fd(), &name)?;
-        Ok((directory, name, found))
-    });
-    let (directory, name, found) = match found {
-        Err(failed) if is_gone(&failed) => return Ok(()),
+    let file = match open_directory(directory) {
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(Locked::Nothing),
         result => result?,
     };
-    let kind = fs::kind(&found);
-    let is_ours = match kind {
-        FileType::Directory => is_directory,
-        FileType::RegularFile => !is_directory && found.st_size == 0,
-        _ => false,
-    };
-    if !is_ours {
-        return Ok(());
+    time_limit::watch();
+    time_limit::note(Doing::Locking, directory);
+    match rustix::fs::flock(&file, operation) {
+        Err(Errno::WOULDBLOCK) => return Ok(Locked::Busy),
+        result => result.call(|| format!("flock({directory:?})"))?,
     }
-    match fs::unlink_at(directory.as_fd(), &name, kind) {
-        Err(failed) if is_others_by_now(failed.errno()) => Ok(()),
-        result => result,
+    // Whoever had it may have removed it, and somebody made it anew.
+    let own = fs::stat(&file)?;
+    match std::fs::symlink_metadata(directory) {
+        Ok(now) if (now.dev(), now.ino()) == (own.st_dev, own.st_ino) => Ok(Locked::Yes(file)),
+        Err(error) if !is_missing(&error) => Err(error).call(|| format!("lstat({directory:?})")),
+        _ => Ok(Locked::Nothing),
     }
 }
 
-/// It is gone, has something in it, or is of another kind.
-fn is_others_by_now(failed: Errno) -> bool {
-    matches!(failed, Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR)
+fn open_directory(path: &Path) -> Result<File, SysError> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map(File::from).call(|| format!("open({path:?})"))
 }
 
-fn remove(directory: &Path) -> Result<(), RecordError> {
-    let path = directory.join(FILE);
-    for result in [std::fs::remove_file(&path), std::fs::remove_dir(directory)] {
-        match result.call(|| format!("remove({directory:?})")) {
-            Err(source) if source.errno() != Errno::NOENT => {
-                return Err(RecordError::Remove { path: directory.to_owned(), source });
-            }
-            _ => {}
-        }
+/// Removes a directory of records, unless one is in it. Where nothing can be written there is none.
+fn remove_if_empty(path: PathBuf) -> Result<(), RecordError> {
+    use ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, ReadOnlyFilesystem};
+    let harmless = [NotFound, NotADirectory, DirectoryNotEmpty, ReadOnlyFilesystem];
+    match std::fs::remove_dir(&path) {
+        Err(error) if harmless.contains(&error.kind()) => Ok(()),
+        result => result.call(|| format!("rmdir({path:?})")).map_err(|source| RecordError::Remove { path, source }),
     }
-    Ok(())
+}
+
+fn remove_file(path: &Path) -> Result<(), RecordError> {
+    match std::fs::remove_file(path) {
+        Err(error) if is_missing(&error) => Ok(()),
+        result => result
+            .call(|| format!("unlink({path:?})"))
+            .map_err(|source| RecordError::Remove { path: path.to_owned(), source }),
+    }
+}
+
+fn is_missing(error: &std::io::Error) -> bool {
+    matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+}
+
+fn read(mut file: &File, from_byte: u64) -> Result<Made, SysError> {
+    file.seek(SeekFrom::Start(from_byte)).call(|| "lseek()")?;
+    let text = fs::read_up_to(file, LIMIT_BYTES)?.ok_or_else(|| SysError::new("read()", Errno::FBIG))?;
+    Ok(Made::parse(&text))
 }

@@ -43,7 +43,7 @@ impl Run<'_> {
         // First: where there can be no such hierarchy, there is nothing to take back.
         let (above, name) = self.above(cgroup)?;
         if until == Until::PostStop {
-            self.note()?;
+            self.note();
             self.record.note_cgroup(cgroup, None)?;
         }
         let make = || fs::mkdir_at(above.as_fd(), name, 0o755);

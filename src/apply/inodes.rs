@@ -14,8 +14,7 @@ use super::{Run, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Node;
-use crate::record::RecordError;
-use crate::sys::{SysError, cgroup, fs, process, selinux};
+use crate::sys::{SysError, birth, cgroup, fs, process, selinux};
 
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
@@ -127,22 +126,75 @@ impl Run<'_> {
 
     /// Before the first note: what is noted from here on is taken back if a later step fails, also a record
     /// that can be written in part only.
-    pub(super) fn note(&mut self) -> Result<(), RecordError> {
+    pub(super) fn note(&mut self) {
         if !self.has_noted {
-            self.undo.take_back(self.record, self.record.length_bytes()?);
+            self.undo.take_back(self.record);
             self.has_noted = true;
         }
-        Ok(())
     }
 
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
-        self.note()?;
-        self.record.note_mount_point(self.root, at, node)?;
-        match node {
-            Node::Dir => self.directory(at, 0o755)?,
-            Node::Reg | Node::Fifo | Node::Sock | Node::Chr | Node::Blk => self.empty_file(at)?,
+        /// Another container on this root may make it, or its poststop remove it, between two calls.
+        const TRIES_MAX: u32 = 100;
+        for _ in 0..TRIES_MAX {
+            match self.lasting(at, node == Node::Dir) {
+                Err(StepCause::Sys(error)) if error.errno() == Errno::EXIST => {}
+                result => return result,
+            }
+        }
+        Err(SysError::new(format!("renameat2(\"{at}\")"), Errno::EXIST).into())
+    }
+
+    /// Makes an empty file or directory that outlives the container, with what is missing above it: as a whole under a name
+    /// that only the record knows, so that a kill leaves nothing that could be taken for another's, or the other way round.
+    fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<(), StepCause> {
+        let (mut there, base, missing) = self.missing(at)?;
+        let Some((top, below)) = missing.split_first() else { return Ok(()) };
+        self.note();
+        let temporary = OsString::from(self.record.note_making(self.root, at, is_directory, below.len())?);
+        let mut births = Vec::with_capacity(missing.len());
+        let mut made: Vec<(InnerPath, Own)> = Vec::with_capacity(missing.len());
+        for (number, name) in missing.iter().enumerate() {
+            let directory = made.last().map_or(&base, |(_, directory)| directory);
+            let name = if number == 0 { temporary.as_os_str() } else { name };
+            there = there.join(missing.get(number).map_or(name, OsString::as_os_str));
+            let next = if number == below.len() && !is_directory {
+                let file = self.create(|| fs::create_at(directory.file().as_fd(), name, 0o444))?;
+                self.give_open(&file)?;
+                directory.child(&there, OwnedFd::from(file))?
+            } else {
+                self.create(|| fs::mkdir_at(directory.file().as_fd(), name, 0o755))?;
+                directory.next(&there, name).and_then(|next| self.give_new(&there, next))?
+            };
+            births.push(birth::of(next.file())?);
+            made.push((there.clone(), next));
+        }
+        self.record.note_made(births)?;
+        fs::rename_new_at(base.file().as_fd(), &temporary, top)?;
+        for (at, own) in made {
+            self.has(at, own);
         }
         self.leave_to_poststop()
+    }
+
+    /// The directory below which a path is missing, and the names that are. What is there by now, since another container on
+    /// this root made it, is noted.
+    fn missing(&mut self, at: &InnerPath) -> Result<(InnerPath, Own, Vec<OsString>), StepCause> {
+        let parent = at.parent().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
+        let (mut there, mut directory) = self.nearest(&parent)?;
+        let names: Vec<OsString> = at.below(&there).into_iter().flatten().map(OsStr::to_owned).collect();
+        for (number, name) in names.iter().enumerate() {
+            let next = match fs::open_at(directory.file().as_fd(), name, OFlags::PATH) {
+                Err(error) if error.errno() == Errno::NOENT => {
+                    return Ok((there, directory, names.into_iter().skip(number).collect()));
+                }
+                result => result?,
+            };
+            there = there.join(name);
+            directory = directory.child(&there, next)?;
+            self.has(there.clone(), directory.clone());
+        }
+        Ok((there, directory, Vec::new()))
     }
 
     /// After something lasting was made. An engine calls poststop when its runtime was killed, too, and this process may

@@ -46,8 +46,8 @@ enum Each {
         cgroup: Rc<OwnedFd>,
         name: String,
     },
-    /// What was noted from that byte of the record on.
-    TakeBack(Record, u64),
+    /// What was noted in this call.
+    TakeBack(Record),
 }
 
 /// What is to be undone.
@@ -83,8 +83,8 @@ impl Undo {
         self.0.push(Each::DisableController { cgroup, name });
     }
 
-    pub(super) fn take_back(&mut self, record: &Record, from_byte: u64) {
-        self.0.push(Each::TakeBack(record.clone(), from_byte));
+    pub(super) fn take_back(&mut self, record: &Record) {
+        self.0.push(Each::TakeBack(record.clone()));
     }
 
     /// How much there is to undo.
@@ -119,9 +119,7 @@ impl Each {
             Self::DisableController { cgroup, name } => {
                 cgroup::set_controller(cgroup.as_fd(), &name, cgroup::Below::Disabled)
             }
-            Self::TakeBack(record, from_byte) => {
-                return record.take_back_from(from_byte).into_iter().map(StepCause::from).collect();
-            }
+            Self::TakeBack(record) => return record.take_back().into_iter().map(StepCause::from).collect(),
         };
         result.err().map(StepCause::from).into_iter().collect()
     }

@@ -14,7 +14,8 @@ use super::interpret::{self, Host, Sources};
 use super::selinux::{self, selinux};
 use super::stage::{self, Of};
 use super::{
-    Annotated, ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root, places,
+    Annotated, ConfigText, GatherError, annotated, config_to_prepare, conmon, follow_up, lists_this_hook, open_root,
+    places,
 };
 use crate::facts::mounts::{is_hosts_hierarchy, is_inside, tmpfs_devices};
 use crate::facts::options::Policy;
@@ -93,7 +94,7 @@ pub fn surroundings(
         owner_of: &|at| failure.note(owner_of(&root, at)),
         follow_up: follow_up(config, stage)?,
         options,
-        making: making(config, own, manager.as_deref(), stage)?,
+        making: making(state, config, own, manager.as_deref(), stage)?,
         rights: rights(config, own),
         id_maps: [&id_maps[0], &id_maps[1]],
         stop_signal: stop_signal.as_deref(),
@@ -150,9 +151,15 @@ fn cgroups_of(pid: u32) -> Result<(String, String, String), GatherError> {
 }
 
 /// Whether a cgroup can be made beside the container's own.
-fn making(config: &Config, own: CapabilitySet, manager: Option<&str>, stage: Stage) -> Result<Making, GatherError> {
-    // podman runs poststop itself, and leaves it out of config.json.
-    let is_podman = manager == Some("libpod");
+fn making(
+    state: &State,
+    config: &Config,
+    own: CapabilitySet,
+    manager: Option<&str>,
+    stage: Stage,
+) -> Result<Making, GatherError> {
+    // The annotation saves others the look, and proves nothing: anybody can write it.
+    let is_podmans = || if manager == Some("libpod") { conmon::calls_podman(state) } else { Ok(false) };
     // At createContainer it may be the container's own one.
     let is_rootless = process::is_in_user_namespace() && !config.has_namespace("user");
     Ok(match stage {
@@ -161,7 +168,7 @@ fn making(config: &Config, own: CapabilitySet, manager: Option<&str>, stage: Sta
         Stage::CreateRuntime if process::is_in_user_namespace() || !own.contains(CapabilitySet::SYS_ADMIN) => {
             Making::Rootless
         }
-        Stage::CreateRuntime if is_podman || lists_this_hook(&config.hooks.poststop)? => Making::Possible,
+        Stage::CreateRuntime if lists_this_hook(&config.hooks.poststop)? || is_podmans()? => Making::Possible,
         Stage::CreateRuntime => Making::Forever,
     })
 }
@@ -248,7 +255,7 @@ fn cgroup_of_runtime() -> Result<Option<String>, GatherError> {
 }
 
 /// A file about another process; none where that is gone, or hidden (`hidepid`, proc(5)).
-fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
+pub(super) fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
     match fs::read_host_text(path) {
         Err(error) if matches!(error.errno(), Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => Ok(None),
         result => result.map(Some).map_err(|source| GatherError::Read { path: PathBuf::from(path), source }),

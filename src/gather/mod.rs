@@ -5,6 +5,7 @@
 mod annotations;
 pub mod before;
 pub mod bundle;
+mod conmon;
 pub mod interpret;
 pub mod live;
 mod places;

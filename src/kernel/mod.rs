@@ -7,5 +7,7 @@ pub mod id_map;
 pub mod memory;
 pub mod mountinfo;
 pub mod selinux;
+pub mod stat;
 pub mod status;
 pub mod statx;
+pub mod time_offsets;

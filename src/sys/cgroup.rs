@@ -20,7 +20,7 @@ use crate::path::InnerPath;
 
 /// How long a cgroup may take to be empty, and a hierarchy to be gone: what ends a process or a mount
 /// namespace doesn't wait until the kernel is done with it.
-const PATIENCE: Duration = Duration::from_secs(2);
+pub const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 /// A container's systemd nests some ten; each takes a descriptor here.
@@ -150,15 +150,15 @@ pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, below: Below) ->
     write(cgroup, "cgroup.subtree_control", &format!("{sign}{controller}"))
 }
 
-/// Removes a cgroup with all below it if it is still the one of this inode, and waits a moment for processes in
+/// Removes a cgroup with all below it if it is still the one of this inode, and waits so long for processes in
 /// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
-pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>) -> Result<(), SysError> {
+pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, patience: Duration) -> Result<(), SysError> {
     let top = open(hierarchy)?;
     let Some((above, name)) = path.parent().zip(path.as_path().file_name()) else {
         return Err(SysError::new(format!("rmdir({path})"), Errno::BUSY));
     };
     let result = match directory(top.as_fd(), &above) {
-        Ok(above) => remove_if_it_is(above.as_fd(), name, inode),
+        Ok(above) => remove_if_it_is(above.as_fd(), name, inode, patience),
         Err(error) if error.errno() == Errno::NOENT => Ok(()),
         Err(error) => Err(error),
     };
@@ -169,7 +169,12 @@ pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>) -> Res
     result
 }
 
-fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>) -> Result<(), SysError> {
+fn remove_if_it_is(
+    above: BorrowedFd<'_>,
+    name: &OsStr,
+    inode: Option<u64>,
+    patience: Duration,
+) -> Result<(), SysError> {
     match (fs::stat_at(above, name), inode) {
         (Err(error), _) if error.errno() == Errno::NOENT => Ok(()),
         (Err(error), _) => Err(error),
@@ -178,7 +183,7 @@ fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>) -> R
             result => result,
         },
         (Ok(found), Some(inode)) if found.st_ino == inode => {
-            let deadline = Instant::now() + PATIENCE;
+            let deadline = Instant::now() + patience;
             loop {
                 match remove_unused(above, name) {
                     Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => {

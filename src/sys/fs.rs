@@ -11,8 +11,8 @@ use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
 use rustix::fs::{
-    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, SeekFrom, Stat, StatVfs, StatxAttributes, StatxFlags,
-    Timestamps, Uid, XattrFlags,
+    Access, AtFlags, CWD, FileType, Gid, Mode, OFlags, RawDir, RenameFlags, SeekFrom, Stat, StatVfs, StatxAttributes,
+    StatxFlags, Timestamps, Uid, XattrFlags,
 };
 use rustix::io::Errno;
 
@@ -219,6 +219,21 @@ pub fn mknod_at(
 pub fn unlink_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> Result<(), SysError> {
     let flags = if kind == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     rustix::fs::unlinkat(directory, name, flags).call(|| format!("unlinkat({name:?})"))
+}
+
+/// Gives what is in a directory another name there, which must be free. File systems that can't ask for that, such as NFS,
+/// are looked at before.
+pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), SysError> {
+    match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        Err(Errno::INVAL | Errno::NOSYS) => match stat_at(directory, to) {
+            Ok(_) => Err(SysError::new(format!("renameat({from:?}, {to:?})"), Errno::EXIST)),
+            Err(error) if error.errno() == Errno::NOENT => {
+                rustix::fs::renameat(directory, from, directory, to).call(|| format!("renameat({from:?}, {to:?})"))
+            }
+            Err(error) => Err(error),
+        },
+        result => result.call(|| format!("renameat2({from:?}, {to:?}, RENAME_NOREPLACE)")),
+    }
 }
 
 /// Sets an owner; of a link its own.

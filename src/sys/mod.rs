@@ -3,12 +3,14 @@
 //!
 //! Close-on-exec and no-follow by default. The only place for raw mount, namespace and libc calls.
 
+pub mod birth;
 pub mod cgroup;
 pub mod fs;
 pub mod journal;
 pub mod memory;
 pub mod mount;
 pub mod mount_table;
+pub mod others;
 pub mod process;
 pub mod selinux;
 pub mod time_limit;
@@ -81,6 +83,14 @@ impl fmt::Display for SysError {
             None => write!(f, "{} = {} ({text})", self.call, self.errno.raw_os_error()),
         }
     }
+}
+
+/// A number that nobody can guess, getrandom(2).
+pub fn random_number() -> Result<u128, SysError> {
+    let mut bytes = [0; 16];
+    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).call(|| "getrandom()")?;
+    // So few bytes come all at once.
+    if filled == bytes.len() { Ok(u128::from_ne_bytes(bytes)) } else { Err(SysError::new("getrandom()", Errno::INTR)) }
 }
 
 /// Names the call where it fails.

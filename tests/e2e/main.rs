@@ -25,6 +25,7 @@ mod load;
 mod matrix;
 mod mounts;
 mod namespace;
+mod one_id;
 mod outside;
 mod podman;
 mod shutdown;
@@ -322,6 +323,7 @@ impl<'a> Trials<'a> {
         self.each("twice", &two, special::twice);
         self.each("uninitialized", &two, special::uninitialized);
         self.each("no-machine-id", &two, special::no_machine_id);
+        self.each("one-id", &[(Runtime::Runc, Layout::Legacy)], one_id::of_two_runtimes);
         self.each("enabled", &two, special::enabled);
         let with_controllers = [(Runtime::Runc, Layout::Legacy), runc_hybrid, crun_legacy];
         self.each("memory-limit", &with_controllers, special::memory_limit);

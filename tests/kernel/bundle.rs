@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows what a runtime has set up when it calls the hook at createContainer, and what must not change there.
 
-use std::cell::OnceCell;
 use std::ffi::CString;
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -76,7 +75,7 @@ pub enum Cgroup {
 pub struct Bundle {
     pub realm: Realm,
     base: PathBuf,
-    sentinel: OnceCell<TempDir>,
+    sentinel: OnceLock<TempDir>,
     pub config: Value,
     pub state: Value,
 }
@@ -113,7 +112,7 @@ impl Bundle {
         if Path::new("/run").is_dir() && !base.starts_with("/run") {
             tmpfs(Path::new("/run"), "mode=755");
         }
-        let bundle = Self { realm, config: config(), state: Value::Null, base, sentinel: OnceCell::new() };
+        let bundle = Self { realm, config: config(), state: Value::Null, base, sentinel: OnceLock::new() };
         let state = json!({"ociVersion": "1.0.2", "id": ID, "status": "creating", "bundle": bundle.directory()});
         let bundle = Self { state, ..bundle };
         for directory in IMAGE_DIRECTORIES {

@@ -140,8 +140,14 @@ impl<'a> Stand<'a> {
 
     /// With the word, without which only the state tells that it is poststop, and that may be what can't be read.
     fn poststop(&self, under: &[String]) -> Result<Finished, String> {
-        let how = How { cwd: Some("/".into()), word: Some("poststop"), under, ..How::default() };
-        self.bundle.poststop_as(&how)
+        let under = calls::alone(under);
+        let how = How { cwd: Some("/".into()), word: Some("poststop"), under: &under, ..How::default() };
+        let finished = self.bundle.poststop_as(&how)?;
+        // strace can't end as the hook did, since it is the first process of a pid namespace.
+        Ok(match finished.code {
+            Some(code) if code > 128 => Finished { code: None, signal: Some(code - 128), ..finished },
+            _ => finished,
+        })
     }
 
     /// The container is gone, with its mounts.

@@ -294,8 +294,11 @@ fn end(bundle: &Bundle, watch: &Watch) -> Check {
     Ok(())
 }
 
+/// The only one of this id, if there is one.
 fn record(bundle: &Bundle) -> PathBuf {
-    bundle.records().join(ID).join("made")
+    let directory = bundle.records().join(ID);
+    let mut all = fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path());
+    all.next().unwrap_or(directory.join("none"))
 }
 
 fn replace(bundle: &Bundle, make: impl FnOnce(PathBuf)) {

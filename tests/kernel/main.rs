@@ -36,6 +36,7 @@ mod namespace;
 mod opened;
 mod plain;
 mod race;
+mod records;
 mod rights;
 mod runtime;
 mod stage;
@@ -137,6 +138,21 @@ const TRIALS: &[(&str, Run)] = &[
     ("lasting/nothing", lasting::of_nothing),
     ("lasting/needs-a-place", lasting::needs_a_place),
     ("lasting/one-container-only", lasting::of_one_container_only),
+    ("records/one-id", records::one_id),
+    ("records/one-root", records::one_root),
+    ("records/rebuilt-root", records::rebuilt),
+    ("records/another-ones", records::stays_another_ones),
+    ("records/without-bundle", records::without_bundle),
+    ("records/while-it-runs", records::while_it_runs),
+    ("records/by-another-path", records::by_another_path),
+    ("records/previous-release", records::of_the_previous_release),
+    ("records/of-the-dead", records::of_the_dead),
+    ("records/another-namespace", records::of_another_namespace),
+    ("records/another-boot", records::of_another_boot),
+    ("records/without-birth-time", records::without_birth_time),
+    ("records/overlay", records::on_an_overlay),
+    ("records/forged-engine", records::forged_engine),
+    ("records/private", records::are_private),
     ("decision", decision::all),
     ("decision/nothing-is-opened", decision::nothing_is_opened),
     ("decision/while-others-mount", decision::while_others_mount),
@@ -160,6 +176,7 @@ const FAULTS: &[(&str, Run)] = &[
     ("faults/create-container/killed", faults::create_container_is_killed),
     ("faults/create-runtime/killed", faults::create_runtime_is_killed),
     ("faults/poststop", faults::poststop),
+    ("records/one-root-undone", records::one_root_undone),
     ("faults/another-command", faults::another_command),
     ("faults/older-kernel", faults::older_kernel),
     ("faults/who-copies-is-killed", memory::who_copies_is_killed),

@@ -40,13 +40,28 @@ impl Container {
         })
     }
 
+    /// One with mounts of its own beside those that it finds.
+    pub fn with_mounts(mount: impl FnOnce() + Send) -> Result<Self, String> {
+        isolated(|| {
+            mount();
+            let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+            child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
+        })
+    }
+
+    /// Another process of the runtime's namespaces.
+    pub fn beside() -> Result<Self, String> {
+        let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+        child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
+    }
+
     /// Its pid.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
     /// A path of its namespace, in which the root's mounts are seen.
-    fn path(&self, path: &Path) -> PathBuf {
+    pub fn path(&self, path: &Path) -> PathBuf {
         Path::new("/proc").join(self.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
     }
 
@@ -133,9 +148,9 @@ pub fn given_up(realm: Realm) -> Check {
             bundle.state["pid"] = json!(container.id());
             let watch = bundle.watch();
             // It waits for this lock, as for the poststop of an earlier container of this name.
-            let record = bundle.records().join(ID).join("made");
-            fs::create_dir_all(record.parent().unwrap()).unwrap();
-            let record = File::create(record).unwrap();
+            let record = bundle.records().join(ID);
+            fs::create_dir_all(&record).unwrap();
+            let record = File::open(record).unwrap();
             rustix::fs::flock(&record, FlockOperation::LockExclusive).unwrap();
             let mut runtime = begun(bundle)?;
             until("a hook that waits for its record", || {

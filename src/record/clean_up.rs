@@ -1,0 +1,263 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which records a call works off: at poststop those of the container that the state names, and at each call that prepares
+//! or cleans up those of containers that provably are no more, since nobody can be sure that a poststop comes.
+
+use std::collections::HashSet;
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::io::Errno;
+
+use super::container::{First, Life, Namespaces};
+use super::made::{Line, Made};
+use super::{
+    Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
+    remove_if_empty,
+};
+use crate::oci::state::State;
+use crate::sys::cgroup::PATIENCE;
+use crate::sys::{Context, SysError, fs, others};
+
+/// Between two looks at a process that is ending.
+const PAUSE: Duration = Duration::from_millis(5);
+/// As many records of one id are looked at.
+const OF_ID_MAX: usize = 64;
+
+/// How many ids a call looks at whether their containers are gone. poststop does more: where two containers have one root,
+/// that of the last one finds what the first one's left.
+const IDS_MAX_AT_POSTSTOP: usize = 256;
+const IDS_MAX_AT_CREATE: usize = 16;
+
+/// What there is to say about a container's record.
+#[derive(Debug)]
+pub struct Finding {
+    /// Whose it is.
+    pub id: String,
+    /// What.
+    pub error: RecordError,
+}
+
+/// Works off what was noted for the container of this state, which is gone, and then as [`sweep`].
+#[must_use]
+pub fn clean_up(state: &State) -> Vec<Finding> {
+    let told = |error| Finding { id: state.id.clone(), error };
+    let place = match place() {
+        Ok(place) => place.join(NAME),
+        Err(error) => return vec![told(error)],
+    };
+    let bundle = state.bundle().ok();
+    let mut all: Vec<Finding> = of_id(&place.join(&state.id), bundle).into_iter().map(told).collect();
+    if all.is_empty() || all.iter().all(|told| told.error.is_for_later()) {
+        // Whom a state without a bundle means is not for this call to guess.
+        let but = if bundle.is_some() { None } else { Some(state.id.as_str()) };
+        all.extend(sweep_below(&place, IDS_MAX_AT_POSTSTOP, but).unwrap_or_default());
+    }
+    all.extend(remove_if_empty(place).err().map(told));
+    all
+}
+
+/// Works off records of containers that provably are no more. It looks at some of them only, at others each time.
+#[must_use]
+pub fn sweep() -> Vec<Finding> {
+    // Where the place can't be told, that is an error of who has something to note.
+    let Ok(place) = place() else { return Vec::new() };
+    let place = place.join(NAME);
+    match sweep_below(&place, IDS_MAX_AT_CREATE, None) {
+        None => Vec::new(),
+        Some(all) => {
+            // Worst case: it is empty, and the next call removes it.
+            let _ = remove_if_empty(place);
+            all
+        }
+    }
+}
+
+/// One record.
+struct Found {
+    path: PathBuf,
+    file: File,
+    made: Made,
+}
+
+impl Found {
+    fn life(&self) -> Life {
+        self.made.container.as_ref().map_or(Life::Unknown, super::container::Container::life)
+    }
+
+    /// Whether what it names can be found by its paths.
+    fn is_here(&self) -> bool {
+        self.made.container.as_ref().is_some_and(|container| container.is_here(living_namespaces))
+    }
+
+    /// Whether it is of the release before there were containers' names in records.
+    fn is_old(&self) -> bool {
+        self.path.file_name().is_some_and(|name| name == "made")
+    }
+
+    fn work_off(&self, patience: Duration) -> Vec<RecordError> {
+        let mut errors = self.made.take_back(patience);
+        for error in &errors {
+            if let RecordError::InUse { pid, .. } = error {
+                self.note_user(*pid);
+            }
+        }
+        if !errors.iter().any(RecordError::keeps_record) {
+            errors.extend(remove_file(&self.path).err());
+        }
+        errors
+    }
+
+    /// So that no call looks at all processes for it while this one is there. Worst case: they do.
+    fn note_user(&self, pid: u32) {
+        let user = First::of(pid).filter(|user| self.made.used_by != Some(*user));
+        let _ = user.map(|user| append(&self.file, &self.path, &Line::UsedBy(user)));
+    }
+}
+
+fn of_id(directory: &Path, bundle: Option<&Path>) -> Vec<RecordError> {
+    let read_error = |source| RecordError::Read { path: directory.to_owned(), source };
+    let lock = match lock(directory, Wait::Yes) {
+        Ok(Locked::Yes(lock)) => lock,
+        Ok(Locked::Nothing | Locked::Busy) => return Vec::new(),
+        Err(source) => return vec![read_error(source)],
+    };
+    let (found, mut errors) = match records(&lock, directory) {
+        Ok(all) => all,
+        Err(source) => return vec![read_error(source)],
+    };
+    match bundle {
+        Some(bundle) => errors.extend(of_bundle(&found, bundle)),
+        None => errors.extend(of_any_bundle(&found, directory)),
+    }
+    if errors.is_empty() {
+        errors.extend(remove_if_empty(directory.to_owned()).err());
+    }
+    errors
+}
+
+/// The records in the directory of an id, and what is wrong with others. What a kill left without a word is removed.
+fn records(lock: &File, directory: &Path) -> Result<(Vec<Found>, Vec<RecordError>), SysError> {
+    let (mut found, mut errors) = (Vec::new(), Vec::new());
+    for name in names(lock, OF_ID_MAX)? {
+        let path = directory.join(name);
+        match open(&path) {
+            Ok(Some((file, made))) => {
+                let record = Found { path, file, made };
+                if record.made.container.is_none() && !record.is_old() {
+                    errors.extend(remove_file(&record.path).err());
+                } else {
+                    found.push(record);
+                }
+            }
+            Ok(None) => {}
+            Err(source) => errors.push(RecordError::Read { path, source }),
+        }
+    }
+    Ok((found, errors))
+}
+
+fn open(path: &Path) -> Result<Option<(File, Made)>, SysError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let mut options = std::fs::OpenOptions::new();
+    options.read(true).append(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let file = match options.open(path) {
+        Err(error) if is_missing(&error) => return Ok(None),
+        result => result.call(|| format!("open({path:?})"))?,
+    };
+    let made = read(&file, 0)?;
+    Ok(Some((file, made)))
+}
+
+/// Those of the containers in this bundle whose first process has ended: of two with one id, the other one may run in the
+/// same bundle. A process that is being killed is waited for a moment.
+fn of_bundle(found: &[Found], bundle: &Path) -> Vec<RecordError> {
+    let is_of =
+        |record: &&Found| record.is_old() || record.made.container.as_ref().is_some_and(|one| one.is_of(bundle));
+    let these: Vec<&Found> = found.iter().filter(is_of).collect();
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let is_alive = |record: &Found| matches!(record.life(), Life::Alive(_));
+        let ended: Vec<&&Found> = these.iter().filter(|record| !is_alive(record)).collect();
+        if !ended.is_empty() {
+            return ended.into_iter().flat_map(|record| record.work_off(PATIENCE)).collect();
+        }
+        match these.first().map(|record| record.life()) {
+            Some(Life::Alive(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+            Some(Life::Alive(pid)) => return vec![RecordError::Alive { pid }],
+            Some(Life::Gone | Life::Unknown) => {}
+            None => return Vec::new(),
+        }
+    }
+}
+
+/// The only one, if its container is gone.
+fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
+    match found {
+        [] => Vec::new(),
+        [record] if record.is_old() => record.work_off(PATIENCE),
+        [record] => match record.life() {
+            Life::Gone if record.is_here() => record.work_off(PATIENCE),
+            Life::Gone => vec![RecordError::Elsewhere],
+            Life::Alive(pid) => vec![RecordError::Alive { pid }],
+            Life::Unknown => {
+                let bundle = record.made.container.as_ref().map(|container| container.bundle().to_owned());
+                vec![RecordError::Unproven { bundle: bundle.unwrap_or_default() }]
+            }
+        },
+        several => vec![RecordError::Ambiguous { count: several.len(), path: directory.to_owned() }],
+    }
+}
+
+/// None where there are no records at all.
+fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Finding>> {
+    /// Of all containers of a machine.
+    const NAMES_MAX: usize = 4096;
+    // No directory, no records; and what else is wrong with it is an error of who has something to note.
+    let names = open_directory(place).and_then(|directory| names(&directory, NAMES_MAX)).ok()?;
+    let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
+    let start = start.checked_rem(names.len()).unwrap_or_default();
+    let mut told = Vec::new();
+    for name in names.iter().cycle().skip(start).take(names.len().min(most)) {
+        if but.is_some_and(|but| name == but) {
+            continue;
+        }
+        let id = name.to_string_lossy().into_owned();
+        let errors = sweep_id(&place.join(name));
+        told.extend(errors.into_iter().map(|error| Finding { id: id.clone(), error }));
+    }
+    Some(told)
+}
+
+fn sweep_id(directory: &Path) -> Vec<RecordError> {
+    // Whoever has the lock works at it.
+    let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
+    // What can't be read is told at its own poststop.
+    let Ok((found, _)) = records(&lock, directory) else { return Vec::new() };
+    let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
+    let is_of_dead = |record: &&Found| record.life() == Life::Gone && !is_used(record) && record.is_here();
+    let of_the_dead = found.iter().filter(is_of_dead);
+    let errors: Vec<_> = of_the_dead.flat_map(|record| record.work_off(Duration::ZERO)).collect();
+    // Worst case: it is empty, and the next call removes it.
+    let _ = remove_if_empty(directory.to_owned());
+    errors
+}
+
+/// Those that processes are in which this one may look at. None where it can't be told.
+fn living_namespaces() -> Option<HashSet<Namespaces>> {
+    let pids = others::pids().ok()?;
+    Some(pids.into_iter().filter_map(|pid| Namespaces::of(&pid.to_string())).collect())
+}
+
+fn names(directory: &File, most: usize) -> Result<Vec<OsString>, SysError> {
+    let (mut names, mut all) = (fs::Names::default(), Vec::new());
+    while let Some(name) = names.next(directory.as_fd())? {
+        if all.len() == most {
+            return Err(SysError::new("getdents64()", Errno::TOOBIG));
+        }
+        all.push(name);
+    }
+    Ok(all)
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Whether a living process still sees what is to be removed: since Linux 3.13 a directory that is a mount point in other
+//! mount namespaces can be removed, and their mounts go with it (rmdir(2) says `EBUSY` of this process's own alone).
+
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::os::fd::BorrowedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::io::Errno;
+
+use crate::kernel::mountinfo::{self, Entry};
+use crate::root::Root;
+use crate::sys::{SysError, fs, mount_table, others};
+
+/// A place in a file system, whichever mounts show it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Location {
+    /// As mount tables tell it.
+    device: String,
+    path: PathBuf,
+}
+
+impl Location {
+    /// Where an open directory is.
+    pub(super) fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
+        let unknown =
+            || SysError::new(format!("read({:?}) without the mount of a directory", mount_table::OWN), Errno::NODATA);
+        let id = mountinfo::mount_of(&fs::fd_info(directory)?).ok_or_else(unknown)?;
+        let path = fs::path_of(directory)?;
+        let table = mount_table::read(mount_table::OWN, |entry| entry.id() == Some(id))?;
+        let entry = mountinfo::entries(&table).next().ok_or_else(unknown)?;
+        let below = path.strip_prefix(entry.mount_point()).map_err(|_| unknown())?;
+        Ok(Self { device: entry.device(), path: entry.root().join(below) })
+    }
+
+    /// Something below it, on the same mount.
+    pub(super) fn join(&self, below: &Path) -> Self {
+        Self { device: self.device.clone(), path: self.path.join(below) }
+    }
+}
+
+/// A process whose container would lose something with these places: it has mounts on one, or they are in the directory
+/// that is its root, so that it is going to mount there. None where this is not so.
+pub(super) fn user(root: &Root, places: &[Location]) -> Result<Option<u32>, SysError> {
+    let wanted = Wanted { root: Location::of(root.directory())?, places };
+    let roots = wanted.roots(mount_table::OWN)?;
+    let mut seen = HashSet::new();
+    seen.extend(others::namespace("self", "mnt"));
+    for pid in others::pids()? {
+        let namespace = others::namespace(&pid.to_string(), "mnt");
+        if namespace.is_some_and(|namespace| seen.contains(&namespace)) {
+            continue;
+        }
+        match wanted.is_used(&others::mount_table(pid), &roots) {
+            Ok(true) => return Ok(Some(pid)),
+            Ok(false) => seen.extend(namespace),
+            Err(error) if others::is_gone(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(None)
+}
+
+struct Wanted<'a> {
+    root: Location,
+    places: &'a [Location],
+}
+
+impl Wanted<'_> {
+    fn is_used(&self, table: &Path, own_roots: &HashMap<PathBuf, usize>) -> Result<bool, SysError> {
+        let table = table.to_string_lossy();
+        // Runtimes mount the root once more, in the container's namespace, before anything else; other namespaces may
+        // have copies of the host's mounts.
+        let roots = self.roots(&table)?;
+        if roots.iter().any(|(at, count)| *count > own_roots.get(at).copied().unwrap_or_default()) {
+            return Ok(true);
+        }
+        let shows_one = |entry: &Entry<'_>| {
+            let (device, root) = (entry.device(), entry.root());
+            self.places.iter().any(|place| place.device == device && place.path.starts_with(&root))
+        };
+        let below: RefCell<HashMap<u64, (String, PathBuf, PathBuf)>> = RefCell::default();
+        mount_table::read(&table, |entry| {
+            if let Some(id) = entry.id().filter(|_| shows_one(entry)) {
+                below.borrow_mut().insert(id, (entry.device(), entry.root(), entry.mount_point()));
+            }
+            false
+        })?;
+        let (below, is_used) = (below.into_inner(), Cell::new(false));
+        if below.is_empty() {
+            return Ok(false);
+        }
+        mount_table::read(&table, |entry| {
+            if let Some((device, root, at)) = entry.parent().and_then(|parent| below.get(&parent)) {
+                let mount_point = entry.mount_point();
+                let path = mount_point.strip_prefix(at).map(|below| root.join(below));
+                let is_one = |path| self.places.iter().any(|place| place.device == *device && place.path == path);
+                is_used.set(is_used.get() || path.is_ok_and(is_one));
+            }
+            false
+        })?;
+        Ok(is_used.get())
+    }
+
+    /// How often the root is mounted, by mount point.
+    fn roots(&self, table: &str) -> Result<HashMap<PathBuf, usize>, SysError> {
+        let roots: RefCell<HashMap<PathBuf, usize>> = RefCell::default();
+        mount_table::read(table, |entry| {
+            if entry.device() == self.root.device && entry.root() == self.root.path {
+                *roots.borrow_mut().entry(entry.mount_point()).or_default() += 1;
+            }
+            false
+        })?;
+        Ok(roots.into_inner())
+    }
+}

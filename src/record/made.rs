@@ -1,0 +1,301 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What a record says, a line of JSON each, and how it is taken back: only what is still what was made, empty, and of no
+//! use to a living container.
+
+use std::ffi::OsString;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::time::Duration;
+
+use rustix::fs::FileType;
+use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
+
+use super::RecordError;
+use super::container::{Container, First};
+use super::in_use::{self, Location};
+use crate::kernel::cgroup::Hierarchy;
+use crate::path::InnerPath;
+use crate::plan::Cgroup;
+use crate::root::Root;
+use crate::sys::birth::{self, Birth, Inodes, Newborn, Same};
+use crate::sys::{self, SysError, fs};
+
+/// One line.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Line {
+    /// Whose all that follows is: the first line.
+    Container(Container),
+    /// What will be made in an image's root.
+    Making(Making),
+    /// It is there, under its temporary name: the top one first.
+    Made(Vec<Birth>),
+    /// With all that is below it.
+    Cgroup {
+        hierarchy: Hierarchy,
+        /// From the root of the runtime's cgroup namespace, which is that of poststop, too.
+        path: OsString,
+        /// None: it is just being made.
+        inode: Option<u64>,
+    },
+    /// Nothing could be removed from the root, since this container's mounts are there.
+    UsedBy(First),
+    /// As `Making`, by the release before there were containers' names in records.
+    MountPoint(OldMountPoint),
+}
+
+/// An empty file or directory in an image's root, with what is missing above it. It is made under a name that nobody else
+/// has, noted, and only then given its own, so that what is found is known at each moment.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) struct Making {
+    pub(super) root: OsString,
+    // Of bytes: an image's names need not be text.
+    pub(super) at: OsString,
+    pub(super) is_directory: bool,
+    /// How many directories above it are missing, too, and made.
+    pub(super) above: usize,
+    /// The name of the top one of them until it is noted.
+    pub(super) temporary: String,
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) struct OldMountPoint {
+    root: OsString,
+    // The root directory itself: the same path may be another file system by then.
+    device: u64,
+    inode: u64,
+    at: OsString,
+    is_directory: bool,
+    above: usize,
+}
+
+/// All that a record says.
+#[derive(Debug, Default)]
+pub(super) struct Made {
+    pub(super) container: Option<Container>,
+    pub(super) used_by: Option<First>,
+    in_roots: Vec<InRoot>,
+    cgroups: Vec<(Cgroup, Option<u64>)>,
+}
+
+#[derive(Debug)]
+enum InRoot {
+    New(Making, Vec<Birth>),
+    Old(OldMountPoint),
+}
+
+impl Made {
+    pub(super) fn parse(text: &[u8]) -> Self {
+        let mut all = Self::default();
+        // A line that a kill cut short is of a thing that wasn't made.
+        for line in text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
+            match line {
+                Line::Container(container) => all.container = Some(container),
+                Line::Making(making) => all.in_roots.push(InRoot::New(making, Vec::new())),
+                Line::Made(births) => {
+                    if let Some(InRoot::New(_, noted)) = all.in_roots.last_mut() {
+                        *noted = births;
+                    }
+                }
+                Line::Cgroup { hierarchy, path, inode } => {
+                    all.cgroups.push((Cgroup { hierarchy, path: InnerPath::new(path) }, inode));
+                }
+                Line::UsedBy(first) => all.used_by = Some(first),
+                Line::MountPoint(made) => all.in_roots.push(InRoot::Old(made)),
+            }
+        }
+        all
+    }
+
+    /// Takes it back, the last thing first. Goes on after an error and returns them all; what is gone already is no error.
+    pub(super) fn take_back(&self, patience: Duration) -> Vec<RecordError> {
+        let mut errors = self.empty_roots();
+        for (cgroup, inode) in self.cgroups.iter().rev() {
+            let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, *inode, patience);
+            errors.extend(result.err().map(|source| RecordError::Cgroup { cgroup: cgroup.clone(), source }));
+        }
+        errors
+    }
+
+    fn empty_roots(&self) -> Vec<RecordError> {
+        let (mut errors, mut found) = (Vec::new(), Vec::new());
+        for made in self.in_roots.iter().rev() {
+            match made.find() {
+                Ok(those) => found.extend(those),
+                Err(error) => errors.push(error),
+            }
+        }
+        let mut rest = found.as_slice();
+        // Those of one root at a time; a container has one, and its path may have changed between two calls.
+        while let Some(first) = rest.first() {
+            let count = rest.iter().take_while(|each| each.root.path() == first.root.path()).count();
+            let (these, others) = rest.split_at(count);
+            let result = these.iter().map(Remnant::location).collect::<Result<Vec<_>, _>>();
+            match result.and_then(|places| in_use::user(&first.root, &places)) {
+                Ok(None) => errors.extend(these.iter().filter_map(|each| each.remove().err())),
+                Ok(Some(pid)) => errors.push(RecordError::InUse { root: first.root.path().to_owned(), pid }),
+                Err(source) => errors.push(first.error(source)),
+            }
+            rest = others;
+        }
+        errors
+    }
+}
+
+impl Making {
+    /// What is made, the last thing first.
+    fn all(&self) -> Vec<InnerPath> {
+        let at = InnerPath::new(&self.at);
+        std::iter::successors(Some(at), InnerPath::parent).take(self.above + 1).collect()
+    }
+
+    /// Removes what was not noted any more. Nobody else knows the name, and so it proves whose that is.
+    fn remove_temporary(&self, root: &Root) -> Result<(), SysError> {
+        let all = self.all();
+        let Some((top, above)) = all.last().and_then(|top| Some((top, top.parent()?))) else { return Ok(()) };
+        let temporary = above.join(&self.temporary);
+        for (number, path) in all.iter().enumerate() {
+            let Some(below) = path.below(top) else { continue };
+            remove_empty(root, &temporary.join(below), self.is_directory || number > 0)?;
+        }
+        Ok(())
+    }
+}
+
+impl InRoot {
+    /// What is still there of it, and what it was made as.
+    fn find(&self) -> Result<Vec<Remnant>, RecordError> {
+        let (root, at) = match self {
+            Self::New(made, _) => (&made.root, &made.at),
+            Self::Old(made) => (&made.root, &made.at),
+        };
+        let at = InnerPath::new(at);
+        let error = |source| RecordError::TakeBack { root: PathBuf::from(root), at: at.to_string(), source };
+        let opened = match Root::open(Path::new(root)) {
+            Err(failed) if is_gone(&failed) => return Ok(Vec::new()),
+            result => Rc::new(result.map_err(error)?),
+        };
+        let remnant = |at, is_directory, proof| Remnant { root: Rc::clone(&opened), at, is_directory, proof };
+        let all: Vec<Remnant> = match self {
+            Self::New(made, births) => {
+                made.remove_temporary(&opened).map_err(error)?;
+                let all = made.all().into_iter().zip(births.iter().rev()).enumerate();
+                all.map(|(number, (at, birth))| remnant(at, made.is_directory || number > 0, Proof::Birth(*birth)))
+                    .collect()
+            }
+            Self::Old(made) => {
+                let status = fs::stat(opened.directory()).map_err(error)?;
+                if (status.st_dev, status.st_ino) != (made.device, made.inode) {
+                    return Ok(Vec::new());
+                }
+                let all = std::iter::successors(Some(at.clone()), InnerPath::parent).take(made.above + 1).enumerate();
+                all.map(|(number, at)| remnant(at, made.is_directory || number > 0, Proof::Root)).collect()
+            }
+        };
+        let mut there = Vec::new();
+        for each in all {
+            if each.is_there()? {
+                there.push(each);
+            }
+        }
+        Ok(there)
+    }
+}
+
+/// One file or directory in a root that may be the hook's.
+#[derive(Debug)]
+struct Remnant {
+    root: Rc<Root>,
+    at: InnerPath,
+    is_directory: bool,
+    proof: Proof,
+}
+
+/// What shows that it is.
+#[derive(Debug, Clone, Copy)]
+enum Proof {
+    Birth(Birth),
+    /// The root is the same directory, which is all that an older record says.
+    Root,
+}
+
+impl Remnant {
+    fn error(&self, source: SysError) -> RecordError {
+        RecordError::TakeBack { root: self.root.path().to_owned(), at: self.at.to_string(), source }
+    }
+
+    fn location(&self) -> Result<Location, SysError> {
+        let (directory, name) = self.root.parent(&self.at)?;
+        Ok(Location::of(directory.as_fd())?.join(Path::new(&name)))
+    }
+
+    fn is_there(&self) -> Result<bool, RecordError> {
+        let looked = look(&self.root, &self.at, self.is_directory).map_err(|source| self.error(source))?;
+        let Some(Look { directory, newborn, .. }) = looked else { return Ok(false) };
+        let Proof::Birth(noted) = self.proof else { return Ok(true) };
+        let inodes =
+            if self.is_directory { Inodes::of(directory).map_err(|source| self.error(source))? } else { Inodes::Kept };
+        match noted.is(&newborn.birth, inodes) {
+            Same::Yes => Ok(true),
+            Same::No => Ok(false),
+            Same::Unknown => {
+                Err(RecordError::NoBirthTime { root: self.root.path().to_owned(), at: self.at.to_string() })
+            }
+        }
+    }
+
+    fn remove(&self) -> Result<(), RecordError> {
+        if self.is_there()? {
+            remove_empty(&self.root, &self.at, self.is_directory).map_err(|source| self.error(source))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+struct Look {
+    directory: std::os::fd::OwnedFd,
+    name: OsString,
+    newborn: Newborn,
+}
+
+/// What is at a path, if it is of that kind and, being a file, empty.
+fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<Look>, SysError> {
+    let found = root.parent(at).and_then(|(directory, name)| {
+        let newborn = birth::at(directory.as_fd(), &name)?;
+        Ok(Look { directory, name, newborn })
+    });
+    let found = match found {
+        Err(failed) if is_gone(&failed) => return Ok(None),
+        result => result?,
+    };
+    let is_it = match found.newborn.kind {
+        FileType::Directory => is_directory,
+        FileType::RegularFile => !is_directory && found.newborn.size_bytes == 0,
+        _ => false,
+    };
+    Ok(is_it.then_some(found))
+}
+
+fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), SysError> {
+    let Some(Look { directory, name, newborn }) = look(root, at, is_directory)? else { return Ok(()) };
+    match fs::unlink_at(directory.as_fd(), &name, newborn.kind) {
+        Err(failed) if is_others_by_now(failed.errno()) => Ok(()),
+        result => result,
+    }
+}
+
+/// Whether the path leads to nothing, or by what became a link, or to a server that is no more. Any other error says
+/// nothing of what is there.
+fn is_gone(error: &SysError) -> bool {
+    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NOTCONN, Errno::STALE];
+    gone.contains(&error.errno())
+}
+
+/// It is gone, has something in it, or is of another kind.
+fn is_others_by_now(failed: Errno) -> bool {
+    matches!(failed, Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR)
+}

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Other processes, as /proc shows them: which there are, since when, and in which namespaces.
+
+use std::path::PathBuf;
+
+use rustix::io::Errno;
+
+use super::{Context, SysError, fs};
+use crate::kernel::stat::Stat;
+
+/// The pids of all processes that this one sees.
+pub fn pids() -> Result<Vec<u32>, SysError> {
+    let directory = rustix::fs::open(
+        "/proc",
+        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
+    .call(|| "open(\"/proc\")")?;
+    let (mut names, mut pids) = (fs::Names::default(), Vec::new());
+    while let Some(name) = names.next(std::os::fd::AsFd::as_fd(&directory))? {
+        pids.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
+    }
+    pids.sort_unstable();
+    Ok(pids)
+}
+
+/// None where there is no such process.
+pub fn stat(pid: u32) -> Result<Option<Stat>, SysError> {
+    let path = format!("/proc/{pid}/stat");
+    match fs::read_host_text(&path) {
+        Err(error) if is_gone(&error) => Ok(None),
+        result => match Stat::parse(&result?) {
+            None => Err(SysError::new(format!("read({path:?}) of an unknown form"), Errno::NOSYS)),
+            stat => Ok(stat),
+        },
+    }
+}
+
+/// A namespace of a process, by its number. None where the process has none, because it is gone or the kernel is older, or
+/// this one has no rights over it.
+#[must_use]
+pub fn namespace(pid: &str, kind: &str) -> Option<u64> {
+    let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
+    let (_, number) = link.to_str()?.split_once(":[")?;
+    number.strip_suffix(']')?.parse().ok()
+}
+
+/// The path of a process's mount table.
+#[must_use]
+pub fn mount_table(pid: u32) -> PathBuf {
+    PathBuf::from(format!("/proc/{pid}/mountinfo"))
+}
+
+/// What the files of a process say that has ended meanwhile, proc(5): `EINVAL` a mount table without a namespace.
+#[must_use]
+pub fn is_gone(error: &SysError) -> bool {
+    matches!(error.errno(), Errno::NOENT | Errno::SRCH | Errno::INVAL)
+}

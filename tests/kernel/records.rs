@@ -1,0 +1,680 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that a record is of one container, and that nothing goes on which a living one has a mount. Containers here are
+//! processes with mounts of their own, as a runtime has made them at createRuntime.
+
+use std::fs;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::{Value, json};
+
+use crate::Check;
+use crate::bundle::{
+    Bundle, Cgroup, ELF, ID, IMAGE_ID, bind, own_cgroup_mount, rbind, runtime_directory, tmpfs, with_bundle,
+};
+use crate::hook::{Finished, How, program};
+use crate::namespace::{Realm, isolated};
+use crate::runtime::Container;
+use crate::tree::{self, Detail, Snapshot, same};
+
+/// What the images here lack.
+const MISSING: [&str; 2] = ["run", "etc/machine-id"];
+
+/// A container with a bundle and a root of its own.
+struct Guest<'a> {
+    bundle: &'a Bundle,
+    config: Value,
+    state: Value,
+    directory: PathBuf,
+    root: PathBuf,
+    process: Option<Container>,
+}
+
+impl<'a> Guest<'a> {
+    /// Its bundle is called `name`, which says nothing of its id.
+    fn new(bundle: &'a Bundle, name: &str, id: &str) -> Self {
+        let root = bundle.elsewhere(name).join("rootfs");
+        fs::create_dir_all(&root).unwrap();
+        unpack(&root);
+        Self::on(bundle, name, id, &root)
+    }
+
+    /// The same on a root that may be another one's, too.
+    fn on(bundle: &'a Bundle, name: &str, id: &str, root: &Path) -> Self {
+        let directory = bundle.elsewhere(name);
+        let mut config = bundle.config.clone();
+        config["root"]["path"] = json!(root);
+        config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
+        let state = json!({"ociVersion": "1.0.2", "id": id, "status": "creating", "bundle": directory});
+        Self { bundle, config, state, directory, root: root.to_owned(), process: None }
+    }
+
+    /// What a runtime does before it calls the hook.
+    fn start(&mut self) -> Result<(), String> {
+        fs::write(self.directory.join("config.json"), self.config.to_string()).unwrap();
+        let root = self.root.clone();
+        let process = Container::with_mounts(|| {
+            bind(&root, &root);
+            rbind(Path::new("/proc"), &root.join("proc"));
+        })?;
+        self.state["pid"] = json!(process.id());
+        self.process = Some(process);
+        Ok(())
+    }
+
+    fn call(&self) -> Result<Finished, String> {
+        let how = How { cwd: Some(self.directory.clone()), ..How::default() };
+        self.bundle.call(self.state.to_string().as_bytes(), &how)
+    }
+
+    fn create(&mut self) -> Check {
+        self.start()?;
+        self.call()?.silently()?;
+        self.runs()
+    }
+
+    /// The process ends, and its mounts with it.
+    fn end(&mut self) {
+        self.process = None;
+    }
+
+    fn poststop_as(&self, change: impl FnOnce(&mut Value)) -> Result<Finished, String> {
+        let mut state = self.state.clone();
+        state["status"] = json!("stopped");
+        state["pid"] = json!(0);
+        change(&mut state);
+        let how = How { cwd: Some("/".into()), word: Some("poststop"), ..How::default() };
+        self.bundle.call(state.to_string().as_bytes(), &how)
+    }
+
+    fn poststop(&self) -> Result<Finished, String> {
+        self.poststop_as(|_| {})
+    }
+
+    fn poststop_without_bundle(&self) -> Result<Finished, String> {
+        self.poststop_as(|state| drop(state.as_object_mut().unwrap().remove("bundle")))
+    }
+
+    /// What was mounted for it is where it was.
+    fn runs(&self) -> Check {
+        let process = self.process.as_ref().ok_or("it has ended")?;
+        for path in ["run/lock", "run/host/container-manager", "etc/machine-id"] {
+            let found = fs::metadata(process.path(&self.root.join(path)));
+            let found = found.map_err(|error| format!("in the container, {path} is lost: {error}"))?;
+            ensure!(path != "etc/machine-id" || found.size() > 0, "in the container, {path} is not mounted any more");
+        }
+        Ok(())
+    }
+
+    /// Whether what the image lacks is there.
+    fn has(&self, expected: bool) -> Check {
+        for path in MISSING {
+            let found = fs::symlink_metadata(self.root.join(path)).is_ok();
+            ensure!(found == expected, "whether the image has {path}: {found}");
+        }
+        Ok(())
+    }
+
+    fn image(&self) -> Snapshot {
+        tree::read(&self.root, Detail::Restored)
+    }
+}
+
+/// An image that lacks mount points.
+fn unpack(root: &Path) {
+    for directory in ["etc", "proc", "sbin", "tmp", "usr/lib/systemd", "var/log/journal"] {
+        fs::create_dir_all(root.join(directory)).unwrap();
+    }
+    fs::set_permissions(root.join("tmp"), fs::Permissions::from_mode(0o1777)).unwrap();
+    std::os::unix::fs::symlink("../usr/lib/systemd/systemd", root.join("sbin/init")).unwrap();
+    fs::write(root.join("usr/lib/systemd/systemd"), ELF).unwrap();
+}
+
+/// The records of an id, in any order.
+fn records(bundle: &Bundle, id: &str) -> Vec<PathBuf> {
+    let entries = fs::read_dir(bundle.records().join(id)).into_iter().flatten();
+    entries.map(|entry| entry.unwrap().path()).collect()
+}
+
+fn count(bundle: &Bundle, id: &str, expected: usize) -> Check {
+    let found = records(bundle, id);
+    ensure!(found.len() == expected, "expected {expected} records of {id}: {found:?}");
+    Ok(())
+}
+
+fn none(bundle: &Bundle) -> Check {
+    ensure!(!bundle.records().exists(), "a record is left: {:?}", tree::read(&bundle.records(), Detail::Untouched));
+    Ok(())
+}
+
+/// Runtimes, and directories of one runtime, have their own ids.
+pub fn one_id(realm: Realm) -> Check {
+    for (name, bundles, first) in [
+        ("two bundles", ["a", "b"], 1),
+        ("two bundles, the older one first", ["a", "b"], 0),
+        ("one bundle", ["a", "a"], 1),
+    ] {
+        with_bundle(realm, |bundle| {
+            let mut guests = [Guest::new(bundle, bundles[0], ID), Guest::new(bundle, "c", ID)];
+            guests[1] = Guest::on(bundle, bundles[1], ID, &guests[1].root);
+            let before = guests.each_ref().map(Guest::image);
+            guests[0].create()?;
+            // In one bundle the one's config.json was replaced by the other's.
+            guests[1].create()?;
+            count(bundle, ID, 2)?;
+            guests[first].end();
+            guests[first].poststop()?.silently()?;
+            same("the first one's image", &before[first], &guests[first].image())?;
+            guests[1 - first].runs().map_err(|message| format!("after the other's poststop: {message}"))?;
+            guests[1 - first].has(true)?;
+            count(bundle, ID, 1)?;
+            // Once more is as good as once, unless nothing but the bundle tells them apart.
+            if bundles[0] != bundles[1] {
+                guests[first].poststop()?.silently()?;
+                guests[1 - first].runs()?;
+            }
+            guests[1 - first].end();
+            guests[1 - first].poststop()?.silently()?;
+            same("the second one's image", &before[1 - first], &guests[1 - first].image())?;
+            none(bundle)
+        })
+        .map_err(|message| format!("{name}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// Two containers without an overlay each: what the one made, the other one's mounts lie on.
+pub fn one_root(realm: Realm) -> Check {
+    for (name, is_prepared) in [("prepared", true), ("about to be prepared", false)] {
+        with_bundle(realm, |bundle| {
+            let mut first = Guest::new(bundle, "a", ID);
+            let mut second = Guest::on(bundle, "b", "other", &first.root);
+            let before = first.image();
+            first.create()?;
+            second.start()?;
+            if is_prepared {
+                second.call()?.silently()?;
+            }
+            first.end();
+            for _ in 0..2 {
+                first.poststop()?.silently()?;
+                first.has(true)?;
+            }
+            if !is_prepared {
+                second.call()?.silently()?;
+            }
+            second.runs()?;
+            // A third one's call finds the record of a dead one, and that its places are used.
+            let mut third = Guest::new(bundle, "c", "third");
+            third.create()?;
+            third.end();
+            third.poststop()?.silently()?;
+            second.runs()?;
+            second.end();
+            second.poststop()?.silently()?;
+            same("the image", &before, &first.image())?;
+            none(bundle)
+        })
+        .map_err(|message| format!("while the other one is {name}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// A step that fails is undone, and another container may have mounted on what was made by then.
+pub fn one_root_undone(realm: Realm) -> Check {
+    /// In microseconds: from when a mount point is there until the hook goes on.
+    const DELAY: &str = "inject=renameat2:delay_exit=1000000:when=1";
+    /// A later step, which is required.
+    const FAULT: &str = "inject=mount_setattr:error=EIO:when=1";
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        let before = guest.image();
+        guest.start()?;
+        let at = guest.root.join("run");
+        let traced = "trace=renameat2,mount_setattr";
+        let strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", traced, "-e", DELAY, "-e", FAULT];
+        let strace = strace.map(str::to_owned);
+        let how = How { cwd: Some(guest.directory.clone()), under: &strace, ..How::default() };
+        let state = guest.state.to_string();
+        let (finished, other) = std::thread::scope(|scope| {
+            let other = scope.spawn(|| {
+                let deadline = Instant::now() + Duration::from_secs(5);
+                while !at.exists() {
+                    ensure!(Instant::now() < deadline, "/run was not made");
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                Container::with_mounts(|| tmpfs(&at, "mode=755"))
+            });
+            let finished = bundle.call(state.as_bytes(), &how);
+            (finished, other.join().unwrap())
+        });
+        let (finished, other) = (finished?, other?);
+        ensure!(finished.code == Some(1), "it should have failed: {finished:?}");
+        ensure!(finished.stderr.contains("which has its mounts there"), "it should say what it leaves: {finished:?}");
+        let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", other.id())).unwrap();
+        let at = at.display().to_string();
+        ensure!(mounts.lines().any(|line| line.contains(&at)), "the other container's mount is gone");
+        guest.end();
+        guest.poststop()?.silently()?;
+        ensure!(guest.root.join("run").exists(), "poststop took it away");
+        drop(other);
+        guest.poststop()?.silently()?;
+        same("the image", &before, &guest.image())?;
+        none(bundle)
+    })
+}
+
+/// A root that was deleted and unpacked again, at the same path and with the same inode: the new image's own files are as
+/// empty as the hook's were.
+pub fn rebuilt(realm: Realm) -> Check {
+    type End = fn(&Guest<'_>) -> Check;
+    let ends: [(&str, End); 4] = [
+        ("poststop", |guest| guest.poststop()?.silently()),
+        ("poststop without a bundle", |guest| guest.poststop_without_bundle()?.silently()),
+        ("a new container of the name", |guest| {
+            let mut next = Guest::on(guest.bundle, "a", ID, &guest.root);
+            next.create()?;
+            next.end();
+            next.poststop()?.silently()
+        }),
+        ("another container's poststop", |guest| {
+            let other = Guest::new(guest.bundle, "other", "other");
+            other.poststop()?.silently()
+        }),
+    ];
+    for (name, end) in ends {
+        with_bundle(realm, |bundle| {
+            let mut guest = Guest::new(bundle, "a", ID);
+            guest.create()?;
+            guest.end();
+            let inode = fs::metadata(&guest.root).unwrap().ino();
+            for entry in fs::read_dir(&guest.root).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_dir() { fs::remove_dir_all(path).unwrap() } else { fs::remove_file(path).unwrap() }
+            }
+            unpack(&guest.root);
+            fs::create_dir(guest.root.join("run")).unwrap();
+            fs::write(guest.root.join("etc/machine-id"), "").unwrap();
+            let before = guest.image();
+            ensure!(fs::metadata(&guest.root).unwrap().ino() == inode, "it is another directory");
+            end(&guest)?;
+            guest.has(true)?;
+            same("the new image", &before, &guest.image())?;
+            none(bundle)
+        })
+        .map_err(|message| format!("by {name}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// As by hand: whom a state means that has only a name.
+pub fn without_bundle(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guests = [Guest::new(bundle, "a", ID), Guest::new(bundle, "b", ID)];
+        let before = guests[0].image();
+        guests[0].poststop_without_bundle()?.silently()?;
+        guests[0].create()?;
+        guests[0].poststop_without_bundle()?.with_warning(&["first process", "still there"])?;
+        guests[0].runs()?;
+        count(bundle, ID, 1)?;
+        guests[1].create()?;
+        for _ in 0..2 {
+            guests[0].poststop_without_bundle()?.with_warning(&["2 containers", "bundle"])?;
+            count(bundle, ID, 2)?;
+            guests[1].runs()?;
+            guests[0].end();
+        }
+        guests[1].end();
+        guests[1].poststop()?.silently()?;
+        // Which finds the other one's, too, whose process has ended as well.
+        same("the image", &before, &guests[0].image())?;
+        none(bundle)?;
+        guests[0].create()?;
+        guests[0].end();
+        guests[0].poststop_without_bundle()?.silently()?;
+        same("the image", &before, &guests[0].image())?;
+        none(bundle)
+    })
+}
+
+/// As the runtime calls it while the first process still runs: it is no poststop, whatever it says.
+pub fn while_it_runs(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        guest.create()?;
+        guest.poststop()?.with_warning(&["first process", "still there"])?;
+        guest.runs()?;
+        count(bundle, ID, 1)
+    })
+}
+
+/// The bundle may be said by another path, as where an engine's directory is a link.
+pub fn by_another_path(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        let before = guest.image();
+        guest.create()?;
+        guest.end();
+        let link = bundle.elsewhere("links").join("a");
+        std::os::unix::fs::symlink(&guest.directory, &link).unwrap();
+        guest.poststop_as(|state| state["bundle"] = json!(link))?.silently()?;
+        same("the image", &before, &guest.image())?;
+        none(bundle)
+    })
+}
+
+/// A record as the release before wrote it.
+pub fn of_the_previous_release(realm: Realm) -> Check {
+    for with_its_bundle in [true, false] {
+        with_bundle(realm, |bundle| {
+            let guest = Guest::new(bundle, "a", ID);
+            let before = guest.image();
+            fs::create_dir(guest.root.join("run")).unwrap();
+            fs::write(guest.root.join("etc/machine-id"), "").unwrap();
+            let root = fs::metadata(&guest.root).unwrap();
+            let line = |at: &str, is_directory| {
+                json!({"mount-point": {"root": {"Unix": guest.root.as_os_str().as_encoded_bytes()},
+                    "device": root.dev(), "inode": root.ino(), "at": {"Unix": at.as_bytes()},
+                    "is_directory": is_directory, "above": 0}})
+            };
+            let record = bundle.records().join(ID).join("made");
+            fs::create_dir_all(record.parent().unwrap()).unwrap();
+            let text = format!("{}\n{}\n", line("/run", true), line("/etc/machine-id", false));
+            fs::write(&record, text).unwrap();
+            // Nobody but its own poststop knows whether its container is gone.
+            Guest::new(bundle, "other", "other").poststop()?.silently()?;
+            ensure!(record.exists(), "another container's call worked it off");
+            if with_its_bundle { guest.poststop() } else { guest.poststop_without_bundle() }?.silently()?;
+            same("the image", &before, &guest.image())?;
+            none(bundle)
+        })
+        .map_err(|message| format!("with its bundle: {with_its_bundle}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// Nobody may ever call poststop: each call that prepares or cleans up takes back what was the dead's, and no other call does.
+pub fn of_the_dead(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut other = Guest::new(bundle, "other", "other");
+        let mut alive = Guest::new(bundle, "alive", "alive");
+        let (alive_before, mut before) = (alive.image(), Snapshot::new());
+        alive.create()?;
+        for is_prepared in [true, false] {
+            let mut dead = Guest::new(bundle, if is_prepared { "dead" } else { "dead-too" }, ID);
+            before = dead.image();
+            dead.create()?;
+            dead.end();
+            let mut skipped = Guest::on(bundle, "skipped", "skipped", &other.root);
+            skipped.config["process"]["args"] = json!(["/bin/true"]);
+            skipped.start()?;
+            skipped.call()?.silently()?;
+            count(bundle, ID, 1)?;
+            dead.has(true)?;
+            let called = if is_prepared { other.create() } else { other.poststop()?.silently() };
+            called?;
+            count(bundle, ID, 0)?;
+            same("the dead one's image", &before, &dead.image())?;
+            other.end();
+            alive.runs()?;
+            count(bundle, "alive", 1)?;
+        }
+        other.poststop()?.silently()?;
+        alive.end();
+        alive.poststop()?.silently()?;
+        same("the living one's image", &alive_before, &alive.image())?;
+        ensure!(!before.is_empty(), "nothing was compared");
+        none(bundle)
+    })
+}
+
+/// An engine may have mounts of its own, which others' calls don't see: they would take what was made for gone.
+pub fn of_another_namespace(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let root = bundle.elsewhere("a").join("rootfs");
+        fs::create_dir_all(&root).unwrap();
+        let mut guest = Guest::on(bundle, "a", ID, &root);
+        let engine = isolated(|| {
+            tmpfs(&root, "mode=755");
+            unpack(&root);
+            guest.create()?;
+            guest.end();
+            Container::beside()
+        })?;
+        let elsewhere = || {
+            Guest::new(bundle, "other", "other").poststop()?.silently()?;
+            fs::remove_dir_all(bundle.elsewhere("other")).unwrap();
+            Check::Ok(())
+        };
+        elsewhere()?;
+        count(bundle, ID, 1)?;
+        guest.poststop_without_bundle()?.with_warning(&["namespace of its own"])?;
+        count(bundle, ID, 1)?;
+        for path in MISSING {
+            let found = fs::symlink_metadata(engine.path(&root.join(path)));
+            ensure!(found.is_ok(), "{path} is gone: {found:?}");
+        }
+        // Whose paths nobody can follow any more is forgotten.
+        drop(engine);
+        elsewhere()?;
+        none(bundle)
+    })
+}
+
+/// What is noted of a process is what tells it from a later one of its pid, and one boot from the next.
+pub fn of_another_boot(realm: Realm) -> Check {
+    type Change = fn(&mut Value);
+    let changes: [(&str, Change, bool); 4] = [
+        ("nothing", |_| {}, true),
+        ("the boot", |container| container["boot"] = json!("00000000-0000-4000-8000-000000000000"), false),
+        ("the start", |container| container["first"]["start-ticks"] = json!(1), false),
+        ("the pid namespace", |container| container["first"]["pid-namespace"] = json!(1), false),
+    ];
+    for (name, change, stays) in changes {
+        with_bundle(realm, |bundle| {
+            let mut guest = Guest::new(bundle, "a", ID);
+            let before = guest.image();
+            guest.create()?;
+            let record = records(bundle, ID).pop().ok_or("there is no record")?;
+            let text = fs::read_to_string(&record).unwrap();
+            // A process that lives on, and has none of the container's mounts.
+            let idle = Container::with_mounts(|| {})?;
+            guest.end();
+            let (first, rest) = text.split_once('\n').unwrap();
+            let mut line: Value = serde_json::from_str(first).unwrap();
+            let stat = fs::read_to_string(format!("/proc/{}/stat", idle.id())).unwrap();
+            let start = stat.split(' ').nth(21).unwrap().parse::<u64>().unwrap();
+            line["container"]["first"]["pid"] = json!(idle.id());
+            line["container"]["first"]["start-ticks"] = json!(start);
+            change(&mut line["container"]);
+            fs::write(&record, format!("{line}\n{rest}")).unwrap();
+            Guest::new(bundle, "other", "other").poststop()?.silently()?;
+            count(bundle, ID, usize::from(stays))?;
+            if stays { guest.has(true) } else { same("the image", &before, &guest.image()) }
+        })
+        .map_err(|message| format!("another one by {name}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// Where a file system doesn't tell when a file was made, another one can't be ruled out.
+pub fn without_birth_time(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let root = bundle.elsewhere("a").join("rootfs");
+        fs::create_dir_all(&root).unwrap();
+        mount("ramfs", &root, "ramfs", MountFlags::empty(), None).unwrap();
+        unpack(&root);
+        let mut guest = Guest::on(bundle, "a", ID, &root);
+        guest.create()?;
+        guest.end();
+        let finished = guest.poststop()?;
+        let lines: Vec<&str> = finished.stderr.lines().collect();
+        ensure!(finished.code == Some(0) && lines.len() == 2, "expected two warnings: {finished:?}");
+        for (line, path) in lines.iter().zip(["/etc/machine-id", "/run"]) {
+            ensure!(line.contains(path) && line.contains("does not tell when"), "expected {path}: {line:?}");
+        }
+        guest.has(true)?;
+        // It is told once.
+        guest.poststop()?.silently()?;
+        none(bundle)
+    })
+}
+
+/// podman mounts a container's overlay anew where it isn't mounted any more.
+pub fn on_an_overlay(realm: Realm) -> Check {
+    for lower_is_elsewhere in [false, true] {
+        for is_mounted_anew in [false, true] {
+            with_bundle(realm, |bundle| {
+                let base = bundle.elsewhere("overlay");
+                if lower_is_elsewhere {
+                    fs::create_dir_all(base.join("lower")).unwrap();
+                    tmpfs(&base.join("lower"), "mode=755");
+                }
+                let root = bundle.elsewhere("a").join("rootfs");
+                for directory in [&root, &base.join("lower"), &base.join("upper"), &base.join("work")] {
+                    fs::create_dir_all(directory).unwrap();
+                }
+                unpack(&base.join("lower"));
+                // The first ones of the numbers that an overlay gives are others' at the next mount.
+                fs::create_dir_all(base.join("lower/first/second")).unwrap();
+                let mount_root = || {
+                    let [lower, upper, work] =
+                        ["lower", "upper", "work"].map(|name| base.join(name).display().to_string());
+                    let user = if realm == Realm::User { ",userxattr" } else { "" };
+                    let options = format!("lowerdir={lower},upperdir={upper},workdir={work}{user}");
+                    let options = std::ffi::CString::new(options).unwrap();
+                    mount("overlay", &root, "overlay", MountFlags::empty(), options.as_c_str())
+                        .map_err(|error| format!("cannot mount an overlay: {error}"))
+                };
+                mount_root()?;
+                let mut guest = Guest::on(bundle, "a", ID, &root);
+                let before = guest.image();
+                guest.create()?;
+                guest.end();
+                if is_mounted_anew {
+                    unmount(&root, UnmountFlags::empty()).unwrap();
+                    mount_root()?;
+                }
+                guest.poststop()?.silently()?;
+                guest.has(false)?;
+                // An overlay of two file systems numbers its directories anew.
+                if !lower_is_elsewhere {
+                    same("the image", &before, &guest.image())?;
+                }
+                let upper = tree::read(&base.join("upper"), Detail::Restored);
+                let upper: Vec<_> = upper.keys().filter(|path| path.to_string_lossy().contains("oci")).collect();
+                ensure!(upper.is_empty(), "the upper layer has {upper:?}");
+                none(bundle)
+            })
+            .map_err(|message| {
+                format!(
+                    "lower on another file system: {lower_is_elsewhere}, mounted anew: {is_mounted_anew}: {message}"
+                )
+            })?;
+        }
+    }
+    Ok(())
+}
+
+/// A name that stands in the image's way, and one of another kind by poststop.
+pub fn stays_another_ones(realm: Realm) -> Check {
+    type Change = fn(&Path);
+    let changes: [(&str, Change); 3] = [
+        ("an empty directory again", |root| {
+            fs::remove_dir(root.join("run")).unwrap();
+            fs::create_dir(root.join("run")).unwrap();
+        }),
+        ("an empty file again", |root| {
+            fs::remove_file(root.join("etc/machine-id")).unwrap();
+            fs::write(root.join("etc/machine-id"), "").unwrap();
+        }),
+        ("an id", |root| fs::write(root.join("etc/machine-id"), IMAGE_ID).unwrap()),
+    ];
+    for (name, change) in changes {
+        with_bundle(realm, |bundle| {
+            let mut guest = Guest::new(bundle, "a", ID);
+            guest.create()?;
+            guest.end();
+            change(&guest.root);
+            guest.poststop()?.silently()?;
+            let left = MISSING.iter().filter(|path| guest.root.join(path).exists()).count();
+            ensure!(left == 1, "{left} of the two are left");
+            none(bundle)
+        })
+        .map_err(|message| format!("{name}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// Who the engine is, the author of a container may say; that podman cleans up after it, conmon's arguments do.
+pub fn forged_engine(realm: Realm) -> Check {
+    // Only the host's root makes cgroups beside the runtime's.
+    if realm == Realm::User || own_cgroup_mount().is_none() {
+        return Ok(());
+    }
+    let id = format!("{:08x}{}", std::process::id(), &ID[8..]);
+    let cgroup = own_cgroup_mount().map(|(_, own)| own.join(format!("oci-systemd-hook-{id}"))).unwrap();
+    for (name, of_id, is_podmans) in
+        [("nobody", None, false), ("another", Some("c1"), false), ("its own", Some(&*id), true)]
+    {
+        with_bundle(realm, |bundle| {
+            bundle.state["id"] = json!(id);
+            bundle.config["annotations"] = json!({"io.container.manager": "libpod"});
+            fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+            let container = Container::start_as(bundle, |bundle| bundle.start(Cgroup::Mounted))?;
+            bundle.state["pid"] = json!(container.id());
+            let watch = bundle.watch();
+            let conmon = of_id.map(|id| conmon(bundle, id)).unwrap_or_default();
+            let finished =
+                bundle.create_as(&How { cwd: Some(bundle.directory()), under: &conmon, ..How::default() })?;
+            if is_podmans {
+                ensure!(finished.code == Some(0) && cgroup.exists(), "nothing was made: {finished:?}");
+            } else {
+                finished.refused(&["cgroup", "poststop"])?;
+                ensure!(!cgroup.exists(), "a cgroup was made");
+                watch.restored(bundle)?;
+                none(bundle)?;
+            }
+            drop(container);
+            bundle.end();
+            bundle.poststop()?.silently()?;
+            ensure!(!cgroup.exists(), "the cgroup is left");
+            watch.restored(bundle)?;
+            none(bundle)
+        })
+        .map_err(|message| format!("conmon of {name}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// A program of that name with the arguments that podman gives it, which runs the hook.
+fn conmon(bundle: &Bundle, id: &str) -> Vec<String> {
+    let script = bundle.elsewhere("conmon").join("script");
+    fs::write(&script, "for last; do :; done; \"$last\"; exit $?").unwrap();
+    let directory = bundle.directory().display().to_string();
+    let exit = ["--exit-command", "podman", "--exit-command-arg", "container", "--exit-command-arg", "cleanup"];
+    let words = ["-c", "exec -a conmon bash \"$@\"", "bash", &script.display().to_string()].map(str::to_owned);
+    let arguments = ["-c", id, "-b", &directory].into_iter().chain(exit).chain(["--exit-command-arg", id]);
+    std::iter::once("bash".to_owned()).chain(words).chain(arguments.map(str::to_owned)).collect()
+}
+
+/// A record has no effect on containers of other users' engines, and is read by nobody else.
+pub fn are_private(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        guest.create()?;
+        let record = records(bundle, ID).pop().ok_or("there is no record")?;
+        let modes = [(bundle.records(), 0o40700), (bundle.records().join(ID), 0o40700), (record, 0o100_600)];
+        for (path, mode) in modes {
+            let found = fs::metadata(&path).unwrap().mode();
+            ensure!(found == mode, "{} has mode {found:o}", path.display());
+        }
+        let place = if realm == Realm::User { runtime_directory() } else { "/run".into() };
+        ensure!(bundle.records().starts_with(place), "it is at {:?}", bundle.records());
+        ensure!(Command::new(program()).arg("--version").output().is_ok(), "the hook doesn't run");
+        Ok(())
+    })
+}
