@@ -263,8 +263,8 @@ const CLEANED_UP: u8 = 0;
 
 /// What there is to say about records, this container's and those of others that are no more.
 fn tell(all: Vec<Finding>) {
-    for Finding { id, error } in all {
-        let level = if error.is_for_later() { Level::Info } else { Level::Warn };
+    for Finding { id, error, is_of_another_call } in all {
+        let level = if error.is_for_later() || is_of_another_call { Level::Info } else { Level::Warn };
         log!(level, "{}: {}", short(&id), chain(&error));
     }
 }

@@ -38,12 +38,14 @@ pub struct Finding {
     pub id: String,
     /// What.
     pub error: RecordError,
+    /// Whether it was worked off in passing, and the next call tries again.
+    pub is_of_another_call: bool,
 }
 
 /// Works off what was noted for the container of this state, which is gone, and then as [`sweep`].
 #[must_use]
 pub fn clean_up(state: &State) -> Vec<Finding> {
-    let told = |error| Finding { id: state.id.clone(), error };
+    let told = |error| Finding { id: state.id.clone(), error, is_of_another_call: false };
     let place = match place() {
         Ok(place) => place.join(NAME),
         Err(error) => return vec![told(error)],
@@ -226,7 +228,10 @@ fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Findi
         }
         let id = name.to_string_lossy().into_owned();
         let errors = sweep_id(&place.join(name));
-        told.extend(errors.into_iter().map(|error| Finding { id: id.clone(), error }));
+        told.extend(errors.into_iter().map(|error| {
+            let is_of_another_call = error.keeps_record();
+            Finding { id: id.clone(), error, is_of_another_call }
+        }));
     }
     Some(told)
 }

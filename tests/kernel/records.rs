@@ -358,6 +358,16 @@ pub fn by_another_path(realm: Realm) -> Check {
         let before = guest.image();
         guest.create()?;
         guest.end();
+        // Otherwise it would be taken back for a dead one's.
+        let record = records(bundle, ID).pop().ok_or("there is no record")?;
+        let text = fs::read_to_string(&record).unwrap();
+        let (first, rest) = text.split_once('\n').unwrap();
+        let mut line: Value = serde_json::from_str(first).unwrap();
+        line["container"]["first"] = Value::Null;
+        fs::write(&record, format!("{line}\n{rest}")).unwrap();
+        guest.poststop_as(|state| state["bundle"] = json!("/nowhere"))?.silently()?;
+        count(bundle, ID, 1)?;
+        guest.poststop_without_bundle()?.with_warning(&["can't be told", "bundle"])?;
         let link = bundle.elsewhere("links").join("a");
         std::os::unix::fs::symlink(&guest.directory, &link).unwrap();
         guest.poststop_as(|state| state["bundle"] = json!(link))?.silently()?;
