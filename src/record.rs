@@ -288,7 +288,7 @@ fn take_back(made: &Made) -> Result<(), RecordError> {
     match made {
         Made::MountPoint(made) => remove_mount_point(made),
         Made::Cgroup { hierarchy, path, inode } => {
-            let cgroup = Cgroup { hierarchy: *hierarchy, path: InnerPath::new(path) };
+            let cgroup = Cgroup { hierarchy: *hierarchy, path: InnerPath::new(path), inode: *inode };
             sys::cgroup::remove(*hierarchy, &cgroup.path, *inode)
                 .map_err(|source| RecordError::Cgroup { cgroup, source })
         }

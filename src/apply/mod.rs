@@ -18,7 +18,7 @@ use std::rc::Rc;
 use crate::facts::Owner;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
-use crate::plan::{Action, Need, Plan, Step};
+use crate::plan::{Action, Cgroup, Need, Plan, Step};
 use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
@@ -87,6 +87,9 @@ pub enum StepCause {
         /// The call that failed.
         source: SysError,
     },
+    /// A cgroup is another than was looked at, or made.
+    #[error("the cgroup {0} changed while the container was being created")]
+    ChangedCgroup(Cgroup),
     /// What lasts must be written down first.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -127,6 +130,7 @@ pub fn apply(
         owner: plan.owner,
         labels,
         hierarchies: HashMap::new(),
+        made_cgroups: HashMap::new(),
         has_noted: false,
         undo: Undo::default(),
         last_directory: None,
@@ -168,6 +172,8 @@ struct Run<'a> {
     labels: Labels<'a>,
     /// Those that were needed so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
+    /// The inodes of the cgroups that were made.
+    made_cgroups: HashMap<(Hierarchy, InnerPath), u64>,
     has_noted: bool,
     undo: Undo,
     /// The directory in which something was made last: most files go to the same few. Forgotten
@@ -201,7 +207,7 @@ impl Run<'_> {
             }
             Action::Delegate { at, files, owner, label } => self.delegate(at, files, *owner, label.as_deref())?,
             Action::MakeReadOnly { at } => mount::set_access(self.root.place(at)?.as_fd(), Access::ReadOnly)?,
-            Action::MakeCgroup { cgroup, until } => self.make_cgroup(cgroup, *until)?,
+            Action::MakeCgroup { cgroup, above_inode, until } => self.make_cgroup(cgroup, *above_inode, *until)?,
             Action::EnterCgroup { cgroup, from, processes } => self.enter_cgroup(cgroup, from, *processes)?,
             Action::EnableControllers { cgroup } => self.enable_controllers(cgroup)?,
             Action::ShowCgroup { cgroup, at } => self.show_cgroup(cgroup, at)?,

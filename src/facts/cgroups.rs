@@ -57,8 +57,30 @@ pub enum CgroupNamespace {
 pub enum CgroupOwner {
     /// The container's alone.
     Container,
-    /// Also the engine's or other processes': the runtime made none for the container.
-    Shared,
+    /// Others', too.
+    Shared(Sharing),
+}
+
+/// Why a cgroup isn't the container's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// The runtime made none for the container, which is in the engine's.
+    Engine,
+    /// Processes that are neither the container's nor the runtime's are in it, or in one below it.
+    Others,
+    /// Who is in it can't be told.
+    Unknown,
+}
+
+/// Which processes are in a cgroup and all below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupants {
+    /// The container's first process, and what the runtime and its hooks run.
+    Container,
+    /// Others as well.
+    Others,
+    /// It can't be told.
+    Unknown,
 }
 
 /// The container's place in one hierarchy.
@@ -69,6 +91,8 @@ pub struct Membership {
     /// The same as /proc/1/cgroup in the container says it; none: it is outside the container's cgroup
     /// namespace.
     pub inside: Option<InnerPath>,
+    /// Its inode, where it could be opened: the same path may be another cgroup by the time that a plan is carried out.
+    pub inode: Option<u64>,
     /// Whose it is.
     pub owner: CgroupOwner,
     /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.

@@ -11,11 +11,12 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
-use super::interpret::{self, Host, Sources};
+use super::interpret::{self, CgroupLook, Host, Sources};
+use super::occupants::{self, Family};
 use super::selinux::{self, selinux};
 use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, follow_up, lists_this_hook, open_root};
 use crate::facts::options::Policy;
-use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
+use crate::facts::{Found, Image, Making, Mounts, Occupants, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -63,6 +64,7 @@ pub fn surroundings(
     let units = Units::of(&root);
     let failure = Failure::default();
     let own = process::effective_capabilities().map_err(GatherError::Capabilities)?;
+    let family = Family::of(config, stage, state.pid);
     let sources = Sources {
         stage,
         mountinfo: &mountinfo,
@@ -71,6 +73,7 @@ pub fn surroundings(
         cgroup: &cgroup,
         cgroup_inside: cgroup_inside.as_deref().unwrap_or(&cgroup),
         runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime())),
+        look_at_cgroup: &|place| failure.note(occupants::look(&root, &family, place).map(Some)).unwrap_or(NOT_SEEN),
         inside: &|at| failure.note(read_inside(&root, at)),
         owner_of: &|at| failure.note(owner_of(&root, at)),
         follow_up: follow_up(config, stage)?,
@@ -94,6 +97,9 @@ pub fn surroundings(
         Some(error) => Err(error),
     }
 }
+
+/// What stands for a cgroup that could not be looked at, until the failure is reported.
+const NOT_SEEN: CgroupLook = CgroupLook { inode: None, occupants: Occupants::Unknown };
 
 /// The first failure of what is read only where it matters. "It can't be read" must not pass for "it isn't there": the
 /// container would get more than its limits leave it, or a cgroup that others are in.
@@ -223,7 +229,7 @@ fn cgroup_of_runtime() -> Result<Option<String>, GatherError> {
 }
 
 /// A file about another process; none where that is gone, or hidden (`hidepid`, proc(5)).
-fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
+pub(super) fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
     match fs::read_host_text(path) {
         Err(error) if matches!(error.errno(), Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => Ok(None),
         result => result.map(Some).map_err(|source| GatherError::Read { path: PathBuf::from(path), source }),
@@ -355,7 +361,7 @@ fn owner_of(root: &Root, at: &InnerPath) -> Result<Option<u32>, GatherError> {
     Ok(status.map(|status| status.st_uid))
 }
 
-fn if_there<T>(result: Result<T, SysError>, at: &InnerPath) -> Result<Option<T>, GatherError> {
+pub(super) fn if_there<T>(result: Result<T, SysError>, at: &InnerPath) -> Result<Option<T>, GatherError> {
     match result {
         Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
         result => result.map(Some).map_err(|source| GatherError::Look { at: at.clone(), source }),

@@ -7,6 +7,7 @@ pub mod before;
 pub mod bundle;
 pub mod interpret;
 pub mod live;
+mod occupants;
 mod selinux;
 pub mod unreadable;
 
@@ -24,6 +25,7 @@ pub use self::annotations::{Annotated, annotated};
 use crate::command;
 use crate::facts::options::OptionError;
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
+use crate::kernel::cgroup::Hierarchy;
 use crate::oci::config::{Config, Hook, Peek};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
@@ -110,6 +112,16 @@ pub enum GatherError {
     Look {
         /// Which.
         at: InnerPath,
+        /// Why.
+        source: SysError,
+    },
+    /// One of the container's cgroups.
+    #[error("cannot look at the container's cgroup {path} of {hierarchy}")]
+    Cgroup {
+        /// From the root of this process's cgroup namespace.
+        path: InnerPath,
+        /// Of which hierarchy.
+        hierarchy: Hierarchy,
         /// Why.
         source: SysError,
     },

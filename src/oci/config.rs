@@ -310,6 +310,15 @@ impl Config {
         is_new && self.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty())
     }
 
+    /// Whether the container gets a new namespace of this kind.
+    #[must_use]
+    pub fn has_new_namespace(&self, kind: &str) -> bool {
+        let mut namespaces = self.linux.namespaces.iter().filter(|namespace| namespace.kind == kind);
+        namespaces
+            .next()
+            .is_some_and(|namespace| namespace.path.as_ref().is_none_or(|path| path.as_os_str().is_empty()))
+    }
+
     /// Whether the container has, or joins, a namespace of its own of this kind.
     #[must_use]
     pub fn has_namespace(&self, kind: &str) -> bool {

@@ -65,13 +65,17 @@ pub struct Cgroup {
     pub hierarchy: Hierarchy,
     /// Its path from the root of the hook's own cgroup namespace.
     pub path: InnerPath,
+    /// The inode of one that was there when facts were gathered: it must be the same one when the step is done. One that
+    /// a step makes has none here; `apply` knows it by what it made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 impl Cgroup {
     /// The cgroup of this name below this one.
     #[must_use]
     pub fn child(&self, name: &str) -> Self {
-        Self { hierarchy: self.hierarchy, path: self.path.join(name) }
+        Self { hierarchy: self.hierarchy, path: self.path.join(name), inode: None }
     }
 }
 
@@ -188,6 +192,9 @@ pub enum Action {
     MakeCgroup {
         /// Which.
         cgroup: Cgroup,
+        /// The inode of the cgroup that it is made in, where no step makes that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        above_inode: Option<u64>,
         /// Who removes it.
         until: Until,
     },

@@ -105,7 +105,7 @@ impl fmt::Display for Action {
             }
             Self::MakeWritable { at } => write!(f, "make {at} writable"),
             Self::MakeReadOnly { at } => write!(f, "make {at} read-only"),
-            Self::MakeCgroup { cgroup, until } => {
+            Self::MakeCgroup { cgroup, until, .. } => {
                 write!(f, "make the cgroup {cgroup}{}", if *until == Until::PostStop { ", until poststop" } else { "" })
             }
             Self::EnterCgroup { cgroup, from, processes: Processes::First } => {

@@ -3,7 +3,9 @@
 //! nothing else. <https://systemd.io/CGROUP_DELEGATION/>
 
 use super::{Refusal, layout};
-use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Layout, Making, Membership, Mount, Surroundings};
+use crate::facts::{
+    CgroupNamespace, CgroupOwner, CgroupRoot, Layout, Making, Membership, Mount, Sharing, Surroundings,
+};
 use crate::interface::{CGROUP, CGROUP_SYSTEMD, CGROUP_TMPFS_BYTES, CGROUP_UNIFIED};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
@@ -122,13 +124,13 @@ fn writable(
         delegate(facts, plan, own);
         return Ok(());
     }
-    if member.owner == CgroupOwner::Shared {
+    if let CgroupOwner::Shared(sharing) = member.owner {
         if need == Need::Required && facts.cgroups.making == Making::Possible {
             // Its mount may show others' cgroups, too.
             return show(facts, plan, hierarchy, at);
         }
-        let why = "the engine gave the container no cgroup of its own there";
-        let refusal = Refusal::SharedCgroup { at: at.clone(), way_out: layout::way_out(facts.cgroups.making) };
+        let why = because(sharing);
+        let refusal = Refusal::SharedCgroup { at: at.clone(), why, way_out: layout::way_out(facts.cgroups.making) };
         return unless_needed(plan, refusal, why);
     }
     let below = match mount_root {
@@ -153,7 +155,7 @@ fn writable(
         let refusal = Refusal::CoveredCgroup { at: own, fs_type: by.fs_type.clone(), by: by.at.clone() };
         return unless_needed(plan, refusal, "something else is mounted over the container's cgroup");
     }
-    let cgroup = Cgroup { hierarchy, path: member.path.clone() };
+    let cgroup = Cgroup { hierarchy, path: member.path.clone(), inode: member.inode };
     let place = below_limits(facts, plan, member, cgroup, own.clone());
     if place != own && !mount.read_only {
         let why = "the limits there are the engine's";
@@ -179,8 +181,8 @@ fn below_limits(
     if !could_write_limits(facts, cgroup.hierarchy, member) {
         return own;
     }
-    let payload = cgroup.child(PAYLOAD);
-    make(plan, &payload, Until::AboveGoes, "the engine's limits are on the cgroup above, where they shall stay");
+    let why = "the engine's limits are on the cgroup above, where they shall stay";
+    let payload = make(plan, &cgroup, PAYLOAD, Until::AboveGoes, why);
     let why = "a cgroup with controllers below has no processes itself";
     enter(plan, payload, &cgroup, Processes::All, why);
     let why = "systemd limits its services by them";
@@ -209,13 +211,13 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
         // It joined another container's namespace, or left its own cgroup.
         return Err(Refusal::NoMembership { at: at.clone() });
     };
-    let cgroup = Cgroup { hierarchy, path: path.clone() };
+    let cgroup = Cgroup { hierarchy, path: path.clone(), inode: member.and_then(|member| member.inode) };
     let own = at.join(inside.as_path());
     let mount = |plan: &mut Plan, cgroup: Cgroup, at: InnerPath, why: &str| {
         plan.step(Need::Required, Action::ShowCgroup { cgroup, at }, why);
     };
     let mount_whole = |plan: &mut Plan| {
-        let whole = Cgroup { hierarchy, path: InnerPath::root() };
+        let whole = Cgroup { hierarchy, path: InnerPath::root(), inode: None };
         mount(plan, whole, at.clone(), "/proc/1/cgroup says the path from the top");
     };
     let place = match (facts.cgroups.namespace, member.filter(|member| member.owner == CgroupOwner::Container)) {
@@ -229,18 +231,19 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
         }
         (namespace, None) => {
             let name = facts.cgroups.name.as_str();
-            let made = cgroup.child(name);
-            make(plan, &made, Until::PostStop, "the container has no cgroup of its own there");
-            let payload = made.child(PAYLOAD);
-            make(plan, &payload, Until::AboveGoes, "what is above stays read-only");
+            let why_made = match member.map(|member| member.owner) {
+                Some(CgroupOwner::Shared(sharing @ (Sharing::Others | Sharing::Unknown))) => because(sharing),
+                _ => "the container has no cgroup of its own there",
+            };
+            let made = make(plan, &cgroup, name, Until::PostStop, why_made);
+            let payload = make(plan, &made, PAYLOAD, Until::AboveGoes, "what is above stays read-only");
             enter(plan, payload.clone(), &cgroup, Processes::First, "its services are found by it");
             let path = own.join(name).join(PAYLOAD);
             if namespace == CgroupNamespace::Private {
                 // `/` in its namespace is the cgroup above, where others are. So that it sees no other
                 // than its own, that one is shown in place of `/`, with places for its path below it.
-                let above = made.child(name);
-                make(plan, &above, Until::AboveGoes, "the next mount needs a place");
-                make(plan, &above.child(PAYLOAD), Until::AboveGoes, "the next mount needs a place");
+                let above = make(plan, &made, name, Until::AboveGoes, "the next mount needs a place");
+                make(plan, &above, PAYLOAD, Until::AboveGoes, "the next mount needs a place");
                 mount(plan, made, at.clone(), "others' cgroups are none of its business");
                 mount(plan, payload, path.clone(), "/proc/1/cgroup says this path");
             } else {
@@ -253,8 +256,20 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
     Ok(())
 }
 
-fn make(plan: &mut Plan, cgroup: &Cgroup, until: Until, why: &str) {
-    plan.step(Need::Required, Action::MakeCgroup { cgroup: cgroup.clone(), until }, why);
+/// Why a cgroup isn't the container's to write.
+fn because(sharing: Sharing) -> &'static str {
+    match sharing {
+        Sharing::Engine => "the engine gave the container no cgroup of its own there",
+        Sharing::Others => "processes that are not the container's are in its cgroup there, or in one below",
+        Sharing::Unknown => "whose processes are in its cgroup there, and in those below, can't be told",
+    }
+}
+
+fn make(plan: &mut Plan, above: &Cgroup, name: &str, until: Until, why: &str) -> Cgroup {
+    let cgroup = above.child(name);
+    let action = Action::MakeCgroup { cgroup: cgroup.clone(), above_inode: above.inode, until };
+    plan.step(Need::Required, action, why);
+    cgroup
 }
 
 fn enter(plan: &mut Plan, cgroup: Cgroup, from: &Cgroup, processes: Processes, why: &str) {

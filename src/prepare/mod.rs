@@ -96,13 +96,14 @@ pub enum Refusal {
     },
     /// The cgroup isn't the container's alone.
     #[error(
-        "cannot make {at} writable: the engine gave the container no cgroup of its own there, and one that others \
-         are in is not the container's to write; let the engine make one (linux.cgroupsPath in config.json), or \
-         {way_out}"
+        "cannot make {at} writable: {why}, and one that others are in is not the container's to write; let the engine \
+         make one for it alone (linux.cgroupsPath in config.json), or {way_out}"
     )]
     SharedCgroup {
         /// The hierarchy's mount in the container.
         at: InnerPath,
+        /// Whose it is.
+        why: &'static str,
         /// What else helps.
         way_out: &'static str,
     },

@@ -2,6 +2,7 @@
 //! Cgroups by descriptor, cgroups(7). A hierarchy is reached by a mount of it that is nowhere in the
 //! tree and goes with its descriptor: wherever the host has it mounted, and if nowhere.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
@@ -112,6 +113,25 @@ pub fn is_one(directory: impl AsFd) -> Result<(), SysError> {
 pub fn processes(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, SysError> {
     let text = read(cgroup, "cgroup.procs")?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
+}
+
+/// The processes in a cgroup and in all below it, by their pids here; 0 stands for one of an outer pid namespace, which
+/// v1 leaves out. None where there are more of either than is worth a look: before a container starts, few are its own.
+pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysError> {
+    const CGROUPS_MAX: usize = 1024;
+    const PROCESSES_MAX: usize = 256;
+    let (looked_at, found) = (Cell::new(0), RefCell::new(Vec::new()));
+    let too_many = || SysError::new("reading cgroup.procs of too many", Errno::TOOBIG);
+    let look = |cgroup: BorrowedFd<'_>| {
+        looked_at.set(looked_at.get() + 1);
+        found.borrow_mut().extend(read(cgroup, "cgroup.procs")?.lines().filter_map(|line| line.parse::<u32>().ok()));
+        let is_enough = looked_at.get() > CGROUPS_MAX || found.borrow().len() > PROCESSES_MAX;
+        if is_enough { Err(too_many()) } else { Ok(()) }
+    };
+    match walk(cgroup, OsStr::new("."), look, |_, _| Ok(())) {
+        Err(error) if error.errno() == Errno::TOOBIG => Ok(None),
+        result => result.map(|()| Some(found.into_inner())),
+    }
 }
 
 /// Moves a process with all its threads.

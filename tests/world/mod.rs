@@ -10,8 +10,10 @@ use std::path::Path;
 
 use oci_systemd_hook::facts::options::{Key, PREFIX};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
-use oci_systemd_hook::facts::{FollowUp, Found, Image, Making, Options, Rights, Selinux, Stage, Surroundings};
-use oci_systemd_hook::gather::interpret::{self, Host, Sources};
+use oci_systemd_hook::facts::{
+    FollowUp, Found, Image, Making, Occupants, Options, Rights, Selinux, Stage, Surroundings,
+};
+use oci_systemd_hook::gather::interpret::{self, CgroupLook, CgroupPlace, Host, Sources};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
 use oci_systemd_hook::kernel::selinux::Label;
@@ -112,6 +114,7 @@ impl World {
             cgroup: text("cgroup")?,
             cgroup_inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?),
             runtime_cgroup: &|| self.get("runtime-cgroup").map(str::to_owned),
+            look_at_cgroup: &|place| look_at_cgroup(self.get("occupants").unwrap_or_default(), place),
             inside: &|at| self.get(&format!("inside{at}")).map(str::to_owned),
             owner_of: &|_| Some(if rights.contains("others own the limits") { 65534 } else { 0 }),
             follow_up,
@@ -139,6 +142,17 @@ impl World {
         };
         Ok(interpret::live(&state, &config, &host(), sources))
     }
+}
+
+/// Lines of `others` or `unknown` and the hierarchy, where others than the container are in its cgroup.
+fn look_at_cgroup(text: &str, place: &CgroupPlace<'_>) -> CgroupLook {
+    let says = |word: &str| text.lines().any(|line| line == format!("{word} {}", place.hierarchy));
+    let occupants = match (says("others"), says("unknown")) {
+        (true, _) => Occupants::Others,
+        (false, true) => Occupants::Unknown,
+        (false, false) => Occupants::Container,
+    };
+    CgroupLook { inode: None, occupants }
 }
 
 /// One text after another, so that a world can be printed and made a case.

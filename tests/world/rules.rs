@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Component;
 
-use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, Surroundings};
+use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, Sharing, Surroundings};
 use oci_systemd_hook::interface::PATHS;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
 use oci_systemd_hook::path::InnerPath;
@@ -74,7 +74,7 @@ fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (InnerPath, CgroupO
     facts
         .cgroups
         .of(hierarchy)
-        .map_or((InnerPath::root(), CgroupOwner::Shared), |member| (member.path.clone(), member.owner))
+        .map_or((InnerPath::root(), CgroupOwner::Shared(Sharing::Engine)), |member| (member.path.clone(), member.owner))
 }
 
 /// Others' cgroups are neither changed nor made writable, nor shown to a container with a cgroup namespace of its own.
@@ -115,7 +115,7 @@ fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgr
                     facts.cgroups.of(*hierarchy).and_then(|member| member.on_host.as_ref()) == Some(from)
                         && facts.mounts.of_hierarchy(*hierarchy).any(|(found, _)| found.at == *mount)
                 })
-                .map(|hierarchy| (mount, Cgroup { hierarchy, path: InnerPath::root() })),
+                .map(|hierarchy| (mount, Cgroup { hierarchy, path: InnerPath::root(), inode: None })),
             _ => None,
         }
         .filter(|(mount, _)| at.is_at_or_below(mount))
@@ -126,7 +126,7 @@ fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgr
             let mount = facts.mounts.holding(at)?;
             match &mount.cgroup {
                 Some((hierarchy, CgroupRoot::At(path))) => {
-                    (&mount.at, Cgroup { hierarchy: *hierarchy, path: path.clone() })
+                    (&mount.at, Cgroup { hierarchy: *hierarchy, path: path.clone(), inode: None })
                 }
                 Some((_, CgroupRoot::Outside)) | None => return None,
             }
