@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use log::LevelFilter;
 
-use crate::facts::options::{Key, Policy};
+use crate::facts::options::{CgroupsMax, Key, Policy, V1WithSysAdmin};
 use crate::facts::{Call, Stage};
 
 /// What `--help` prints.
@@ -14,9 +14,9 @@ pub const HELP: &str = "\
 oci-systemd-hook - prepares a container whose first process is systemd
 
 Usage:
-  oci-systemd-hook [--log-level LEVEL] [--allow-options LIST] [STAGE] < state.json
+  oci-systemd-hook [--log-level LEVEL] [POLICY] [STAGE] < state.json
   oci-systemd-hook [--log-level LEVEL] precreate < config.json
-  oci-systemd-hook plan [--json] [--state FILE] [--allow-options LIST] BUNDLE
+  oci-systemd-hook plan [--json] [--state FILE] [POLICY] BUNDLE
 
 An OCI runtime runs the first form, with the container's state on standard input.
 The stage is found out; STAGE overrides: prestart, createRuntime, createContainer
@@ -31,10 +31,19 @@ plan prints what the hook would do for a bundle, and why, and does nothing.
 Options:
   --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
                      for debug, in the host's journal or syslog
+
+Policy, for the administrator of the host, in the arguments of the descriptors:
   --allow-options LIST
                      which annotations oci-systemd-hook.OPTION count, with commas
                      between: cgroup,journal-size,run-size,stop-signal,tmp-size are
                      all that there are, and the default; an empty LIST is none
+  --allow-v1-with-cap-sys-admin
+                     make cgroup v1's name=systemd also for a container that may
+                     have CAP_SYS_ADMIN, and by its release_agent the host
+  --max-cgroups N    how many cgroups a container may make below its own on v2:
+                     16384 by default, `max` for as many as it likes
+
+Of plan:
   --json             the plan as JSON
   --state FILE       the container's state, for its id and annotations; otherwise
                      the id is in the bundle's path
@@ -54,7 +63,7 @@ pub enum Request {
         call: Option<Call>,
         /// Which messages.
         log_level: LevelFilter,
-        /// Which options count.
+        /// What the administrator allows.
         policy: Policy,
     },
     /// Change a config.json.
@@ -70,7 +79,7 @@ pub enum Request {
         state: Option<PathBuf>,
         /// In which form.
         form: Form,
-        /// Which options count.
+        /// What the administrator allows.
         policy: Policy,
     },
     /// Print the help.
@@ -103,6 +112,9 @@ pub enum UsageError {
     /// Not an option.
     #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size, stop-signal and tmp-size")]
     Option(String),
+    /// Not a number of cgroups.
+    #[error("--max-cgroups: {0:?} is no number from 1 to 2147483647, nor `max`")]
+    CgroupsMax(String),
     /// `plan` without its argument.
     #[error("plan needs the bundle's directory; see --help")]
     NoBundle,
@@ -122,7 +134,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
             Long("help") | Short('h') => return Ok(Request::Help),
             Long("version") | Short('V') => return Ok(Request::Version),
             Long("log-level") => log_level = level(&parser.value()?.string()?)?,
-            Long("allow-options") => policy = options(&parser.value()?.string()?)?,
+            Long("allow-options") => policy.allowed = options(&parser.value()?.string()?)?,
+            Long("allow-v1-with-cap-sys-admin") => policy.v1_with_sys_admin = V1WithSysAdmin::Allowed,
+            Long("max-cgroups") => policy.cgroups_max = cgroups_max(parser.value()?.string()?)?,
             Long("json") => form = Form::Json,
             Long("state") => state = Some(PathBuf::from(parser.value()?)),
             Value(value) if word.is_none() => word = Some(value.string()?),
@@ -156,10 +170,14 @@ fn call(word: String) -> Result<Call, UsageError> {
     }
 }
 
-fn options(list: &str) -> Result<Policy, UsageError> {
+fn options(list: &str) -> Result<Vec<Key>, UsageError> {
     let keys = list.split(',').filter(|name| !name.is_empty());
     let keys = keys.map(|name| Key::parse(name).ok_or_else(|| UsageError::Option(name.to_owned())));
-    Ok(Policy::only(keys.collect::<Result<_, _>>()?))
+    keys.collect()
+}
+
+fn cgroups_max(text: String) -> Result<CgroupsMax, UsageError> {
+    CgroupsMax::parse(&text).ok_or(UsageError::CgroupsMax(text))
 }
 
 fn level(word: &str) -> Result<LevelFilter, UsageError> {
@@ -201,6 +219,14 @@ mod tests {
             let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy: Policy::only(keys) };
             assert_eq!(read(&["--allow-options", list]).unwrap(), expected);
         }
+        let policy = Policy {
+            allowed: vec![Key::RunSize],
+            v1_with_sys_admin: V1WithSysAdmin::Allowed,
+            cgroups_max: CgroupsMax::Of(7),
+        };
+        let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy };
+        let given = ["--max-cgroups=7", "--allow-v1-with-cap-sys-admin", "--allow-options", "run-size"];
+        assert_eq!(read(&given).unwrap(), expected);
     }
 
     #[test]
@@ -214,6 +240,9 @@ mod tests {
             &["--log-level", "loud"],
             &["--nonsense"],
             &["--allow-options", "all"],
+            &["--max-cgroups", "many"],
+            &["--max-cgroups"],
+            &["--allow-v1-with-cap-sys-admin=yes"],
             &["createContainer", "x"],
         ] {
             assert!(read(arguments).is_err(), "{arguments:?}");

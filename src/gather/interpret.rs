@@ -187,6 +187,7 @@ pub(super) fn privileges(
     Privileges {
         missed: missing.map(|needed| (needed.capability, units(needed))).collect(),
         capabilities,
+        is_privileged: config.is_privileged(),
         no_new_privileges: config.process.no_new_privileges,
         unmapped: id_maps.map(|map| id_map::first_unmapped(map, Privileges::IDS)),
         stop_signal: stop_signal.map(str::to_owned),

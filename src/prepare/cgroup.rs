@@ -27,6 +27,9 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     };
     let chosen = layout::choose(facts, mounted)?;
     let layout = chosen.layout;
+    if layout != mounted && layout.hierarchies().contains(&Hierarchy::Systemd) {
+        layout::may_make_v1(facts, plan, &chosen)?;
+    }
     plan.layout = Some(chosen);
     if layout == mounted {
         // In hybrid what is older than 233 needs v1's, and newer ones follow v2's. runc 1.1 and crun 1.8 mount

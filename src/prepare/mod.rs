@@ -107,6 +107,17 @@ pub enum Refusal {
         /// What else helps.
         way_out: &'static str,
     },
+    /// The container could be the host's root by what would be made for it.
+    #[error(
+        "cannot make cgroup v1's name=systemd for a container that may have CAP_SYS_ADMIN ({why}): it could mount that \
+         hierarchy from its root on and set the program that the kernel runs as the host's root (release_agent, cgroups(7)); \
+         take that capability from it, give it a user namespace, or add --allow-v1-with-cap-sys-admin to this hook's \
+         arguments"
+    )]
+    V1WithSysAdmin {
+        /// What asks for v1.
+        why: String,
+    },
     /// The container's processes are elsewhere.
     #[error(
         "cannot make the container's cgroup below {at} writable: its processes are in none that can be seen from \

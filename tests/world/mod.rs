@@ -8,7 +8,7 @@ use std::fmt;
 use std::fs;
 use std::path::Path;
 
-use oci_systemd_hook::facts::options::{Key, PREFIX};
+use oci_systemd_hook::facts::options::{CgroupsMax, Key, PREFIX, V1WithSysAdmin};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use oci_systemd_hook::facts::{
     FollowUp, Found, Image, Making, Occupants, Options, Rights, Selinux, Stage, Surroundings,
@@ -176,10 +176,22 @@ fn host() -> Host {
 }
 
 /// Lines of `KEY VALUE`, or `KEY` alone where the host doesn't let it count; a key may have its container's name behind
-/// a slash.
+/// a slash. And the administrator's options, as on the command line.
 fn options(text: &str) -> Result<Options, String> {
     let mut options = Options::default();
     for line in text.lines() {
+        if let Some(policy) = line.strip_prefix("--") {
+            match policy.split_once('=') {
+                None if policy == "allow-v1-with-cap-sys-admin" => {
+                    options.policy.v1_with_sys_admin = V1WithSysAdmin::Allowed;
+                }
+                Some(("max-cgroups", number)) => {
+                    options.policy.cgroups_max = CgroupsMax::parse(number).ok_or_else(|| format!("option {line}"))?;
+                }
+                _ => return Err(format!("option {line}")),
+            }
+            continue;
+        }
         let (whole, value) = line.split_once(' ').map_or((line, None), |(name, value)| (name, Some(value)));
         let name = whole.split('/').next().unwrap_or_default();
         let option = Key::parse(name).ok_or_else(|| format!("option {line}"))?;
