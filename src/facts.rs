@@ -13,7 +13,7 @@ pub mod options;
 pub mod rights;
 pub mod selinux;
 
-pub use cgroups::{CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership, Occupants, Sharing};
+pub use cgroups::{AskedMount, CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership, Occupants, Sharing};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
 pub use rights::{Privileges, Rights};

@@ -14,7 +14,7 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Cgroup, Processes, Until};
 use crate::sys::cgroup::{self, Below};
-use crate::sys::mount::Access;
+use crate::sys::mount::{self, Access};
 use crate::sys::{SysError, fs};
 
 impl Run<'_> {
@@ -110,12 +110,29 @@ impl Run<'_> {
         Ok(())
     }
 
+    pub(super) fn limit_cgroups(&mut self, cgroup: &Cgroup, most: u32) -> Result<(), StepCause> {
+        let directory = self.cgroup(cgroup)?;
+        let before = cgroup::max_descendants(directory.as_fd())?;
+        // Who set less has a reason.
+        if before.is_none_or(|before| before > most) {
+            cgroup::set_max_descendants(directory.as_fd(), Some(most))?;
+            self.undo.max_descendants_again(directory, before);
+        }
+        Ok(())
+    }
+
     pub(super) fn show_cgroup(&mut self, cgroup: &Cgroup, at: &InnerPath) -> Result<(), StepCause> {
-        // Its own: to copy something below it an older kernel mounts it, which it can do once.
-        let top = cgroup::open(cgroup.hierarchy)?;
-        let shown = self.cgroup_below(top.as_fd(), cgroup)?;
         let place = self.root.open_directory(at)?;
-        let copy = copy_below(&top, &shown, &place)?;
+        let copy = match mount::copy_of(self.cgroup(cgroup)?) {
+            // Before Linux 6.15, where only what is mounted can be copied. This mount is its own, since it can be put in a
+            // place once.
+            Err(error) if error.errno() == Errno::INVAL => {
+                let top = cgroup::open(cgroup.hierarchy)?;
+                let shown = self.cgroup_below(top.as_fd(), cgroup)?;
+                copy_below(&top, &shown, &place)?
+            }
+            result => result?,
+        };
         Ok(self.put(copy, &place, Access::ReadOnly)?)
     }
 }

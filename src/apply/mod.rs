@@ -210,6 +210,7 @@ impl Run<'_> {
             Action::MakeCgroup { cgroup, above_inode, until } => self.make_cgroup(cgroup, *above_inode, *until)?,
             Action::EnterCgroup { cgroup, from, processes } => self.enter_cgroup(cgroup, from, *processes)?,
             Action::EnableControllers { cgroup } => self.enable_controllers(cgroup)?,
+            Action::LimitCgroups { cgroup, most, writer: _ } => self.limit_cgroups(cgroup, *most)?,
             Action::ShowCgroup { cgroup, at } => self.show_cgroup(cgroup, at)?,
             Action::BindHost { from, at } => {
                 let place = self.root.open_directory(at)?;

@@ -5,8 +5,9 @@ use std::cell::LazyCell;
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemorySource,
-    Mounts, Occupants, Options, Owner, Privileges, Propagation, Rights, Selinux, Sharing, Stage, Surroundings, mounts,
+    AskedMount, CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory,
+    MemorySource, Mounts, Occupants, Options, Owner, Privileges, Propagation, Rights, Selinux, Sharing, Stage,
+    Surroundings, mounts,
 };
 use crate::identity::MachineId;
 use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
@@ -246,11 +247,15 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
-/// The part of the mounts that is about cgroups: where, and whether read-only.
-pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<(InnerPath, bool)> {
+/// The part of the mounts that is about cgroups.
+pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<AskedMount> {
     let base = InnerPath::new(interface::CGROUP);
-    let mounts = config.mounts.iter().map(|mount| (InnerPath::new(&mount.destination), mount.is_read_only()));
-    mounts.filter(|(at, _)| at.is_at_or_below(&base)).collect()
+    let mounts = config.mounts.iter().map(|mount| AskedMount {
+        at: InnerPath::new(&mount.destination),
+        read_only: mount.is_read_only(),
+        is_bind: mount.is_bind(),
+    });
+    mounts.filter(|mount| mount.at.is_at_or_below(&base) || base.is_below(&mount.at)).collect()
 }
 
 /// What a cgroup is called that lies beside other containers'.

@@ -74,7 +74,7 @@ pub struct Cgroup {
 impl Cgroup {
     /// The cgroup of this name below this one.
     #[must_use]
-    pub fn child(&self, name: &str) -> Self {
+    pub fn child(&self, name: impl AsRef<Path>) -> Self {
         Self { hierarchy: self.hierarchy, path: self.path.join(name), inode: None }
     }
 }
@@ -87,6 +87,16 @@ pub enum Processes {
     First,
     /// All that are there.
     All,
+}
+
+/// Who may write a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writer {
+    /// Only who is in the runtime's namespaces.
+    Outside,
+    /// Who is in the container's as well, before it starts.
+    Inside,
 }
 
 /// How long something stays that was made outside the container.
@@ -212,6 +222,15 @@ pub enum Action {
         /// Which.
         cgroup: Cgroup,
     },
+    /// Bounds how many cgroups can be made below one, unless the bound is lower already.
+    LimitCgroups {
+        /// Which.
+        cgroup: Cgroup,
+        /// So many.
+        most: u32,
+        /// Who may do so.
+        writer: Writer,
+    },
     /// Mounts a hierarchy from one of its cgroups on, read-only.
     ShowCgroup {
         /// Which.
@@ -267,6 +286,7 @@ impl Action {
             | Self::MakeCgroup { .. }
             | Self::EnterCgroup { .. }
             | Self::EnableControllers { .. }
+            | Self::LimitCgroups { .. }
             | Self::Delegate { .. }
             | Self::MakeShared { .. } => None,
         }
@@ -290,6 +310,7 @@ impl Action {
             | Self::MakeCgroup { .. }
             | Self::EnterCgroup { .. }
             | Self::EnableControllers { .. }
+            | Self::LimitCgroups { .. }
             | Self::ShowCgroup { .. }
             | Self::BindHost { .. }
             | Self::MakeShared { .. } => self.to_string(),

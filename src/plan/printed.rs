@@ -115,6 +115,9 @@ impl fmt::Display for Action {
                 write!(f, "move all processes from {} to the cgroup {cgroup}", from.path)
             }
             Self::EnableControllers { cgroup } => write!(f, "enable all controllers of the cgroup {cgroup} below it"),
+            Self::LimitCgroups { cgroup, most, .. } => {
+                write!(f, "let at most {most} cgroups be made below the cgroup {cgroup}")
+            }
             Self::ShowCgroup { cgroup, at } => write!(f, "mount {cgroup} on {at}, read-only"),
             Self::Delegate { at, files, owner, label } => {
                 write!(f, "give {at}, and in it {}, to the container (", files.join(" "))?;

@@ -12,10 +12,11 @@ mod propagation;
 mod rights;
 mod selinux;
 mod units;
+mod view;
 
 use crate::facts::{FollowUp, Found, Layout, Surroundings};
 use crate::path::InnerPath;
-use crate::plan::Plan;
+use crate::plan::{Plan, RootThen};
 use crate::systemd::Version;
 
 /// Why a container can't be prepared at all; found out before anything is touched.
@@ -172,8 +173,8 @@ pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
     Ok(match facts.follow_up {
         FollowUp::None => plan,
         FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot if plan.needs_host_side() => plan,
-        FollowUp::CreateContainer => Plan::default(),
-        FollowUp::CreateContainerOnReadOnlyRoot => plan.what_lasts(),
+        FollowUp::CreateContainer => plan.before_create_container(RootThen::Writable),
+        FollowUp::CreateContainerOnReadOnlyRoot => plan.before_create_container(RootThen::ReadOnly),
     })
 }
 
