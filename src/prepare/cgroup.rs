@@ -204,8 +204,12 @@ fn below_limits(
     let payload = make(plan, need, &cgroup, PAYLOAD, Until::AboveGoes, why);
     let why = "a cgroup with controllers below has no processes itself";
     enter(plan, need, payload, &cgroup, Processes::All, why);
-    let why = "systemd limits its services by them";
-    plan.step(Need::BestEffort, Action::EnableControllers { cgroup: cgroup.clone() }, why);
+    // On other hosts the controllers are v1's, and runc moves a process that it starts later to the cgroup above, which a
+    // controller below would keep it from.
+    if mounted(facts) == Some(Layout::Unified) {
+        let why = "systemd limits its services by them";
+        plan.step(Need::BestEffort, Action::EnableControllers { cgroup: cgroup.clone() }, why);
+    }
     limit(facts, plan, cgroup, Writer::Inside);
     own.join(PAYLOAD)
 }
