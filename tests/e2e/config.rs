@@ -276,17 +276,7 @@ impl Config {
         if runtime == Runtime::Crun {
             config["annotations"]["run.oci.hooks.stderr"] = json!(place.home.join(HOOK_SAID));
         }
-        let hook = match self.fault {
-            None => {
-                let mut args = vec![json!(place.hook)];
-                args.extend(self.policy.iter().map(|argument| json!(argument)));
-                json!({"path": place.hook, "args": args})
-            }
-            Some(fault) => {
-                let inject = format!("inject={fault}");
-                json!({"path": STRACE, "args": ["strace", "-qq", "-o", "/dev/null", "-e", inject, place.hook]})
-            }
-        };
+        let hook = self.hook(place);
         let (stages, hooks): (&[&str], _) = match self.stages {
             Stages::None => (&[], json!([])),
             Stages::All => (&DESCRIPTOR, json!([hook])),
@@ -307,6 +297,20 @@ impl Config {
             panic!("not in the OCI runtime specification: {lost}");
         }
         config
+    }
+
+    fn hook(&self, place: &Place<'_>) -> Value {
+        match self.fault {
+            None => {
+                let mut args = vec![json!(place.hook)];
+                args.extend(self.policy.iter().map(|argument| json!(argument)));
+                json!({"path": place.hook, "args": args})
+            }
+            Some(fault) => {
+                let inject = format!("inject={fault}");
+                json!({"path": STRACE, "args": ["strace", "-qq", "-o", "/dev/null", "-e", inject, place.hook]})
+            }
+        }
     }
 
     fn all_mounts(&self, layout: Layout, home: &Path) -> Vec<Value> {

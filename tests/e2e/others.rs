@@ -23,13 +23,14 @@ struct Stranger {
     process: Child,
     /// By hierarchy, the deepest first.
     made: Vec<PathBuf>,
-    _wholes: Vec<Whole>,
+    /// A hierarchy that nobody has mounted is there as long as this.
+    wholes: Vec<Whole>,
 }
 
 impl Stranger {
     fn new(container: &Container, below: &str) -> Result<Self, Failed> {
         let process = Command::new("sleep").arg("120").spawn()?;
-        let mut stranger = Self { process, made: Vec::new(), _wholes: Vec::new() };
+        let mut stranger = Self { process, made: Vec::new(), wholes: Vec::new() };
         for hierarchy in Hierarchy::BOTH {
             let Some(whole) = hierarchy.whole()? else { continue };
             let own = whole.path().join(container.cgroup().trim_start_matches('/'));
@@ -37,7 +38,7 @@ impl Stranger {
             fs::create_dir_all(&place)?;
             fs::write(place.join("cgroup.procs"), stranger.process.id().to_string())?;
             stranger.made.extend([place, own]);
-            stranger._wholes.push(whole);
+            stranger.wholes.push(whole);
         }
         Ok(stranger)
     }
@@ -51,6 +52,7 @@ impl Drop for Stranger {
             // The runtime may have removed it with the rest.
             fs::remove_dir(place).ok();
         }
+        self.wholes.clear();
     }
 }
 
