@@ -357,7 +357,8 @@ fn config() -> Value {
 pub struct OwnCgroup(PathBuf);
 
 impl OwnCgroup {
-    fn below(above: &Path) -> Option<Self> {
+    /// None where this process may make none.
+    pub fn below(above: &Path) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("osh-kernel-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = above.join(name);
