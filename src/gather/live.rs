@@ -361,7 +361,7 @@ fn owner_of(root: &Root, at: &InnerPath) -> Result<Option<u32>, GatherError> {
     Ok(status.map(|status| status.st_uid))
 }
 
-pub(super) fn if_there<T>(result: Result<T, SysError>, at: &InnerPath) -> Result<Option<T>, GatherError> {
+fn if_there<T>(result: Result<T, SysError>, at: &InnerPath) -> Result<Option<T>, GatherError> {
     match result {
         Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
         result => result.map(Some).map_err(|source| GatherError::Look { at: at.clone(), source }),

@@ -12,12 +12,11 @@ use rustix::io::Errno;
 
 use super::GatherError;
 use super::interpret::{CgroupLook, CgroupPlace, CgroupQuestion};
-use super::live::{if_there, read_if_shown};
+use super::live::read_if_shown;
 use crate::facts::{Occupants, Stage};
 use crate::kernel::cgroup::{self as text, Hierarchy};
 use crate::kernel::status;
 use crate::oci::config::Config;
-use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, cgroup, fs, process};
 
@@ -77,13 +76,18 @@ fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherE
         }
         (None, Some(at)) => root.open_directory(at).and_then(is_one),
         (None, None) if place.hierarchy == Hierarchy::Unified && place.question == CgroupQuestion::Occupants => {
-            cgroup::open(place.hierarchy).and_then(|top| cgroup::directory(top.as_fd(), place.path))
+            match cgroup::open(place.hierarchy) {
+                // Who is in a user namespace may not mount it.
+                Err(error) if error.errno() == Errno::PERM => return Ok(None),
+                top => top.and_then(|top| cgroup::directory(top.as_fd(), place.path)),
+            }
         }
         (None, None) => return Ok(None),
     };
     match directory {
-        Err(error) if error.errno() == Errno::PERM || error.errno() == Errno::XDEV => Ok(None),
-        result => if_there(result, &InnerPath::new(place.path.as_path())),
+        // It is gone, or something else is mounted there.
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => Ok(None),
+        result => result.map(Some).map_err(failed),
     }
 }
 
@@ -99,7 +103,7 @@ fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> R
 fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
     let pids = match cgroup::all_processes(directory.as_fd()) {
         // Of a threaded one cgroup.procs can't be read, cgroups(7).
-        Err(error) if matches!(error.errno(), Errno::OPNOTSUPP | Errno::ACCESS | Errno::PERM) => None,
+        Err(error) if error.errno() == Errno::OPNOTSUPP => None,
         result => result.map_err(|source| GatherError::Cgroup {
             path: place.path.clone(),
             hierarchy: place.hierarchy,
