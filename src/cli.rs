@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::facts::options::{Key, Policy};
+use crate::facts::options::{CgroupsMax, Key, Policy, V1WithSysAdmin};
 use crate::facts::{Call, Stage};
 use crate::sys::time_limit;
 
@@ -16,9 +16,9 @@ pub const HELP: &str = "\
 oci-systemd-hook - prepares a container whose first process is systemd
 
 Usage:
-  oci-systemd-hook [OPTION...] [STAGE] < state.json
+  oci-systemd-hook [OPTION...] [POLICY] [STAGE] < state.json
   oci-systemd-hook [OPTION...] precreate < config.json
-  oci-systemd-hook plan [--json] [--state FILE] [--allow-options LIST] BUNDLE
+  oci-systemd-hook plan [--json] [--state FILE] [POLICY] BUNDLE
 
 An OCI runtime runs the first form, with the container's state on standard input.
 The stage is found out; STAGE overrides: prestart, createRuntime, createContainer
@@ -33,14 +33,25 @@ plan prints what the hook would do for a bundle, and why, and does nothing.
 Options:
   --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
                      for debug, in the host's journal or syslog
+
+Policy, for the administrator of the host, in the arguments of the descriptors:
   --allow-options LIST
                      which annotations oci-systemd-hook.OPTION count, with commas
                      between: cgroup,journal-size,run-size,stop-signal,tmp-size are
                      all that there are, and the default; an empty LIST is none
+  --allow-v1-with-cap-sys-admin
+                     make cgroup v1's name=systemd also for a container that may
+                     have CAP_SYS_ADMIN, and by its release_agent the host
+  --max-cgroups N    how many cgroups a container may make below its own on v2:
+                     16384 by default, `max` for as many as it likes
+
+Of all but plan:
   --time-limit SECONDS
                      how long a call may take, 1 to 3600: 45 by default; the
                      descriptors' timeout of 60, after which a runtime kills the
                      hook without a word, is to be longer
+
+Of plan:
   --json             the plan as JSON
   --state FILE       the container's state, for its id and annotations; otherwise
                      the id is in the bundle's path
@@ -60,7 +71,7 @@ pub enum Request {
         call: Option<Call>,
         /// Which messages.
         log_level: LevelFilter,
-        /// Which options count.
+        /// What the administrator allows.
         policy: Policy,
         /// How long it may take.
         time_limit: Duration,
@@ -80,7 +91,7 @@ pub enum Request {
         state: Option<PathBuf>,
         /// In which form.
         form: Form,
-        /// Which options count.
+        /// What the administrator allows.
         policy: Policy,
     },
     /// Print the help.
@@ -116,6 +127,9 @@ pub enum UsageError {
     /// Not an option.
     #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size, stop-signal and tmp-size")]
     Option(String),
+    /// Not a number of cgroups.
+    #[error("--max-cgroups: {0:?} is no number from 1 to 2147483647, nor `max`")]
+    CgroupsMax(String),
     /// `plan` without its argument.
     #[error("plan needs the bundle's directory; see --help")]
     NoBundle,
@@ -136,7 +150,9 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
             Long("help") | Short('h') => return Ok(Request::Help),
             Long("version") | Short('V') => return Ok(Request::Version),
             Long("log-level") => log_level = level(&parser.value()?.string()?)?,
-            Long("allow-options") => policy = options(&parser.value()?.string()?)?,
+            Long("allow-options") => policy.allowed = options(&parser.value()?.string()?)?,
+            Long("allow-v1-with-cap-sys-admin") => policy.v1_with_sys_admin = V1WithSysAdmin::Allowed,
+            Long("max-cgroups") => policy.cgroups_max = cgroups_max(parser.value()?.string()?)?,
             Long("time-limit") => time_limit = seconds(&parser.value()?.string()?)?,
             Long("json") => form = Form::Json,
             Long("state") => state = Some(PathBuf::from(parser.value()?)),
@@ -171,10 +187,14 @@ fn call(word: String) -> Result<Call, UsageError> {
     }
 }
 
-fn options(list: &str) -> Result<Policy, UsageError> {
+fn options(list: &str) -> Result<Vec<Key>, UsageError> {
     let keys = list.split(',').filter(|name| !name.is_empty());
     let keys = keys.map(|name| Key::parse(name).ok_or_else(|| UsageError::Option(name.to_owned())));
-    Ok(Policy::only(keys.collect::<Result<_, _>>()?))
+    keys.collect()
+}
+
+fn cgroups_max(text: String) -> Result<CgroupsMax, UsageError> {
+    CgroupsMax::parse(&text).ok_or(UsageError::CgroupsMax(text))
 }
 
 fn seconds(word: &str) -> Result<Duration, UsageError> {
@@ -226,6 +246,14 @@ mod tests {
             let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy, time_limit: usual };
             assert_eq!(read(&["--allow-options", list]).unwrap(), expected);
         }
+        let policy = Policy {
+            allowed: vec![Key::RunSize],
+            v1_with_sys_admin: V1WithSysAdmin::Allowed,
+            cgroups_max: CgroupsMax::Of(7),
+        };
+        let expected = Request::Hook { call: None, log_level: LevelFilter::Warn, policy, time_limit: usual };
+        let given = ["--max-cgroups=7", "--allow-v1-with-cap-sys-admin", "--allow-options", "run-size"];
+        assert_eq!(read(&given).unwrap(), expected);
     }
 
     #[test]
@@ -242,6 +270,9 @@ mod tests {
             &["--time-limit", "0"],
             &["--time-limit", "3601"],
             &["--time-limit", "1s"],
+            &["--max-cgroups", "many"],
+            &["--max-cgroups"],
+            &["--allow-v1-with-cap-sys-admin=yes"],
             &["createContainer", "x"],
         ] {
             assert!(read(arguments).is_err(), "{arguments:?}");

@@ -15,7 +15,7 @@ pub mod places;
 pub mod rights;
 pub mod selinux;
 
-pub use cgroups::{CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership};
+pub use cgroups::{AskedMount, CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership, Occupants, Sharing};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
 pub use places::Places;

@@ -6,7 +6,7 @@ mod change;
 mod place;
 mod printed;
 
-pub use action::{Action, Cgroup, Content, Excess, Node, Processes, Until};
+pub use action::{Action, Cgroup, Content, Excess, Node, Processes, Until, Writer};
 pub use change::{Change, Field};
 pub use place::Place;
 
@@ -60,6 +60,15 @@ pub struct ChosenLayout {
     pub layout: Layout,
     /// Why.
     pub why: String,
+}
+
+/// What the container's root is at createContainer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RootThen {
+    /// As it is now.
+    Writable,
+    /// Read-only: crun makes it so before.
+    ReadOnly,
 }
 
 /// One step.
@@ -116,12 +125,20 @@ impl Plan {
         self.steps.push(Step { action, on: Vec::new(), need, why: why.into() });
     }
 
-    /// Of this plan, what outlives the container's mounts.
+    /// Of this plan, what can't be left to a call at createContainer, which does the rest: bounds that only who is outside
+    /// may write, and on a root that is read-only by then what is made in it.
     #[must_use]
-    pub fn what_lasts(mut self) -> Self {
-        self.steps.retain(|step| matches!(step.action, Action::MountPoint { .. }));
-        self.notes.clear();
-        self
+    pub fn before_create_container(self, root: RootThen) -> Self {
+        let is_kept = |step: &Step| match step.action {
+            Action::LimitCgroups { writer: Writer::Outside, .. } => true,
+            Action::MountPoint { .. } => root == RootThen::ReadOnly,
+            _ => false,
+        };
+        let steps: Vec<_> = self.steps.into_iter().filter(is_kept).collect();
+        if steps.is_empty() {
+            return Self::default();
+        }
+        Self { steps, notes: Vec::new(), ..self }
     }
 
     /// Whether a step can only be done in the runtime's namespaces.

@@ -2,7 +2,7 @@
 //! The steps that make cgroups, move processes to them and show them in the container.
 
 use std::ffi::OsStr;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 
 use rustix::fs::FileType;
@@ -14,7 +14,7 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Cgroup, Processes, Until};
 use crate::sys::cgroup::{self, Below};
-use crate::sys::mount::Access;
+use crate::sys::mount::{self, Access};
 use crate::sys::{SysError, fs};
 
 impl Run<'_> {
@@ -27,21 +27,37 @@ impl Run<'_> {
         Ok(top)
     }
 
-    fn cgroup(&mut self, cgroup: &Cgroup) -> Result<OwnedFd, SysError> {
-        cgroup::directory(self.hierarchy(cgroup.hierarchy)?.as_fd(), &cgroup.path)
+    fn cgroup(&mut self, cgroup: &Cgroup) -> Result<OwnedFd, StepCause> {
+        let top = self.hierarchy(cgroup.hierarchy)?;
+        self.cgroup_below(top.as_fd(), cgroup)
     }
 
-    /// The cgroup above one, and that one's name in it.
-    fn above<'c>(&mut self, cgroup: &'c Cgroup) -> Result<(OwnedFd, &'c OsStr), SysError> {
-        match (cgroup.path.parent(), cgroup.path.as_path().file_name()) {
-            (Some(path), Some(name)) => Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path })?, name)),
-            _ => Err(SysError::new(format!("the cgroup above {cgroup}"), Errno::INVAL)),
+    /// Opens a cgroup by its path, if that still leads to the one that the plan is about or that a step made.
+    fn cgroup_below(&self, top: BorrowedFd<'_>, cgroup: &Cgroup) -> Result<OwnedFd, StepCause> {
+        let directory = cgroup::directory(top, &cgroup.path)?;
+        let made = || self.made_cgroups.get(&(cgroup.hierarchy, cgroup.path.clone())).map(|(_, inode)| *inode);
+        match cgroup.inode.or_else(made) {
+            Some(inode) if fs::stat(&directory)?.st_ino != inode => Err(StepCause::ChangedCgroup(cgroup.clone())),
+            Some(_) | None => Ok(directory),
         }
     }
 
-    pub(super) fn make_cgroup(&mut self, cgroup: &Cgroup, until: Until) -> Result<(), StepCause> {
+    /// The cgroup above one, and that one's name in it.
+    fn above<'c>(&mut self, cgroup: &'c Cgroup, inode: Option<u64>) -> Result<(OwnedFd, &'c OsStr), StepCause> {
+        match (cgroup.path.parent(), cgroup.path.as_path().file_name()) {
+            (Some(path), Some(name)) => Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path, inode })?, name)),
+            _ => Err(SysError::new(format!("the cgroup above {cgroup}"), Errno::INVAL).into()),
+        }
+    }
+
+    pub(super) fn make_cgroup(
+        &mut self,
+        cgroup: &Cgroup,
+        above_inode: Option<u64>,
+        until: Until,
+    ) -> Result<(), StepCause> {
         // First: where there can be no such hierarchy, there is nothing to take back.
-        let (above, name) = self.above(cgroup)?;
+        let (above, name) = self.above(cgroup, above_inode)?;
         if until == Until::PostStop {
             self.note();
             self.record.note_cgroup(cgroup, None)?;
@@ -58,7 +74,7 @@ impl Run<'_> {
         let above = Rc::new(above);
         self.undo.remove(Rc::clone(&above), name.to_owned(), FileType::Directory);
         let made = fs::stat_at(above.as_fd(), name)?;
-        self.made_cgroups.note(&made);
+        self.made_cgroups.insert((cgroup.hierarchy, cgroup.path.clone()), (made.st_dev, made.st_ino));
         if until == Until::PostStop {
             self.record.note_cgroup(cgroup, Some(made.st_ino))?;
             self.leave_to_poststop()?;
@@ -94,12 +110,29 @@ impl Run<'_> {
         Ok(())
     }
 
+    pub(super) fn limit_cgroups(&mut self, cgroup: &Cgroup, most: u32) -> Result<(), StepCause> {
+        let directory = self.cgroup(cgroup)?;
+        let before = cgroup::max_descendants(directory.as_fd())?;
+        // Who set less has a reason.
+        if before.is_none_or(|before| before > most) {
+            cgroup::set_max_descendants(directory.as_fd(), Some(most))?;
+            self.undo.max_descendants_again(directory, before);
+        }
+        Ok(())
+    }
+
     pub(super) fn show_cgroup(&mut self, cgroup: &Cgroup, at: &InnerPath) -> Result<(), StepCause> {
-        // Its own: to copy something below it an older kernel mounts it, which it can do once.
-        let top = cgroup::open(cgroup.hierarchy)?;
-        let shown = cgroup::directory(top.as_fd(), &cgroup.path)?;
         let place = self.directory_at(at)?;
-        let copy = copy_below(&top, &shown, || Ok(Rc::clone(&place)))?;
+        let copy = match mount::copy_of(self.cgroup(cgroup)?) {
+            // Before Linux 6.15, where only what is mounted can be copied. This mount is its own, since it can be put in a
+            // place once.
+            Err(error) if error.errno() == Errno::INVAL => {
+                let top = cgroup::open(cgroup.hierarchy)?;
+                let shown = self.cgroup_below(top.as_fd(), cgroup)?;
+                copy_below(&top, &shown, || Ok(Rc::clone(&place)))?
+            }
+            result => result?,
+        };
         Ok(self.put(copy, at, &place, Access::ReadOnly)?)
     }
 }

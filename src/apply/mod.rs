@@ -21,7 +21,7 @@ use std::rc::Rc;
 use crate::facts::Owner;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
-use crate::plan::{Action, Need, Place, Plan, Step};
+use crate::plan::{Action, Cgroup, Need, Place, Plan, Step};
 use crate::record::{Record, RecordError};
 use crate::root::Root;
 use crate::sys::mount::Access;
@@ -30,7 +30,7 @@ pub use copy_bounds::Bound;
 use copy_bounds::BoundOf;
 use copying::Budget;
 use labels::Labels;
-use places::{MadeCgroups, Own};
+use places::Own;
 use undo::Undo;
 
 /// A step that failed.
@@ -104,6 +104,9 @@ pub enum StepCause {
     /// The plan says nothing of the file that it is about.
     #[error("the plan does not say which file {0} is; this is a bug of the hook")]
     Unidentified(InnerPath),
+    /// A cgroup is another than was looked at, or made.
+    #[error("the cgroup {0} changed while the container was being created")]
+    ChangedCgroup(Cgroup),
     /// What lasts must be written down first.
     #[error(transparent)]
     Record(#[from] RecordError),
@@ -149,12 +152,12 @@ pub fn apply(
         labels,
         budget: Budget::of(plan.copying.as_ref()),
         hierarchies: HashMap::new(),
+        made_cgroups: HashMap::new(),
         has_noted: false,
         undo: Undo::default(),
         on: &[],
         own: BTreeMap::new(),
         kept: BTreeMap::new(),
-        made_cgroups: MadeCgroups::default(),
     };
     let mut failed = Vec::new();
     for Step { action, on, need, .. } in &plan.steps {
@@ -196,6 +199,8 @@ struct Run<'a> {
     budget: Budget<'a>,
     /// Those that were needed so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
+    /// The cgroups that were made, by device and inode.
+    made_cgroups: HashMap<(Hierarchy, InnerPath), (u64, u64)>,
     has_noted: bool,
     undo: Undo,
     /// What the current step acts on.
@@ -204,7 +209,6 @@ struct Run<'a> {
     own: BTreeMap<InnerPath, Own>,
     /// The mounts that a step moved onto a new tmpfs.
     kept: BTreeMap<InnerPath, Rc<OwnedFd>>,
-    made_cgroups: MadeCgroups,
 }
 
 impl Run<'_> {
@@ -233,9 +237,10 @@ impl Run<'_> {
             }
             Action::Delegate { at, files, owner, label } => self.delegate(at, files, *owner, label.as_deref())?,
             Action::MakeReadOnly { at } => mount::set_access(self.place(at)?.as_fd(), Access::ReadOnly)?,
-            Action::MakeCgroup { cgroup, until } => self.make_cgroup(cgroup, *until)?,
+            Action::MakeCgroup { cgroup, above_inode, until } => self.make_cgroup(cgroup, *above_inode, *until)?,
             Action::EnterCgroup { cgroup, from, processes } => self.enter_cgroup(cgroup, from, *processes)?,
             Action::EnableControllers { cgroup } => self.enable_controllers(cgroup)?,
+            Action::LimitCgroups { cgroup, most, writer: _ } => self.limit_cgroups(cgroup, *most)?,
             Action::ShowCgroup { cgroup, at } => self.show_cgroup(cgroup, at)?,
             Action::BindHost { from, at } => {
                 let place = self.directory_at(at)?;

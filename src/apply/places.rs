@@ -10,11 +10,10 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
 use std::rc::Rc;
 
-use rustix::fs::{FileType, OFlags, Stat};
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::{Run, StepCause};
-use crate::kernel::statx::FileIdentity;
 use crate::path::InnerPath;
 use crate::sys::{SysError, fs};
 
@@ -89,22 +88,9 @@ impl Run<'_> {
         let above = above.ok_or_else(|| StepCause::Unidentified(at.clone()))?;
         let file = below(&self.identified(&above.at)?, &above.at, at)?;
         let identity = fs::identity(&file)?;
-        let is_made = identity.mount == above.identity.mount && self.made_cgroups.has(identity);
+        let is_made = identity.mount == above.identity.mount
+            && self.made_cgroups.values().any(|made| *made == (identity.device, identity.inode));
         if is_made { Ok(file) } else { Err(StepCause::Changed(at.clone())) }
-    }
-}
-
-/// The cgroups that this call made, which appear in the container's mounts of their hierarchy.
-#[derive(Debug, Default)]
-pub(super) struct MadeCgroups(Vec<(u64, u64)>);
-
-impl MadeCgroups {
-    pub(super) fn note(&mut self, made: &Stat) {
-        self.0.push((made.st_dev, made.st_ino));
-    }
-
-    fn has(&self, identity: FileIdentity) -> bool {
-        self.0.contains(&(identity.device, identity.inode))
     }
 }
 

@@ -46,6 +46,10 @@ enum Each {
         cgroup: Rc<OwnedFd>,
         name: String,
     },
+    MaxDescendantsAgain {
+        cgroup: OwnedFd,
+        before: Option<u32>,
+    },
     /// What was noted in this call.
     TakeBack(Record),
 }
@@ -81,6 +85,10 @@ impl Undo {
 
     pub(super) fn disable_controller(&mut self, cgroup: Rc<OwnedFd>, name: String) {
         self.0.push(Each::DisableController { cgroup, name });
+    }
+
+    pub(super) fn max_descendants_again(&mut self, cgroup: OwnedFd, before: Option<u32>) {
+        self.0.push(Each::MaxDescendantsAgain { cgroup, before });
     }
 
     pub(super) fn take_back(&mut self, record: &Record) {
@@ -119,6 +127,7 @@ impl Each {
             Self::DisableController { cgroup, name } => {
                 cgroup::set_controller(cgroup.as_fd(), &name, cgroup::Below::Disabled)
             }
+            Self::MaxDescendantsAgain { cgroup, before } => cgroup::set_max_descendants(cgroup.as_fd(), before),
             Self::TakeBack(record) => return record.take_back().into_iter().map(StepCause::from).collect(),
         };
         result.err().map(StepCause::from).into_iter().collect()

@@ -4,6 +4,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::interface::CGROUP;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 
@@ -57,8 +58,30 @@ pub enum CgroupNamespace {
 pub enum CgroupOwner {
     /// The container's alone.
     Container,
-    /// Also the engine's or other processes': the runtime made none for the container.
-    Shared,
+    /// Others', too.
+    Shared(Sharing),
+}
+
+/// Why a cgroup isn't the container's alone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sharing {
+    /// The runtime made none for the container, which is in the engine's.
+    Engine,
+    /// Processes that are neither the container's nor the runtime's are in it, or in one below it.
+    Others,
+    /// Who is in it can't be told.
+    Unknown,
+}
+
+/// Which processes are in a cgroup and all below it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Occupants {
+    /// The container's first process, and what the runtime and its hooks run.
+    Container,
+    /// Others as well.
+    Others,
+    /// It can't be told.
+    Unknown,
 }
 
 /// The container's place in one hierarchy.
@@ -69,6 +92,8 @@ pub struct Membership {
     /// The same as /proc/1/cgroup in the container says it; none: it is outside the container's cgroup
     /// namespace.
     pub inside: Option<InnerPath>,
+    /// Its inode, where it could be opened: the same path may be another cgroup by the time that a plan is carried out.
+    pub inode: Option<u64>,
     /// Whose it is.
     pub owner: CgroupOwner,
     /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.
@@ -90,6 +115,17 @@ pub enum Making {
     Rootless,
 }
 
+/// A mount of config.json's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedMount {
+    /// Where.
+    pub at: InnerPath,
+    /// Whether nothing is to be written through it.
+    pub read_only: bool,
+    /// Whether it shows what is mounted elsewhere.
+    pub is_bind: bool,
+}
+
 /// The container's cgroups.
 #[derive(Debug, Clone)]
 pub struct Cgroups {
@@ -104,8 +140,8 @@ pub struct Cgroups {
     /// Whether a cgroup namespace's processes may not change the limits of its root (the mount option
     /// `nsdelegate`, cgroups(7)).
     pub nsdelegate: bool,
-    /// Where config.json asks for mounts at and below /sys/fs/cgroup, in its order, and whether read-only.
-    pub asked: Vec<(InnerPath, bool)>,
+    /// The mounts that config.json asks for at, above and below /sys/fs/cgroup, in its order.
+    pub asked: Vec<AskedMount>,
     /// What can be made.
     pub making: Making,
     /// What a cgroup is called that is made for the container beside others.
@@ -117,8 +153,17 @@ impl Cgroups {
     /// config.json wants read-only so after its hooks (1.8 after createRuntime, 1.27 after createContainer).
     #[must_use]
     pub fn is_asked_writable(&self, own: &InnerPath) -> bool {
-        let holding = self.asked.iter().rev().find(|(at, _)| own.is_at_or_below(at));
-        holding.is_some_and(|(_, read_only)| !read_only)
+        self.asked_for(own).is_some_and(|mount| !mount.read_only && mount.at.is_at_or_below(&InnerPath::new(CGROUP)))
+    }
+
+    /// Whether what config.json mounts there is the host's: a bind mount, and not what a runtime makes of cgroups.
+    #[must_use]
+    pub fn is_asked_from_host(&self, at: &InnerPath) -> bool {
+        self.asked_for(at).is_some_and(|mount| mount.is_bind)
+    }
+
+    fn asked_for(&self, at: &InnerPath) -> Option<&AskedMount> {
+        self.asked.iter().rev().find(|mount| at.is_at_or_below(&mount.at))
     }
 
     /// Its place in `hierarchy`.

@@ -63,27 +63,73 @@ impl fmt::Display for Key {
     }
 }
 
-/// Which options count on this host.
+/// Whether a hierarchy of v1 is made for a container that may have CAP_SYS_ADMIN.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum V1WithSysAdmin {
+    /// It is refused.
+    Refused,
+    /// It is made.
+    Allowed,
+}
+
+/// How many cgroups a container may make below its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupsMax {
+    /// So many.
+    Of(u32),
+    /// As many as it likes.
+    Unlimited,
+}
+
+impl CgroupsMax {
+    /// A hundred times what a container with a few hundred services has. Each takes some 6 KiB of the kernel's memory, most
+    /// of which no limit of the container's counts.
+    pub const DEFAULT: u32 = 16_384;
+
+    /// Reads a number, or `max`.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        match text {
+            "0" | "max" => Some(Self::Unlimited),
+            // Not what from_str takes besides: a sign.
+            _ if text.starts_with('+') => None,
+            _ => text.parse().ok().filter(|number| *number > 0 && i32::try_from(*number).is_ok()).map(Self::Of),
+        }
+    }
+}
+
+/// What the host's administrator says by the hook's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Policy(Vec<Key>);
+pub struct Policy {
+    /// Which of the author's options count.
+    pub allowed: Vec<Key>,
+    /// What becomes of a container that may have CAP_SYS_ADMIN and needs a hierarchy of v1.
+    pub v1_with_sys_admin: V1WithSysAdmin,
+    /// How many cgroups a container may make.
+    pub cgroups_max: CgroupsMax,
+}
 
 impl Default for Policy {
     fn default() -> Self {
-        Self(Key::ALL.into())
+        Self {
+            allowed: Key::ALL.into(),
+            v1_with_sys_admin: V1WithSysAdmin::Refused,
+            cgroups_max: CgroupsMax::Of(CgroupsMax::DEFAULT),
+        }
     }
 }
 
 impl Policy {
-    /// Only these.
+    /// Only these of the author's options.
     #[must_use]
-    pub fn only(keys: Vec<Key>) -> Self {
-        Self(keys)
+    pub fn only(allowed: Vec<Key>) -> Self {
+        Self { allowed, ..Self::default() }
     }
 
     /// Whether this one counts.
     #[must_use]
     pub fn allows(&self, key: Key) -> bool {
-        self.0.contains(&key)
+        self.allowed.contains(&key)
     }
 }
 
@@ -242,6 +288,24 @@ mod tests {
             ("99999999999999999999", None),
         ] {
             assert_eq!(Size::parse(text), size, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn reads_numbers_of_cgroups() {
+        for (text, expected) in [
+            ("16384", Some(CgroupsMax::Of(16384))),
+            ("1", Some(CgroupsMax::Of(1))),
+            ("2147483647", Some(CgroupsMax::Of(i32::MAX as u32))),
+            ("2147483648", None),
+            ("0", Some(CgroupsMax::Unlimited)),
+            ("max", Some(CgroupsMax::Unlimited)),
+            ("+5", None),
+            ("-1", None),
+            ("", None),
+            ("1k", None),
+        ] {
+            assert_eq!(CgroupsMax::parse(text), expected, "{text:?}");
         }
     }
 

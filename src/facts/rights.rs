@@ -62,6 +62,8 @@ pub struct Privileges {
     /// The units in the image that need a capability which they can't have, by the capability; only where the image's
     /// systemd needs it.
     pub missed: BTreeMap<&'static str, Vec<&'static str>>,
+    /// Whether it has the marks of what engines call privileged.
+    pub is_privileged: bool,
     /// Whether set-user-id programs and file capabilities have no effect, `PR_SET_NO_NEW_PRIVS` in prctl(2).
     pub no_new_privileges: bool,
     /// The first user id and the first group id that the container's user namespace has no mapping for, if that is

@@ -6,9 +6,9 @@ use std::collections::{HashMap, HashSet};
 use std::path::Path;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory, MemoryCgroup,
-    MemorySource, Mounts, Options, Owner, Payer, Places, Privileges, Propagation, Rights, Selinux, Stage, Surroundings,
-    mounts,
+    AskedMount, CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, FollowUp, Image, Making, Membership, Memory,
+    MemoryCgroup, MemorySource, Mounts, Occupants, Options, Owner, Payer, Places, Privileges, Propagation, Rights,
+    Selinux, Sharing, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
 use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
@@ -50,6 +50,9 @@ pub struct Sources<'a> {
     pub cgroup_inside: &'a str,
     /// The same of the runtime, where that can be told; asked only where it matters.
     pub runtime_cgroup: &'a dyn Fn() -> Option<String>,
+    /// Looks at a cgroup of the container's, and who is in it; asked for the occupants only where it would be the
+    /// container's own.
+    pub look_at_cgroup: &'a dyn Fn(&CgroupPlace<'_>) -> CgroupLook,
     /// Reads a small file inside the root.
     pub inside: &'a dyn Fn(&InnerPath) -> Option<String>,
     /// The user id of a file inside the root.
@@ -74,6 +77,39 @@ pub struct Sources<'a> {
     pub systemd: Option<Version>,
     /// What SELinux makes of the container.
     pub selinux: Selinux,
+}
+
+/// Where a cgroup can be looked at.
+#[derive(Debug, Clone, Copy)]
+pub struct CgroupPlace<'a> {
+    /// Of which hierarchy.
+    pub hierarchy: Hierarchy,
+    /// Its path, from the root of this process's cgroup namespace.
+    pub path: &'a InnerPath,
+    /// Where the host has the whole hierarchy mounted.
+    pub on_host: Option<&'a Path>,
+    /// Where the container sees it.
+    pub inside: Option<&'a InnerPath>,
+    /// Whether it matters who is in it.
+    pub question: CgroupQuestion,
+}
+
+/// What is asked of a cgroup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CgroupQuestion {
+    /// Which one it is.
+    Identity,
+    /// And whose processes are in it.
+    Occupants,
+}
+
+/// What was seen of a cgroup.
+#[derive(Debug, Clone, Copy)]
+pub struct CgroupLook {
+    /// Its inode, where it could be opened.
+    pub inode: Option<u64>,
+    /// Who is in it, if that was asked.
+    pub occupants: Occupants,
 }
 
 impl std::fmt::Debug for Sources<'_> {
@@ -159,6 +195,7 @@ pub(super) fn privileges(
     Privileges {
         missed: missing.map(|needed| (needed.capability, units(needed))).collect(),
         capabilities,
+        is_privileged: config.is_privileged(),
         no_new_privileges: config.process.no_new_privileges,
         unmapped: id_maps.map(|map| id_map::first_unmapped(map, Privileges::IDS)),
         stop_signal: stop_signal.map(str::to_owned),
@@ -217,11 +254,15 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
-/// The part of the mounts that is about cgroups: where, and whether read-only.
-pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<(InnerPath, bool)> {
+/// The part of the mounts that is about cgroups.
+pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<AskedMount> {
     let base = InnerPath::new(interface::CGROUP);
-    let mounts = config.mounts.iter().map(|mount| (InnerPath::new(&mount.destination), mount.is_read_only()));
-    mounts.filter(|(at, _)| at.is_at_or_below(&base)).collect()
+    let mounts = config.mounts.iter().map(|mount| AskedMount {
+        at: InnerPath::new(&mount.destination),
+        read_only: mount.is_read_only(),
+        is_bind: mount.is_bind(),
+    });
+    mounts.filter(|mount| mount.at.is_at_or_below(&base) || base.is_below(&mount.at)).collect()
 }
 
 /// Where config.json asks for a new tmpfs. Of several mounts with one destination the last is on top.
@@ -259,20 +300,33 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         let is_runtimes_root =
             path == InnerPath::root() && (sources.stage == Stage::CreateRuntime || namespace == CgroupNamespace::Host);
         let owner = match trust(config, mounts, hierarchy) {
-            _ if is_runtimes_root => CgroupOwner::Shared,
+            _ if is_runtimes_root => CgroupOwner::Shared(Sharing::Engine),
             Trust::Named => CgroupOwner::Container,
             // A runtime that makes no cgroup for the container leaves it in its own.
             trust => match runtime.as_deref().filter(|text| cgroup::has(text, hierarchy)) {
-                Some(text) if cgroup::parse(text, hierarchy).as_ref() == Some(&path) => CgroupOwner::Shared,
-                None if trust == Trust::None => CgroupOwner::Shared,
+                Some(text) if cgroup::parse(text, hierarchy).as_ref() == Some(&path) => {
+                    CgroupOwner::Shared(Sharing::Engine)
+                }
+                None if trust == Trust::None => CgroupOwner::Shared(Sharing::Engine),
                 Some(_) | None => CgroupOwner::Container,
             },
         };
         let at = directory(mounts, hierarchy, &path);
+        let on_host = mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path);
+        let question =
+            if owner == CgroupOwner::Container { CgroupQuestion::Occupants } else { CgroupQuestion::Identity };
+        let place = CgroupPlace { hierarchy, path: &path, on_host: on_host.as_deref(), inside: at.as_ref(), question };
+        let look = (sources.look_at_cgroup)(&place);
+        let owner = match (owner, look.occupants) {
+            (CgroupOwner::Container, Occupants::Others) => CgroupOwner::Shared(Sharing::Others),
+            (CgroupOwner::Container, Occupants::Unknown) => CgroupOwner::Shared(Sharing::Unknown),
+            (owner, _) => owner,
+        };
         let owner_of_limits = at.and_then(|at| (sources.owner_of)(&at.join("cgroup.max.depth")));
         Some(Membership {
             owner,
-            on_host: mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path),
+            inode: look.inode,
+            on_host,
             owns_limits: owner_of_limits.is_none_or(|uid| is_containers(config, sources.stage, uid)),
             inside: cgroup::parse(sources.cgroup_inside, hierarchy),
             path,

@@ -10,7 +10,8 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
-use super::interpret::{self, Host, Sources};
+use super::interpret::{self, CgroupLook, Host, Sources};
+use super::occupants::{self, Family};
 use super::selinux::{self, selinux};
 use super::stage::{self, Of};
 use super::{
@@ -19,7 +20,7 @@ use super::{
 };
 use crate::facts::mounts::{is_hosts_hierarchy, is_inside, tmpfs_devices};
 use crate::facts::options::Policy;
-use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
+use crate::facts::{Found, Image, Making, Mounts, Occupants, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -81,6 +82,7 @@ pub fn surroundings(
     let units = Units::of(&root);
     let failure = Failure::default();
     let own = process::effective_capabilities().map_err(GatherError::Capabilities)?;
+    let family = Family::of(config, stage, state.pid);
     let sources = Sources {
         stage,
         mountinfo: &mountinfo,
@@ -90,6 +92,7 @@ pub fn surroundings(
         cgroup: &cgroup,
         cgroup_inside: cgroup_inside.as_deref().unwrap_or(&cgroup),
         runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime())),
+        look_at_cgroup: &|place| failure.note(occupants::look(&root, &family, place).map(Some)).unwrap_or(NOT_SEEN),
         inside: &|at| failure.note(read_inside(&root, at)),
         owner_of: &|at| failure.note(owner_of(&root, at)),
         follow_up: follow_up(config, stage)?,
@@ -113,6 +116,9 @@ pub fn surroundings(
         Some(error) => Err(error),
     }
 }
+
+/// What stands for a cgroup that could not be looked at, until the failure is reported.
+const NOT_SEEN: CgroupLook = CgroupLook { inode: None, occupants: Occupants::Unknown };
 
 /// The first failure of what is read only where it matters. "It can't be read" must not pass for "it isn't there": the
 /// container would get more than its limits leave it, or a cgroup that others are in.

@@ -8,6 +8,7 @@ pub mod bundle;
 mod conmon;
 pub mod interpret;
 pub mod live;
+mod occupants;
 mod places;
 mod selinux;
 pub mod stage;
@@ -28,6 +29,7 @@ use self::stage::StageError;
 use crate::command;
 use crate::facts::options::OptionError;
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
+use crate::kernel::cgroup::Hierarchy;
 use crate::oci::config::{Config, Hook, Peek};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
@@ -127,6 +129,16 @@ pub enum GatherError {
         at: InnerPath,
         /// Why.
         source: ReadError,
+    },
+    /// One of the container's cgroups.
+    #[error("cannot look at the container's cgroup {path} of {hierarchy}")]
+    Cgroup {
+        /// From the root of this process's cgroup namespace.
+        path: InnerPath,
+        /// Of which hierarchy.
+        hierarchy: Hierarchy,
+        /// Why.
+        source: SysError,
     },
     /// What this process may do can't be told.
     #[error("cannot read this process's capabilities")]

@@ -14,6 +14,18 @@ pub fn pid_namespaces(text: &str) -> Option<usize> {
     field(text, "NSpid:").map(|pids| pids.split_ascii_whitespace().count())
 }
 
+/// The process's own pid there.
+#[must_use]
+pub fn pid(text: &str) -> Option<u32> {
+    field(text, "Pid:")?.parse().ok()
+}
+
+/// Whether it has ended, and nobody has asked how.
+#[must_use]
+pub fn is_zombie(text: &str) -> bool {
+    field(text, "State:").is_some_and(|state| state.starts_with(['Z', 'X']))
+}
+
 fn field<'a>(text: &'a str, name: &str) -> Option<&'a str> {
     text.lines().find_map(|line| line.strip_prefix(name)).map(str::trim)
 }
@@ -26,6 +38,7 @@ mod tests {
     fn reads_parent_and_depth() {
         let text = "Name:\tsh\nPid:\t70\nPPid:\t7\nNSpid:\t70\t1\n";
         assert_eq!((parent(text), pid_namespaces(text)), (Some(7), Some(2)));
+        assert_eq!((pid(text), is_zombie(text), is_zombie("State:\tZ (zombie)\n")), (Some(70), false, true));
         assert_eq!(parent("PPid:\t0\n"), None);
         assert_eq!(pid_namespaces("Name:\tsh\n"), None);
     }

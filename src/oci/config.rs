@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::Error;
+use serde::de::{Error, IgnoredAny};
 
 use super::edit::Document;
 use super::environment::Environment;
@@ -137,6 +137,14 @@ pub struct Capabilities {
     /// What the container's processes can ever have; names as in `CAP_SYS_ADMIN`.
     #[serde(default, deserialize_with = "few::list")]
     pub bounding: Vec<String>,
+    #[serde(default, deserialize_with = "few::list")]
+    effective: Vec<String>,
+    #[serde(default, deserialize_with = "few::list")]
+    permitted: Vec<String>,
+    #[serde(default, deserialize_with = "few::list")]
+    inheritable: Vec<String>,
+    #[serde(default, deserialize_with = "few::list")]
+    ambient: Vec<String>,
 }
 
 impl Capabilities {
@@ -144,6 +152,17 @@ impl Capabilities {
     #[must_use]
     pub fn may_have(&self, capability: &str) -> bool {
         self.bounding.iter().any(|name| name == capability)
+    }
+
+    /// Whether any set can be read as having it: the first process begins with what is permitted, bounding or not, and crun
+    /// knows a capability by its number, too, and in small letters.
+    #[must_use]
+    pub fn is_in_any_set(&self, capability: &str) -> bool {
+        let sets = [&self.bounding, &self.effective, &self.permitted, &self.inheritable, &self.ambient];
+        let may_be = |name: &String| {
+            name.eq_ignore_ascii_case(capability) || name.trim_start().starts_with(|c: char| c.is_ascii_digit())
+        };
+        sets.into_iter().flatten().any(may_be)
     }
 }
 
@@ -202,6 +221,10 @@ pub struct Linux {
     /// The SELinux context of the container's files.
     #[serde(default, rename = "mountLabel")]
     pub mount_label: Option<String>,
+    #[serde(default, rename = "maskedPaths", deserialize_with = "few::list")]
+    masked_paths: Vec<IgnoredAny>,
+    #[serde(default, rename = "readonlyPaths", deserialize_with = "few::list")]
+    readonly_paths: Vec<IgnoredAny>,
     /// `shared`, `slave`, `private`, … or nothing.
     #[serde(default, rename = "rootfsPropagation")]
     pub rootfs_propagation: Option<String>,
@@ -310,16 +333,30 @@ impl Config {
         is_new && self.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty())
     }
 
+    /// Whether the container has the marks of what engines call privileged: it could do all to the host that root can.
+    #[must_use]
+    pub fn is_privileged(&self) -> bool {
+        /// Each of them is the host's root by other ways.
+        const MARKS: [&str; 4] = ["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_DAC_READ_SEARCH"];
+        let has_all = MARKS.iter().all(|mark| self.process.capabilities.may_have(mark));
+        let hides_nothing = self.linux.masked_paths.is_empty() && self.linux.readonly_paths.is_empty();
+        let sysfs = self.mounts.iter().rev().find(|mount| mount.destination == Path::new("/sys"));
+        has_all && hides_nothing && sysfs.is_some_and(|mount| !mount.is_read_only())
+    }
+
+    /// Whether the container gets a new namespace of this kind.
+    #[must_use]
+    pub fn has_new_namespace(&self, kind: &str) -> bool {
+        let mut namespaces = self.linux.namespaces.iter().filter(|namespace| namespace.kind == kind);
+        namespaces
+            .next()
+            .is_some_and(|namespace| namespace.path.as_ref().is_none_or(|path| path.as_os_str().is_empty()))
+    }
+
     /// Whether the container has, or joins, a namespace of its own of this kind.
     #[must_use]
     pub fn has_namespace(&self, kind: &str) -> bool {
         self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
-    }
-
-    /// Whether it has one that is made for it.
-    #[must_use]
-    pub fn has_new_namespace(&self, kind: &str) -> bool {
-        self.linux.namespaces.iter().any(|namespace| namespace.kind == kind && namespace.path.is_none())
     }
 }
 
@@ -346,6 +383,38 @@ mod tests {
         assert_eq!(config.root(Path::new("/b")), None);
         assert!(config.has_namespace("time") && !config.has_namespace("cgroup"));
         assert!(config.process.capabilities.may_have("CAP_FROM_THE_FUTURE"));
+    }
+
+    #[test]
+    fn a_capability_in_any_set_counts() {
+        for set in ["bounding", "effective", "permitted", "inheritable", "ambient"] {
+            for (name, expected) in
+                [("CAP_SYS_ADMIN", true), ("cap_sys_admin", true), ("21", true), ("CAP_SYS_ADMINX", false)]
+            {
+                let text = format!(r#"{{"process":{{"capabilities":{{"{set}":["CAP_CHOWN","{name}"]}}}}}}"#);
+                let config = Config::parse(text.as_bytes()).unwrap();
+                assert_eq!(config.process.capabilities.is_in_any_set("CAP_SYS_ADMIN"), expected, "{text}");
+            }
+        }
+    }
+
+    #[test]
+    fn privileged_mode_has_all_its_marks() {
+        let privileged = r#"{"process":{"capabilities":{"bounding":["CAP_SYS_ADMIN","CAP_SYS_MODULE","CAP_SYS_RAWIO",
+            "CAP_DAC_READ_SEARCH"]}},"mounts":[{"destination":"/sys","type":"sysfs","options":["rw"]}],
+            "linux":{"maskedPaths":[],"readonlyPaths":null}}"#;
+        assert!(Config::parse(privileged.as_bytes()).unwrap().is_privileged());
+        for (mark, without) in [
+            (r#""CAP_SYS_MODULE","#, ""),
+            (r#"["rw"]"#, r#"["ro"]"#),
+            (r#""maskedPaths":[]"#, r#""maskedPaths":["/proc/kcore"]"#),
+            (r#""readonlyPaths":null"#, r#""readonlyPaths":["/proc/sys"]"#),
+            (r#""/sys""#, r#""/sysfs""#),
+        ] {
+            let text = privileged.replace(mark, without);
+            assert_ne!(text, privileged);
+            assert!(!Config::parse(text.as_bytes()).unwrap().is_privileged(), "{text}");
+        }
     }
 
     #[test]

@@ -77,13 +77,17 @@ pub struct Cgroup {
     pub hierarchy: Hierarchy,
     /// Its path from the root of the hook's own cgroup namespace.
     pub path: InnerPath,
+    /// The inode of one that was there when facts were gathered: it must be the same one when the step is done. One that
+    /// a step makes has none here; `apply` knows it by what it made.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub inode: Option<u64>,
 }
 
 impl Cgroup {
     /// The cgroup of this name below this one.
     #[must_use]
-    pub fn child(&self, name: &str) -> Self {
-        Self { hierarchy: self.hierarchy, path: self.path.join(name) }
+    pub fn child(&self, name: impl AsRef<Path>) -> Self {
+        Self { hierarchy: self.hierarchy, path: self.path.join(name), inode: None }
     }
 }
 
@@ -95,6 +99,16 @@ pub enum Processes {
     First,
     /// All that are there.
     All,
+}
+
+/// Who may write a limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writer {
+    /// Only who is in the runtime's namespaces.
+    Outside,
+    /// Who is in the container's as well, before it starts.
+    Inside,
 }
 
 /// How long something stays that was made outside the container.
@@ -200,6 +214,9 @@ pub enum Action {
     MakeCgroup {
         /// Which.
         cgroup: Cgroup,
+        /// The inode of the cgroup that it is made in, where no step makes that.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        above_inode: Option<u64>,
         /// Who removes it.
         until: Until,
     },
@@ -216,6 +233,15 @@ pub enum Action {
     EnableControllers {
         /// Which.
         cgroup: Cgroup,
+    },
+    /// Bounds how many cgroups can be made below one, unless the bound is lower already.
+    LimitCgroups {
+        /// Which.
+        cgroup: Cgroup,
+        /// So many.
+        most: u32,
+        /// Who may do so.
+        writer: Writer,
     },
     /// Mounts a hierarchy from one of its cgroups on, read-only.
     ShowCgroup {
@@ -272,6 +298,7 @@ impl Action {
             | Self::MakeCgroup { .. }
             | Self::EnterCgroup { .. }
             | Self::EnableControllers { .. }
+            | Self::LimitCgroups { .. }
             | Self::Delegate { .. }
             | Self::MakeShared { .. } => None,
         }
@@ -295,6 +322,7 @@ impl Action {
             | Self::MakeCgroup { .. }
             | Self::EnterCgroup { .. }
             | Self::EnableControllers { .. }
+            | Self::LimitCgroups { .. }
             | Self::ShowCgroup { .. }
             | Self::BindHost { .. }
             | Self::MakeShared { .. } => self.to_string(),

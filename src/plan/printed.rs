@@ -132,7 +132,7 @@ impl fmt::Display for Action {
             }
             Self::MakeWritable { at } => write!(f, "make {at} writable"),
             Self::MakeReadOnly { at } => write!(f, "make {at} read-only"),
-            Self::MakeCgroup { cgroup, until } => {
+            Self::MakeCgroup { cgroup, until, .. } => {
                 write!(f, "make the cgroup {cgroup}{}", if *until == Until::PostStop { ", until poststop" } else { "" })
             }
             Self::EnterCgroup { cgroup, from, processes: Processes::First } => {
@@ -142,6 +142,9 @@ impl fmt::Display for Action {
                 write!(f, "move all processes from {} to the cgroup {cgroup}", from.path)
             }
             Self::EnableControllers { cgroup } => write!(f, "enable all controllers of the cgroup {cgroup} below it"),
+            Self::LimitCgroups { cgroup, most, .. } => {
+                write!(f, "let at most {most} cgroups be made below the cgroup {cgroup}")
+            }
             Self::ShowCgroup { cgroup, at } => write!(f, "mount {cgroup} on {at}, read-only"),
             Self::Delegate { at, files, owner, label } => {
                 write!(f, "give {at}, and in it {}, to the container (", files.join(" "))?;

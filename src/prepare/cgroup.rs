@@ -2,12 +2,16 @@
 //! The container's own cgroup: writable for systemd, at the path that /proc/1/cgroup says, and
 //! nothing else. <https://systemd.io/CGROUP_DELEGATION/>
 
+use super::view::{self, MountsBelow, make};
 use super::{Refusal, layout};
-use crate::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Layout, Making, Membership, Mount, Surroundings};
+use crate::facts::options::CgroupsMax;
+use crate::facts::{
+    CgroupNamespace, CgroupOwner, CgroupRoot, Layout, Making, Membership, Mount, Sharing, Surroundings,
+};
 use crate::interface::{CGROUP, CGROUP_SYSTEMD, CGROUP_TMPFS_BYTES, CGROUP_UNIFIED};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
-use crate::plan::{Action, Cgroup, Content, Need, Plan, Processes, Until};
+use crate::plan::{Action, Cgroup, Content, Need, Plan, Processes, Until, Writer};
 
 const WHY: &str = "systemd makes a cgroup for each service below its own";
 
@@ -25,6 +29,9 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     };
     let chosen = layout::choose(facts, mounted)?;
     let layout = chosen.layout;
+    if layout != mounted && layout.hierarchies().contains(&Hierarchy::Systemd) {
+        layout::may_make_v1(facts, plan, &chosen)?;
+    }
     plan.layout = Some(chosen);
     if layout == mounted {
         // In hybrid what is older than 233 needs v1's, and newer ones follow v2's. runc 1.1 and crun 1.8 mount
@@ -122,13 +129,13 @@ fn writable(
         delegate(facts, plan, own);
         return Ok(());
     }
-    if member.owner == CgroupOwner::Shared {
+    if let CgroupOwner::Shared(sharing) = member.owner {
         if need == Need::Required && facts.cgroups.making == Making::Possible {
             // Its mount may show others' cgroups, too.
             return show(facts, plan, hierarchy, at);
         }
-        let why = "the engine gave the container no cgroup of its own there";
-        let refusal = Refusal::SharedCgroup { at: at.clone(), way_out: layout::way_out(facts.cgroups.making) };
+        let why = because(sharing);
+        let refusal = Refusal::SharedCgroup { at: at.clone(), why, way_out: layout::way_out(facts.cgroups.making) };
         return unless_needed(plan, refusal, why);
     }
     let below = match mount_root {
@@ -136,11 +143,22 @@ fn writable(
         CgroupRoot::Outside => None,
     };
     let is_at_own_path = below.is_some_and(|below| at.join(below) == own);
-    if !is_at_own_path {
-        if facts.cgroups.namespace == CgroupNamespace::Private {
-            let why = "it shows the host's cgroups, which have no path in the container's cgroup namespace";
-            return unless_needed(plan, Refusal::HostHierarchy { at: at.clone() }, why);
+    if is_at_own_path {
+        let by = facts.mounts.holding(&own).filter(|by| by.at != *at && !shows(by, hierarchy));
+        if let Some(by) = by {
+            let refusal = Refusal::CoveredCgroup { at: own, fs_type: by.fs_type.clone(), by: by.at.clone() };
+            return unless_needed(plan, refusal, "something else is mounted over the container's cgroup");
         }
+    } else if facts.cgroups.namespace == CgroupNamespace::Private {
+        let why = "it shows the host's cgroups, which have no path in the container's cgroup namespace";
+        return unless_needed(plan, Refusal::HostHierarchy { at: at.clone() }, why);
+    }
+    let cgroup = Cgroup { hierarchy, path: member.path.clone(), inode: member.inode };
+    let hides =
+        facts.cgroups.namespace == CgroupNamespace::Host && view::hides_others(facts, plan, at, MountsBelow::Kept);
+    if hides {
+        view::show_own(plan, need, &cgroup, at, &own);
+    } else if !is_at_own_path {
         // runc binds the container's cgroup alone on the hierarchy's mount point: systemd would look
         // for the path of /proc/1/cgroup below it, in vain.
         let Some(from) = &member.on_host else {
@@ -149,57 +167,75 @@ fn writable(
         };
         let why = format!("/proc/1/cgroup says {inside}, which must exist below {at}");
         plan.step(need, Action::BindHost { from: from.clone(), at: at.clone() }, why);
-    } else if let Some(by) = facts.mounts.holding(&own).filter(|by| by.at != *at && !shows(by, hierarchy)) {
-        let refusal = Refusal::CoveredCgroup { at: own, fs_type: by.fs_type.clone(), by: by.at.clone() };
-        return unless_needed(plan, refusal, "something else is mounted over the container's cgroup");
     }
-    let cgroup = Cgroup { hierarchy, path: member.path.clone() };
-    let place = below_limits(facts, plan, member, cgroup, own.clone());
-    if place != own && !mount.read_only {
+    let place = below_limits(facts, plan, member, cgroup.clone(), own.clone(), need);
+    let is_as_mounted = is_at_own_path && !hides;
+    if place != own && is_as_mounted && !mount.read_only {
         let why = "the limits there are the engine's";
         plan.step(need, Action::MakeReadOnly { at: at.clone() }, why);
     }
-    if place == own && is_at_own_path && !mount.read_only && facts.cgroups.is_asked_writable(&own) {
+    if place == own && is_as_mounted && !mount.read_only && facts.cgroups.is_asked_writable(&own) {
         plan.leave(own.clone(), "writable already, as config.json asks for it");
-        delegate(facts, plan, own);
+        delegate(facts, plan, own.clone());
     } else {
         make_writable(facts, plan, place, need);
+    }
+    if hides {
+        view::cover_ancestors(plan, &cgroup, at, &own);
     }
     Ok(())
 }
 
-/// The place of the cgroup that systemd may have: the engine's own, which is at `own`, or one below.
+/// The place of the cgroup that systemd may have: the engine's own, which is at `own`, or one below. How many it may make
+/// there is bounded where it can't write that.
 fn below_limits(
     facts: &Surroundings,
     plan: &mut Plan,
     member: &Membership,
     cgroup: Cgroup,
     own: InnerPath,
+    need: Need,
 ) -> InnerPath {
     if !could_write_limits(facts, cgroup.hierarchy, member) {
+        limit(facts, plan, cgroup, Writer::Outside);
         return own;
     }
-    let payload = cgroup.child(PAYLOAD);
-    make(plan, &payload, Until::AboveGoes, "the engine's limits are on the cgroup above, where they shall stay");
+    let why = "the limits are on the cgroup above, where they shall stay";
+    let payload = make(plan, need, &cgroup, PAYLOAD, Until::AboveGoes, why);
     let why = "a cgroup with controllers below has no processes itself";
-    enter(plan, payload, &cgroup, Processes::All, why);
-    let why = "systemd limits its services by them";
-    plan.step(Need::BestEffort, Action::EnableControllers { cgroup }, why);
+    enter(plan, need, payload, &cgroup, Processes::All, why);
+    // On other hosts the controllers are v1's, and runc moves a process that it starts later to the cgroup above, which a
+    // controller below would keep it from.
+    if mounted(facts) == Some(Layout::Unified) {
+        let why = "systemd limits its services by them";
+        plan.step(Need::BestEffort, Action::EnableControllers { cgroup: cgroup.clone() }, why);
+    }
+    limit(facts, plan, cgroup, Writer::Inside);
     own.join(PAYLOAD)
 }
 
-/// Whether the container could write the engine's limits if it could write its cgroup: they are in v2 (v1's
-/// controllers are read-only), their files belong to an id of its, and it is not at the border of a cgroup
-/// namespace, where the kernel keeps them (`nsdelegate`, cgroups(7)).
+/// Whether the container could write the limits if it could write its cgroup: they are in v2 (v1's controllers are
+/// read-only, and its hierarchy for systemd has no limits), their files belong to an id of its, and it is not at the border
+/// of a cgroup namespace, where the kernel keeps them (`nsdelegate`, cgroups(7)).
 fn could_write_limits(facts: &Surroundings, hierarchy: Hierarchy, member: &Membership) -> bool {
-    let are_there = hierarchy == Hierarchy::Unified && mounted(facts) == Some(Layout::Unified);
     let is_top = facts.cgroups.namespace == CgroupNamespace::Private && member.inside == Some(InnerPath::root());
     let is_border = is_top && facts.cgroups.nsdelegate;
-    are_there && member.owns_limits && !is_border
+    hierarchy == Hierarchy::Unified && member.owns_limits && !is_border
+}
+
+/// Bounds how many cgroups can be made below one of v2.
+fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) {
+    let CgroupsMax::Of(most) = facts.options.policy.cgroups_max else { return };
+    let is_out_of_reach = writer == Writer::Outside && facts.cgroups.making == Making::Inside;
+    if cgroup.hierarchy != Hierarchy::Unified || is_out_of_reach {
+        return;
+    }
+    let why = "most of the memory that the kernel takes for them is no part of the container's";
+    plan.step(Need::BestEffort, Action::LimitCgroups { cgroup, most, writer }, why);
 }
 
 /// Mounts a hierarchy that the runtime did not mount, or only with others' cgroups, so that the container
-/// sees its own cgroup at its path and, in a cgroup namespace of its own, no other's.
+/// sees its own cgroup at its path and no other's.
 fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) -> Result<(), Refusal> {
     let member = facts.cgroups.of(hierarchy);
     // A hierarchy that nobody has mounted yet has one cgroup, in which all are.
@@ -209,56 +245,80 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
         // It joined another container's namespace, or left its own cgroup.
         return Err(Refusal::NoMembership { at: at.clone() });
     };
-    let cgroup = Cgroup { hierarchy, path: path.clone() };
+    let cgroup = Cgroup { hierarchy, path: path.clone(), inode: member.and_then(|member| member.inode) };
     let own = at.join(inside.as_path());
-    let mount = |plan: &mut Plan, cgroup: Cgroup, at: InnerPath, why: &str| {
-        plan.step(Need::Required, Action::ShowCgroup { cgroup, at }, why);
-    };
-    let mount_whole = |plan: &mut Plan| {
-        let whole = Cgroup { hierarchy, path: InnerPath::root() };
-        mount(plan, whole, at.clone(), "/proc/1/cgroup says the path from the top");
-    };
-    let place = match (facts.cgroups.namespace, member.filter(|member| member.owner == CgroupOwner::Container)) {
-        (namespace, Some(member)) => {
-            if namespace == CgroupNamespace::Private {
-                mount(plan, cgroup.clone(), at.clone(), "it is the container's own, and `/` in its cgroup namespace");
-            } else {
-                mount_whole(plan);
-            }
-            below_limits(facts, plan, member, cgroup, own)
-        }
-        (namespace, None) => {
-            let name = facts.cgroups.name.as_str();
-            let made = cgroup.child(name);
-            make(plan, &made, Until::PostStop, "the container has no cgroup of its own there");
-            let payload = made.child(PAYLOAD);
-            make(plan, &payload, Until::AboveGoes, "what is above stays read-only");
-            enter(plan, payload.clone(), &cgroup, Processes::First, "its services are found by it");
-            let path = own.join(name).join(PAYLOAD);
-            if namespace == CgroupNamespace::Private {
-                // `/` in its namespace is the cgroup above, where others are. So that it sees no other
-                // than its own, that one is shown in place of `/`, with places for its path below it.
-                let above = made.child(name);
-                make(plan, &above, Until::AboveGoes, "the next mount needs a place");
-                make(plan, &above.child(PAYLOAD), Until::AboveGoes, "the next mount needs a place");
-                mount(plan, made, at.clone(), "others' cgroups are none of its business");
-                mount(plan, payload, path.clone(), "/proc/1/cgroup says this path");
-            } else {
-                mount_whole(plan);
-            }
-            path
-        }
-    };
-    make_writable(facts, plan, place, Need::Required);
+    match member.filter(|member| member.owner == CgroupOwner::Container) {
+        Some(member) => show_own(facts, plan, member, cgroup, at, own),
+        None => show_made(facts, plan, member, &cgroup, at, &own),
+    }
     Ok(())
 }
 
-fn make(plan: &mut Plan, cgroup: &Cgroup, until: Until, why: &str) {
-    plan.step(Need::Required, Action::MakeCgroup { cgroup: cgroup.clone(), until }, why);
+fn show_own(
+    facts: &Surroundings,
+    plan: &mut Plan,
+    member: &Membership,
+    cgroup: Cgroup,
+    at: &InnerPath,
+    own: InnerPath,
+) {
+    if facts.cgroups.namespace == CgroupNamespace::Private {
+        let why = "it is the container's own, and `/` in its cgroup namespace";
+        view::show(plan, Need::Required, cgroup.clone(), at.clone(), why);
+        let place = below_limits(facts, plan, member, cgroup, own, Need::Required);
+        make_writable(facts, plan, place, Need::Required);
+    } else if view::hides_others(facts, plan, at, MountsBelow::Covered) {
+        view::show_own(plan, Need::Required, &cgroup, at, &own);
+        let place = below_limits(facts, plan, member, cgroup.clone(), own.clone(), Need::Required);
+        make_writable(facts, plan, place, Need::Required);
+        view::cover_ancestors(plan, &cgroup, at, &own);
+    } else {
+        view::show_whole(plan, cgroup.hierarchy, at);
+        let place = below_limits(facts, plan, member, cgroup, own, Need::Required);
+        make_writable(facts, plan, place, Need::Required);
+    }
 }
 
-fn enter(plan: &mut Plan, cgroup: Cgroup, from: &Cgroup, processes: Processes, why: &str) {
-    plan.step(Need::Required, Action::EnterCgroup { cgroup, from: from.clone(), processes }, why);
+/// Makes a cgroup for the container below that at `above`, where others are, and shows that.
+fn show_made(
+    facts: &Surroundings,
+    plan: &mut Plan,
+    member: Option<&Membership>,
+    above: &Cgroup,
+    at: &InnerPath,
+    above_at: &InnerPath,
+) {
+    let name = facts.cgroups.name.as_str();
+    let why_made = match member.map(|member| member.owner) {
+        Some(CgroupOwner::Shared(sharing @ (Sharing::Others | Sharing::Unknown))) => because(sharing),
+        _ => "the container has no cgroup of its own there",
+    };
+    let made = make(plan, Need::Required, above, name, Until::PostStop, why_made);
+    let payload = make(plan, Need::Required, &made, PAYLOAD, Until::AboveGoes, "what is above stays read-only");
+    enter(plan, Need::Required, payload.clone(), above, Processes::First, "its services are found by it");
+    limit(facts, plan, made.clone(), Writer::Inside);
+    let place = above_at.join(name).join(PAYLOAD);
+    let is_private = facts.cgroups.namespace == CgroupNamespace::Private;
+    // `/` in its own namespace is the cgroup above, where others are.
+    if is_private || view::hides_others(facts, plan, at, MountsBelow::Covered) {
+        view::show_at_path(plan, Need::Required, made, payload, at, &place);
+    } else {
+        view::show_whole(plan, above.hierarchy, at);
+    }
+    make_writable(facts, plan, place, Need::Required);
+}
+
+/// Why a cgroup isn't the container's to write.
+fn because(sharing: Sharing) -> &'static str {
+    match sharing {
+        Sharing::Engine => "the engine gave the container no cgroup of its own there",
+        Sharing::Others => "processes that are not the container's are in its cgroup there, or in one below",
+        Sharing::Unknown => "whose processes are in its cgroup there, and in those below, can't be told",
+    }
+}
+
+fn enter(plan: &mut Plan, need: Need, cgroup: Cgroup, from: &Cgroup, processes: Processes, why: &str) {
+    plan.step(need, Action::EnterCgroup { cgroup, from: from.clone(), processes }, why);
 }
 
 fn make_writable(facts: &Surroundings, plan: &mut Plan, own: InnerPath, need: Need) {

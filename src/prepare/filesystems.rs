@@ -58,7 +58,7 @@ fn copying(facts: &Surroundings) -> Copying {
     };
     let payer = facts.memory_cgroup.payer;
     let place = facts.memory_cgroup.place.clone();
-    let cgroup = place.map(|(hierarchy, path)| Cgroup { hierarchy, path });
+    let cgroup = place.map(|(hierarchy, path)| Cgroup { hierarchy, path, inode: None });
     let unentered_bytes = most_bytes.min(UNCHARGED_MOST_BYTES);
     match (payer, &cgroup) {
         (Payer::Container, _) => Copying { most_bytes, why, payer, cgroup, most_unentered_bytes: None },

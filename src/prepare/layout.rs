@@ -3,11 +3,11 @@
 //! use that or an annotation asks for another one.
 
 use super::Refusal;
-use crate::facts::options::Chosen;
+use crate::facts::options::{Chosen, V1WithSysAdmin};
 use crate::facts::{CgroupOwner, Cgroups, Layout, Making, Surroundings};
 use crate::interface::{FIRST_ON_V2_ALONE, FIRST_THAT_WARNS_OF_V1, LAST_ON_V1_ALONE};
 use crate::kernel::cgroup::Hierarchy;
-use crate::plan::ChosenLayout;
+use crate::plan::{ChosenLayout, Plan};
 
 impl Layout {
     /// What it is made of; v1's comes first, which any systemd needs that finds it.
@@ -72,6 +72,25 @@ fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), Making> {
     } else {
         Err(cgroups.making)
     }
+}
+
+/// v1's hierarchy, where the host doesn't have it mounted: it is made, or another container's. Then its root is the root of
+/// the container's cgroup namespace, too, which is older or knows nothing of it; and whoever has CAP_SYS_ADMIN in the first
+/// user namespace may mount it from there on.
+pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &ChosenLayout) -> Result<(), Refusal> {
+    let is_hosts = facts.cgroups.systemd.as_ref().is_some_and(|member| member.on_host.is_some());
+    let may_mount = facts.privileges.capabilities.is_in_any_set("CAP_SYS_ADMIN") && !facts.rights.in_user_namespace;
+    if is_hosts || !may_mount || facts.options.policy.v1_with_sys_admin == V1WithSysAdmin::Allowed {
+        return Ok(());
+    }
+    if !facts.privileges.is_privileged {
+        return Err(Refusal::V1WithSysAdmin { why: chosen.why.clone() });
+    }
+    plan.warn(
+        "cgroup v1's name=systemd is made for a privileged container, which can set the program that the kernel runs as the \
+         host's root (release_agent, cgroups(7)); it could be the host's root by other ways as well",
+    );
+    Ok(())
 }
 
 /// What to do where no cgroup can be made beside the container's own.

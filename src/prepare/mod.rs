@@ -13,10 +13,11 @@ mod propagation;
 mod rights;
 mod selinux;
 mod units;
+mod view;
 
 use crate::facts::{FollowUp, Found, Layout, Surroundings};
 use crate::path::InnerPath;
-use crate::plan::Plan;
+use crate::plan::{Plan, RootThen};
 use crate::systemd::Version;
 
 /// Why a container can't be prepared at all; found out before anything is touched.
@@ -97,15 +98,27 @@ pub enum Refusal {
     },
     /// The cgroup isn't the container's alone.
     #[error(
-        "cannot make {at} writable: the engine gave the container no cgroup of its own there, and one that others \
-         are in is not the container's to write; let the engine make one (linux.cgroupsPath in config.json), or \
-         {way_out}"
+        "cannot make {at} writable: {why}, and one that others are in is not the container's to write; let the engine \
+         make one for it alone (linux.cgroupsPath in config.json), or {way_out}"
     )]
     SharedCgroup {
         /// The hierarchy's mount in the container.
         at: InnerPath,
+        /// Whose it is.
+        why: &'static str,
         /// What else helps.
         way_out: &'static str,
+    },
+    /// The container could be the host's root by what would be made for it.
+    #[error(
+        "cannot make cgroup v1's name=systemd for a container that may have CAP_SYS_ADMIN ({why}): it could mount that \
+         hierarchy from its root on and set the program that the kernel runs as the host's root (release_agent, cgroups(7)); \
+         take that capability from it, give it a user namespace, or add --allow-v1-with-cap-sys-admin to this hook's \
+         arguments"
+    )]
+    V1WithSysAdmin {
+        /// What asks for v1.
+        why: String,
     },
     /// The container's processes are elsewhere.
     #[error(
@@ -161,8 +174,8 @@ pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
     Ok(match facts.follow_up {
         FollowUp::None => plan,
         FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot if plan.needs_host_side() => plan,
-        FollowUp::CreateContainer => Plan::default(),
-        FollowUp::CreateContainerOnReadOnlyRoot => plan.what_lasts(),
+        FollowUp::CreateContainer => plan.before_create_container(RootThen::Writable),
+        FollowUp::CreateContainerOnReadOnlyRoot => plan.before_create_container(RootThen::ReadOnly),
     })
 }
 

@@ -38,7 +38,10 @@ fn touched(action: &Action) -> (Vec<InnerPath>, Option<InnerPath>) {
         | Action::Symlink { at, .. }
         | Action::MountPoint { at, .. } => (Vec::new(), at.parent()),
         Action::Inaccessible { at, .. } => (Vec::new(), Some(at.clone())),
-        Action::MakeCgroup { .. } | Action::EnterCgroup { .. } | Action::EnableControllers { .. } => (Vec::new(), None),
+        Action::MakeCgroup { .. }
+        | Action::EnterCgroup { .. }
+        | Action::EnableControllers { .. }
+        | Action::LimitCgroups { .. } => (Vec::new(), None),
     }
 }
 

@@ -101,7 +101,7 @@ impl Made {
                     }
                 }
                 Line::Cgroup { hierarchy, path, inode } => {
-                    all.cgroups.push((Cgroup { hierarchy, path: InnerPath::new(path) }, inode));
+                    all.cgroups.push((Cgroup { hierarchy, path: InnerPath::new(path), inode }, inode));
                 }
                 Line::UsedBy(first) => all.used_by = Some(first),
                 Line::MountPoint(made) => all.in_roots.push(InRoot::Old(made)),

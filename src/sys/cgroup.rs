@@ -2,6 +2,7 @@
 //! Cgroups by descriptor, cgroups(7). A hierarchy is reached by a mount of it that is nowhere in the
 //! tree and goes with its descriptor: wherever the host has it mounted, and if nowhere.
 
+use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::Write;
@@ -122,6 +123,25 @@ pub fn processes(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, SysError> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
 }
 
+/// The processes in a cgroup and in all below it, by their pids here; 0 stands for one of an outer pid namespace, which
+/// v1 leaves out. None where there are more of either than is worth a look: before a container starts, few are its own.
+pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysError> {
+    const CGROUPS_MAX: usize = 1024;
+    const PROCESSES_MAX: usize = 256;
+    let (looked_at, found) = (Cell::new(0), RefCell::new(Vec::new()));
+    let too_many = || SysError::new("reading cgroup.procs of too many", Errno::TOOBIG);
+    let look = |cgroup: BorrowedFd<'_>| {
+        looked_at.set(looked_at.get() + 1);
+        found.borrow_mut().extend(read(cgroup, "cgroup.procs")?.lines().filter_map(|line| line.parse::<u32>().ok()));
+        let is_enough = looked_at.get() > CGROUPS_MAX || found.borrow().len() > PROCESSES_MAX;
+        if is_enough { Err(too_many()) } else { Ok(()) }
+    };
+    match walk(cgroup, OsStr::new("."), |_, _| Ok(Way::In), look, |_, _| Ok(())) {
+        Err(error) if error.errno() == Errno::TOOBIG => Ok(None),
+        result => result.map(|()| Some(found.into_inner())),
+    }
+}
+
 /// Moves a process with all its threads.
 pub fn enter(cgroup: BorrowedFd<'_>, pid: u32) -> Result<(), SysError> {
     write(cgroup, "cgroup.procs", &pid.to_string())
@@ -148,6 +168,24 @@ pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, below: Below) ->
         Below::Disabled => '-',
     };
     write(cgroup, "cgroup.subtree_control", &format!("{sign}{controller}"))
+}
+
+const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
+
+/// How many cgroups there may be below one of v2; none: as many as one likes.
+pub fn max_descendants(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
+    let text = read(cgroup, MAX_DESCENDANTS)?;
+    match text.trim() {
+        "max" => Ok(None),
+        number => {
+            number.parse().map(Some).map_err(|_| SysError::new(format!("read({MAX_DESCENDANTS:?})"), Errno::INVAL))
+        }
+    }
+}
+
+/// Sets that.
+pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<(), SysError> {
+    write(cgroup, MAX_DESCENDANTS, &most.map_or_else(|| "max".to_owned(), |most| most.to_string()))
 }
 
 /// Removes a cgroup with all below it if it is still the one of this inode, and waits so long for processes in
@@ -199,28 +237,52 @@ fn remove_if_it_is(
 
 /// Removes a cgroup with all below it; `EBUSY`, and nothing removed, where a process is in one of them.
 pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
-    let is_unused = |cgroup: BorrowedFd<'_>| {
-        let is_empty = processes(cgroup)?.is_empty();
-        if is_empty { Ok(()) } else { Err(SysError::new(format!("rmdir({name:?})"), Errno::BUSY)) }
+    let busy = || SysError::new(format!("rmdir({name:?})"), Errno::BUSY);
+    let is_unused = |cgroup: BorrowedFd<'_>| if processes(cgroup)?.is_empty() { Ok(()) } else { Err(busy()) };
+    let remove = |directory: BorrowedFd<'_>, name: &OsStr| match fs::unlink_at(directory, name, FileType::Directory) {
+        Err(error) if error.errno() == Errno::NOENT => Ok(()),
+        result => result,
     };
-    walk(above, name, is_unused, |_, _| Ok(()))?;
-    walk(
-        above,
-        name,
-        |_| Ok(()),
-        |directory, name| match fs::unlink_at(directory, name, FileType::Directory) {
-            Err(error) if error.errno() == Errno::NOENT => Ok(()),
-            result => result,
-        },
-    )
+    match is_populated(above, name)? {
+        Some(true) => return Err(busy()),
+        Some(false) => {}
+        None => walk(above, name, |_, _| Ok(Way::In), is_unused, |_, _| Ok(()))?,
+    }
+    // Most have none below.
+    let remove_first = |directory: BorrowedFd<'_>, name: &OsStr| match remove(directory, name) {
+        Err(error) if error.errno() == Errno::BUSY => Ok(Way::In),
+        result => result.map(|()| Way::Past),
+    };
+    walk(above, name, remove_first, |_| Ok(()), remove)
 }
 
-/// Goes through a cgroup and all below it: `enter` is called with each before those below it, `leave` with the
-/// directory and the name of each after them. By descriptors, since a path could be too long; and without
+/// Whether a process is in a cgroup of v2, or in any below it; none where the kernel doesn't tell, as of v1.
+fn is_populated(above: BorrowedFd<'_>, name: &OsStr) -> Result<Option<bool>, SysError> {
+    match read(above, Path::new(name).join("cgroup.events")) {
+        Err(error) if error.errno() == Errno::NOENT => Ok(None),
+        result => {
+            let text = result?;
+            Ok(text.lines().find_map(|line| line.strip_prefix("populated ")).map(|value| value != "0"))
+        }
+    }
+}
+
+/// Where a walk goes on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Into the cgroup.
+    In,
+    /// With the next one.
+    Past,
+}
+
+/// Goes through a cgroup and all below it: `meet` is called with the directory and the name of each and says whether to go
+/// into it, `enter` with each before those below it, `leave` with the directory and the name of each after them. By descriptors, since a path could be too long; and without
 /// recursion, since a container nests as many as it likes.
 fn walk(
     above: BorrowedFd<'_>,
     name: &OsStr,
+    meet: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<Way, SysError>,
     enter: impl Fn(BorrowedFd<'_>) -> Result<(), SysError>,
     leave: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<(), SysError>,
 ) -> Result<(), SysError> {
@@ -230,17 +292,19 @@ fn walk(
     loop {
         let directory = way.last().map_or(above, |(directory, ..)| directory.as_fd());
         if let Some(name) = next {
-            match fs::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
-                Ok(cgroup) => {
-                    if way.len() == DEPTH_MAX {
-                        let call = format!("rmdir({name:?}) of more than {DEPTH_MAX} cgroups in each other");
-                        return Err(SysError::new(call, Errno::TOOBIG));
+            if meet(directory, &name)? == Way::In {
+                match fs::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
+                    Ok(cgroup) => {
+                        if way.len() == DEPTH_MAX {
+                            let call = format!("rmdir({name:?}) of more than {DEPTH_MAX} cgroups in each other");
+                            return Err(SysError::new(call, Errno::TOOBIG));
+                        }
+                        enter(cgroup.as_fd())?;
+                        way.push((cgroup, name, Names::of_directories()));
                     }
-                    enter(cgroup.as_fd())?;
-                    way.push((cgroup, name, Names::of_directories()));
+                    Err(error) if error.errno() == Errno::NOENT => {}
+                    Err(error) => return Err(error),
                 }
-                Err(error) if error.errno() == Errno::NOENT => {}
-                Err(error) => return Err(error),
             }
         } else if let Some((_, name, _)) = way.pop() {
             leave(way.last().map_or(above, |(directory, ..)| directory.as_fd()), &name)?;
@@ -285,7 +349,7 @@ fn let_go_of_systemd() {
     }
 }
 
-pub(super) fn read(cgroup: BorrowedFd<'_>, name: &str) -> Result<String, SysError> {
+pub(super) fn read(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<String, SysError> {
     let text = fs::read_up_to(fs::open_at(cgroup, name, OFlags::RDONLY)?, LIMIT_BYTES)?;
     Ok(String::from_utf8_lossy(&text.unwrap_or_default()).into_owned())
 }

@@ -45,7 +45,7 @@ pub fn is_its_own(container: &Container, cgroupns: CgroupNs, layout: Layout) -> 
     }
     writes_there_alone(container, &own)?;
     mounts_are_its_own(container)?;
-    sees_others_as_it_should(container, cgroupns)?;
+    sees_no_others(container, cgroupns)?;
     cannot_change_its_limits(container, cgroupns)
 }
 
@@ -150,19 +150,35 @@ fn mounts_are_its_own(container: &Container) -> Result<(), Failed> {
     Ok(())
 }
 
-/// In a cgroup namespace of its own a container sees nobody else's cgroups; with the host's, all of them.
-fn sees_others_as_it_should(container: &Container, cgroupns: CgroupNs) -> Result<(), Failed> {
+/// A container sees nobody else's cgroups: with the host's cgroup namespace only its own and the names of those above.
+fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Failed> {
     let told = container.ask(&["sh", "-c", "find /sys/fs/cgroup -type d 2>/dev/null; true"])?;
-    let own = container.hooks_cgroup();
-    let foreign =
-        |name: &str| name.starts_with(MARK) || (name.starts_with(HOOKS) && Some(name) != own.strip_prefix('/'));
+    let own = [container.cgroup(), container.hooks_cgroup()];
+    let is_on_the_way = |name: &str| own.iter().any(|own| own.split('/').nth(1) == Some(name));
+    let foreign = |name: &str| (name.starts_with(MARK) || name.starts_with(HOOKS)) && !is_on_the_way(name);
     let others: Vec<&str> = told.lines().filter(|line| line.split('/').any(foreign)).collect();
-    let beside = others.iter().any(|line| line.ends_with(&container.beside()));
-    match cgroupns {
-        CgroupNs::Private if others.is_empty() => Ok(()),
-        CgroupNs::Private => Err(format!("other containers' cgroups are to be seen: {others:?}").into()),
-        CgroupNs::Host if beside => Ok(()),
-        CgroupNs::Host => Err(format!("{} is not to be seen: {told}", container.beside()).into()),
+    if !others.is_empty() {
+        return Err(format!("other containers' cgroups are to be seen: {others:?}").into());
+    }
+    // Nor a unit's: whatever is in the root of a hierarchy that systemd manages by is on the way to its own cgroup.
+    for top in tops(&told) {
+        let names = told.lines().filter_map(|line| line.strip_prefix(top)).filter_map(|rest| rest.strip_prefix('/'));
+        // Where the hook's is mounted for the root, its own is there, too.
+        let is_own = |name: &str| is_on_the_way(name) || name == "payload";
+        let strange: Vec<&str> = names.filter(|name| !name.contains('/') && !is_own(name)).collect();
+        if cgroupns == CgroupNs::Host && !strange.is_empty() {
+            return Err(format!("{top} has {strange:?}, and should have one of {own:?}").into());
+        }
+    }
+    Ok(())
+}
+
+/// Where the hierarchies are that systemd manages by.
+fn tops(directories: &str) -> &'static [&'static str] {
+    if directories.lines().any(|line| line == "/sys/fs/cgroup/systemd") {
+        &["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]
+    } else {
+        &["/sys/fs/cgroup"]
     }
 }
 

@@ -125,6 +125,12 @@ pub struct Config {
     pub users: Users,
     /// Capabilities that the container hasn't, of those that Docker grants.
     pub without: Vec<&'static str>,
+    /// And one that it has beside them.
+    pub with: Option<&'static str>,
+    /// The administrator's arguments for the hook.
+    pub policy: Vec<&'static str>,
+    /// A bound of the engine's on how many cgroups are below the container's.
+    pub engines_most: Option<u32>,
     /// config.json can't be read in the container's user namespace.
     pub closed: bool,
     /// As CRI-O writes it for a command that is called as an init.
@@ -150,6 +156,9 @@ impl Default for Config {
             memory_limit_bytes: None,
             users: Users::Hosts,
             without: Vec::new(),
+            with: None,
+            policy: Vec::new(),
+            engines_most: None,
             closed: false,
             cri_o: false,
             fault: None,
@@ -197,7 +206,7 @@ impl Config {
         let namespaces: Vec<Value> = namespaces.into_iter().map(|kind| json!({"type": kind})).collect();
         let is_granted =
             |name: &&str| !self.without.contains(name) && (!self.cri_o || CRI_O_CAPABILITIES.contains(name));
-        let granted: Vec<_> = CAPABILITIES.into_iter().filter(is_granted).collect();
+        let granted: Vec<_> = CAPABILITIES.into_iter().filter(is_granted).chain(self.with).collect();
         let mut config = json!({
             "ociVersion": "1.0.2",
             "process": {
@@ -237,6 +246,9 @@ impl Config {
         if let Some(bytes) = self.memory_limit_bytes {
             config["linux"]["resources"]["memory"]["limit"] = json!(bytes);
         }
+        if let Some(most) = self.engines_most {
+            config["linux"]["resources"]["unified"] = json!({"cgroup.max.descendants": most.to_string()});
+        }
         if let Some(id) = self.users.root() {
             let map = json!([{"containerID": 0, "hostID": id, "size": ID_COUNT}]);
             config["linux"]["uidMappings"] = map.clone();
@@ -264,13 +276,7 @@ impl Config {
         if runtime == Runtime::Crun {
             config["annotations"]["run.oci.hooks.stderr"] = json!(place.home.join(HOOK_SAID));
         }
-        let hook = match self.fault {
-            None => json!({"path": place.hook, "args": [place.hook]}),
-            Some(fault) => {
-                let inject = format!("inject={fault}");
-                json!({"path": STRACE, "args": ["strace", "-qq", "-o", "/dev/null", "-e", inject, place.hook]})
-            }
-        };
+        let hook = self.hook(place);
         let (stages, hooks): (&[&str], _) = match self.stages {
             Stages::None => (&[], json!([])),
             Stages::All => (&DESCRIPTOR, json!([hook])),
@@ -291,6 +297,20 @@ impl Config {
             panic!("not in the OCI runtime specification: {lost}");
         }
         config
+    }
+
+    fn hook(&self, place: &Place<'_>) -> Value {
+        match self.fault {
+            None => {
+                let mut args = vec![json!(place.hook)];
+                args.extend(self.policy.iter().map(|argument| json!(argument)));
+                json!({"path": place.hook, "args": args})
+            }
+            Some(fault) => {
+                let inject = format!("inject={fault}");
+                json!({"path": STRACE, "args": ["strace", "-qq", "-o", "/dev/null", "-e", inject, place.hook]})
+            }
+        }
     }
 
     fn all_mounts(&self, layout: Layout, home: &Path) -> Vec<Value> {

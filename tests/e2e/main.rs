@@ -26,6 +26,7 @@ mod matrix;
 mod mounts;
 mod namespace;
 mod one_id;
+mod others;
 mod outside;
 mod podman;
 mod shutdown;
@@ -334,6 +335,10 @@ impl<'a> Trials<'a> {
         let name = "read-only-root-without-machine-id";
         self.each(name, &two, special::read_only_root_without_machine_id);
         self.each("old-systemd", &[runc_unified, crun_unified], layouts::old_systemd);
+        self.each("cgroups-of-others", &PLATFORMS, others::are_left_alone);
+        let on_v2 = [runc_unified, crun_unified];
+        self.each("v1-with-sys-admin", &on_v2, others::no_v1_with_sys_admin);
+        self.each("bounded-cgroups", &on_v2, others::are_bounded);
         self.each("host-cgroups", &PLATFORMS, outside::host_cgroups);
         for suite in Suite::ALL {
             let cell = Cell { runtime: Runtime::Crun, layout: Layout::Unified, suite };

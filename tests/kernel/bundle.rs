@@ -6,6 +6,8 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 use rustix::mount::{MountFlags, UnmountFlags};
@@ -76,6 +78,8 @@ pub struct Bundle {
     pub realm: Realm,
     base: PathBuf,
     sentinel: OnceLock<TempDir>,
+    /// The container's, which at createContainer the hook is in, too.
+    pub cgroup: Option<OwnCgroup>,
     pub config: Value,
     pub state: Value,
 }
@@ -103,6 +107,14 @@ pub fn with_bundle(realm: Realm, work: impl FnOnce(&mut Bundle) -> Check + Send)
     isolated(|| work(&mut Bundle::new(realm)))
 }
 
+impl Drop for Bundle {
+    /// A cgroup that something is mounted on here can't be removed from here.
+    fn drop(&mut self) {
+        // Worst case: the cgroup stays.
+        let _ = rustix::mount::unmount(&self.base, UnmountFlags::DETACH);
+    }
+}
+
 impl Bundle {
     /// Makes the files; mounts come with [`Self::start`].
     fn new(realm: Realm) -> Self {
@@ -112,9 +124,9 @@ impl Bundle {
         if Path::new("/run").is_dir() && !base.starts_with("/run") {
             tmpfs(Path::new("/run"), "mode=755");
         }
-        let bundle = Self { realm, config: config(), state: Value::Null, base, sentinel: OnceLock::new() };
-        let state = json!({"ociVersion": "1.0.2", "id": ID, "status": "creating", "bundle": bundle.directory()});
-        let bundle = Self { state, ..bundle };
+        let mut bundle =
+            Self { realm, config: config(), state: Value::Null, base, sentinel: OnceLock::new(), cgroup: None };
+        bundle.state = json!({"ociVersion": "1.0.2", "id": ID, "status": "creating", "bundle": bundle.directory()});
         for directory in IMAGE_DIRECTORIES {
             fs::create_dir_all(bundle.image(directory)).unwrap();
         }
@@ -197,9 +209,13 @@ impl Bundle {
         bind(image, &self.root(""));
         rbind(Path::new("/proc"), &self.root("proc"));
         bind(Path::new("/dev/null"), &self.root("dev/null"));
-        match (cgroup, own_cgroup_mount()) {
-            (Cgroup::Mounted, Some((source, _))) => self.mount_cgroup(&source),
-            _ => self.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]),
+        let own = own_cgroup_mount().filter(|_| cgroup == Cgroup::Mounted);
+        match own.and_then(|(source, above)| Some((source, OwnCgroup::below(&above)?))) {
+            Some((source, own)) => {
+                self.mount_cgroup(&source);
+                self.cgroup = Some(own);
+            }
+            None => self.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]),
         }
         self.write_config();
     }
@@ -336,16 +352,47 @@ fn config() -> Value {
     })
 }
 
-/// A mount of a hierarchy that systemd can use, and this process's own cgroup in it.
+/// A cgroup of one trial alone.
+#[derive(Debug)]
+pub struct OwnCgroup(PathBuf);
+
+impl OwnCgroup {
+    /// None where this process may make none.
+    pub fn below(above: &Path) -> Option<Self> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("osh-kernel-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = above.join(name);
+        // Not everybody may.
+        fs::create_dir(&path).is_ok().then_some(Self(path))
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        // What has been killed is there for a moment still.
+        while remove_cgroup(&self.0).is_err() && Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+fn remove_cgroup(path: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(path)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {
+        remove_cgroup(&entry.path())?;
+    }
+    fs::remove_dir(path)
+}
+
+/// A mount of v2's hierarchy, and this process's own cgroup in it.
 pub fn own_cgroup_mount() -> Option<(PathBuf, PathBuf)> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
-    table::read().into_iter().find_map(|mount| {
-        let prefix = match mount.fs_type.as_str() {
-            "cgroup2" => "0::",
-            "cgroup" if mount.at.ends_with("systemd") => "name=systemd:",
-            _ => return None,
-        };
-        let path = own.lines().find_map(|line| line.split_once(prefix).map(|(_, path)| path.to_owned()))?;
+    table::read().into_iter().filter(|mount| mount.fs_type == "cgroup2").find_map(|mount| {
+        let path = own.lines().find_map(|line| line.strip_prefix("0::"))?;
         let cgroup = mount.at.join(path.trim_start_matches('/'));
         (mount.root == Path::new("/") && cgroup.is_dir()).then_some((mount.at, cgroup))
     })

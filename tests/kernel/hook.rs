@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows how a runtime runs the hook, and how long that may take.
 
+use std::ffi::OsString;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
@@ -115,27 +116,29 @@ impl Bundle {
 
     /// Calls it with this on standard input.
     pub fn call(&self, input: &[u8], how: &How<'_>) -> Result<Finished, String> {
-        let hook = program();
-        let mut command = match (how.first, how.under) {
-            (Some(first), _) => {
-                let mut shell = Command::new("/bin/sh");
-                shell.args(["-c", &format!("{first} exec \"$0\" \"$@\"")]).arg(hook);
-                shell
-            }
-            (None, [tracer, arguments @ ..]) => {
-                let mut tracer = Command::new(tracer);
-                tracer.args(arguments).arg(hook);
-                tracer
-            }
-            (None, []) => Command::new(hook),
-        };
+        let shell = |first: &str| ["/bin/sh", "-c", &format!("{first} exec \"$0\" \"$@\"")].map(OsString::from);
+        let mut words: Vec<OsString> = Vec::new();
+        // Where a hook before it has moved the container to one below, that is where the next one is.
+        let enter = "cd \"$OSH_CGROUP\"; { echo $$ >payload/cgroup.procs || echo $$ >cgroup.procs; } 2>/dev/null; cd \"$OSH_CWD\"; unset OSH_CGROUP OSH_CWD;";
+        let cwd = how.cwd.clone().unwrap_or_else(|| self.root(""));
+        let own_cgroup = self.cgroup.as_ref().filter(|_| self.state.get("pid").is_none());
+        if own_cgroup.is_some() {
+            words.extend(shell(enter));
+        }
+        match how.first {
+            Some(first) => words.extend(shell(first)),
+            None => words.extend(how.under.iter().map(OsString::from)),
+        }
+        words.push(program().into());
+        let mut command = Command::new(words.remove(0));
+        command.args(words);
         let mut stderr = tempfile::tempfile().unwrap();
         let mut stdout = tempfile::tempfile().unwrap();
         command
             .args(how.options)
             .args(how.word)
             .env_clear()
-            .current_dir(how.cwd.clone().unwrap_or_else(|| self.root("")))
+            .current_dir(&cwd)
             .stdin(Stdio::piped())
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap())
@@ -144,6 +147,9 @@ impl Bundle {
         if !how.no_environment && how.under.is_empty() {
             // As runc 1.1 gives it, which is the container's: nothing of it may be listened to.
             command.env("XDG_RUNTIME_DIR", self.host("")).env("TZ", format!(":{}", self.fifo().display()));
+        }
+        if let Some(cgroup) = own_cgroup {
+            command.env("OSH_CGROUP", cgroup.path()).env("OSH_CWD", &cwd);
         }
         let mut child = command.spawn().map_err(|error| format!("cannot run the hook: {error}"))?;
         let mut stdin = child.stdin.take().unwrap();

@@ -19,6 +19,7 @@ macro_rules! ensure {
 
 mod bounds;
 mod bundle;
+mod cgroups;
 mod copy_up;
 mod decision;
 mod faults;
@@ -83,6 +84,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("copy-up/links-to-the-host", copy_up::links_to_the_host),
     ("copy-up/devices", copy_up::devices_in_a_user_namespace),
     ("plain/read-only-root", plain::read_only_root),
+    ("cgroups/changed", cgroups::are_the_same),
     ("memory-limit", memory::of_the_cgroup),
     ("memory/charged", memory::is_charged_to_the_container),
     ("memory/half", memory::is_half_of_the_limit),

@@ -9,12 +9,12 @@ use std::fs;
 use std::path::Path;
 
 use oci_systemd_hook::facts::mounts::tmpfs_devices;
-use oci_systemd_hook::facts::options::{Key, PREFIX};
+use oci_systemd_hook::facts::options::{CgroupsMax, Key, PREFIX, V1WithSysAdmin};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use oci_systemd_hook::facts::{
-    FollowUp, Found, Image, Making, Mounts, Options, Places, Rights, Selinux, Stage, Surroundings,
+    FollowUp, Found, Image, Making, Mounts, Occupants, Options, Places, Rights, Selinux, Stage, Surroundings,
 };
-use oci_systemd_hook::gather::interpret::{self, Host, Sources, asked_tmpfs, own_cgroups};
+use oci_systemd_hook::gather::interpret::{self, CgroupLook, CgroupPlace, Host, Sources, asked_tmpfs, own_cgroups};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
 use oci_systemd_hook::kernel::selinux::Label;
@@ -125,6 +125,7 @@ impl World {
             cgroup: text("cgroup")?,
             cgroup_inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?),
             runtime_cgroup: &|| self.get("runtime-cgroup").map(str::to_owned),
+            look_at_cgroup: &|place| look_at_cgroup(self.get("occupants").unwrap_or_default(), place),
             inside: &|at| self.get(&format!("inside{at}")).map(str::to_owned),
             owner_of: &|_| Some(if rights.contains("others own the limits") { 65534 } else { 0 }),
             follow_up,
@@ -178,6 +179,17 @@ fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
         .find(|above| !image.all().any(|(_, found)| matches!(found, Found::Nothing(missing) if missing == above)))
 }
 
+/// Lines of `others` or `unknown` and the hierarchy, where others than the container are in its cgroup.
+fn look_at_cgroup(text: &str, place: &CgroupPlace<'_>) -> CgroupLook {
+    let says = |word: &str| text.lines().any(|line| line == format!("{word} {}", place.hierarchy));
+    let occupants = match (says("others"), says("unknown")) {
+        (true, _) => Occupants::Others,
+        (false, true) => Occupants::Unknown,
+        (false, false) => Occupants::Container,
+    };
+    CgroupLook { inode: None, occupants }
+}
+
 /// One text after another, so that a world can be printed and made a case.
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -199,10 +211,22 @@ fn host() -> Host {
 }
 
 /// Lines of `KEY VALUE`, or `KEY` alone where the host doesn't let it count; a key may have its container's name behind
-/// a slash.
+/// a slash. And the administrator's options, as on the command line.
 fn options(text: &str) -> Result<Options, String> {
     let mut options = Options::default();
     for line in text.lines() {
+        if let Some(policy) = line.strip_prefix("--") {
+            match policy.split_once('=') {
+                None if policy == "allow-v1-with-cap-sys-admin" => {
+                    options.policy.v1_with_sys_admin = V1WithSysAdmin::Allowed;
+                }
+                Some(("max-cgroups", number)) => {
+                    options.policy.cgroups_max = CgroupsMax::parse(number).ok_or_else(|| format!("option {line}"))?;
+                }
+                _ => return Err(format!("option {line}")),
+            }
+            continue;
+        }
         let (whole, value) = line.split_once(' ').map_or((line, None), |(name, value)| (name, Some(value)));
         let name = whole.split('/').next().unwrap_or_default();
         let option = Key::parse(name).ok_or_else(|| format!("option {line}"))?;

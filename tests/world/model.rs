@@ -231,7 +231,10 @@ impl Model {
                 }
             }
             // Nothing of a world's text tells of these.
-            Action::MakeCgroup { .. } | Action::EnableControllers { .. } | Action::Delegate { .. } => {}
+            Action::MakeCgroup { .. }
+            | Action::EnableControllers { .. }
+            | Action::LimitCgroups { .. }
+            | Action::Delegate { .. } => {}
         }
     }
 

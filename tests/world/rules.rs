@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Component;
 
-use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, Surroundings};
+use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, Making, Sharing, Surroundings};
 use oci_systemd_hook::interface::PATHS;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
 use oci_systemd_hook::path::InnerPath;
@@ -81,7 +81,10 @@ fn place(action: &Action) -> Option<&InnerPath> {
         | Action::Delegate { at, .. }
         | Action::BindHost { at, .. }
         | Action::MakeShared { at } => Some(at),
-        Action::MakeCgroup { .. } | Action::EnterCgroup { .. } | Action::EnableControllers { .. } => None,
+        Action::MakeCgroup { .. }
+        | Action::EnterCgroup { .. }
+        | Action::EnableControllers { .. }
+        | Action::LimitCgroups { .. } => None,
     }
 }
 
@@ -95,10 +98,18 @@ fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (InnerPath, CgroupO
     facts
         .cgroups
         .of(hierarchy)
-        .map_or((InnerPath::root(), CgroupOwner::Shared), |member| (member.path.clone(), member.owner))
+        .map_or((InnerPath::root(), CgroupOwner::Shared(Sharing::Engine)), |member| (member.path.clone(), member.owner))
 }
 
-/// Others' cgroups are neither changed nor made writable, nor shown to a container with a cgroup namespace of its own.
+/// Whether a container sees the host's cgroups: it has no cgroup namespace of its own, and whoever wrote config.json wants
+/// it, or has mounted something there, or nothing else can be made.
+fn may_see_others(facts: &Surroundings, at: &InnerPath) -> bool {
+    let can_make_none = facts.cgroups.making == Making::Inside && facts.rights.in_user_namespace;
+    let is_wanted = facts.cgroups.is_asked_from_host(at) || !facts.mounts.directly_below(at).is_empty();
+    facts.cgroups.namespace == CgroupNamespace::Host && (is_wanted || can_make_none)
+}
+
+/// Others' cgroups are neither changed nor made writable, nor shown.
 fn keeps_to_own_cgroup(facts: &Surroundings, before: &[&Action], action: &Action) -> bool {
     let below_own = |cgroup: &Cgroup| cgroup.path.is_below(&own_cgroup(facts, cgroup.hierarchy).0);
     match action {
@@ -109,13 +120,17 @@ fn keeps_to_own_cgroup(facts: &Surroundings, before: &[&Action], action: &Action
         Action::EnableControllers { cgroup } => {
             own_cgroup(facts, cgroup.hierarchy) == (cgroup.path.clone(), CgroupOwner::Container)
         }
-        Action::ShowCgroup { cgroup, .. } => {
+        Action::LimitCgroups { cgroup, .. } => {
             let (own, owner) = own_cgroup(facts, cgroup.hierarchy);
-            facts.cgroups.namespace == CgroupNamespace::Host
+            cgroup.path.is_below(&own) || (cgroup.path == own && owner == CgroupOwner::Container)
+        }
+        Action::ShowCgroup { cgroup, at } => {
+            let (own, owner) = own_cgroup(facts, cgroup.hierarchy);
+            may_see_others(facts, at)
                 || cgroup.path.is_below(&own)
                 || (cgroup.path == own && owner == CgroupOwner::Container)
         }
-        Action::BindHost { .. } => facts.cgroups.namespace == CgroupNamespace::Host,
+        Action::BindHost { at, .. } => may_see_others(facts, at),
         Action::MakeWritable { at } | Action::Delegate { at, .. } => shown(facts, before, at).is_some_and(|cgroup| {
             let (own, owner) = own_cgroup(facts, cgroup.hierarchy);
             cgroup.path.is_below(&own) || (cgroup.path == own && owner == CgroupOwner::Container)
@@ -136,7 +151,7 @@ fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgr
                     facts.cgroups.of(*hierarchy).and_then(|member| member.on_host.as_ref()) == Some(from)
                         && facts.mounts.of_hierarchy(*hierarchy).any(|(found, _)| found.at == *mount)
                 })
-                .map(|hierarchy| (mount, Cgroup { hierarchy, path: InnerPath::root() })),
+                .map(|hierarchy| (mount, Cgroup { hierarchy, path: InnerPath::root(), inode: None })),
             _ => None,
         }
         .filter(|(mount, _)| at.is_at_or_below(mount))
@@ -147,7 +162,7 @@ fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgr
             let mount = facts.mounts.holding(at)?;
             match &mount.cgroup {
                 Some((hierarchy, CgroupRoot::At(path))) => {
-                    (&mount.at, Cgroup { hierarchy: *hierarchy, path: path.clone() })
+                    (&mount.at, Cgroup { hierarchy: *hierarchy, path: path.clone(), inode: None })
                 }
                 Some((_, CgroupRoot::Outside)) | None => return None,
             }

@@ -2,6 +2,7 @@
 //! Knows what a container is like once it is prepared, so that two of them can be compared.
 
 use std::collections::BTreeSet;
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::Bundle;
@@ -41,8 +42,12 @@ pub fn see(bundle: &Bundle, process: &str) -> Prepared {
         let size = size.ok().filter(|_| mount.fs_type == "tmpfs");
         let groups: String = mount.propagation.chars().filter(|letter| !letter.is_ascii_digit()).collect();
         let line = format!("{} {:?} {} {groups}{size:?}; ", mount.fs_type, mount.root, mount.options);
+        // Each has a cgroup of another name.
+        let own = bundle.cgroup.as_ref().and_then(|own| own.path().file_name()).and_then(OsStr::to_str);
+        let nameless = |text: &str| own.map_or_else(|| text.to_owned(), |own| text.replace(own, "own-cgroup"));
+        let at = Path::new("/").join(nameless(&below.to_string_lossy()));
         // Several lie on one another.
-        *mounts.entry(Path::new("/").join(below)).or_default() += &line;
+        *mounts.entry(at).or_default() += &nameless(&line);
     }
     Prepared { mounts, files }
 }

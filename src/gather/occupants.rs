@@ -1,0 +1,203 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Whose processes are in a container's cgroup before the container starts: its first process, and what the runtime and
+//! its hooks run. Measured with runc 1.1 and crun 1.8: at createRuntime the first process alone is there, at
+//! createContainer the hook as well.
+
+use std::ffi::OsStr;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::OFlags;
+use rustix::io::Errno;
+
+use super::GatherError;
+use super::interpret::{CgroupLook, CgroupPlace, CgroupQuestion};
+use super::live::read_if_shown;
+use crate::facts::{Occupants, Stage};
+use crate::kernel::cgroup::{self as text, Hierarchy};
+use crate::kernel::status;
+use crate::oci::config::Config;
+use crate::root::Root;
+use crate::sys::{SysError, cgroup, fs, process};
+
+/// More ancestors than a process has.
+const ANCESTORS_MAX: usize = 64;
+
+/// Who may be in the cgroup.
+#[derive(Debug)]
+pub(super) enum Family {
+    /// These processes and their descendants, by their pids in this process's pid namespace.
+    Of(Vec<u32>),
+    /// Whoever is in this process's pid namespace, which is the container's own.
+    PidNamespace,
+    /// The first process in the container, seen from here by other pids than those that cgroup.procs has.
+    FirstAncestor,
+}
+
+impl Family {
+    /// Of the container whose first process is `first` at createRuntime.
+    pub(super) fn of(config: &Config, stage: Stage, first: Option<u32>) -> Self {
+        match stage {
+            Stage::CreateRuntime => {
+                // What has lost its parent is a child of 1, whoever's it was.
+                let runtime = process::parent().filter(|pid| *pid > 1);
+                Self::Of([Some(std::process::id()), first, runtime].into_iter().flatten().collect())
+            }
+            Stage::CreateContainer if config.has_new_namespace("pid") => Self::PidNamespace,
+            Stage::CreateContainer => Self::FirstAncestor,
+        }
+    }
+}
+
+/// Looks at a cgroup: on the host's own mount of the hierarchy, which no image has a say in, or else where the container
+/// sees it.
+pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Result<CgroupLook, GatherError> {
+    let unknown = CgroupLook { inode: None, occupants: Occupants::Unknown };
+    let Some(directory) = open(root, place)? else { return Ok(unknown) };
+    let failed = |source| GatherError::Cgroup { path: place.path.clone(), hierarchy: place.hierarchy, source };
+    let inode = Some(fs::stat(&directory).map_err(failed)?.st_ino);
+    let occupants = match place.question {
+        CgroupQuestion::Identity => Occupants::Unknown,
+        CgroupQuestion::Occupants => occupants(&directory, family, place)?,
+    };
+    Ok(CgroupLook { inode, occupants })
+}
+
+fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherError> {
+    let failed = |source| GatherError::Cgroup { path: place.path.clone(), hierarchy: place.hierarchy, source };
+    let is_one = |directory: OwnedFd| {
+        cgroup::is_one(&directory)?;
+        Ok(directory)
+    };
+    let directory = match (place.on_host, place.inside) {
+        (Some(top), _) => {
+            let top = fs::open_host_directory(top).map_err(failed)?;
+            cgroup::directory(top.as_fd(), place.path).and_then(is_one)
+        }
+        (None, Some(at)) => root.open_directory(at).and_then(is_one),
+        (None, None) if place.hierarchy == Hierarchy::Unified && place.question == CgroupQuestion::Occupants => {
+            match cgroup::open(place.hierarchy) {
+                // Who is in a user namespace may not mount it.
+                Err(error) if error.errno() == Errno::PERM => return Ok(None),
+                top => top.and_then(|top| cgroup::directory(top.as_fd(), place.path)),
+            }
+        }
+        (None, None) => return Ok(None),
+    };
+    match directory {
+        // It is gone, or something else is mounted there.
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => Ok(None),
+        result => result.map(Some).map_err(failed),
+    }
+}
+
+fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+    match (family, place.hierarchy) {
+        (Family::Of(_), _) | (Family::PidNamespace, Hierarchy::Unified) => listed(directory, family, place),
+        // v1 lists none of outer pid namespaces, and in a joined one the pids are others than those of /proc.
+        (Family::PidNamespace | Family::FirstAncestor, _) => in_proc(family, place),
+    }
+}
+
+/// By what cgroup.procs lists.
+fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+    let pids = match cgroup::all_processes(directory.as_fd()) {
+        // Of a threaded one cgroup.procs can't be read, cgroups(7).
+        Err(error) if error.errno() == Errno::OPNOTSUPP => None,
+        result => result.map_err(|source| GatherError::Cgroup {
+            path: place.path.clone(),
+            hierarchy: place.hierarchy,
+            source,
+        })?,
+    };
+    let Some(pids) = pids else { return Ok(Occupants::Unknown) };
+    for pid in pids {
+        let is_own = match family {
+            _ if pid == 0 => false,
+            Family::PidNamespace => true,
+            Family::Of(heads) => descends(pid, heads)?,
+            Family::FirstAncestor => false,
+        };
+        if !is_own {
+            return Ok(Occupants::Others);
+        }
+    }
+    Ok(Occupants::Container)
+}
+
+/// Whether a process is one of these or a descendant. One that has ended meanwhile does no harm.
+fn descends(pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
+    let mut pid = pid;
+    for _ in 0..ANCESTORS_MAX {
+        if heads.contains(&pid) {
+            return Ok(true);
+        }
+        let Some(text) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(true) };
+        match status::parent(&text) {
+            Some(parent) if parent > 1 || heads.contains(&1) => pid = parent,
+            _ => return Ok(false),
+        }
+    }
+    Ok(false)
+}
+
+/// By what each process of the host says. At createContainer /proc is the runtime's still.
+fn in_proc(family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+    let Some(first) = first_ancestor(family)? else { return Ok(Occupants::Unknown) };
+    // Where processes are hidden (`hidepid`, proc(5)), that of another user is.
+    if read_if_shown("/proc/1/cgroup")?.is_none() {
+        return Ok(Occupants::Unknown);
+    }
+    let failed = |source| GatherError::Read { path: Path::new("/proc").to_owned(), source };
+    let proc = fs::open_host_directory(Path::new("/proc"))
+        .and_then(|proc| fs::open_at(proc.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY))
+        .map_err(failed)?;
+    let mut names = fs::Names::of_directories();
+    while let Some(name) = names.next(proc.as_fd()).map_err(failed)? {
+        let Some(pid) = pid_of(&name) else { continue };
+        let Some(cgroups) = read_if_shown(&format!("/proc/{pid}/cgroup"))? else { continue };
+        let is_there = text::parse(&cgroups, place.hierarchy).is_some_and(|path| path.is_at_or_below(place.path));
+        if !is_there {
+            continue;
+        }
+        let Some(about) = read_if_shown(&format!("/proc/{pid}/status"))? else { continue };
+        if !status::is_zombie(&about) && !descends(pid, &[first])? {
+            return Ok(Occupants::Others);
+        }
+    }
+    Ok(Occupants::Container)
+}
+
+fn pid_of(name: &OsStr) -> Option<u32> {
+    name.to_str()?.parse().ok()
+}
+
+/// The topmost process above this one that is in the container, by its pid in the /proc that is mounted.
+fn first_ancestor(family: &Family) -> Result<Option<u32>, GatherError> {
+    let Some(mut about) = read_if_shown("/proc/self/status")? else { return Ok(None) };
+    let depth = status::pid_namespaces(&about);
+    let mut first = status::pid(&about);
+    for _ in 0..ANCESTORS_MAX {
+        let Some(parent) = status::parent(&about) else { return Ok(first) };
+        let Some(above) = read_if_shown(&format!("/proc/{parent}/status"))? else { return Ok(None) };
+        let is_inside = match family {
+            // A /proc of the container's own would tell of nobody else.
+            Family::PidNamespace if depth == Some(1) => return Ok(None),
+            Family::PidNamespace => status::pid_namespaces(&above) == depth,
+            Family::FirstAncestor | Family::Of(_) => shares_mount_namespace(parent)?,
+        };
+        if !is_inside {
+            return Ok(first);
+        }
+        first = Some(parent);
+        about = above;
+    }
+    Ok(None)
+}
+
+fn shares_mount_namespace(pid: u32) -> Result<bool, GatherError> {
+    match process::shares_mount_namespace(pid) {
+        Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::SRCH) => Ok(false),
+        result => result.map_err(|source: SysError| GatherError::Enter { pid, source }),
+    }
+}

@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows what a container may not get of cgroups: those that others' processes are in, a hierarchy whose root is the
+//! host's, and as many as it likes.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::Arc;
+
+use libtest_mimic::Failed;
+
+use crate::boot::{PROBE, ends_in_order, has_come_up, same};
+use crate::config::{CGROUP_ANNOTATION, Config, Stages};
+use crate::container::{Cell, Container};
+use crate::hierarchy::{Hierarchy, Whole};
+use crate::inside::Inside;
+use crate::mounts;
+use crate::outside::is_refused;
+use crate::site::{Layout, Site};
+
+/// A process that is not the container's, in the container's cgroup or below it.
+struct Stranger {
+    process: Child,
+    /// By hierarchy, the deepest first.
+    made: Vec<PathBuf>,
+    /// A hierarchy that nobody has mounted is there as long as this.
+    wholes: Vec<Whole>,
+}
+
+impl Stranger {
+    fn new(container: &Container, below: &str) -> Result<Self, Failed> {
+        let process = Command::new("sleep").arg("120").spawn()?;
+        let mut stranger = Self { process, made: Vec::new(), wholes: Vec::new() };
+        for hierarchy in Hierarchy::BOTH {
+            let Some(whole) = hierarchy.whole()? else { continue };
+            let own = whole.path().join(container.cgroup().trim_start_matches('/'));
+            let place = own.join(below);
+            fs::create_dir_all(&place)?;
+            fs::write(place.join("cgroup.procs"), stranger.process.id().to_string())?;
+            stranger.made.extend([place, own]);
+            stranger.wholes.push(whole);
+        }
+        Ok(stranger)
+    }
+}
+
+impl Drop for Stranger {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+        for place in &self.made {
+            // The runtime may have removed it with the rest.
+            fs::remove_dir(place).ok();
+        }
+        self.wholes.clear();
+    }
+}
+
+/// What others are in doesn't become writable: where the hook can make another cgroup, it does, and otherwise refuses.
+pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    for below in ["", "below"] {
+        for stages in [Stages::CreateContainerOnly, Stages::WithoutPoststop] {
+            let container = Container::new(site, cell, &Config { stages, ..Config::default() }, &PROBE)?;
+            let stranger = Stranger::new(&container, below)?;
+            container.explain(|container| {
+                let created = container.create()?;
+                let words = "processes that are not the container's are in its cgroup";
+                let is_told = container.said().contains(words);
+                drop(stranger);
+                container.delete(&["--force"])?;
+                if created.status.success() || !is_told {
+                    return Err(format!("it was not refused with {words:?}: {}", created.told()).into());
+                }
+                Ok(())
+            })?;
+            container.host_is_as_before()?;
+        }
+        let container = Container::new(site, cell, &Config::default(), &PROBE)?;
+        let stranger = Stranger::new(&container, below)?;
+        container.explain(|container| {
+            container.start()?;
+            has_come_up(container)?;
+            let made = format!("{}{}", container.cgroup(), container.hooks_cgroup());
+            let seen = container.mounts()?;
+            let writable = seen.iter().filter(|mount| mount.kind.starts_with("cgroup") && mount.has("rw"));
+            for mount in writable.filter(|mount| mounts::at(&seen, &mount.point) == Some(mount)) {
+                if !mount.root.starts_with(&made) {
+                    return Err(format!("{mount:?} is writable, and not below {made}").into());
+                }
+            }
+            ends_in_order(container)?;
+            drop(stranger);
+            container.delete(&[])
+        })?;
+        container.host_is_as_before()?;
+    }
+    Ok(())
+}
+
+/// Who may mount gets no hierarchy whose root is the host's, unless the administrator wants it.
+pub fn no_v1_with_sys_admin(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    const ALLOWED: &str = "--allow-v1-with-cap-sys-admin";
+    for layout in [Layout::Legacy, Layout::Hybrid] {
+        let config = Config { with: Some("CAP_SYS_ADMIN"), cgroup: Some(layout.word()), ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        is_refused(&container, &["CAP_SYS_ADMIN", "release_agent", CGROUP_ANNOTATION, ALLOWED])?;
+        let config = Config { policy: vec![ALLOWED], ..config };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        container.explain(|container| {
+            container.create()?.expect_success()?;
+            container.delete(&["--force"])
+        })?;
+        container.host_is_as_before()?;
+    }
+    Ok(())
+}
+
+/// How many cgroups a container makes is bounded, by what it can't write; and a lower bound of the engine's stays.
+pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    const MAKE: &str =
+        "cd \"$(findmnt -rn -t cgroup2 -o TARGET,OPTIONS | grep ' rw,' | tail -n 1 | cut -d ' ' -f 1)\" &&
+        for number in $(seq 60); do mkdir \"few$number\" 2>/dev/null || break; done; echo $number
+        find /sys/fs/cgroup -name cgroup.max.descendants | while read -r file; do echo max >\"$file\"; done 2>/dev/null
+        mkdir one-more 2>&1; ls -d few* | xargs rmdir";
+    for (engines_most, expected) in [(None, "50"), (Some(40), "40")] {
+        let config = Config { policy: vec!["--max-cgroups=50"], engines_most, ..Config::default() };
+        let container = Container::new(site, cell, &config, &PROBE)?;
+        container.explain(|container| {
+            container.start()?;
+            has_come_up(container)?;
+            let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no version 2")?;
+            let own = [container.cgroup(), container.hooks_cgroup()];
+            let bounds = own.iter().map(|own| whole.path().join(own.trim_start_matches('/')));
+            let bounds: Vec<_> = bounds.map(|own| fs::read_to_string(own.join("cgroup.max.descendants"))).collect();
+            let is_expected = |bound: &Result<String, _>| bound.as_ref().is_ok_and(|bound| bound.trim() == expected);
+            if !bounds.iter().any(is_expected) {
+                return Err(format!("no bound of {expected}: {bounds:?}").into());
+            }
+            let told = container.ask(&["sh", "-c", MAKE])?;
+            let made: u32 = told.lines().next().unwrap_or_default().parse()?;
+            if made >= 60 || !told.contains("Resource temporarily unavailable") {
+                return Err(format!("it could make {made}, and then: {told}").into());
+            }
+            container.kill_and_delete()
+        })?;
+        container.host_is_as_before()?;
+    }
+    // By default, too.
+    let container = Container::new(site, cell, &Config::default(), &PROBE)?;
+    container.explain(|container| {
+        container.create()?.expect_success()?;
+        let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no version 2")?;
+        let own = whole.path().join(container.cgroup().trim_start_matches('/'));
+        same("the bound", fs::read_to_string(own.join("cgroup.max.descendants"))?.trim(), "16384")?;
+        container.delete(&["--force"])
+    })?;
+    container.host_is_as_before()
+}

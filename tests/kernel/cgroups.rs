@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows that a step on a cgroup is done on the one that was looked at, and on no other that has its path by now.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use oci_systemd_hook::apply::{Outcome, apply};
+use oci_systemd_hook::kernel::cgroup::Hierarchy;
+use oci_systemd_hook::path::InnerPath;
+use oci_systemd_hook::plan::{Action, Cgroup, Need, Place, Plan, Processes, Until, Writer};
+use oci_systemd_hook::record::{Record, Seen};
+use oci_systemd_hook::report::chain;
+use oci_systemd_hook::root::Root;
+use oci_systemd_hook::sys::fs::identity as fs_identity;
+
+use crate::Check;
+use crate::bundle::{Bundle, OwnCgroup, own_cgroup_mount, with_bundle};
+use crate::namespace::Realm;
+
+/// Every step that opens one.
+pub fn are_the_same(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let Some((top, above)) = own_cgroup_mount() else { return Ok(()) };
+        // Who may make none has nothing to change.
+        let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
+        let path = InnerPath::new(own.path().strip_prefix(&top).unwrap());
+        let inode = fs::metadata(own.path()).unwrap().ino();
+        let cgroup = |inode| Cgroup { hierarchy: Hierarchy::Unified, path: path.clone(), inode: Some(inode) };
+        for (name, action) in actions(bundle, &cgroup(inode)) {
+            done(bundle, action).map_err(|message| format!("{name}, the same cgroup: {message}"))?;
+        }
+        let before = fs::read_dir(own.path()).unwrap().count();
+        for (name, action) in actions(bundle, &cgroup(inode + 1)) {
+            let failed = done(bundle, action).err().unwrap_or_default();
+            ensure!(failed.contains("changed while the container was being created"), "{name}, another: {failed:?}");
+        }
+        ensure!(fs::read_dir(own.path()).unwrap().count() == before, "something was made in another cgroup");
+        let bound = fs::read_to_string(own.path().join("cgroup.max.descendants")).unwrap();
+        ensure!(bound.trim() == "7", "the bound is {bound:?}");
+        Ok(())
+    })
+}
+
+fn actions(bundle: &Bundle, cgroup: &Cgroup) -> Vec<(&'static str, Action)> {
+    let at = InnerPath::new("/srv/nothing");
+    assert!(bundle.image("srv/nothing").is_dir());
+    let made = Action::MakeCgroup { cgroup: cgroup.child("made"), above_inode: cgroup.inode, until: Until::AboveGoes };
+    let entered = Action::EnterCgroup { cgroup: cgroup.clone(), from: cgroup.clone(), processes: Processes::All };
+    vec![
+        ("make", made),
+        ("enter", entered),
+        ("enable", Action::EnableControllers { cgroup: cgroup.clone() }),
+        ("limit", Action::LimitCgroups { cgroup: cgroup.clone(), most: 7, writer: Writer::Inside }),
+        ("show", Action::ShowCgroup { cgroup: cgroup.clone(), at }),
+    ]
+}
+
+fn done(bundle: &Bundle, action: Action) -> Check {
+    let mut plan = Plan::default();
+    let root = Root::open(Path::new(&bundle.image(""))).map_err(|error| chain(&error))?;
+    let place = action.mounts_at().map(|at| (at.clone(), fs_identity(root.place(at).unwrap()).unwrap()));
+    plan.step(Need::Required, action, "the trial's");
+    plan.steps[0].on = place.into_iter().map(|(at, identity)| Place { at, identity }).collect();
+    match apply(&root, &plan, &Record::of("trial", Path::new("/"), Seen::FromInside), None, &|| Ok(true)) {
+        Outcome::Prepared(failed) if failed.is_empty() => Ok(()),
+        Outcome::Prepared(failed) => Err(format!("{failed:?}")),
+        Outcome::Undone(error, _) => Err(chain(&error)),
+    }
+}
