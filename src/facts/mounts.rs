@@ -98,13 +98,12 @@ impl Mounts {
         let inside = mountinfo::entries(table)
             .filter(|entry| is_inside(entry, &sieve, root_mount))
             .filter_map(|entry| inside(&entry, root_path, root_mount));
-        let found: HashMap<u64, Mount> = inside.map(|mount| (mount.id, mount)).collect();
+        let found: Vec<Mount> = inside.collect();
+        let parents: HashMap<u64, u64> = found.iter().map(|mount| (mount.id, mount.parent)).collect();
         // What lies below the root's path on another mount than the root's is out of the container's sight.
         let mut mounts = Self::new(root_mount);
-        let mut numbers: Vec<u64> = found.keys().copied().filter(|id| is_on(&found, *id, root_mount)).collect();
-        numbers.sort_unstable();
-        for mount in numbers.iter().filter_map(|id| found.get(id)) {
-            mounts.push(mount.clone());
+        for mount in found.into_iter().filter(|mount| is_on(&parents, mount.id, root_mount)) {
+            mounts.push(mount);
         }
         mounts
     }
@@ -125,7 +124,7 @@ impl Mounts {
     /// somebody else's.
     pub fn prove_own(&mut self, asked: &HashSet<InnerPath>, devices: &[String]) {
         let mut stacked: HashMap<InnerPath, u32> = HashMap::new();
-        for mount in &self.all {
+        for mount in self.all.iter().filter(|mount| asked.contains(&mount.at)) {
             *stacked.entry(mount.at.clone()).or_default() += 1;
         }
         for mount in self.all.iter_mut().filter(|mount| mount.fs_type == "tmpfs") {
@@ -208,10 +207,10 @@ impl Mounts {
 }
 
 /// Whether a mount is `below`, or mounted on it or on one that is.
-fn is_on(found: &HashMap<u64, Mount>, id: u64, below: u64) -> bool {
-    let parents = std::iter::successors(Some(id), |id| found.get(id).map(|mount| mount.parent));
+fn is_on(parents: &HashMap<u64, u64>, id: u64, below: u64) -> bool {
+    let way = std::iter::successors(Some(id), |id| parents.get(id).copied());
     // As many as there are, since nothing keeps the text from being a circle.
-    parents.take(found.len() + 1).any(|id| id == below)
+    way.take(parents.len() + 1).any(|id| id == below)
 }
 
 /// Whether a line of a mount table may be one of the container's mounts; `sieve` is the root's path as the kernel escapes it.

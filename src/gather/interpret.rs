@@ -2,7 +2,7 @@
 //! From the texts that were read to the facts of the plan; opens nothing itself.
 
 use std::cell::LazyCell;
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::path::Path;
 
 use crate::facts::{
@@ -14,7 +14,7 @@ use crate::identity::MachineId;
 use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::{id_map, memory};
-use crate::oci::config::{Config, Mount, host_id_of_root};
+use crate::oci::config::{Config, host_id_of_root};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::systemd::Version;
@@ -268,10 +268,16 @@ pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<AskedMount> {
 /// Where config.json asks for a new tmpfs. Of several mounts with one destination the last is on top.
 #[must_use]
 pub fn asked_tmpfs(config: &Config) -> HashSet<InnerPath> {
-    let is_tmpfs = |mount: &Mount| mount.kind.as_deref() == Some("tmpfs") && !mount.is_bind();
-    let mounts = config.mounts.iter().map(|mount| (InnerPath::new(&mount.destination), is_tmpfs(mount)));
-    let last: HashMap<_, _> = mounts.collect();
-    last.into_iter().filter_map(|(at, is_tmpfs)| is_tmpfs.then_some(at)).collect()
+    let mut asked = HashSet::new();
+    for mount in &config.mounts {
+        let at = InnerPath::new(&mount.destination);
+        if mount.kind.as_deref() == Some("tmpfs") && !mount.is_bind() {
+            asked.insert(at);
+        } else {
+            asked.remove(&at);
+        }
+    }
+    asked
 }
 
 /// Where the container sees its own cgroup, if its mounts show it.

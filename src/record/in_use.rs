@@ -10,12 +10,13 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use crate::kernel::mountinfo::{self, Entry};
+use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs, mount_table, others};
 
 /// A place in a file system, whichever mounts show it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(super) struct Location {
+struct Location {
     /// As mount tables tell it.
     device: String,
     path: PathBuf,
@@ -23,7 +24,7 @@ pub(super) struct Location {
 
 impl Location {
     /// Where an open directory is.
-    pub(super) fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
+    fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
         let unknown =
             || SysError::new(format!("read({:?}) without the mount of a directory", mount_table::OWN), Errno::NODATA);
         let id = mountinfo::mount_of(&fs::fd_info(directory)?).ok_or_else(unknown)?;
@@ -34,16 +35,20 @@ impl Location {
         Ok(Self { device: entry.device(), path: entry.root().join(below) })
     }
 
-    /// Something below it, on the same mount.
-    pub(super) fn join(&self, below: &Path) -> Self {
+    /// A path below it, on the same mount and without links. It need not be one that the kernel could print: an image can
+    /// have longer ones than that.
+    fn join(&self, at: &InnerPath) -> Self {
+        let below = at.below(&InnerPath::root()).unwrap_or(Path::new(""));
         Self { device: self.device.clone(), path: self.path.join(below) }
     }
 }
 
-/// A process whose container would lose something with these places: it has mounts on one, or they are in the directory
-/// that is its root, so that it is going to mount there. None where this is not so.
-pub(super) fn user(root: &Root, places: &[Location]) -> Result<Option<u32>, SysError> {
-    let wanted = Wanted { root: Location::of(root.directory())?, places };
+/// A process whose container would lose something with these paths in a root: it has mounts on one, or its own root is the
+/// same directory, so that it is going to mount there. `None` if there is no such process.
+pub(super) fn user(root: &Root, paths: &[InnerPath]) -> Result<Option<u32>, SysError> {
+    let root = Location::of(root.directory())?;
+    let places = paths.iter().map(|at| root.join(at)).collect();
+    let wanted = Wanted { root, places };
     let roots = wanted.roots(mount_table::OWN)?;
     let mut seen = HashSet::new();
     seen.extend(others::namespace("self", "mnt"));
@@ -62,12 +67,12 @@ pub(super) fn user(root: &Root, places: &[Location]) -> Result<Option<u32>, SysE
     Ok(None)
 }
 
-struct Wanted<'a> {
+struct Wanted {
     root: Location,
-    places: &'a [Location],
+    places: Vec<Location>,
 }
 
-impl Wanted<'_> {
+impl Wanted {
     fn is_used(&self, table: &Path, own_roots: &HashMap<PathBuf, usize>) -> Result<bool, SysError> {
         let table = table.to_string_lossy();
         // Runtimes mount the root once more, in the container's namespace, before anything else; other namespaces may

@@ -2,19 +2,19 @@
 //! What a record says, a line of JSON each, and how it is taken back: only what is still what was made, empty, and of no
 //! use to a living container.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::time::Duration;
 
-use rustix::fs::FileType;
+use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
 use super::container::{Container, First};
-use super::in_use::{self, Location};
+use super::in_use;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::Cgroup;
@@ -133,8 +133,8 @@ impl Made {
         while let Some(first) = rest.first() {
             let count = rest.iter().take_while(|each| each.root.path() == first.root.path()).count();
             let (these, others) = rest.split_at(count);
-            let result = these.iter().map(Remnant::location).collect::<Result<Vec<_>, _>>();
-            match result.and_then(|places| in_use::user(&first.root, &places)) {
+            let places: Vec<_> = these.iter().map(|each| each.at.clone()).collect();
+            match in_use::user(&first.root, &places) {
                 Ok(None) => errors.extend(these.iter().filter_map(|each| each.remove().err())),
                 Ok(Some(pid)) => errors.push(RecordError::InUse { root: first.root.path().to_owned(), pid }),
                 Err(source) => errors.push(first.error(source)),
@@ -154,12 +154,33 @@ impl Making {
 
     /// Removes what was not noted any more. Nobody else knows the name, and so it proves whose that is.
     fn remove_temporary(&self, root: &Root) -> Result<(), SysError> {
-        let all = self.all();
-        let Some((top, above)) = all.last().and_then(|top| Some((top, top.parent()?))) else { return Ok(()) };
-        let temporary = above.join(&self.temporary);
-        for (number, path) in all.iter().enumerate() {
-            let Some(below) = path.below(top) else { continue };
-            remove_empty(root, &temporary.join(below), self.is_directory || number > 0)?;
+        let at = InnerPath::new(&self.at);
+        let Some(top) = std::iter::successors(Some(at.clone()), InnerPath::parent).nth(self.above) else {
+            return Ok(());
+        };
+        let Some(above) = top.parent() else { return Ok(()) };
+        let below = at.below(&top).unwrap_or(Path::new(""));
+        let names: Vec<&OsStr> = std::iter::once(OsStr::new(&self.temporary)).chain(below).collect();
+        // Name by name, since the whole path can be longer than one with its own name, and than any may be.
+        let mut way = Vec::with_capacity(names.len());
+        let mut next = root.open_directory(&above);
+        for name in &names {
+            match next {
+                Err(failed) if is_gone(&failed) => break,
+                result => way.push(result?),
+            }
+            next = match way.last() {
+                Some(directory) => fs::open_at(directory.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY),
+                None => break,
+            };
+        }
+        for (number, (directory, name)) in way.iter().zip(&names).enumerate().rev() {
+            let is_last = number + 1 == names.len();
+            let kind = if self.is_directory || !is_last { FileType::Directory } else { FileType::RegularFile };
+            match fs::unlink_at(directory.as_fd(), name, kind) {
+                Err(failed) if is_others_by_now(failed.errno()) => {}
+                result => result?,
+            }
         }
         Ok(())
     }
@@ -225,11 +246,6 @@ enum Proof {
 impl Remnant {
     fn error(&self, source: SysError) -> RecordError {
         RecordError::TakeBack { root: self.root.path().to_owned(), at: self.at.to_string(), source }
-    }
-
-    fn location(&self) -> Result<Location, SysError> {
-        let (directory, name) = self.root.parent(&self.at)?;
-        Ok(Location::of(directory.as_fd())?.join(Path::new(&name)))
     }
 
     fn is_there(&self) -> Result<bool, RecordError> {

@@ -94,6 +94,13 @@ impl Call {
     fn errors(&self) -> Result<&'static [&'static str], String> {
         Ok(match self.name.as_str() {
             "open" | "openat" if self.line.contains("O_CREAT") => &["ENOSPC", "EMFILE", "EROFS"],
+            // Of a process that is hidden (hidepid, proc(5)) nothing is known, which is told in other words.
+            "open" | "openat"
+                if self.line.contains("\"/proc/")
+                    && (self.line.contains("/status\"") || self.line.contains("/cgroup\"")) =>
+            {
+                &["EIO", "EMFILE", "EINTR"]
+            }
             "open" | "openat" => &["EIO", "EMFILE", "EACCES", "EINTR"],
             // EPERM and ENOSYS are what a seccomp filter says that doesn't know it.
             "openat2" => &["EIO", "EMFILE", "EAGAIN", "EPERM"],
