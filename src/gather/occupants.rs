@@ -94,9 +94,20 @@ fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherE
 fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
     match (family, place.hierarchy) {
         (Family::Of(_), _) | (Family::PidNamespace, Hierarchy::Unified) => listed(directory, family, place),
+        // In the pid namespace of /proc, as without one of the container's, both have the same pids.
+        (Family::FirstAncestor, _) if is_in_namespace_of_proc()? => match first_ancestor(family)? {
+            Some(first) => listed(directory, &Family::Of(vec![first]), place),
+            None => Ok(Occupants::Unknown),
+        },
         // v1 lists none of outer pid namespaces, and in a joined one the pids are others than those of /proc.
         (Family::PidNamespace | Family::FirstAncestor, _) => in_proc(family, place),
     }
+}
+
+/// Whether the pids of this process's namespace are those in /proc.
+fn is_in_namespace_of_proc() -> Result<bool, GatherError> {
+    let about = read_if_shown("/proc/self/status")?;
+    Ok(about.is_some_and(|about| status::pid_namespaces(&about) == Some(1)))
 }
 
 /// By what cgroup.procs lists.
