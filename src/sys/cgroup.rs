@@ -37,7 +37,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             let options = options_of_v2();
             match mount::new_mount("cgroup2", &[], &options.iter().map(String::as_str).collect::<Vec<_>>()) {
                 // A rootless engine may not, in the host's cgroup namespace, but may have a part of what is mounted.
-                Err(error) if error.errno() == Errno::PERM => mounted(hierarchy).ok_or(error),
+                Err(error) if error.errno() == Errno::PERM => mounted(hierarchy)?.ok_or(error),
                 result => result,
             }
         }
@@ -61,7 +61,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
         }
         Hierarchy::Memory => match mount::new_mount("cgroup", &[], &["memory"]) {
             // With another controller in the same hierarchy it is EBUSY.
-            Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => mounted(hierarchy).ok_or(error),
+            Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => mounted(hierarchy)?.ok_or(error),
             result => result,
         },
     }
@@ -86,7 +86,7 @@ fn options_of_v2() -> Vec<String> {
 }
 
 /// Where a hierarchy is mounted as a whole and writable.
-fn mounted(hierarchy: Hierarchy) -> Option<OwnedFd> {
+fn mounted(hierarchy: Hierarchy) -> Result<Option<OwnedFd>, SysError> {
     let is_it = |entry: &mountinfo::Entry<'_>| match hierarchy {
         Hierarchy::Unified => entry.is_type("cgroup2"),
         Hierarchy::Systemd => entry.is_type("cgroup") && entry.has_super_option("name=systemd"),
@@ -94,8 +94,8 @@ fn mounted(hierarchy: Hierarchy) -> Option<OwnedFd> {
     };
     let is_whole =
         |entry: &mountinfo::Entry<'_>| is_it(entry) && entry.root() == Path::new("/") && !entry.is_read_only();
-    let table = mount_table::read(mount_table::OWN, is_whole).ok()?;
-    mountinfo::entries(&table).next().and_then(|entry| fs::open_host_directory(&entry.mount_point()).ok())
+    let table = mount_table::read(mount_table::OWN, is_whole)?;
+    mountinfo::entries(&table).next().map(|entry| fs::open_host_directory(&entry.mount_point())).transpose()
 }
 
 /// Opens a cgroup of a hierarchy. There are no links in one.
