@@ -102,7 +102,7 @@ const TOO_MUCH: [Case; 8] = [
             fs::create_dir_all(top.join(deep)).unwrap();
             Some("d")
         },
-        says: "128 directories in each other in /",
+        says: "128 nested directories in /",
     },
 ];
 
