@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A limit to how long a call takes, with a word at its end; knows nothing of what takes long.
+//! A limit on the time that a call takes, with a message when it expires. Knows nothing of what takes long.
 //!
-//! Who waits for a file server that doesn't answer can't look at a clock, and runs no signal handler. So a thread waits for
-//! the end of the time, says what was waited for, and ends the process. It is started just before something is touched that
-//! may not answer: most calls never have it.
+//! A thread that waits for a file server can't look at a clock, and runs no signal handler. So another thread waits for
+//! the time to expire, reports what the first one was waiting for, and ends the process. It is started just before the
+//! first operation that may block; most calls never start it.
 
 #![allow(unsafe_code)]
 
@@ -17,19 +17,19 @@ use rustix::io::Errno;
 
 use super::{Context, SysError};
 
-/// How long a call may take if nobody says otherwise: less than the `timeout` of 60 seconds in the descriptors, after which
-/// the runtime would kill it without a word.
+/// The default limit. It is less than the `timeout` of 60 seconds in the descriptors, after which the runtime kills the
+/// hook without a message.
 pub const USUAL: Duration = Duration::from_secs(45);
 
-/// What the thread needs: it formats a line, and sends it. In a program without optimization that takes some 20 KiB.
+/// The stack of the thread, which formats a line and sends it. Without optimization that takes some 20 KiB.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// What a call is at, in the words of a line that says so: `looking at /run`.
+/// What a call is doing, as in the message: `looking at /run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// A path in the container's root.
+    /// Resolving a path in the container's root.
     Looking,
-    /// A file that another process has locked.
+    /// Waiting for a lock that another process may hold.
     Locking,
 }
 
@@ -45,7 +45,7 @@ impl fmt::Display for Doing {
 type Say = Box<dyn Fn(&str) + Send>;
 
 struct Call {
-    /// None: there is no limit.
+    /// When the time began, how long it is, and how to report its end. `None` if there is no limit.
     limit: Option<(Instant, Duration, Say)>,
     is_watched: bool,
     doing: Doing,
@@ -60,17 +60,18 @@ fn call() -> MutexGuard<'static, Call> {
     CALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The time begins. At its end `say` gets a line, and the process ends with status 1.
+/// Starts the time. When it expires, `say` gets a line, and the process exits with status 1, or the one of
+/// [`end_with`].
 pub fn begin(limit: Duration, say: impl Fn(&str) + Send + 'static) {
     call().limit = Some((Instant::now(), limit, Box::new(say)));
 }
 
-/// Lets the process end with another status.
+/// Sets the status with which the process exits when the time expires.
 pub fn end_with(status: u8) {
     call().status = status.into();
 }
 
-/// From here on something may not answer. Does nothing where there is no limit.
+/// Starts the watching thread, before an operation that may block. Does nothing if there is no limit.
 pub fn watch() {
     let mut call = call();
     let Some((begun, limit, _)) = &call.limit else { return };
@@ -82,11 +83,11 @@ pub fn watch() {
         std::thread::sleep(left);
         end();
     };
-    // Worst case: no thread can be had, and the runtime's own limit ends the call.
+    // Worst case: no thread can be started, and the runtime's own timeout ends the call.
     call.is_watched = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(wait).is_ok();
 }
 
-/// Notes what is waited for, if it is.
+/// Notes what the call is doing, if it is being watched.
 pub fn note(doing: Doing, at: &Path) {
     let mut call = call();
     if call.is_watched {
@@ -102,37 +103,37 @@ fn end() {
     if let Some((_, limit, say)) = &call.limit {
         let (doing, at) = (call.doing, &call.at);
         say(&format!(
-            "gave up after {} s while {doing} {at}, or soon after: what doesn't answer there is a file server (FUSE, NFS), \
-             or another call of this program",
+            "gave up after {} s while {doing} {at}, or soon after: a file server (FUSE, NFS) or another call of this \
+             program does not answer there",
             limit.as_secs()
         ));
     }
-    // SAFETY: it ends the process, and runs nothing of it.
+    // SAFETY: the call ends the process without running exit handlers.
     unsafe { libc::_exit(call.status) };
 }
 
-/// Waits until a stream has something to read, or its end; `ETIMEDOUT` where that takes too long.
+/// Waits until a stream has data to read or is closed. Fails with `ETIMEDOUT` if the time expires.
 pub fn await_input(stream: impl std::os::fd::AsFd) -> Result<(), SysError> {
     let left = call().limit.as_ref().map(|(begun, limit, _)| limit.saturating_sub(begun.elapsed()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     match rustix::event::poll(&mut [PollFd::new(&stream, PollFlags::IN)], left.as_ref()) {
-        Ok(0) => Err(SysError::new("poll() of what nobody has closed", Errno::TIMEDOUT)),
-        // A signal that stops and continues a process.
+        Ok(0) => Err(SysError::new("poll() of a stream that was not closed in time", Errno::TIMEDOUT)),
+        // A process that is stopped and continued gets EINTR.
         Err(Errno::INTR) => await_input(stream),
         result => result.map(drop).call(|| "poll()"),
     }
 }
 
-/// Writes a line to standard error if that takes it at once.
+/// Writes a line to standard error, if that doesn't block.
 pub fn say_on_stderr(line: &str) {
-    /// A pipe that can be written to takes as much.
+    /// A pipe that is ready for writing accepts at least this much.
     const PIPE_BUF_BYTES: usize = 4096;
     let stderr = rustix::stdio::stderr();
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let is_ready = rustix::event::poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&at_once));
     if matches!(is_ready, Ok(1..)) {
         let line = line.as_bytes();
-        // Worst case: it is closed, and the status has to say it all.
+        // Worst case: standard error is closed, and only the exit status tells of the failure.
         let _ = rustix::io::write(stderr, line.get(..PIPE_BUF_BYTES).unwrap_or(line));
     }
 }
