@@ -315,7 +315,7 @@ pub fn volumes(realm: Realm) -> Check {
                 return Ok(());
             }
             watch.nothing()?;
-            finished.with_warning(&["can't be told", "lies on a mount of its own"])
+            finished.with_warning(&["can't be told", "lies on another mount than the container's root"])
         })
         .map_err(|why| format!("a volume at /{at}, {link:?}: {why}"))?;
     }
