@@ -142,18 +142,18 @@ pub fn poststop(realm: Realm) -> Check {
     })
 }
 
-/// A record that another call has locked, which never ends.
+/// The records of an ID are locked by another call that never ends.
 pub fn lock(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
         let container = Container::start_as(bundle, |bundle| bundle.start(Cgroup::Nowhere))?;
         bundle.state["pid"] = json!(container.id());
         let watch = bundle.watch();
-        let record = bundle.records().join(ID).join("made");
-        fs::create_dir_all(record.parent().unwrap()).unwrap();
-        let held = File::create(&record).unwrap();
+        let records = bundle.records().join(ID);
+        fs::create_dir_all(&records).unwrap();
+        let held = File::open(&records).unwrap();
         rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
-        create(bundle, Some(&bundle.directory()))?.refused(&[SAYS, "waiting for the lock of", "made"])?;
+        create(bundle, Some(&bundle.directory()))?.refused(&[SAYS, "waiting for the lock of", ID])?;
         let how = How { cwd: Some("/".into()), options: LIMIT, ..How::default() };
         bundle.poststop_as(&how)?.with_warning(&[SAYS, "waiting for the lock of"])?;
         drop(held);
