@@ -84,7 +84,8 @@ impl fmt::Display for BoundOf<'_> {
             Bound::Free(most) => {
                 write!(
                     f,
-                    "{most} bytes in the directories that get a tmpfs (three quarters of what the container has left)"
+                    "{most} bytes in the directories that get a tmpfs (three quarters of the memory that the container \
+                     has left)"
                 )
             }
             Bound::Unentered(most) => {

@@ -200,7 +200,7 @@ pub fn is_what_is_free(realm: Realm) -> Check {
         ensure!(status.success(), "cannot fill the cgroup: {status}");
         fill(&bundle.image("tmp"), 30);
         create(bundle, stage, container, engine, "", |_, finished| {
-            finished.with_warning(&["cannot copy all", "/tmp", "that the container has left"])?;
+            finished.with_warning(&["cannot copy all", "/tmp", "memory that the container has left"])?;
             let its = container.shmem();
             ensure!((50 * MIB..61 * MIB).contains(&its), "the container pays for {its} bytes");
             ensure!(container.kills() == 0, "somebody was killed");
