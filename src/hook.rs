@@ -109,14 +109,11 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     let unproven = gather::stage::prove(stage, text.config()?)?;
     process::clear_umask();
-    let seen = match stage {
-        Stage::CreateRuntime => {
-            // This must happen in the runtime's mount namespace, in which the paths of records are valid.
-            tell(record::sweep());
-            Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() }
-        }
-        Stage::CreateContainer => Seen::FromInside,
-    };
+    if stage == Stage::CreateRuntime {
+        // This must happen in the runtime's mount namespace, in which the paths of records are valid.
+        tell(record::sweep());
+    }
+    let seen = seen(state, stage);
     let (container, facts) = match gather::live::surroundings(state, stage, &text, policy) {
         // A call with a wrong state fails here, without leaving it to the call at createContainer.
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
@@ -142,14 +139,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     if let Some(error) = unproven {
         return Err(GatherError::from(error).into());
     }
-    if log_enabled!(Level::Debug) {
-        for line in plan.to_string().lines() {
-            debug!("{id}: {line}");
-        }
-    }
-    for warning in plan.warnings() {
-        warn!("{id}: {warning}");
-    }
+    announce(id, &plan);
     let is_awaited = || match (stage, state.pid) {
         _ if process::parent() != parent => Ok(false),
         (Stage::CreateRuntime, Some(pid)) => process::shares_mount_namespace(pid),
@@ -171,6 +161,26 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
             }
             Err(error.into())
         }
+    }
+}
+
+/// How this call knows the container. At createRuntime this process must still be in the runtime's namespaces.
+fn seen(state: &State, stage: Stage) -> Seen {
+    match stage {
+        Stage::CreateRuntime => Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() },
+        Stage::CreateContainer => Seen::FromInside,
+    }
+}
+
+/// Logs the plan for debugging, and its warnings.
+fn announce(id: &str, plan: &Plan) {
+    if log_enabled!(Level::Debug) {
+        for line in plan.to_string().lines() {
+            debug!("{id}: {line}");
+        }
+    }
+    for warning in plan.warnings() {
+        warn!("{id}: {warning}");
     }
 }
 
