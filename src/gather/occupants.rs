@@ -3,11 +3,9 @@
 //! process and what the runtime and its hooks run. As measured with runc 1.1 and crun 1.8, only the first process is
 //! there at createRuntime, and the hook as well at createContainer.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::GatherError;
@@ -18,7 +16,7 @@ use crate::kernel::cgroup::{self as text, Hierarchy};
 use crate::kernel::status;
 use crate::oci::config::Config;
 use crate::root::Root;
-use crate::sys::{SysError, cgroup, fs, process};
+use crate::sys::{SysError, cgroup, fs, others, process};
 
 /// More ancestors than a process usually has.
 const ANCESTORS_MAX: usize = 64;
@@ -151,13 +149,8 @@ fn in_proc(family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, Gather
     if read_if_shown("/proc/1/cgroup")?.is_none() {
         return Ok(Occupants::Unknown);
     }
-    let failed = |source| GatherError::Read { path: Path::new("/proc").to_owned(), source };
-    let proc = fs::open_host_directory(Path::new("/proc"))
-        .and_then(|proc| fs::open_at(proc.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY))
-        .map_err(failed)?;
-    let mut names = fs::Names::of_directories();
-    while let Some(name) = names.next(proc.as_fd()).map_err(failed)? {
-        let Some(pid) = pid_of(&name) else { continue };
+    let pids = others::pids().map_err(|source| GatherError::Read { path: PathBuf::from("/proc"), source })?;
+    for pid in pids {
         let Some(cgroups) = read_if_shown(&format!("/proc/{pid}/cgroup"))? else { continue };
         let is_there = text::parse(&cgroups, place.hierarchy).is_some_and(|path| path.is_at_or_below(place.path));
         if !is_there {
@@ -169,10 +162,6 @@ fn in_proc(family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, Gather
         }
     }
     Ok(Occupants::Container)
-}
-
-fn pid_of(name: &OsStr) -> Option<u32> {
-    name.to_str()?.parse().ok()
 }
 
 /// The topmost ancestor of this process that is in the container, or this process itself, by its pid in the mounted

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
-use super::container::{First, Life, Namespaces};
+use super::container::{Container, First, Life, Namespaces};
 use super::made::{Line, Made};
 use super::{
     Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
@@ -88,7 +88,7 @@ struct Found {
 
 impl Found {
     fn life(&self) -> Life {
-        self.made.container.as_ref().map_or(Life::Unknown, super::container::Container::life)
+        self.made.container.as_ref().map_or(Life::Unknown, Container::life)
     }
 
     /// Whether its paths are valid in the namespaces of this process.

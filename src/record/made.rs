@@ -78,7 +78,7 @@ pub(super) struct Made {
     pub(super) container: Option<Container>,
     pub(super) used_by: Option<First>,
     in_roots: Vec<InRoot>,
-    cgroups: Vec<(Cgroup, Option<u64>)>,
+    cgroups: Vec<Cgroup>,
 }
 
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Made {
                     }
                 }
                 Line::Cgroup { hierarchy, path, inode } => {
-                    all.cgroups.push((Cgroup { hierarchy, path: InnerPath::new(path), inode }, inode));
+                    all.cgroups.push(Cgroup { hierarchy, path: InnerPath::new(path), inode });
                 }
                 Line::UsedBy(first) => all.used_by = Some(first),
                 Line::MountPoint(made) => all.in_roots.push(InRoot::Old(made)),
@@ -114,8 +114,8 @@ impl Made {
     /// something is gone already.
     pub(super) fn take_back(&self, patience: Duration) -> Vec<RecordError> {
         let mut errors = self.empty_roots();
-        for (cgroup, inode) in self.cgroups.iter().rev() {
-            let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, *inode, patience);
+        for cgroup in self.cgroups.iter().rev() {
+            let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, cgroup.inode, patience);
             errors.extend(result.err().map(|source| RecordError::Cgroup { cgroup: cgroup.clone(), source }));
         }
         errors

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Other processes as /proc shows them: their pids, start times and namespaces.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Context, SysError, fs};
@@ -10,14 +12,10 @@ use crate::kernel::stat::Stat;
 
 /// The pids of all processes that this one sees.
 pub fn pids() -> Result<Vec<u32>, SysError> {
-    let directory = rustix::fs::open(
-        "/proc",
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .call(|| "open(\"/proc\")")?;
-    let (mut names, mut pids) = (fs::Names::default(), Vec::new());
-    while let Some(name) = names.next(std::os::fd::AsFd::as_fd(&directory))? {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open("/proc", flags, Mode::empty()).call(|| "open(\"/proc\")")?;
+    let (mut names, mut pids) = (fs::Names::of_directories(), Vec::new());
+    while let Some(name) = names.next(directory.as_fd())? {
         pids.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     pids.sort_unstable();
