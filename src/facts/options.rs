@@ -84,7 +84,7 @@ pub enum CgroupsMax {
 impl CgroupsMax {
     /// A hundred times as many as a container with a few hundred services has. Each cgroup takes some 6 KiB of kernel
     /// memory, most of which isn't charged to the container.
-    pub const DEFAULT: u32 = 16_384;
+    const DEFAULT: u32 = 16_384;
 
     /// Reads a number from 1 to 2147483647 (the kernel's `cgroup.max.descendants` is an `int`), or `max` or `0` for no
     /// limit. Returns `None` for anything else.

@@ -17,7 +17,7 @@ pub enum Answers {
 }
 
 /// The kernel's own file systems, by their names in /proc/filesystems.
-pub const OF_THE_KERNEL: [(&str, u32); 45] = [
+const OF_THE_KERNEL: [(&str, u32); 45] = [
     ("anon_inodefs", 0x0904_1934),
     ("apparmorfs", 0x5a3c_69f0),
     // Looking for a file on it makes the automounter mount something.
@@ -67,7 +67,7 @@ pub const OF_THE_KERNEL: [(&str, u32); 45] = [
 ];
 
 /// The file systems that depend on a server.
-pub const OF_A_SERVER: [(&str, u32); 24] = [
+const OF_A_SERVER: [(&str, u32); 24] = [
     ("9p", 0x0102_1997),
     ("afs", 0x5346_414f),
     ("beegfs", 0x1983_0326),
