@@ -85,9 +85,9 @@ pub enum RecordError {
          be the hook's; remove it if nobody needs it", root.display()
     )]
     NoBirthTime {
-        /// Which root.
+        /// The root that it is in.
         root: PathBuf,
-        /// What.
+        /// Its path in the root.
         at: String,
     },
     /// Another container has mounts there. A call after that container's end removes it.
@@ -96,7 +96,7 @@ pub enum RecordError {
          its end will remove it", root.display()
     )]
     InUse {
-        /// Which root.
+        /// The root that it is in.
         root: PathBuf,
         /// The pid of that container's first process.
         pid: u32,
@@ -104,7 +104,7 @@ pub enum RecordError {
     /// The container that poststop was called for still runs.
     #[error("left the record: the container's first process {pid} still runs; call poststop after it has ended")]
     Alive {
-        /// Which.
+        /// The pid of its first process.
         pid: u32,
     },
     /// The state has no bundle, and without it there is no proof that the container is gone.
@@ -113,7 +113,7 @@ pub enum RecordError {
          bundle {} to the state", bundle.display()
     )]
     Unproven {
-        /// Where.
+        /// The bundle that the record names.
         bundle: PathBuf,
     },
     /// The record was written in other namespaces.
@@ -128,9 +128,9 @@ pub enum RecordError {
          determined which one is meant; add the bundle to the state", path.display()
     )]
     Ambiguous {
-        /// How many.
+        /// The number of records.
         count: usize,
-        /// Where.
+        /// The directory that they are in.
         path: PathBuf,
     },
     /// The record itself stays.

@@ -77,7 +77,7 @@ pub enum V1WithSysAdmin {
 pub enum CgroupsMax {
     /// At most this many.
     Of(u32),
-    /// As many as it likes.
+    /// No limit.
     Unlimited,
 }
 

@@ -128,9 +128,9 @@ pub enum GatherError {
     /// A file in it can't be read.
     #[error("cannot read {at} in the container's root")]
     ReadInRoot {
-        /// Which.
+        /// Its path in the root.
         at: InnerPath,
-        /// Why.
+        /// Why it can't be read.
         source: ReadError,
     },
     /// One of the container's cgroups can't be examined.
@@ -140,7 +140,7 @@ pub enum GatherError {
         path: InnerPath,
         /// The hierarchy that it is in.
         hierarchy: Hierarchy,
-        /// Why.
+        /// The call that failed.
         source: SysError,
     },
     /// What this process may do can't be told.

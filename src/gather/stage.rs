@@ -46,7 +46,7 @@ pub enum StageError {
         Stage::CreateRuntime.name()
     )]
     NoProcess {
-        /// Whose.
+        /// The state's pid.
         pid: u32,
     },
     /// At createRuntime, the state's pid is that of a process outside the container.
@@ -56,7 +56,7 @@ pub enum StageError {
         Stage::CreateRuntime.name()
     )]
     NotContainers {
-        /// Whose.
+        /// The state's pid.
         pid: u32,
         /// What they share, as in config.json.
         kind: &'static str,

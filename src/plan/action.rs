@@ -236,7 +236,7 @@ pub enum Action {
     },
     /// Limits how many cgroups can be made below one (`cgroup.max.descendants`), unless a lower limit is set already.
     LimitCgroups {
-        /// Which.
+        /// The cgroup whose descendants are limited.
         cgroup: Cgroup,
         /// The limit.
         most: u32,

@@ -66,7 +66,7 @@ pub(super) enum Life {
     Alive(u32),
     /// Its first process has ended, and its mount namespace is gone.
     Gone,
-    /// Neither is proven.
+    /// It can't be determined.
     Unknown,
 }
 

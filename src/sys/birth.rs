@@ -33,9 +33,9 @@ pub struct Newborn {
 /// Whether a file is the same one as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Same {
-    /// It is.
+    /// It is the same file.
     Yes,
-    /// It is another one.
+    /// It is another file.
     No,
     /// The file system doesn't have the birth time of at least one of them.
     Unknown,
