@@ -196,6 +196,6 @@ put "$login" 'mkdir test && tar -C test --no-same-owner -xf -' "$directory"
 # In the background, since a shell that waits for a program in the foreground ignores TERM. ssh has 255 for whatever
 # ends by a signal, and for its own failures.
 in_vm "$login" "cd test && $command </dev/null; echo \$? >../status" </dev/null >&5 &
-wait $! || true # The script's own status is asked next.
+wait $! || true # The script's own status is read below.
 status=$(in_vm "$login" 'cat status' </dev/null) || vm_failed "the connection broke"
 exit "$status"

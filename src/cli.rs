@@ -34,24 +34,27 @@ Options:
   --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
                      for debug, in the host's journal or syslog
 
-Policy, for the administrator of the host, in the arguments of the descriptors:
+POLICY, which the host's administrator sets in the descriptors' arguments:
   --allow-options LIST
-                     which annotations oci-systemd-hook.OPTION count, with commas
-                     between: cgroup,journal-size,run-size,stop-signal,tmp-size are
-                     all that there are, and the default; an empty LIST is none
+                     the annotations oci-systemd-hook.OPTION that are honored,
+                     separated by commas; by default all of them, which are
+                     cgroup,journal-size,run-size,stop-signal,tmp-size;
+                     an empty LIST allows none
   --allow-v1-with-cap-sys-admin
-                     make cgroup v1's name=systemd also for a container that may
-                     have CAP_SYS_ADMIN, and by its release_agent the host
-  --max-cgroups N    how many cgroups a container may make below its own on v2:
-                     16384 by default, `max` for as many as it likes
+                     create cgroup v1's name=systemd even for a container that
+                     may have CAP_SYS_ADMIN, and that could take over the host
+                     by means of release_agent, cgroups(7)
+  --max-cgroups N    how many cgroups a container may create below its own in
+                     v2, or max for no limit; 16384 by default
 
-Of all but plan:
+Options of all forms but plan:
   --time-limit SECONDS
-                     how long a call may take, 1 to 3600: 45 by default; the
-                     descriptors' timeout of 60, after which a runtime kills the
-                     hook without a word, is to be longer
+                     how long a call may take, from 1 to 3600; 45 by default;
+                     must be less than the timeout in the descriptors, which is
+                     60, and after which the runtime kills the hook without a
+                     message
 
-Of plan:
+Options of plan:
   --json             the plan as JSON
   --state FILE       the container's state, for its id and annotations; otherwise
                      the id is in the bundle's path
@@ -73,14 +76,14 @@ pub enum Request {
         log_level: LevelFilter,
         /// What the administrator allows.
         policy: Policy,
-        /// How long it may take.
+        /// The limit on the time that the call takes.
         time_limit: Duration,
     },
     /// Change a config.json.
     Precreate {
         /// Which messages.
         log_level: LevelFilter,
-        /// How long it may take.
+        /// The limit on the time that the call takes.
         time_limit: Duration,
     },
     /// Print a plan.
@@ -121,14 +124,14 @@ pub enum UsageError {
     /// Not a level.
     #[error("{0:?} is not a log level: error, warn, info or debug")]
     Level(String),
-    /// Not a time.
+    /// An invalid time limit.
     #[error("--time-limit: {0:?} is not a number of seconds from 1 to 3600")]
     TimeLimit(String),
     /// Not an option.
     #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size, stop-signal and tmp-size")]
     Option(String),
-    /// Not a number of cgroups.
-    #[error("--max-cgroups: {0:?} is no number from 1 to 2147483647, nor `max`")]
+    /// An invalid number of cgroups.
+    #[error("--max-cgroups: {0:?} is neither a number from 1 to 2147483647 nor `max`")]
     CgroupsMax(String),
     /// `plan` without its argument.
     #[error("plan needs the bundle's directory; see --help")]

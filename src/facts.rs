@@ -145,7 +145,7 @@ pub enum Found {
     Nothing(InnerPath),
     /// Something else, such as `a fifo`.
     Else(InnerPath, &'static str),
-    /// It lies at or below the mount of a file server, which wasn't asked what is there.
+    /// It lies at or below the mount of a file server, which is never asked what is there.
     OnServer(InnerPath),
     /// The path can't be followed, for this reason.
     Unreachable(String),
@@ -161,7 +161,7 @@ impl Image {
         self.0.insert(path, found);
     }
 
-    /// Each path that was looked at, and what was found.
+    /// All paths that were looked at, with what was found there.
     pub fn all(&self) -> impl Iterator<Item = (&InnerPath, &Found)> {
         self.0.iter()
     }
@@ -201,7 +201,7 @@ pub struct Memory {
     pub source: MemorySource,
 }
 
-/// To whom the kernel charges what this process writes to a tmpfs.
+/// The one to whom the kernel charges what this process writes to a tmpfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Payer {
@@ -214,10 +214,10 @@ pub enum Payer {
 /// The container's cgroup in the hierarchy that has the memory controller.
 #[derive(Debug, Clone)]
 pub struct MemoryCgroup {
-    /// Where it is, from the root of this process's cgroup namespace; none where it has no path there, or no hierarchy
-    /// counts memory.
+    /// Its path, from the root of this process's cgroup namespace. `None` if it has no path there, or if no hierarchy
+    /// has the memory controller.
     pub place: Option<(Hierarchy, InnerPath)>,
-    /// Who pays, as it is.
+    /// Who pays for what this process writes without entering another cgroup.
     pub payer: Payer,
 }
 
@@ -254,11 +254,11 @@ pub struct Surroundings {
     pub mounts: Mounts,
     /// What the image has.
     pub image: Image,
-    /// What the paths led to that a plan may act on.
+    /// The identities of the files that a plan may act on.
     pub places: Places,
     /// The container's memory.
     pub memory: Memory,
-    /// Where it is counted.
+    /// The cgroup that the container's memory is charged to.
     pub memory_cgroup: MemoryCgroup,
     /// What the author chose.
     pub options: Options,

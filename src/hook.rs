@@ -40,11 +40,12 @@ pub enum HookError {
     /// A required step failed.
     #[error(transparent)]
     Step(#[from] StepError),
-    /// The environment is the container's, and the dynamic loader has listened to it.
+    /// The dynamic loader has acted on an environment that the container's author can write.
     #[error(
-        "this program is linked dynamically, and {0} in its environment, which the container's author can write, told the \
-         loader what to load into it: code of the image may have run on the host; install the static build of \
-         contrib/install.sh, or give the hook an `env` without it in config.json or its descriptor"
+        "this program is linked dynamically and was started with {0} in its environment, which the container's author \
+         can set and the dynamic loader obeys, so that code from the image may have run on the host; install the \
+         static build with contrib/install.sh, or set an `env` without {0} for the hook in config.json or in its \
+         descriptor"
     )]
     Loader(String),
     /// The text of config.json can't be changed.
@@ -73,7 +74,7 @@ pub struct Failure {
 }
 
 /// Works as a hook with the state on `input`. `call` is what the command line says that it is for, and
-/// `policy` which options count; `loader` is what the dynamic loader was told.
+/// `policy` what the administrator allows; `loader` is a variable that the dynamic loader has acted on.
 pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option<String>) -> Result<(), Failure> {
     if call == Some(Call::CleanUp) {
         time_limit::end_with(CLEANED_UP);
@@ -88,11 +89,11 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
     match call.unwrap_or_else(|| gather::call(&state)) {
         Call::CleanUp => {
             time_limit::end_with(CLEANED_UP);
-            // Never fails: runc refuses to delete a container whose poststop does.
+            // Errors are only logged: runc refuses to delete a container whose poststop fails.
             tell(record::clean_up(&state));
             Ok(())
         }
-        // Elsewhere the environment is the engine's.
+        // At the other stages the environment is the engine's.
         Call::Create(Stage::CreateContainer) if loader.is_some() => {
             let error = Box::new(HookError::Loader(loader.unwrap_or_default()));
             Err(Failure { id: Some(state.id), error })
@@ -108,16 +109,13 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
     let unproven = gather::stage::prove(stage, text.config()?)?;
     process::clear_umask();
-    let seen = match stage {
-        Stage::CreateRuntime => {
-            // In the runtime's mount namespace, where the paths of records are meant.
-            tell(record::sweep());
-            Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() }
-        }
-        Stage::CreateContainer => Seen::FromInside,
-    };
+    if stage == Stage::CreateRuntime {
+        // This must happen in the runtime's mount namespace, in which the paths of records are valid.
+        tell(record::sweep());
+    }
+    let seen = seen(state, stage);
     let (container, facts) = match gather::live::surroundings(state, stage, &text, policy) {
-        // A call with a wrong state is nobody else's matter.
+        // A call with a wrong state fails here, without leaving it to the call at createContainer.
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
         // What goes wrong at createContainer, too, is told there.
         Err(error) if gather::follow_up(text.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
@@ -141,14 +139,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     if let Some(error) = unproven {
         return Err(GatherError::from(error).into());
     }
-    if log_enabled!(Level::Debug) {
-        for line in plan.to_string().lines() {
-            debug!("{id}: {line}");
-        }
-    }
-    for warning in plan.warnings() {
-        warn!("{id}: {warning}");
-    }
+    announce(id, &plan);
     let is_awaited = || match (stage, state.pid) {
         _ if process::parent() != parent => Ok(false),
         (Stage::CreateRuntime, Some(pid)) => process::shares_mount_namespace(pid),
@@ -170,6 +161,26 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
             }
             Err(error.into())
         }
+    }
+}
+
+/// How this call knows the container. At createRuntime this process must still be in the runtime's namespaces.
+fn seen(state: &State, stage: Stage) -> Seen {
+    match stage {
+        Stage::CreateRuntime => Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() },
+        Stage::CreateContainer => Seen::FromInside,
+    }
+}
+
+/// Logs the plan for debugging, and its warnings.
+fn announce(id: &str, plan: &Plan) {
+    if log_enabled!(Level::Debug) {
+        for line in plan.to_string().lines() {
+            debug!("{id}: {line}");
+        }
+    }
+    for warning in plan.warnings() {
+        warn!("{id}: {warning}");
     }
 }
 
@@ -211,9 +222,9 @@ fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told
         }
         // No error: createRuntime may have seen that it is another's.
         Told::MayBeSystemd => warn!(
-            "{id}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in this user \
-             namespace ({source}); if it is, let this hook run at createRuntime, too, as its descriptors do, or give the \
-             container the annotation oci-systemd-hook=enabled"
+            "{id}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in \
+             this user namespace ({source}); if it is, let this hook run at createRuntime, too, as its descriptors do, \
+             or give the container the annotation oci-systemd-hook=enabled"
         ),
     }
     None
@@ -258,10 +269,10 @@ pub fn changes(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Dec
     Ok((decision, changes))
 }
 
-/// The status at poststop, whatever happened: runc refuses to delete a container whose poststop fails.
+/// The exit status at poststop, whatever happened: runc refuses to delete a container whose poststop fails.
 const CLEANED_UP: u8 = 0;
 
-/// What there is to say about records, this container's and those of others that are no more.
+/// Logs the findings about the records of this container, and of others that are gone.
 fn tell(all: Vec<Finding>) {
     for Finding { id, error, is_of_another_call } in all {
         let level = if error.is_for_later() || is_of_another_call { Level::Info } else { Level::Warn };

@@ -34,7 +34,7 @@ pub const CGROUP: &str = "/sys/fs/cgroup";
 pub const CGROUP_SYSTEMD: &str = "/sys/fs/cgroup/systemd";
 /// Where v2 is in the hybrid layout, without controllers.
 pub const CGROUP_UNIFIED: &str = "/sys/fs/cgroup/unified";
-/// Where hosts mount the hierarchies that systemd uses.
+/// Where hosts mount the cgroup hierarchies that systemd uses.
 pub const HIERARCHIES: [&str; 3] = [CGROUP, CGROUP_SYSTEMD, CGROUP_UNIFIED];
 /// What these directories lie on; nothing is written to it.
 pub const CGROUP_TMPFS_BYTES: u64 = MIB;

@@ -2,8 +2,8 @@
 //! An OCI hook that makes systemd run as the first process of an unprivileged container.
 //!
 //! Data flows one way: [`gather`] reads facts, [`decide`] and [`prepare`] make a [`plan`] of them
-//! without touching anything, [`apply`] carries it out without seeing a fact. A file uses only
-//! files above it in this list. [`hooksd`] stands apart: it is how engines choose hooks, and how [`runtime`] does, which
+//! without touching anything, [`apply`] carries it out without seeing a fact. A module uses only its own group of this list
+//! and those above it. [`hooksd`] stands apart: it is how engines choose hooks, and how [`runtime`] does, which
 //! is another program than the hook.
 
 pub mod one_line;
@@ -17,22 +17,69 @@ pub mod os_release;
 pub mod systemd;
 
 pub mod command;
-pub mod facts;
 pub mod identity;
 pub mod interface;
+
+pub mod facts;
+
 pub mod root;
 
 pub mod decide;
 pub mod plan;
+
 pub mod prepare;
 
-pub mod apply;
 pub mod gather;
 pub mod record;
 
+pub mod apply;
+
 pub mod cli;
-pub mod hook;
 pub mod report;
 
+pub mod hook;
+
 pub mod hooksd;
+
 pub mod runtime;
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use std::fs;
+    use std::path::{Path, PathBuf};
+
+    fn files(directory: &Path) -> Vec<PathBuf> {
+        let entries = fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
+        entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+    }
+
+    /// The modules that a text uses, without its comments and unit tests.
+    fn used(text: &str) -> Vec<String> {
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
+        let paths = lines.flat_map(|line| line.split("crate::").skip(1));
+        paths.map(|path| path.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect()).collect()
+    }
+
+    #[test]
+    fn each_module_uses_only_those_of_its_group_and_above() {
+        let groups: Vec<Vec<&str>> = include_str!("lib.rs")
+            .split("\n\n")
+            .map(|group| group.lines().filter_map(|line| line.strip_prefix("pub mod ")?.strip_suffix(';')).collect())
+            .collect();
+        let place = |module: &str| groups.iter().position(|group| group.contains(&module));
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut looked_at = 0;
+        for path in files(&source).into_iter().filter(|path| !path.ends_with("tests.rs")) {
+            let name = path.strip_prefix(&source).unwrap().iter().next().unwrap().to_string_lossy();
+            let Some(own) = place(name.trim_end_matches(".rs")) else { continue };
+            for module in used(&fs::read_to_string(&path).unwrap()) {
+                let other = place(&module);
+                assert!(other.is_some_and(|other| other <= own), "{} uses {module}, which is below it", path.display());
+                looked_at += 1;
+            }
+        }
+        assert!(looked_at > 100, "only {looked_at} uses found");
+    }
+}

@@ -27,7 +27,7 @@ pub struct Plan {
     /// How systemd will find its cgroups.
     #[serde(rename = "cgroup-layout", skip_serializing_if = "Option::is_none")]
     pub layout: Option<ChosenLayout>,
-    /// How much of the image's content all steps together may copy; none: there is nothing to copy.
+    /// How much of the image's content all steps together may copy. `None` if no step copies anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copying: Option<Copying>,
     /// The steps.
@@ -36,19 +36,21 @@ pub struct Plan {
     pub notes: Vec<Note>,
 }
 
-/// What may be copied of an image's content for one container, and who pays for it.
+/// How much of an image's content may be copied for one container, and who pays for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Copying {
-    /// The sum: whole pages of content without the holes, extended attributes, and a page for each file and directory.
+    /// The most memory that all copies together may take: whole pages of content without the holes, extended
+    /// attributes, and a page for each file, directory and link.
     pub most_bytes: u64,
-    /// What says so.
+    /// The reason for that number.
     pub why: String,
-    /// Who pays, if nothing is done about it. Where that isn't the container, a process enters its cgroup to copy.
+    /// Who pays for what this process writes. If that isn't the container, a child process enters its cgroup to copy.
     pub payer: Payer,
-    /// The container's cgroup that counts it: never more is copied than three quarters of what is free there.
+    /// The container's cgroup with the memory controller. No more is copied than three quarters of the memory that is
+    /// free there.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
-    /// The sum where that cgroup can't be entered.
+    /// The most memory that all copies together may take if that cgroup can't be entered.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub most_unentered_bytes: Option<u64>,
 }
@@ -62,12 +64,12 @@ pub struct ChosenLayout {
     pub why: String,
 }
 
-/// What the container's root is at createContainer.
+/// The state of the container's root at createContainer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RootThen {
-    /// As it is now.
+    /// As writable as it is now.
     Writable,
-    /// Read-only: crun makes it so before.
+    /// Read-only, because crun remounts it before that stage.
     ReadOnly,
 }
 
@@ -77,7 +79,7 @@ pub struct Step {
     /// What.
     #[serde(flatten)]
     pub action: Action,
-    /// What it acts on, as far as no earlier step made it.
+    /// The identities of the files that it acts on, except those that an earlier step makes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<Place>,
     /// What its failure means.
@@ -125,8 +127,8 @@ impl Plan {
         self.steps.push(Step { action, on: Vec::new(), need, why: why.into() });
     }
 
-    /// Of this plan, what can't be left to a call at createContainer, which does the rest: bounds that only who is outside
-    /// may write, and on a root that is read-only by then what is made in it.
+    /// Reduces the plan to the steps that can't be left to the call at createContainer: limits that can only be written
+    /// from outside the container, and mount points in a root that is read-only by then.
     #[must_use]
     pub fn before_create_container(self, root: RootThen) -> Self {
         let is_kept = |step: &Step| match step.action {

@@ -2,8 +2,9 @@
 //! What the hook made that outlives the container's mounts: written down before it is made, and the
 //! only thing that poststop works from, since then neither annotations nor the root may be there.
 //!
-//! A record is a file `<id>/<pid>-<start>` and belongs to one container, whatever others have its id. The directory of the
-//! id is locked by who writes or works off a record in it, so that a new container of that id waits for the old one's end.
+//! A record is a file `<id>/<pid>-<start>` and belongs to one container, even if others have the same ID. A process
+//! that writes or cleans up a record locks the directory of the ID, so that a new container with that ID waits until
+//! the clean-up for the old one is done.
 
 mod clean_up;
 mod container;
@@ -33,8 +34,9 @@ use crate::sys::time_limit::{self, Doing};
 use crate::sys::{self, Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
-/// A record has a line for each of at most four mount points and one for what each of their directories is, of which a path
-/// of 4096 bytes has 2048, and four for cgroups.
+/// The largest record that is read. There are at most four mount points, each with a line for what will be made and one
+/// for what was made, which lists all missing directories (a path of 4096 bytes has up to 2048), and four lines for
+/// cgroups.
 const LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// Why a record can't be written or worked off.
@@ -77,52 +79,58 @@ pub enum RecordError {
         /// Why.
         source: SysError,
     },
-    /// It may be another's, and stays; the record goes.
+    /// A file can't be proven to be the hook's. It stays, but the record is removed.
     #[error(
-        "left {at} in the root {}: its file system does not tell when a file was made, so that it may be another one by \
-         now; remove it if nobody needs it", root.display()
+        "left {at} in the root {}: its file system does not tell when a file was made, so that it can't be proven to \
+         be the hook's; remove it if nobody needs it", root.display()
     )]
     NoBirthTime {
-        /// Which root.
+        /// The root that it is in.
         root: PathBuf,
-        /// What.
+        /// Its path in the root.
         at: String,
     },
-    /// Another container's mounts are there; it is removed after that one's end.
-    #[error("left what was made in the root {} to the container of process {pid}, which has its mounts there", root.display())]
+    /// Another container has mounts there. A call after that container's end removes it.
+    #[error(
+        "left what was made in the root {}: the container of process {pid} still has mounts there, and a call after \
+         its end will remove it", root.display()
+    )]
     InUse {
-        /// Which root.
+        /// The root that it is in.
         root: PathBuf,
-        /// Whose.
+        /// The pid of that container's first process.
         pid: u32,
     },
-    /// Not what poststop is for.
-    #[error("left its record alone: the container's first process {pid} is still there")]
+    /// The container that poststop was called for still runs.
+    #[error("left the record: the container's first process {pid} still runs; call poststop after it has ended")]
     Alive {
-        /// Which.
+        /// The pid of its first process.
         pid: u32,
     },
-    /// The state has no bundle, and whether the container is gone can't be told without.
-    #[error("left its record alone: whether the container is gone can't be told; name its bundle {} in the state", bundle.display())]
+    /// The state has no bundle, and without it there is no proof that the container is gone.
+    #[error(
+        "left the record: without a bundle in the state it can't be determined whether the container is gone; add the \
+         bundle {} to the state", bundle.display()
+    )]
     Unproven {
-        /// Where.
+        /// The bundle that the record names.
         bundle: PathBuf,
     },
-    /// What is named in it is elsewhere.
+    /// The record was written in other namespaces.
     #[error(
-        "left its record alone: its engine has a mount or cgroup namespace of its own, in which its paths are meant; call \
-         this in those, nsenter(1)"
+        "left the record: its paths are valid only in the engine's mount and cgroup namespaces, which differ from this \
+         process's; call poststop there, see nsenter(1)"
     )]
     Elsewhere,
-    /// Several containers have one id, and the state has no bundle.
+    /// Several containers have the same ID, and the state has no bundle.
     #[error(
-        "left the records of {count} containers of this id alone: which one is meant can't be told without a bundle in the \
-         state; they are below {}", path.display()
+        "left the records of {count} containers with this ID below {}: without a bundle in the state it can't be \
+         determined which one is meant; add the bundle to the state", path.display()
     )]
     Ambiguous {
-        /// How many.
+        /// The number of records.
         count: usize,
-        /// Where.
+        /// The directory that they are in.
         path: PathBuf,
     },
     /// The record itself stays.
@@ -136,12 +144,12 @@ pub enum RecordError {
 }
 
 impl RecordError {
-    /// Whether something is left that the next call can take back.
+    /// Whether the record must stay because a later call can still remove something.
     fn keeps_record(&self) -> bool {
         !matches!(self, Self::NoBirthTime { .. })
     }
 
-    /// Whether nothing went wrong, and a later call does the rest.
+    /// Whether nothing went wrong and a later call will do the rest.
     #[must_use]
     pub fn is_for_later(&self) -> bool {
         matches!(self, Self::InUse { .. })
@@ -172,17 +180,18 @@ struct Inner {
     id: String,
     bundle: PathBuf,
     seen: Seen,
-    /// Locked from the first note on until this call ends, so that nobody works it off meanwhile.
+    /// The open record, from the first note on. It is locked until this process ends, so that nobody cleans it up
+    /// meanwhile.
     written: RefCell<Option<Written>>,
 }
 
 #[derive(Debug)]
 struct Written {
-    /// Of the id.
+    /// The lock on the directory of the ID.
     _lock: File,
     path: PathBuf,
     file: File,
-    /// How long it was before this call.
+    /// The length of the file before this call.
     before_bytes: u64,
 }
 
@@ -200,8 +209,9 @@ impl Record {
         self.note(&Line::Cgroup { hierarchy: cgroup.hierarchy, path, inode })
     }
 
-    /// Writes down that `at` will be made in `root`, a directory or a file, with so many directories `above` it. Returns the
-    /// name that the top one of them is to have until it is noted what was made.
+    /// Writes down that a directory or an empty file will be made at `at` in `root`, with `above` missing directories
+    /// above it. Returns the temporary name for the topmost of them, which is used until [`Self::note_made`] has noted
+    /// what was made.
     pub fn note_making(
         &self,
         root: &Root,
@@ -222,7 +232,7 @@ impl Record {
         Ok(temporary)
     }
 
-    /// Writes down what was made of it, the top directory first.
+    /// Writes down what was made, the topmost directory first.
     pub fn note_made(&self, births: Vec<Birth>) -> Result<(), RecordError> {
         self.note(&Line::Made(births))
     }
@@ -237,8 +247,8 @@ impl Record {
         append(&written.file, &written.path, line).map_err(error)
     }
 
-    /// Takes back what this call noted, the last thing first, and what of the record is this call's. Goes on after an error
-    /// and returns them all; what is gone already is no error.
+    /// Removes what this call noted, the last thing first, and then its lines of the record. Goes on after an error and
+    /// returns all errors. It is no error if something is gone already.
     #[must_use]
     pub fn take_back(&self) -> Vec<RecordError> {
         let place = match place() {
@@ -296,7 +306,7 @@ impl Inner {
             _ => append(&file, &path, &Line::Container(container)).map(|()| 0),
         });
         let before_bytes = begun.map_err(|source| {
-            // Nothing is noted in it by this call. Worst case: it stays until this container's poststop.
+            // This call has noted nothing yet. Worst case: the empty file stays until this container's poststop.
             if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
                 let _ = std::fs::remove_file(&path);
             }
@@ -312,10 +322,10 @@ fn append(mut file: &File, path: &Path, line: &Line) -> Result<(), SysError> {
     file.write_all(&text).call(|| format!("write({path:?})"))
 }
 
-/// Makes the directory of an id's records, and locks it.
+/// Makes and locks the directory for the records of an ID.
 fn make_directory(place: &Path, id: &str) -> Result<File, SysError> {
     let directory = place.join(NAME).join(id);
-    // Each may be removed by another container's poststop between two calls.
+    // Another container's poststop may remove either directory between two system calls.
     for _ in 0..100 {
         // The place itself isn't ours to make: nobody would take it back.
         let result = [&place.join(NAME), &directory].into_iter().try_for_each(|each| {
@@ -335,7 +345,7 @@ fn make_directory(place: &Path, id: &str) -> Result<File, SysError> {
     Err(SysError::new(format!("open({directory:?})"), Errno::NOENT))
 }
 
-/// Whether to wait for who has a lock.
+/// Whether to wait until another process releases a lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Wait {
     Yes,
@@ -345,13 +355,13 @@ enum Wait {
 #[derive(Debug)]
 enum Locked {
     Yes(File),
-    /// There is no such directory.
+    /// The directory doesn't exist.
     Nothing,
-    /// Somebody else has it.
+    /// Another process has locked it.
     Busy,
 }
 
-/// Locks the directory of an id's records for as long as it is open.
+/// Locks the directory with the records of an ID for as long as the returned file is open.
 fn lock(directory: &Path, wait: Wait) -> Result<Locked, SysError> {
     let operation = match wait {
         Wait::Yes => FlockOperation::LockExclusive,
@@ -367,7 +377,7 @@ fn lock(directory: &Path, wait: Wait) -> Result<Locked, SysError> {
         Err(Errno::WOULDBLOCK) => return Ok(Locked::Busy),
         result => result.call(|| format!("flock({directory:?})"))?,
     }
-    // Whoever had it may have removed it, and somebody made it anew.
+    // The process that had the lock may have removed the directory, and another may have made a new one.
     let own = fs::stat(&file)?;
     match std::fs::symlink_metadata(directory) {
         Ok(now) if (now.dev(), now.ino()) == (own.st_dev, own.st_ino) => Ok(Locked::Yes(file)),
@@ -381,7 +391,7 @@ fn open_directory(path: &Path) -> Result<File, SysError> {
     rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map(File::from).call(|| format!("open({path:?})"))
 }
 
-/// Removes a directory of records, unless one is in it. Where nothing can be written there is none.
+/// Removes a directory of records if it is empty. A read-only file system has no records.
 fn remove_if_empty(path: PathBuf) -> Result<(), RecordError> {
     use ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, ReadOnlyFilesystem};
     let harmless = [NotFound, NotADirectory, DirectoryNotEmpty, ReadOnlyFilesystem];

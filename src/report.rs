@@ -52,8 +52,8 @@ pub fn start(level: LevelFilter) {
     let _ = log::set_boxed_logger(Box::new(Both { stderr }));
 }
 
-/// Says the last line of a program that ends while another of its threads is held up, perhaps in the middle of a message:
-/// whatever the log's level is, without waiting for anybody.
+/// Reports why the program is about to end although another of its threads is blocked, perhaps while logging. It
+/// ignores the log level, takes no lock of the logger, and never waits for long.
 pub fn last_words(name: &str, line: &str) {
     let line = one_line(line);
     time_limit::say_on_stderr(&format!("{name}: {line}\n"));

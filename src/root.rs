@@ -42,46 +42,51 @@ pub struct Root {
     path: PathBuf,
     /// The device number of its file system.
     device: u64,
-    /// Where file servers are mounted in it, as paths of the host; once somebody has looked.
+    /// The mount points of file servers in it, as paths of the host, once they have been looked up.
     servers: OnceCell<Vec<PathBuf>>,
 }
 
-/// Where a path leads.
+/// The file that a path leads to.
 enum Reached {
     Place(OwnedFd),
-    /// At or below a server's mount, to this path as far as that can be told without asking.
+    /// A file at or below a file server's mount. The path is resolved only as far as possible without asking the
+    /// server.
     Server(InnerPath),
 }
 
-/// Why a file in the root is not read.
+/// Why a file in the root can't or must not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A system call.
+    /// A system call failed.
     #[error(transparent)]
     Sys(#[from] SysError),
-    /// A FIFO would block, and a device can do anything.
+    /// Opening a FIFO would block, and opening a device can have any effect.
     #[error("{0} is not a regular file")]
     Kind(InnerPath),
-    /// Reading /proc/kmsg takes the host's messages away, and other such files have other effects.
-    #[error("{0} is a file of the kernel's, and none of those is read because an image leads there")]
+    /// Reading such a file can have side effects on the host; for instance, reading /proc/kmsg consumes the kernel's
+    /// messages.
+    #[error("{0} is on one of the kernel's own file systems, whose files the hook does not read for an image")]
     OfTheKernel(InnerPath),
-    /// It is the container's business to look into its volumes.
-    #[error("{0} lies on a mount of its own, and none of those is read but at systemd's own path in /usr/lib or /lib")]
-    OnAVolume(InnerPath),
-    /// A server that is away, or means harm, would hold the host up.
+    /// What is in a volume is the container's business.
     #[error(
-        "{0} lies on a mount of a file server (FUSE, NFS), and none of those is read but the container's root itself"
+        "{0} lies on another mount than the container's root, where the hook reads only systemd's own path in /usr/lib \
+         or /lib"
+    )]
+    OnAVolume(InnerPath),
+    /// A server that is unreachable or malicious would block the hook.
+    #[error(
+        "{0} lies on the mount of a file server (FUSE, NFS), which the hook reads only if it is the container's root"
     )]
     OfAServer(InnerPath),
 }
 
 impl ReadError {
-    /// Whether it says that the file can't be told apart from others, rather than that this process is in trouble.
+    /// Whether the file itself is the reason, as opposed to a problem of this process such as a lack of memory.
     #[must_use]
     pub fn is_of_the_file(&self) -> bool {
         match self {
             Self::Kind(_) | Self::OfTheKernel(_) | Self::OnAVolume(_) | Self::OfAServer(_) => true,
-            // Who has no rights in the file's user namespace, and a lease that somebody else has.
+            // This process has no rights in the file's user namespace, or another one holds a lease on the file.
             Self::Sys(error) => {
                 matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::AGAIN) || error.is_of_a_server()
             }
@@ -106,18 +111,18 @@ enum Links {
     Refused,
 }
 
-/// Whether a path may lead from one mount to another.
+/// Whether resolving a path may cross mounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mounts {
     Crossed,
-    /// `EXDEV` where it does.
+    /// Crossing a mount fails with `EXDEV`.
     Refused,
 }
 
 impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
-        // Where it lies may be a server's, and what is in it is an image's.
+        // The root may lie on a file server, which may not answer.
         time_limit::watch();
         time_limit::note(Doing::Looking, path);
         let directory = fs::open_host_directory(path)?;
@@ -168,11 +173,11 @@ impl Root {
         Ok(Found::Unreachable(format!("{path}: too many symbolic links")))
     }
 
-    /// Goes the way of a path, links followed, and asks no server but the one that the root itself may lie on: one that has
-    /// taken a question and doesn't answer holds even a killed process up.
+    /// Resolves a path, following symbolic links, without asking any file server but the one that the root itself may
+    /// lie on. A process that waits for a server's answer can't even be killed.
     fn reach(&self, path: &InnerPath) -> Result<Reached, SysError> {
         if self.servers.get().is_none() {
-            // Where no mount is crossed, there is none of a server.
+            // A path that crosses no mount can't reach the mount of a file server.
             match self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Refused) {
                 Err(error) if error.errno() == Errno::XDEV => {}
                 result => return result.map(Reached::Place),
@@ -185,7 +190,8 @@ impl Root {
         }
     }
 
-    /// The same name by name, as path_resolution(7) has it, looking at each mount before anything is looked for in it.
+    /// Resolves a path name by name, as described in path_resolution(7), and stops at the mount of a file server before
+    /// anything is looked up in it.
     fn walk(&self, path: &InnerPath) -> Result<Reached, SysError> {
         let servers = self.servers()?;
         let mut rest: Vec<OsString> = path.as_path().iter().rev().map(OsStr::to_owned).collect();
@@ -206,7 +212,7 @@ impl Root {
                     }
                     if fs::kind(&fs::stat(&next)?) == FileType::Symlink {
                         links += 1;
-                        // The kernel's own links lead to anything, by no path.
+                        // The kernel's magic links, such as /proc/self/fd/3, bypass path resolution.
                         if links > LINKS_MAX || fs::answers(&next)? == Answers::Kernel {
                             return Err(SysError::new(format!("readlink({at:?})"), Errno::LOOP));
                         }
@@ -225,12 +231,12 @@ impl Root {
         }
     }
 
-    /// Takes note of the mounts in this namespace, from a table in mountinfo's form.
+    /// Notes the file servers among the mounts of this namespace. `table` has the form of mountinfo.
     pub fn know_mounts(&self, table: &[u8]) {
         let servers = mountinfo::entries(table).filter(|entry| asks_somebody(&entry.fs_type()));
         let mut servers: Vec<PathBuf> = servers.map(|entry| entry.mount_point()).collect();
         servers.retain(|server| server.starts_with(&self.path) && *server != self.path);
-        // Worst case: they are known already.
+        // Worst case: they are known already, and stay as they are.
         let _ = self.servers.set(servers);
     }
 
@@ -243,7 +249,8 @@ impl Root {
         Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
     }
 
-    /// Whether a path without links leads into a server's mount.
+    /// Whether a path without symbolic links leads below the mount of a file server, so that resolving it would ask the
+    /// server.
     fn asks_a_server(&self, at: &InnerPath) -> bool {
         let servers = self.servers.get().map(Vec::as_slice).unwrap_or_default();
         let path = at.below(&InnerPath::root()).map(|below| self.path.join(below)).unwrap_or_default();
@@ -264,8 +271,8 @@ impl Root {
         })
     }
 
-    /// Whether a directory is known to be empty. One that lies on a file system of the kernel's or a server's is not opened:
-    /// nothing is mounted on those that would cover what is in it.
+    /// Whether a directory is known to be empty. A directory on another mount that belongs to the kernel or to a file
+    /// server is not opened, and counts as not empty: no tmpfs is mounted there that would need a copy of its content.
     fn has_empty(&self, directory: BorrowedFd<'_>, stat: &Stat) -> Result<bool, SysError> {
         let is_the_roots = stat.st_dev == self.device
             || fs::mount_number(directory)? == self.mount()?
@@ -345,8 +352,8 @@ impl Root {
         }
     }
 
-    /// Opens a program of the image's for reading, if that is a file with somebody's data: see [`ReadError`]. What else is
-    /// there is not even opened, since that can have effects, or block.
+    /// Opens a program of the image for reading, unless one of the reasons in [`ReadError`] forbids it. In that case it
+    /// isn't even opened, since that can have side effects, or block.
     pub fn read_program(&self, at: &InnerPath) -> Result<File, ReadError> {
         let place = self.regular_file(at)?;
         let answers = fs::answers(&place)?;
@@ -363,7 +370,7 @@ impl Root {
         Ok(reopen(&place)?)
     }
 
-    /// Opens a file of a cgroup for reading. What else somebody mounted there is not opened.
+    /// Opens a cgroup file for reading. A file on any other file system is not opened.
     pub fn read_cgroup(&self, at: &InnerPath) -> Result<File, ReadError> {
         let place = self.regular_file(at)?;
         cgroup::is_one(&place)?;
@@ -399,7 +406,7 @@ impl Root {
         });
         let settled = tries.find(|result| !matches!(result, Err(Errno::AGAIN)));
         match settled.unwrap_or(Err(Errno::AGAIN)) {
-            // pathrs tells of no mount.
+            // pathrs can't refuse to cross mounts.
             Err(Errno::NOSYS | Errno::PERM) if mounts == Mounts::Refused => {
                 Err(SysError::new(format!("openat2(\"{path}\")"), Errno::XDEV))
             }
@@ -427,7 +434,7 @@ impl Root {
     }
 }
 
-/// Not waiting for one that somebody has a lease on, fcntl(2).
+/// Reopens a file for reading, without waiting for a process that holds a lease on it, fcntl(2).
 fn reopen(place: &OwnedFd) -> Result<File, SysError> {
     fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
 }

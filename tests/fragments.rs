@@ -55,7 +55,7 @@ fn has(lines: &[String], wanted: &[&str]) {
     }
 }
 
-/// What in this repository names the hook for an engine or a runtime.
+/// The files of this repository that configure the hook for an engine or a runtime.
 const WITH_HOOKS: [&str; 7] = [
     "share/containers/oci/hooks.d/oci-systemd-hook.json.in",
     "share/containers/oci/hooks.d/oci-systemd-hook-annotation.json.in",
@@ -78,8 +78,8 @@ fn hooks(text: &str) -> Vec<String> {
     text.split("path: ").skip(1).filter(names_it).map(|hook| hook.split('}').next().unwrap().to_owned()).collect()
 }
 
-/// Without `env` some runtimes give a hook the container's, which a dynamically linked one listens to; and without `timeout`
-/// they wait for ever.
+/// Without `env` some runtimes give a hook the container's environment, which the dynamic loader obeys. Without
+/// `timeout` they wait forever.
 #[test]
 fn each_hook_has_an_environment_and_a_time_limit() {
     for path in WITH_HOOKS {
@@ -93,7 +93,7 @@ fn each_hook_has_an_environment_and_a_time_limit() {
     }
 }
 
-/// And there is nothing else that names it.
+/// No other file configures the hook.
 #[test]
 fn all_that_names_the_hook_is_known() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -102,7 +102,7 @@ fn all_that_names_the_hook_is_known() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                // What is built, and inputs that are to be wrong.
+                // Build output, and inputs that are meant to be wrong.
                 left.extend((!path.ends_with("target") && !path.ends_with("corpus")).then_some(path));
                 continue;
             }

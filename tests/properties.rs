@@ -329,7 +329,8 @@ fn each_plan_keeps_the_rules() {
     });
 }
 
-/// What is given away is given away again, and a bound set again: whose it is, and what it is, the plan isn't told.
+/// A second plan gives away the same files and sets the same limit again, since the facts have neither owners nor
+/// limits.
 #[test]
 fn a_second_run_has_nothing_to_do() {
     of_all_worlds(|model| {

@@ -32,7 +32,8 @@ impl Run<'_> {
         self.cgroup_below(top.as_fd(), cgroup)
     }
 
-    /// Opens a cgroup by its path, if that still leads to the one that the plan is about or that a step made.
+    /// Opens a cgroup by its path and checks that it is still the one that the plan names, or that an earlier step
+    /// made.
     fn cgroup_below(&self, top: BorrowedFd<'_>, cgroup: &Cgroup) -> Result<OwnedFd, StepCause> {
         let directory = cgroup::directory(top, &cgroup.path)?;
         let made = || self.made_cgroups.get(&(cgroup.hierarchy, cgroup.path.clone())).map(|(_, inode)| *inode);
@@ -113,7 +114,7 @@ impl Run<'_> {
     pub(super) fn limit_cgroups(&mut self, cgroup: &Cgroup, most: u32) -> Result<(), StepCause> {
         let directory = self.cgroup(cgroup)?;
         let before = cgroup::max_descendants(directory.as_fd())?;
-        // Who set less has a reason.
+        // A lower limit is somebody else's decision and stays.
         if before.is_none_or(|before| before > most) {
             cgroup::set_max_descendants(directory.as_fd(), Some(most))?;
             self.undo.max_descendants_again(directory, before);
@@ -124,8 +125,8 @@ impl Run<'_> {
     pub(super) fn show_cgroup(&mut self, cgroup: &Cgroup, at: &InnerPath) -> Result<(), StepCause> {
         let place = self.directory_at(at)?;
         let copy = match mount::copy_of(self.cgroup(cgroup)?) {
-            // Before Linux 6.15, where only what is mounted can be copied. This mount is its own, since it can be put in a
-            // place once.
+            // Before Linux 6.15 only what is mounted in this namespace can be copied. The cached mount of the hierarchy
+            // can't be used for that, because a detached mount can be attached only once.
             Err(error) if error.errno() == Errno::INVAL => {
                 let top = cgroup::open(cgroup.hierarchy)?;
                 let shown = self.cgroup_below(top.as_fd(), cgroup)?;

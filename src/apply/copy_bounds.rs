@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How much of an image's content is copied, and what is said of more; knows nothing of how it is copied.
+//! The limits on copying an image's content, and the messages for content that exceeds them. Knows nothing of how the
+//! content is copied.
 
 use std::fmt;
 
@@ -10,26 +11,27 @@ use crate::path::InnerPath;
 use crate::plan::Excess;
 use crate::sys::SysError;
 
-/// Who has more files below /run, /tmp or in the journal's directory of an image has made a mistake, or means harm: each
-/// takes memory of the kernel's, and time before the container starts.
+/// The number of files that are copied for one tmpfs. An image with more of them below /run, /tmp or in the journal's
+/// directory is broken or malicious: each file takes kernel memory, and delays the start of the container.
 pub(super) const FILES_MAX: u32 = 65_536;
-/// Two descriptors a level; a process has 1,024 of them where nobody changes that.
+/// The depth of nested directories that are copied. Each level takes two descriptors, and by default a process may have
+/// 1,024 of them.
 pub(super) const DEPTH_MAX: usize = 128;
-/// Of paths that are kept in memory, since their files have other names, too.
+/// The memory for the paths of files with several hard links, which are remembered until the copy is complete.
 pub(super) const LINKS_MAX_BYTES: usize = 1024 * 1024;
-/// How much memory what is copied may take, and what to say if it is more.
+/// How much more memory the copied content may take, and the bound to report when it is exceeded.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Allowance {
     pub left_bytes: u64,
     pub bound: Bound,
 }
 
-/// How much of an image's content is copied.
+/// How much of an image's content is copied onto one tmpfs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Room {
-    /// Onto this tmpfs.
+    /// The allowance of this tmpfs.
     pub here: Allowance,
-    /// Onto all of the container's.
+    /// The allowance of all the container's tmpfs together.
     pub all: Allowance,
     pub excess: Excess,
 }
@@ -48,28 +50,28 @@ impl Room {
     }
 }
 
-/// Of what an image has too much.
+/// A limit that an image's content exceeds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Bound {
-    /// Content for this tmpfs.
+    /// The bytes copied onto this tmpfs.
     Bytes(u64),
-    /// Content for all tmpfs of the container.
+    /// The bytes copied onto all the container's tmpfs together.
     All(u64),
-    /// Content, for the memory that is free in the container's cgroup.
+    /// The bytes that fit into the free memory of the container's cgroup.
     Free(u64),
-    /// Content, for what can't be charged to the container.
+    /// The bytes that are copied although they can't be charged to the container.
     Unentered(u64),
-    /// Content that is read.
+    /// The bytes that are read, whether they are copied or not.
     Read(u64),
-    /// Files, directories and links.
+    /// The number of files, directories and symbolic links.
     Files,
-    /// Directories in directories.
+    /// The depth of nested directories.
     Depth,
-    /// Files with several names.
+    /// The memory for the paths of files with several hard links.
     Links,
 }
 
-/// A bound, and the directory whose content is copied.
+/// A bound and the directory whose content is copied, for messages.
 #[derive(Debug)]
 pub(super) struct BoundOf<'a>(pub Bound, pub &'a InnerPath);
 
@@ -80,15 +82,19 @@ impl fmt::Display for BoundOf<'_> {
             Bound::Bytes(most) => write!(f, "{most} bytes in {top}"),
             Bound::All(most) => write!(f, "{most} bytes in all directories that get a tmpfs"),
             Bound::Free(most) => {
-                write!(f, "{most} bytes in what gets a tmpfs, three quarters of the memory that the container has left")
+                write!(
+                    f,
+                    "{most} bytes in the directories that get a tmpfs (three quarters of the memory that the container \
+                     has left)"
+                )
             }
             Bound::Unentered(most) => {
-                write!(f, "{most} bytes in what gets a tmpfs, for which the container can't be charged")
+                write!(f, "{most} bytes in the directories that get a tmpfs (for which the container can't be charged)")
             }
-            Bound::Read(most) => write!(f, "{most} bytes of zeros, and of content that doesn't fit, in {top}"),
+            Bound::Read(most) => write!(f, "{most} bytes of zeros or of content that doesn't fit in {top}"),
             Bound::Files => write!(f, "{FILES_MAX} files in {top}"),
-            Bound::Depth => write!(f, "{DEPTH_MAX} directories in each other in {top}"),
-            Bound::Links => write!(f, "{LINKS_MAX_BYTES} bytes of paths to files of several names in {top}"),
+            Bound::Depth => write!(f, "{DEPTH_MAX} nested directories in {top}"),
+            Bound::Links => write!(f, "{LINKS_MAX_BYTES} bytes of paths to files with several hard links in {top}"),
         }
     }
 }
@@ -107,7 +113,7 @@ impl From<SysError> for Failed {
 }
 
 impl Failed {
-    /// Whether it is the image that is too large, and not something that went wrong.
+    /// Whether the image is too large, as opposed to a system call that failed for another reason.
     pub(super) fn is_of_size(&self) -> bool {
         match self {
             Self::Bound(_) => true,

@@ -21,12 +21,14 @@ use crate::plan::Excess;
 use crate::sys::fs::Names;
 use crate::sys::{SysError, fs, process};
 
-/// What is read at once. A hole in less than that is found by its zeros.
+/// The size of one read. Holes in files up to this size are found by looking for pages of zeros.
 const PART_BYTES: usize = 64 * 1024;
-/// Whatever may be copied, so much may be read: a file system that doesn't tell its holes gives zeros without end.
+/// The least that may be read, however little may be copied. Reading needs a limit of its own because a file system
+/// that doesn't report holes can return any amount of zeros.
 const READ_LEAST_BYTES: u64 = 64 * 1024 * 1024;
 
-/// A file, and why it isn't copied. What goes from one process to another as JSON can be no path, which need not be text.
+/// A file that isn't copied, and the reason. The path is kept as bytes because this travels between processes as JSON,
+/// and a path need not be valid UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Trouble {
     path: Vec<u8>,
@@ -34,22 +36,22 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    /// Below the directory whose content is copied.
+    /// The file's path, relative to the directory whose content is copied.
     pub(super) fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.path))
     }
 }
 
-/// What became of it.
+/// The result of copying one directory's content.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Copied {
-    /// Of memory.
+    /// The memory that the copy takes.
     pub taken_bytes: u64,
     /// The first file that was left out.
     pub left_out: Option<Trouble>,
-    /// How many were.
+    /// The number of files that were left out.
     pub left_out_count: u32,
-    /// What ended it.
+    /// The failure that ended the copy early.
     pub failed: Option<Trouble>,
 }
 
@@ -60,9 +62,9 @@ struct Level {
     names: Names,
 }
 
-/// Copies the content of `from` to `to`, but nothing at the paths `keep`: there mounts will be.
-/// `at` is the directory's path in the container. Each copy gets a label: the image's own SELinux contexts are of no use on
-/// another file system.
+/// Copies the content of `from` to `to`, except what lies at the paths `keep`, where mounts will be.
+/// `at` is the directory's path in the container. Each copy gets a label, since the image's own SELinux contexts are of
+/// no use on another file system.
 pub(super) fn copy(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -115,7 +117,7 @@ struct Copy<'a> {
     keep: HashSet<&'a Path>,
     labels: &'a Labels<'a>,
     room: Room,
-    /// How many more.
+    /// How many more files may be copied.
     files: u32,
     links_bytes: usize,
     read: Allowance,
@@ -126,7 +128,7 @@ struct Copy<'a> {
     first_links: HashMap<(u64, u64), PathBuf>,
     left_out: Option<Trouble>,
     left_out_count: u32,
-    /// Content on its way, in memory that is asked for once.
+    /// The read buffer, which is allocated once for all files.
     part: Vec<u8>,
 }
 
@@ -171,13 +173,14 @@ impl Copy<'_> {
     }
 
     fn trouble(&self, why: Failed) -> Trouble {
-        // The whole path of what is too deep would fill a screen.
+        // A path of 128 directories would fill the screen.
         let names = if matches!(why, Failed::Bound(Bound::Depth)) { 1 } else { usize::MAX };
         let path: PathBuf = self.path.iter().take(names).collect();
         Trouble { path: path.into_os_string().into_encoded_bytes(), why }
     }
 
-    /// Goes on without a file, if that may be.
+    /// Records a file that doesn't fit, so that the copy can go on without it. Returns the failure if the plan refuses
+    /// excess content, or if the file's size isn't the reason.
     fn leave_out(&mut self, why: Failed) -> Result<(), Failed> {
         if self.room.excess == Excess::Refused || !why.is_of_size() {
             return Err(why);
@@ -191,13 +194,13 @@ impl Copy<'_> {
 
     /// Copies one entry; a directory is returned to be gone through.
     fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>, Failed> {
-        // What is mounted there may be a server's, which isn't asked.
+        // Checked before any look at the file: a mount there may be that of a file server, which must not be asked.
         if self.keep.contains(self.path.as_path()) {
             return Ok(None);
         }
         let stat = fs::stat_at(level.from.as_fd(), name)?;
         self.files = self.files.checked_sub(1).ok_or(Failed::Bound(Bound::Files))?;
-        // For the inode and the name, which take less than 2 KiB.
+        // A page stands for the inode and the name, which take less than 2 KiB.
         self.room.take(process::page_bytes())?;
         let inode = (stat.st_dev, stat.st_ino);
         let kind = fs::kind(&stat);
@@ -236,7 +239,7 @@ impl Copy<'_> {
         let stat = fs::stat(&level.from)?;
         own(level.to.as_fd(), OsStr::new(""), &stat)?;
         fs::chmod(&level.to, stat.st_mode)?;
-        // Without some of its attributes it is there still, with its times.
+        // The times are set even if some of the attributes could not be copied.
         let attributes = self.attributes(&level.from, &level.to);
         fs::set_times_at(level.to.as_fd(), OsStr::new("."), &stat)?;
         attributes
@@ -244,7 +247,7 @@ impl Copy<'_> {
 
     fn link(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
         let target = fs::readlink_at(level.from.as_fd(), name)?;
-        // A long one gets a page of its own.
+        // A long target takes a page of its own.
         self.room.take(process::page_bytes())?;
         fs::symlink_at(OsStr::from_bytes(target.as_bytes()), level.to.as_fd(), name)?;
         own(level.to.as_fd(), name, stat)?;
@@ -253,7 +256,7 @@ impl Copy<'_> {
     }
 
     fn file(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
-        // First as a mere place, for what may have become something else since it was looked at: a FIFO would block, and
+        // First with `O_PATH`, for what may have become something else since it was looked at: a FIFO would block, and
         // opening a device can do anything.
         let place = fs::open_at(level.from.as_fd(), name, OFlags::PATH)?;
         let found = fs::stat(&place)?;
@@ -262,12 +265,12 @@ impl Copy<'_> {
             return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE).into());
         }
         let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
-        // Nothing is copied in vain of what can't fit; blocks are of 512 bytes, stat(2).
+        // A file that can't fit isn't even begun. `st_blocks` counts units of 512 bytes, stat(2).
         { self.room }.take(u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512).min(size_bytes))?;
         // Non-blocking, for one with a lease on it, fcntl(2).
         let from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
         let to = fs::create_at(level.to.as_fd(), name, 0o600)?;
-        // No more than was there at first, whatever is written to it meanwhile.
+        // No more than the size seen at first is copied, even if the file grows meanwhile.
         self.content(&from, &to, size_bytes)?;
         own(to.as_fd(), OsStr::new(""), stat)?;
         // After the owner, whose change takes set-user-id away.
@@ -277,7 +280,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Copies what isn't zero, by whole pages, since a tmpfs takes memory for those that are written.
+    /// Copies the pages that aren't all zeros: a tmpfs takes memory only for pages that are written.
     fn content(&mut self, from: &File, to: &File, size_bytes: u64) -> Result<(), Failed> {
         let mut part = std::mem::take(&mut self.part);
         let whole = usize::try_from(size_bytes).unwrap_or(usize::MAX).min(PART_BYTES);
@@ -291,7 +294,7 @@ impl Copy<'_> {
         let page_bytes = process::page_bytes();
         let page = usize::try_from(page_bytes).unwrap_or(PART_BYTES);
         let (mut offset, mut end) = (0, 0);
-        // What is read of a hole takes memory as well, though the kernel takes that back.
+        // Reading a hole would fill the page cache, if only until the kernel reclaims it.
         if size_bytes > PART_BYTES as u64 {
             offset = next_page(from, 0, page_bytes)?.unwrap_or(size_bytes);
         }
@@ -334,20 +337,21 @@ impl Copy<'_> {
     }
 }
 
-/// Where the page begins that has the next content: the file system's blocks may be smaller.
+/// The start of the page that has the next content. The offset of the content itself need not be a multiple of the page
+/// size, since the file system's blocks may be smaller. Returns `None` if only a hole follows.
 fn next_page(file: &File, offset: u64, page_bytes: u64) -> Result<Option<u64>, SysError> {
     let next = fs::next_content(file, offset)?;
     Ok(next.map(|next| offset.max(next / page_bytes * page_bytes)))
 }
 
-/// What a page has in it.
+/// Whether a page is all zeros.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Zeros,
     Content,
 }
 
-/// The first pages as long as they are of this kind, and what comes after them.
+/// Splits off the leading pages of this kind.
 fn split(bytes: &[u8], page: usize, kind: Kind) -> (&[u8], &[u8]) {
     const ZEROS: [u8; 4096] = [0; 4096];
     let is_zeros = |page: &[u8]| page.chunks(ZEROS.len()).all(|part| ZEROS.get(..part.len()) == Some(part));
@@ -355,7 +359,7 @@ fn split(bytes: &[u8], page: usize, kind: Kind) -> (&[u8], &[u8]) {
     bytes.split_at(pages.map(<[u8]>::len).sum())
 }
 
-/// Removes what was copied of a file that doesn't fit.
+/// Removes the partial copy of a file that doesn't fit.
 fn remove(level: &Level, name: &OsStr) -> Result<(), SysError> {
     let made = match fs::stat_at(level.to.as_fd(), name) {
         Err(error) if error.errno() == Errno::NOENT => return Ok(()),

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Copies an image's content so that the container pays for it, and within what it can pay; knows nothing of files.
+//! Copies an image's content so that it is charged to the container, within the container's memory. Knows nothing of
+//! single files.
 //!
-//! The kernel charges a page of a tmpfs, for as long as it is there, to the cgroup of the process that wrote it. At
-//! createRuntime that is the engine's. So a child of this process enters the container's memory cgroup, copies, and ends: it
-//! never has to come back, which may be forbidden, and if the container's memory ends nevertheless, the kernel kills it and
-//! neither the hook nor the container's first process.
+//! The kernel charges a page of a tmpfs, for as long as it exists, to the cgroup of the process that wrote it. At
+//! createRuntime that is the engine's cgroup. So a child of this process enters the container's memory cgroup, copies,
+//! and exits. It never has to move back, which may be forbidden; and if the container runs out of memory nevertheless,
+//! the kernel kills the child rather than the hook or the container's first process.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -20,8 +21,9 @@ use crate::plan::{Content, Copying, Excess};
 use crate::sys::memory::MemoryCgroup;
 use crate::sys::{SysError, mount, process};
 
-/// What is copied without a look at who pays: what images usually have below /run, in pages. Nobody notices it, and entering
-/// a cgroup takes longer than all else.
+/// The pages that are copied regardless of who is charged for them. It is enough for what images usually have below
+/// /run, too little to matter to anybody, and saves entering a cgroup, which takes longer than the rest of the hook's
+/// work.
 const UNNOTICED_PAGES: u64 = 32;
 
 /// What may still be copied for the container.
@@ -33,14 +35,14 @@ pub(super) struct Budget<'a> {
     warnings: Vec<StepError>,
 }
 
-/// What is copied.
+/// The directory whose content is copied.
 pub(super) struct Source<'a> {
     pub from: &'a OwnedFd,
     pub at: &'a InnerPath,
     pub keep: &'a [InnerPath],
 }
 
-/// What a child says in the end.
+/// The result that the child reports.
 #[derive(Serialize, Deserialize)]
 struct Told {
     copied: Copied,
@@ -54,7 +56,7 @@ impl<'a> Budget<'a> {
         Self { plan, taken_bytes: 0, unnoticed_bytes, warnings: Vec::new() }
     }
 
-    /// Of steps that did what they could, since it was asked last.
+    /// Takes the warnings of the steps since the last call.
     pub(super) fn warnings(&mut self) -> Vec<StepError> {
         std::mem::take(&mut self.warnings)
     }
@@ -63,12 +65,12 @@ impl<'a> Budget<'a> {
         self.warnings.push(StepError { step, source });
     }
 
-    /// What is left of that sum, and no more than the container's cgroup has room for.
+    /// What is left of `most_bytes`, but no more than three quarters of the free memory in the container's cgroup.
     fn left(&self, most_bytes: u64, cgroup: Option<&MemoryCgroup<'_>>) -> Allowance {
         let left = |most: u64| Allowance { left_bytes: most.saturating_sub(self.taken_bytes), bound: Bound::All(most) };
-        // Where that can't be told, the sum has to do.
+        // If the cgroup's free memory is unknown, the sum is the only bound.
         let Some(room) = cgroup.and_then(|cgroup| cgroup.room().ok().flatten()) else { return left(most_bytes) };
-        // The limits above the container's own count as well.
+        // The limit may be one of a cgroup above the container's own, which the plan doesn't know.
         let all = left(most_bytes.min(room.limit_bytes / 2));
         let free_bytes = room.free_bytes / 4 * 3;
         let free = Allowance { left_bytes: free_bytes, bound: Bound::Free(free_bytes) };
@@ -82,7 +84,8 @@ impl<'a> Budget<'a> {
 }
 
 impl Run<'_> {
-    /// A tmpfs with these options, mounted nowhere yet, and on it as much of the content as there may be.
+    /// Makes a tmpfs with these options that is mounted nowhere yet, and copies as much of the content to it as is
+    /// allowed.
     pub(super) fn filled_tmpfs(
         &mut self,
         options: &[(&str, String)],
@@ -127,8 +130,10 @@ impl Run<'_> {
                 Ok(new)
             }
             None => {
-                let killed =
-                    SysError::new("the process that copied was killed, the container's memory is full", Errno::NOMEM);
+                let killed = SysError::new(
+                    "the process that copied was killed because the container's memory is full",
+                    Errno::NOMEM,
+                );
                 if excess == Excess::Refused {
                     return Err(killed.into());
                 }
@@ -138,8 +143,8 @@ impl Run<'_> {
         }
     }
 
-    /// Copies where it is charged to the container, as it is or by a process that enters its cgroup; none where that was
-    /// killed.
+    /// Copies so that the container is charged: directly if this process is in its cgroup, or else by a child that
+    /// enters it. Returns `None` if that child was killed.
     fn charged(
         &mut self,
         plan: &Copying,
@@ -175,7 +180,7 @@ impl Run<'_> {
                 }
                 (copied, unentered)
             }
-            // As where there may be no more processes.
+            // For instance, the limit on the number of processes is reached.
             Err(error) => (copy(budget.unentered(most_unentered_bytes)), Some(error)),
         };
         if let Some(error) = unentered {
@@ -190,7 +195,7 @@ impl Source<'_> {
         copy(self.from.as_fd(), to.as_fd(), self.at, self.keep, room, labels)
     }
 
-    /// `others` are so many more that don't fit.
+    /// The error for a file that isn't copied; `others` is the number of further files that don't fit.
     fn cause(&self, trouble: Trouble, option: Option<&'static str>, others: u32) -> StepCause {
         let (path, top) = (self.at.join(trouble.path()), self.at.clone());
         match trouble.why {

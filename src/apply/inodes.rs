@@ -56,9 +56,9 @@ impl Run<'_> {
         Ok(own)
     }
 
-    /// Gives a new directory to the container. It lies on the mount on which it was made; but who may rename in the
-    /// image's root can have put another directory of the image in its place, which then has another owner, or something
-    /// in it.
+    /// Gives a new directory to the container. It lies on the mount on which it was made, but a process that may rename
+    /// in the image's root can have exchanged it for another directory of the image. Such a directory has another
+    /// owner, or isn't empty.
     fn give_new(&self, at: &InnerPath, made: Own) -> Result<Own, StepCause> {
         if let Some(Owner { uid, gid }) = self.owner {
             let status = fs::stat(made.file())?;
@@ -134,7 +134,8 @@ impl Run<'_> {
     }
 
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
-        /// Another container on this root may make it, or its poststop remove it, between two calls.
+        /// Another container with the same root may make it, or that container's poststop remove it, between two system
+        /// calls.
         const TRIES_MAX: u32 = 100;
         for _ in 0..TRIES_MAX {
             match self.lasting(at, node == Node::Dir) {
@@ -145,8 +146,9 @@ impl Run<'_> {
         Err(SysError::new(format!("renameat2(\"{at}\")"), Errno::EXIST).into())
     }
 
-    /// Makes an empty file or directory that outlives the container, with what is missing above it: as a whole under a name
-    /// that only the record knows, so that a kill leaves nothing that could be taken for another's, or the other way round.
+    /// Makes an empty file or directory that outlives the container, with the missing directories above it. All of it
+    /// is made under a temporary name that only the record has, and then renamed: if the hook is killed, what it made
+    /// can't be confused with a file of somebody else's.
     fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<(), StepCause> {
         let (mut there, base, missing) = self.missing(at)?;
         let Some((top, below)) = missing.split_first() else { return Ok(()) };
@@ -177,8 +179,8 @@ impl Run<'_> {
         self.leave_to_poststop()
     }
 
-    /// The directory below which a path is missing, and the names that are. What is there by now, since another container on
-    /// this root made it, is noted.
+    /// The deepest existing directory above a path, and the names that are missing below it. Directories that another
+    /// container with the same root has made since the plan are noted.
     fn missing(&mut self, at: &InnerPath) -> Result<(InnerPath, Own, Vec<OsString>), StepCause> {
         let parent = at.parent().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
         let (mut there, mut directory) = self.nearest(&parent)?;

@@ -30,7 +30,7 @@ impl<'a> Labels<'a> {
         self.try_to(|label| selinux::set_label_at(directory, name, label));
     }
 
-    /// One of another process's.
+    /// Notes a failure that another process reported.
     pub(super) fn note(&self, error: SysError) {
         self.failure.borrow_mut().get_or_insert(error);
     }

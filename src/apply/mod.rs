@@ -67,8 +67,8 @@ pub enum StepCause {
     },
     /// An image holds more than is copied.
     #[error(
-        "at {path}{}: the image has more than {}, which is all that is copied; take out of it what is not needed, or mount \
-         something of your own on {top}{}",
+        "at {path}{}: the image has more than {}, which is the most that is copied; remove what is not needed from the \
+         image, or mount a volume on {top}{}",
         and(*others), BoundOf(*bound, top), raised_by(*option)
     )]
     TooMuch {
@@ -85,7 +85,7 @@ pub enum StepCause {
     },
     /// What is copied of an image takes more room than was counted.
     #[error(
-        "at {path}{}: no room is left on the tmpfs; take out of the image what is not needed there{}",
+        "at {path}{}: no space is left on the tmpfs; remove what is not needed there from the image{}",
         and(*others), raised_by(*option)
     )]
     Full {
@@ -98,14 +98,19 @@ pub enum StepCause {
         /// The call that failed.
         source: SysError,
     },
-    /// A path leads to another file than the one that the plan is about.
-    #[error("{0} changed while the container was being created: somebody renames or mounts in its root")]
+    /// A path no longer leads to the file that the plan names.
+    #[error(
+        "{0} changed while the container was being created; make sure that no other process renames or mounts anything \
+         in the container's root"
+    )]
     Changed(InnerPath),
-    /// The plan says nothing of the file that it is about.
-    #[error("the plan does not say which file {0} is; this is a bug of the hook")]
+    /// The plan has no identity for a file that a step acts on.
+    #[error("the plan has no identity for {0}; please report this bug of the hook")]
     Unidentified(InnerPath),
-    /// A cgroup is another than was looked at, or made.
-    #[error("the cgroup {0} changed while the container was being created")]
+    /// A cgroup is no longer the one that was found when facts were gathered, or that a step made.
+    #[error(
+        "the cgroup {0} changed while the container was being created; make sure that no other process replaces it"
+    )]
     ChangedCgroup(Cgroup),
     /// What lasts must be written down first.
     #[error(transparent)]
@@ -199,15 +204,15 @@ struct Run<'a> {
     budget: Budget<'a>,
     /// Those that were needed so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
-    /// The cgroups that were made, by device and inode.
+    /// The device and inode of each cgroup that was made.
     made_cgroups: HashMap<(Hierarchy, InnerPath), (u64, u64)>,
     has_noted: bool,
     undo: Undo,
-    /// What the current step acts on.
+    /// The identities of the files that the current step acts on.
     on: &'a [Place],
-    /// What this call made: the mounts and directories on which a path can't lead elsewhere.
+    /// The mounts and directories that this call made. A path below one of them can't be redirected to another mount.
     own: BTreeMap<InnerPath, Own>,
-    /// The mounts that a step moved onto a new tmpfs.
+    /// The container's mounts that a step moved onto a new tmpfs.
     kept: BTreeMap<InnerPath, Rc<OwnedFd>>,
 }
 

@@ -91,7 +91,7 @@ impl Run<'_> {
         // First what is needed to undo it.
         let back = fs::open_at(covered.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)?;
         mount::put(&moved, self.place(&target)?)?;
-        // It is the user's: all that may be done there is to move it again.
+        // The mount is the container's own, and later steps may only move it again.
         self.own.remove(&target);
         self.kept.insert(target, Rc::clone(&moved));
         self.undo.move_back(moved, back, below);

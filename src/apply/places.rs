@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The only way from a path in a step to an open file.
+//! Opens the files that the steps act on; nothing else in [`apply`](super) turns a path of a step into a descriptor.
 //!
-//! Either an earlier step made the file, or what it lies on, and still has it open; or the step has its identity, and what
-//! the path leads to now is compared with that. Who may rename directories in the container's root could otherwise have a
-//! volume mounted on, written to or given away in place of what the plan is about.
+//! Either an earlier step made the file, or the mount or directory that it lies on, and still has that open; or the
+//! plan has the file's identity, which is compared with what the path leads to now. Otherwise a process that may rename
+//! directories in the container's root could make the hook mount on, write to, or give away a volume in place of what
+//! the plan names.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,16 +18,16 @@ use super::{Run, StepCause};
 use crate::path::InnerPath;
 use crate::sys::{SysError, fs};
 
-/// A directory or mount that this call made.
+/// A file or mount that this call made.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
     file: Rc<OwnedFd>,
-    /// The unique number of the mount that it lies on.
+    /// The unique ID of the mount that it lies on.
     mount: u64,
 }
 
 impl Run<'_> {
-    /// Opens what the current step acts on, as a mere place (`O_PATH`).
+    /// Opens what the current step acts on with `O_PATH`.
     pub(super) fn place(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
         if let Some(kept) = self.kept.get(at) {
             return Ok(Rc::clone(kept));
@@ -37,7 +38,7 @@ impl Run<'_> {
         Ok(file)
     }
 
-    /// The same for a directory.
+    /// Opens a directory that the current step acts on with `O_PATH`.
     pub(super) fn directory_at(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
         let place = self.place(at)?;
         if fs::kind_of(&place)? == FileType::Directory {
@@ -47,7 +48,7 @@ impl Run<'_> {
         }
     }
 
-    /// The nearest directory above a path that is there already, and the mount that it lies on.
+    /// The deepest directory at or above a path that exists already, and the mount that it lies on.
     pub(super) fn nearest(&self, at: &InnerPath) -> Result<(InnerPath, Own), StepCause> {
         if let Some((above, own)) = self.own_above(at) {
             return Ok((above.clone(), own.clone()));
@@ -58,7 +59,7 @@ impl Run<'_> {
         Ok((place.at.clone(), own))
     }
 
-    /// Notes what is at a path from now on, and that what was noted below it is out of sight.
+    /// Notes the mount that is at a path from now on, and forgets what was noted below it, which the mount hides.
     pub(super) fn covers(&mut self, at: &InnerPath, file: Rc<OwnedFd>) -> Result<(), SysError> {
         let mount = fs::identity(&file)?.mount;
         self.own.retain(|below, _| !below.is_at_or_below(at));
@@ -67,7 +68,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// Notes a directory that was made, or found on a mount of this call's.
+    /// Notes a file that was made, or found on a mount that this call made.
     pub(super) fn has(&mut self, at: InnerPath, own: Own) {
         self.own.insert(at, own);
     }
@@ -82,7 +83,7 @@ impl Run<'_> {
         if fs::identity(&file)? == expected.identity { Ok(Rc::new(file)) } else { Err(StepCause::Changed(at.clone())) }
     }
 
-    /// A cgroup that an earlier step made through the hierarchy, below one that was identified.
+    /// Opens a cgroup that an earlier step made through the hierarchy, below one whose identity the plan has.
     fn made_cgroup(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
         let above = self.on.iter().filter(|place| at.is_below(&place.at)).max_by_key(|place| &place.at);
         let above = above.ok_or_else(|| StepCause::Unidentified(at.clone()))?;
@@ -99,20 +100,20 @@ impl Own {
         &self.file
     }
 
-    /// Opens a directory in this one, which must lie on the same mount.
+    /// Opens a directory in this one and checks that it lies on the same mount.
     pub(super) fn next(&self, at: &InnerPath, name: &OsStr) -> Result<Self, StepCause> {
         let opened = fs::open_at(self.file.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY);
         self.child(at, opened.map_err(|error| changed(at, error))?)
     }
 
-    /// A file in this directory, which must lie on the same mount.
+    /// Takes an open file in this directory and checks that it lies on the same mount.
     pub(super) fn child(&self, at: &InnerPath, file: OwnedFd) -> Result<Self, StepCause> {
         is_on(at, &file, self.mount)?;
         Ok(Self { file: Rc::new(file), mount: self.mount })
     }
 }
 
-/// Opens a path below an open directory, name by name. No link is followed, but mounts are crossed.
+/// Opens a path below an open directory, name by name. No symbolic link is followed, but mounts are crossed.
 fn below(top: &Rc<OwnedFd>, above: &InnerPath, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
     let names = at.below(above).unwrap_or(Path::new(""));
     let open = |directory: Rc<OwnedFd>, name: &OsStr| fs::open_at(directory.as_fd(), name, OFlags::PATH).map(Rc::new);
@@ -123,7 +124,7 @@ fn is_on(at: &InnerPath, file: &OwnedFd, mount: u64) -> Result<(), StepCause> {
     if fs::identity(file)?.mount == mount { Ok(()) } else { Err(StepCause::Changed(at.clone())) }
 }
 
-/// What a path leads to now cannot be what it led to before.
+/// Turns an error which shows that a path no longer leads to the same file into [`StepCause::Changed`].
 fn changed(at: &InnerPath, error: SysError) -> StepCause {
     match error.errno() {
         Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => StepCause::Changed(at.clone()),

@@ -50,7 +50,7 @@ enum Each {
         cgroup: OwnedFd,
         before: Option<u32>,
     },
-    /// What was noted in this call.
+    /// Takes back what this call noted in the record.
     TakeBack(Record),
 }
 

@@ -58,29 +58,29 @@ pub enum CgroupNamespace {
 pub enum CgroupOwner {
     /// The container's alone.
     Container,
-    /// Others', too.
+    /// Shared with processes that are not the container's.
     Shared(Sharing),
 }
 
-/// Why a cgroup isn't the container's alone.
+/// The reason why a cgroup is not treated as the container's alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// The runtime made none for the container, which is in the engine's.
+    /// The runtime made no cgroup for the container, which is in the engine's.
     Engine,
-    /// Processes that are neither the container's nor the runtime's are in it, or in one below it.
+    /// Processes that are neither the container's nor the runtime's are in the cgroup or in one of its descendants.
     Others,
-    /// Who is in it can't be told.
+    /// It can't be determined which processes are in the cgroup.
     Unknown,
 }
 
-/// Which processes are in a cgroup and all below it.
+/// The processes in a cgroup and its descendants.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occupants {
-    /// The container's first process, and what the runtime and its hooks run.
+    /// Only the container's first process, and processes of the runtime and its hooks.
     Container,
-    /// Others as well.
+    /// Other processes as well.
     Others,
-    /// It can't be told.
+    /// It can't be determined.
     Unknown,
 }
 
@@ -92,7 +92,8 @@ pub struct Membership {
     /// The same as /proc/1/cgroup in the container says it; none: it is outside the container's cgroup
     /// namespace.
     pub inside: Option<InnerPath>,
-    /// Its inode, where it could be opened: the same path may be another cgroup by the time that a plan is carried out.
+    /// Its inode, or `None` if it could not be opened. By the time the plan is carried out, the path may lead to
+    /// another cgroup.
     pub inode: Option<u64>,
     /// Whose it is.
     pub owner: CgroupOwner,
@@ -115,14 +116,14 @@ pub enum Making {
     Rootless,
 }
 
-/// A mount of config.json's.
+/// A mount that config.json asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskedMount {
-    /// Where.
+    /// The mount point.
     pub at: InnerPath,
-    /// Whether nothing is to be written through it.
+    /// Whether it is to be read-only.
     pub read_only: bool,
-    /// Whether it shows what is mounted elsewhere.
+    /// Whether it is a bind mount.
     pub is_bind: bool,
 }
 
@@ -156,7 +157,7 @@ impl Cgroups {
         self.asked_for(own).is_some_and(|mount| !mount.read_only && mount.at.is_at_or_below(&InnerPath::new(CGROUP)))
     }
 
-    /// Whether what config.json mounts there is the host's: a bind mount, and not what a runtime makes of cgroups.
+    /// Whether config.json bind-mounts the host's cgroups there, rather than asking for a mount of type `cgroup`.
     #[must_use]
     pub fn is_asked_from_host(&self, at: &InnerPath) -> bool {
         self.asked_for(at).is_some_and(|mount| mount.is_bind)

@@ -18,7 +18,7 @@ pub struct Mount {
     pub at: InnerPath,
     /// The file system's type.
     pub fs_type: String,
-    /// Its file system as `major:minor`, if the mount shows that from the top.
+    /// The file system's device number as `major:minor`, or `None` if the mount shows only a subdirectory of it.
     whole: Option<String>,
     /// Whether the runtime is proven to have made it for this container alone; see [`Mounts::prove_own`].
     own: bool,
@@ -66,7 +66,7 @@ impl Mount {
         self.fs_type == "tmpfs" && self.own && !self.read_only
     }
 
-    /// The mount's number in the table that it was read from.
+    /// The mount ID in the table that it was read from.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.id
@@ -100,7 +100,8 @@ impl Mounts {
             .filter_map(|entry| inside(&entry, root_path, root_mount));
         let found: Vec<Mount> = inside.collect();
         let parents: HashMap<u64, u64> = found.iter().map(|mount| (mount.id, mount.parent)).collect();
-        // What lies below the root's path on another mount than the root's is out of the container's sight.
+        // The container sees only mounts on top of its root's mount. Others below the root's path are hidden by that
+        // mount.
         let mut mounts = Self::new(root_mount);
         for mount in found.into_iter().filter(|mount| is_on(&parents, mount.id, root_mount)) {
             mounts.push(mount);
@@ -108,19 +109,20 @@ impl Mounts {
         mounts
     }
 
-    /// The file systems of the mounts that may be the container's own: [`Self::prove_own`] must be told of each tmpfs mount
-    /// that shows one of them.
+    /// The file systems of the tmpfs mounts that may be the container's own. [`Self::prove_own`] needs to know every
+    /// tmpfs mount in the mount namespace that shows one of them.
     #[must_use]
     pub fn maybe_own(&self, asked: &HashSet<InnerPath>) -> Vec<String> {
         let maybe = self.all.iter().filter(|mount| mount.fs_type == "tmpfs" && asked.contains(&mount.at));
         maybe.filter_map(|mount| mount.whole.clone()).collect()
     }
 
-    /// Finds the mounts that the runtime made for this container alone, so that what is written there is gone with it.
+    /// Marks the tmpfs mounts that the runtime made for this container alone. What is written to them disappears with
+    /// the container.
     ///
-    /// `asked` has the paths on which config.json asks for a new tmpfs, and `devices` the file system of each tmpfs mount
-    /// in the mount namespace, the host's included. Neither is a proof without the other: a link in the image can
-    /// lead another mount of config.json's to such a path, and a file system that is mounted once may be the last mount of
+    /// `asked` has the paths at which config.json asks for a new tmpfs, and `devices` the file system of each tmpfs
+    /// mount in the mount namespace, including the host's. Both are needed as proof: a symbolic link in the image can
+    /// redirect another mount of config.json to such a path, and a file system that is mounted only once may still be
     /// somebody else's.
     pub fn prove_own(&mut self, asked: &HashSet<InnerPath>, devices: &[String]) {
         let mut stacked: HashMap<InnerPath, u32> = HashMap::new();
@@ -148,7 +150,7 @@ impl Mounts {
         mounts
     }
 
-    /// All of them, also those that another one covers.
+    /// All mounts, including those that another mount covers.
     pub fn all(&self) -> impl Iterator<Item = &Mount> {
         self.all.iter()
     }
@@ -206,20 +208,21 @@ impl Mounts {
     }
 }
 
-/// Whether a mount is `below`, or mounted on it or on one that is.
+/// Whether a mount is `below` itself, or is mounted on it, directly or on other mounts in between.
 fn is_on(parents: &HashMap<u64, u64>, id: u64, below: u64) -> bool {
     let way = std::iter::successors(Some(id), |id| parents.get(id).copied());
-    // As many as there are, since nothing keeps the text from being a circle.
+    // The number of mounts bounds the walk, since the text may describe a cycle.
     way.take(parents.len() + 1).any(|id| id == below)
 }
 
-/// Whether a line of a mount table may be one of the container's mounts; `sieve` is the root's path as the kernel escapes it.
+/// Whether a line of a mount table may be one of the container's mounts. `sieve` is the root's path, escaped as the
+/// kernel does it.
 #[must_use]
 pub fn is_inside(entry: &Entry<'_>, sieve: &[u8], root_mount: u64) -> bool {
     entry.may_be_below(sieve) || entry.id() == Some(root_mount)
 }
 
-/// Whether a line of a mount table is a cgroup hierarchy of the host's, where hosts mount those that systemd uses.
+/// Whether a line of a mount table is a v1 hierarchy of the host, mounted where hosts mount those that systemd uses.
 #[must_use]
 pub fn is_hosts_hierarchy(entry: &Entry<'_>) -> bool {
     entry.is_type("cgroup") && interface::HIERARCHIES.iter().any(|at| entry.is_at(at))

@@ -63,30 +63,31 @@ impl fmt::Display for Key {
     }
 }
 
-/// Whether a hierarchy of v1 is made for a container that may have CAP_SYS_ADMIN.
+/// Whether v1's name=systemd is created for a container that may have CAP_SYS_ADMIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum V1WithSysAdmin {
-    /// It is refused.
+    /// The container is refused.
     Refused,
-    /// It is made.
+    /// The hierarchy is created.
     Allowed,
 }
 
 /// How many cgroups a container may make below its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupsMax {
-    /// So many.
+    /// At most this many.
     Of(u32),
-    /// As many as it likes.
+    /// No limit.
     Unlimited,
 }
 
 impl CgroupsMax {
-    /// A hundred times what a container with a few hundred services has. Each takes some 6 KiB of the kernel's memory, most
-    /// of which no limit of the container's counts.
-    pub const DEFAULT: u32 = 16_384;
+    /// A hundred times as many as a container with a few hundred services has. Each cgroup takes some 6 KiB of kernel
+    /// memory, most of which isn't charged to the container.
+    const DEFAULT: u32 = 16_384;
 
-    /// Reads a number, or `max`.
+    /// Reads a number from 1 to 2147483647 (the kernel's `cgroup.max.descendants` is an `int`), or `max` or `0` for no
+    /// limit. Returns `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
@@ -98,14 +99,14 @@ impl CgroupsMax {
     }
 }
 
-/// What the host's administrator says by the hook's arguments.
+/// What the host's administrator allows, from the hook's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Which of the author's options count.
+    /// The annotation options that are honored.
     pub allowed: Vec<Key>,
-    /// What becomes of a container that may have CAP_SYS_ADMIN and needs a hierarchy of v1.
+    /// What to do about a container that may have CAP_SYS_ADMIN and needs v1's name=systemd.
     pub v1_with_sys_admin: V1WithSysAdmin,
-    /// How many cgroups a container may make.
+    /// How many cgroups a container may make below its own.
     pub cgroups_max: CgroupsMax,
 }
 
@@ -120,7 +121,7 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// Only these of the author's options.
+    /// The default policy, but with only these annotation options.
     #[must_use]
     pub fn only(allowed: Vec<Key>) -> Self {
         Self { allowed, ..Self::default() }

@@ -1,28 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which files the paths of a container led to when they were looked at.
+//! The files that paths in the container led to when facts were gathered. Knows nothing of how they are identified.
 
 use std::collections::BTreeMap;
 
 use crate::kernel::statx::FileIdentity;
 use crate::path::InnerPath;
 
-/// The identity of each path that a plan may act on, without symbolic links.
+/// The identity of the file at each path that a plan may act on. The paths have no symbolic links in them.
 #[derive(Debug, Clone, Default)]
 pub struct Places(BTreeMap<InnerPath, FileIdentity>);
 
 impl Places {
-    /// Notes what is at a path.
+    /// Notes the identity of the file at a path.
     pub fn insert(&mut self, at: InnerPath, identity: FileIdentity) {
         self.0.insert(at, identity);
     }
 
-    /// What was at a path; `None` if nothing was there, or nobody looked.
+    /// The identity of the file at a path. `None` if nothing was there, or if the path wasn't looked at.
     #[must_use]
     pub fn at(&self, at: &InnerPath) -> Option<FileIdentity> {
         self.0.get(at).copied()
     }
 
-    /// The deepest path at or above this one that was there, and what it was.
+    /// The deepest path at or above this one at which there was a file, and that file's identity.
     #[must_use]
     pub fn above(&self, at: &InnerPath) -> Option<(InnerPath, FileIdentity)> {
         std::iter::successors(Some(at.clone()), InnerPath::parent).find_map(|above| {

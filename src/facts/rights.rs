@@ -62,7 +62,9 @@ pub struct Privileges {
     /// The units in the image that need a capability which they can't have, by the capability; only where the image's
     /// systemd needs it.
     pub missed: BTreeMap<&'static str, Vec<&'static str>>,
-    /// Whether it has the marks of what engines call privileged.
+    /// Whether the container looks like what engines call privileged, see [`Config::is_privileged`].
+    ///
+    /// [`Config::is_privileged`]: crate::oci::config::Config::is_privileged
     pub is_privileged: bool,
     /// Whether set-user-id programs and file capabilities have no effect, `PR_SET_NO_NEW_PRIVS` in prctl(2).
     pub no_new_privileges: bool,

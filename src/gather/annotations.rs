@@ -13,9 +13,9 @@ use crate::oci::state::State;
 
 /// The annotation that decides whether to act, and the environment variable of the hook before this one.
 pub const SWITCH: &str = "oci-systemd-hook";
-/// What image-spec makes of an image's `StopSignal`; podman writes the signal's number there.
+/// The annotation into which image-spec converts an image's `StopSignal`; podman writes the signal's number there.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
-/// podman says `libpod` there, and CRI-O `cri-o`.
+/// The annotation that names the engine: `libpod` for podman, `cri-o` for CRI-O.
 pub(super) const MANAGER: &str = "io.container.manager";
 
 /// The annotations of one container.
@@ -102,20 +102,20 @@ impl<'a> Annotations<'a> {
     }
 }
 
-/// What annotations say for the plan.
+/// The facts that come from annotations.
 #[derive(Debug)]
 pub struct Annotated {
-    /// What the author chose.
+    /// The options that the container's author chose.
     pub options: Options,
     /// The signal by which the engine stops the container.
     pub(super) stop_signal: Option<String>,
-    /// The engine.
+    /// The engine's name, see [`MANAGER`].
     pub(super) manager: Option<String>,
-    /// How mounts get their label.
+    /// How mounts get their SELinux label, see [`MOUNT_CONTEXT_TYPE`].
     pub(super) mount_context: Option<String>,
 }
 
-/// Reads them.
+/// Reads the annotations of the state and of config.json.
 pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<Annotated, GatherError> {
     let peek = text.peek()?;
     let annotations = Annotations::of(state, &peek);

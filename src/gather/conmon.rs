@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether podman runs poststop: it does itself, and leaves it out of config.json. Annotations say who the engine is, but
-//! are their author's to write; conmon(8), which runs the runtime, is told by podman alone what to call at the end.
+//! Whether podman will run poststop. podman runs the poststop hooks itself and leaves them out of config.json.
+//! Annotations name the engine, but a container's author can write them; the arguments of conmon(8), which runs the
+//! runtime and calls podman when the container ends, come from podman alone.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -10,9 +11,9 @@ use super::live::read_if_shown;
 use crate::kernel::status;
 use crate::oci::state::State;
 
-/// Whether an ancestor of this process is the conmon of this very container that calls podman to clean up after it.
+/// Whether an ancestor of this process is the conmon of this container and calls podman to clean up after it.
 pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
-    /// The runtime, what may wrap it or this hook, and conmon.
+    /// Enough for the runtime, programs that wrap it or this hook, and conmon.
     const ANCESTORS_MAX: usize = 8;
     let mut pid = "self".to_owned();
     for _ in 0..ANCESTORS_MAX {
@@ -27,7 +28,8 @@ pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
     Ok(false)
 }
 
-/// The bundle in the arguments of a conmon that calls podman at the end of the container `id`.
+/// The bundle in the arguments of a conmon that calls podman at the end of the container `id`. Returns `None` if
+/// `command_line` isn't that of such a conmon.
 fn bundle_of_podmans<'a>(command_line: &'a str, id: &str) -> Option<&'a str> {
     let words: Vec<&str> = command_line.split('\0').collect();
     let values = |option: &'static str| {
@@ -46,7 +48,7 @@ fn bundle_of_podmans<'a>(command_line: &'a str, id: &str) -> Option<&'a str> {
     if is_podmans { values("-b").next() } else { None }
 }
 
-/// An engine may say where a directory is by a link.
+/// Whether two paths lead to the same directory. An engine may name it by a symbolic link.
 fn is_same(a: &Path, b: &Path) -> bool {
     let file = |path: &Path| std::fs::metadata(path).ok().map(|status| (status.dev(), status.ino()));
     a == b || file(a).is_some_and(|a| file(b) == Some(a))
@@ -63,11 +65,11 @@ mod tests {
         let line = |program, id, rest: &str| format!("{program}|--api-version|1|-c|{id}|-b|/b|-n|web|{rest}");
         for (text, expected) in [
             (line("/usr/bin/conmon", "c1", exit), Some("/b")),
-            // CRI-O's, which has poststop in config.json.
+            // CRI-O leaves poststop in config.json, and conmon calls nothing.
             (line("/usr/bin/conmon", "c1", ""), None),
             (line("/usr/bin/conmon", "c2", exit), None),
             (line("/usr/bin/runc", "c1", exit), None),
-            // An exec session's.
+            // conmon also runs exec sessions.
             (line("/usr/bin/conmon", "c1", &exit.replace("cleanup", "exec")), None),
             (line("/usr/bin/conmon", "c1", &exit.replace("|c1|", "|c2|")), None),
             (String::new(), None),

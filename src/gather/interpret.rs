@@ -40,9 +40,9 @@ pub struct Sources<'a> {
     pub mountinfo: &'a [u8],
     /// Where the container's root is in that namespace.
     pub root_path: &'a Path,
-    /// The container's mounts among them.
+    /// The container's mounts in that table.
     pub mounts: Mounts,
-    /// What the paths lead to that a plan may act on.
+    /// The identities of the files that a plan may act on.
     pub places: Places,
     /// `/proc/<pid>/cgroup` of the container.
     pub cgroup: &'a str,
@@ -50,8 +50,8 @@ pub struct Sources<'a> {
     pub cgroup_inside: &'a str,
     /// The same of the runtime, where that can be told; asked only where it matters.
     pub runtime_cgroup: &'a dyn Fn() -> Option<String>,
-    /// Looks at a cgroup of the container's, and who is in it; asked for the occupants only where it would be the
-    /// container's own.
+    /// Looks at one of the container's cgroups. The occupants are asked for only where the cgroup would otherwise be
+    /// treated as the container's own.
     pub look_at_cgroup: &'a dyn Fn(&CgroupPlace<'_>) -> CgroupLook,
     /// Reads a small file inside the root.
     pub inside: &'a dyn Fn(&InnerPath) -> Option<String>,
@@ -79,36 +79,36 @@ pub struct Sources<'a> {
     pub selinux: Selinux,
 }
 
-/// Where a cgroup can be looked at.
+/// A cgroup to look at, and where it can be reached.
 #[derive(Debug, Clone, Copy)]
 pub struct CgroupPlace<'a> {
-    /// Of which hierarchy.
+    /// The hierarchy that it is in.
     pub hierarchy: Hierarchy,
     /// Its path, from the root of this process's cgroup namespace.
     pub path: &'a InnerPath,
-    /// Where the host has the whole hierarchy mounted.
+    /// Where the host has the whole hierarchy mounted, if it has.
     pub on_host: Option<&'a Path>,
-    /// Where the container sees it.
+    /// Where the container sees the cgroup, if it does.
     pub inside: Option<&'a InnerPath>,
-    /// Whether it matters who is in it.
+    /// What to find out.
     pub question: CgroupQuestion,
 }
 
-/// What is asked of a cgroup.
+/// What to find out about a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupQuestion {
-    /// Which one it is.
+    /// Its inode.
     Identity,
-    /// And whose processes are in it.
+    /// Its inode, and whose processes are in it.
     Occupants,
 }
 
-/// What was seen of a cgroup.
+/// What was found out about a cgroup.
 #[derive(Debug, Clone, Copy)]
 pub struct CgroupLook {
-    /// Its inode, where it could be opened.
+    /// Its inode, or `None` if it could not be opened.
     pub inode: Option<u64>,
-    /// Who is in it, if that was asked.
+    /// Who is in it. [`Occupants::Unknown`] if that wasn't the question.
     pub occupants: Occupants,
 }
 
@@ -254,7 +254,7 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
-/// The part of the mounts that is about cgroups.
+/// The mounts of config.json at, above and below /sys/fs/cgroup, in its order.
 pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<AskedMount> {
     let base = InnerPath::new(interface::CGROUP);
     let mounts = config.mounts.iter().map(|mount| AskedMount {
@@ -265,7 +265,8 @@ pub(super) fn asked_cgroup_mounts(config: &Config) -> Vec<AskedMount> {
     mounts.filter(|mount| mount.at.is_at_or_below(&base) || base.is_below(&mount.at)).collect()
 }
 
-/// Where config.json asks for a new tmpfs. Of several mounts with one destination the last is on top.
+/// The paths at which config.json asks for a new tmpfs. If several mounts have the same destination, the last one
+/// counts, since it is on top.
 #[must_use]
 pub fn asked_tmpfs(config: &Config) -> HashSet<InnerPath> {
     let mut asked = HashSet::new();
@@ -280,7 +281,7 @@ pub fn asked_tmpfs(config: &Config) -> HashSet<InnerPath> {
     asked
 }
 
-/// Where the container sees its own cgroup, if its mounts show it.
+/// The paths at which the container may see its own cgroups.
 #[must_use]
 pub fn own_cgroups(mounts: &Mounts, cgroup_inside: &str) -> Vec<InnerPath> {
     let hierarchies = [Hierarchy::Unified, Hierarchy::Systemd];
@@ -395,7 +396,7 @@ fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &InnerPath) -> Option<
     })
 }
 
-/// Where v1 has the memory controller, v2 doesn't.
+/// The container's cgroup in the hierarchy that has the memory controller: v1's if it exists, or else v2.
 fn memory_cgroup(sources: &Sources<'_>) -> MemoryCgroup {
     let hierarchies = [Hierarchy::Memory, Hierarchy::Unified];
     let Some(hierarchy) = hierarchies.into_iter().find(|hierarchy| cgroup::has(sources.cgroup, *hierarchy)) else {

@@ -34,8 +34,8 @@ use crate::sys::mount_table::{self, Table};
 use crate::sys::{Context, SysError, fs, process};
 use crate::systemd::Version;
 
-/// The container's root, and descriptors of what was identified in it: while a file is open, its inode's number can't become
-/// another file's.
+/// The container's root, and descriptors of the files that were identified in it. An inode number isn't reused while
+/// the file is open.
 #[derive(Debug)]
 pub struct Container {
     /// The root directory.
@@ -117,7 +117,7 @@ pub fn surroundings(
     }
 }
 
-/// What stands for a cgroup that could not be looked at, until the failure is reported.
+/// A placeholder for a cgroup that could not be looked at. The failure itself is reported later.
 const NOT_SEEN: CgroupLook = CgroupLook { inode: None, occupants: Occupants::Unknown };
 
 /// The first failure of what is read only where it matters. "It can't be read" must not pass for "it isn't there": the
@@ -164,7 +164,7 @@ fn making(
     manager: Option<&str>,
     stage: Stage,
 ) -> Result<Making, GatherError> {
-    // The annotation saves others the look, and proves nothing: anybody can write it.
+    // The annotation proves nothing, since anybody can write it, but without it there is no need to look at processes.
     let is_podmans = || if manager == Some("libpod") { conmon::calls_podman(state) } else { Ok(false) };
     // At createContainer it may be the container's own one.
     let is_rootless = process::is_in_user_namespace() && !config.has_namespace("user");
@@ -183,14 +183,14 @@ fn making(
 struct Mounted {
     text: Vec<u8>,
     mounts: Mounts,
-    /// The number in that text of the mount that an open file lies on.
+    /// Returns the ID, as in that text, of the mount that an open file lies on.
     number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
 }
 
-/// Reads the container's mounts.
+/// Reads the container's mounts, and finds those that are its own.
 ///
-/// A table of usual size is read whole. A host can have 10,000 mounts, and then the kernel is asked for the container's
-/// alone, and for the host's cgroup hierarchies; unless those are many, too.
+/// A table of usual size is read as a whole. A host can have 10,000 mounts; then the kernel is asked only for the
+/// container's mounts and the host's cgroup hierarchies, unless the container has too many mounts for that as well.
 fn mounted(root: &Root, config: &Config) -> Result<Mounted, GatherError> {
     /// Some 150 mounts.
     const USUAL_BYTES: u64 = 16 * 1024;
@@ -233,7 +233,8 @@ fn mounted(root: &Root, config: &Config) -> Result<Mounted, GatherError> {
     Ok(mounted)
 }
 
-/// What matters of a table of any length: the container's mounts and the host's cgroup hierarchies.
+/// Reads the lines of a mount table of any length that are about the container's mounts and the host's cgroup
+/// hierarchies.
 pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
     let sieve = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
     mount_table::read(mount_table::OWN, |entry| is_inside(entry, &sieve, root_mount) || is_hosts_hierarchy(entry))
@@ -345,7 +346,7 @@ pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
         match program {
             Ok(Some(version)) => return Ok(Some(version)),
             Err(error) if error.is_of_the_file() => {
-                log::debug!("the version of the image's systemd can't be told: {error}");
+                log::debug!("cannot determine the version of the image's systemd: {error}");
             }
             result => drop(result.map_err(|source| GatherError::ReadInRoot { at, source })?),
         }
@@ -381,7 +382,7 @@ fn rights(config: &Config, own: CapabilitySet) -> Rights {
     }
 }
 
-/// A small file of a cgroup, inside the root; none where it isn't there.
+/// Reads a small cgroup file inside the root. Returns `None` if it doesn't exist.
 fn read_inside(root: &Root, at: &InnerPath) -> Result<Option<String>, GatherError> {
     const LIMIT_BYTES: u64 = 64 * 1024;
     let text = root.read_cgroup(at).and_then(|file| Ok(fs::read_up_to(file, LIMIT_BYTES)?));

@@ -119,25 +119,28 @@ pub enum GatherError {
         /// Why.
         source: SysError,
     },
-    /// Somebody renames or mounts in the root while the hook works.
-    #[error("{0} changed while the container was being created: somebody renames or mounts in its root")]
+    /// A path lies on another mount than the mount table says.
+    #[error(
+        "{0} changed while the container was being created; make sure that no other process renames or mounts anything \
+         in the container's root"
+    )]
     Changed(InnerPath),
     /// A file in it can't be read.
     #[error("cannot read {at} in the container's root")]
     ReadInRoot {
-        /// Which.
+        /// Its path in the root.
         at: InnerPath,
-        /// Why.
+        /// Why it can't be read.
         source: ReadError,
     },
-    /// One of the container's cgroups.
-    #[error("cannot look at the container's cgroup {path} of {hierarchy}")]
+    /// One of the container's cgroups can't be examined.
+    #[error("cannot examine the container's cgroup {path} of {hierarchy}")]
     Cgroup {
-        /// From the root of this process's cgroup namespace.
+        /// Its path, from the root of this process's cgroup namespace.
         path: InnerPath,
-        /// Of which hierarchy.
+        /// The hierarchy that it is in.
         hierarchy: Hierarchy,
-        /// Why.
+        /// The call that failed.
         source: SysError,
     },
     /// What this process may do can't be told.
@@ -157,13 +160,14 @@ pub enum GatherError {
     /// The container would share the host's mounts.
     #[error("{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display())]
     NoMountNamespace(PathBuf),
-    /// This process is elsewhere than its stage says.
+    /// This process is not where its stage says.
     #[error(transparent)]
     Stage(#[from] StageError),
     /// A namespace can't be entered.
     #[error(
         "cannot enter a namespace of the container's process {pid}, for which this process needs CAP_SYS_ADMIN and \
-         CAP_SYS_CHROOT in the user namespaces of both; run the engine as root, or list the hook at createContainer, too"
+         CAP_SYS_CHROOT in the user namespaces of both; run the engine as root, or list the hook at createContainer, \
+         too"
     )]
     Enter {
         /// Whose.
@@ -261,7 +265,7 @@ impl ConfigText {
 /// write none. Without a pid namespace it is the same number in both stages, and then the mount
 /// namespaces tell: they are one at createContainer.
 ///
-/// This is a guess, and proves nothing: see [`stage`].
+/// This is a guess that proves nothing; [`stage`] has the proof.
 #[must_use]
 pub fn call(state: &State) -> Call {
     match state.status {
@@ -277,8 +281,8 @@ fn is_in_container(state: &State) -> bool {
     if process::parent() == Some(pid) {
         return true;
     }
-    // In a user namespace not even the container's first process may be looked at by its own hooks, nor elsewhere that of
-    // a runtime without rights.
+    // Hooks in a user namespace, or of an unprivileged runtime, may not look at the namespaces of even the container's
+    // first process.
     process::shares_mount_namespace(pid).unwrap_or_else(|_| stage::is_ancestor(pid))
 }
 

@@ -1,13 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whose processes are in a container's cgroup before the container starts: its first process, and what the runtime and
-//! its hooks run. Measured with runc 1.1 and crun 1.8: at createRuntime the first process alone is there, at
-//! createContainer the hook as well.
+//! Determines whose processes are in a container's cgroup before the container starts. Legitimate ones are its first
+//! process and what the runtime and its hooks run. As measured with runc 1.1 and crun 1.8, only the first process is
+//! there at createRuntime, and the hook as well at createContainer.
 
-use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::Path;
+use std::path::PathBuf;
 
-use rustix::fs::OFlags;
 use rustix::io::Errno;
 
 use super::GatherError;
@@ -18,28 +16,29 @@ use crate::kernel::cgroup::{self as text, Hierarchy};
 use crate::kernel::status;
 use crate::oci::config::Config;
 use crate::root::Root;
-use crate::sys::{SysError, cgroup, fs, process};
+use crate::sys::{SysError, cgroup, fs, others, process};
 
-/// More ancestors than a process has.
+/// More ancestors than a process usually has.
 const ANCESTORS_MAX: usize = 64;
 
-/// Who may be in the cgroup.
+/// The processes that may be in the cgroup.
 #[derive(Debug)]
 pub(super) enum Family {
     /// These processes and their descendants, by their pids in this process's pid namespace.
     Of(Vec<u32>),
-    /// Whoever is in this process's pid namespace, which is the container's own.
+    /// All processes in this process's pid namespace, which is the container's own.
     PidNamespace,
-    /// The first process in the container, seen from here by other pids than those that cgroup.procs has.
+    /// The topmost ancestor of this process that is in the container, and its descendants. /proc is the runtime's here,
+    /// so pids in cgroup.procs can't be compared with those in /proc.
     FirstAncestor,
 }
 
 impl Family {
-    /// Of the container whose first process is `first` at createRuntime.
+    /// The processes that may be in the container's cgroup; at createRuntime, its first process is `first`.
     pub(super) fn of(config: &Config, stage: Stage, first: Option<u32>) -> Self {
         match stage {
             Stage::CreateRuntime => {
-                // What has lost its parent is a child of 1, whoever's it was.
+                // Process 1 doesn't count: every orphan becomes its child.
                 let runtime = process::parent().filter(|pid| *pid > 1);
                 Self::Of([Some(std::process::id()), first, runtime].into_iter().flatten().collect())
             }
@@ -49,8 +48,8 @@ impl Family {
     }
 }
 
-/// Looks at a cgroup: on the host's own mount of the hierarchy, which no image has a say in, or else where the container
-/// sees it.
+/// Looks at a cgroup, by preference on the host's own mount of the hierarchy, which no image can influence, or else
+/// where the container sees it.
 pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Result<CgroupLook, GatherError> {
     let unknown = CgroupLook { inode: None, occupants: Occupants::Unknown };
     let Some(directory) = open(root, place)? else { return Ok(unknown) };
@@ -77,7 +76,7 @@ fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherE
         (None, Some(at)) => root.open_directory(at).and_then(is_one),
         (None, None) if place.hierarchy == Hierarchy::Unified && place.question == CgroupQuestion::Occupants => {
             match cgroup::open(place.hierarchy) {
-                // Who is in a user namespace may not mount it.
+                // In a user namespace this process may not mount it.
                 Err(error) if error.errno() == Errno::PERM => return Ok(None),
                 top => top.and_then(|top| cgroup::directory(top.as_fd(), place.path)),
             }
@@ -85,7 +84,7 @@ fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherE
         (None, None) => return Ok(None),
     };
     match directory {
-        // It is gone, or something else is mounted there.
+        // The cgroup is gone, or something else is mounted there.
         Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => Ok(None),
         result => result.map(Some).map_err(failed),
     }
@@ -94,26 +93,21 @@ fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherE
 fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
     match (family, place.hierarchy) {
         (Family::Of(_), _) | (Family::PidNamespace, Hierarchy::Unified) => listed(directory, family, place),
-        // In the pid namespace of /proc, as without one of the container's, both have the same pids.
-        (Family::FirstAncestor, _) if is_in_namespace_of_proc()? => match first_ancestor(family)? {
-            Some(first) => listed(directory, &Family::Of(vec![first]), place),
+        (Family::PidNamespace | Family::FirstAncestor, _) => match inside(family)? {
+            // Without a pid namespace of the container's own, cgroup.procs has the pids of /proc.
+            Some(Inside { all, depth: Some(1) }) => listed(directory, &Family::Of(all), place),
+            // v1's cgroup.procs leaves out processes of outer pid namespaces, and in a joined pid namespace its pids differ
+            // from those in /proc.
+            Some(Inside { all, .. }) => in_proc(&all, place),
             None => Ok(Occupants::Unknown),
         },
-        // v1 lists none of outer pid namespaces, and in a joined one the pids are others than those of /proc.
-        (Family::PidNamespace | Family::FirstAncestor, _) => in_proc(family, place),
     }
 }
 
-/// Whether the pids of this process's namespace are those in /proc.
-fn is_in_namespace_of_proc() -> Result<bool, GatherError> {
-    let about = read_if_shown("/proc/self/status")?;
-    Ok(about.is_some_and(|about| status::pid_namespaces(&about) == Some(1)))
-}
-
-/// By what cgroup.procs lists.
+/// Determines the occupants from cgroup.procs.
 fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
     let pids = match cgroup::all_processes(directory.as_fd()) {
-        // Of a threaded one cgroup.procs can't be read, cgroups(7).
+        // cgroup.procs of a threaded cgroup can't be read, cgroups(7).
         Err(error) if error.errno() == Errno::OPNOTSUPP => None,
         result => result.map_err(|source| GatherError::Cgroup {
             path: place.path.clone(),
@@ -136,7 +130,8 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
     Ok(Occupants::Container)
 }
 
-/// Whether a process is one of these or a descendant. One that has ended meanwhile does no harm.
+/// Whether a process is one of `heads` or a descendant of one. A process that has ended meanwhile counts as one, since
+/// it can do no harm.
 fn descends(pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
     let mut pid = pid;
     for _ in 0..ANCESTORS_MAX {
@@ -152,55 +147,55 @@ fn descends(pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
     Ok(false)
 }
 
-/// By what each process of the host says. At createContainer /proc is the runtime's still.
-fn in_proc(family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
-    let Some(first) = first_ancestor(family)? else { return Ok(Occupants::Unknown) };
-    // Where processes are hidden (`hidepid`, proc(5)), that of another user is.
+/// Determines the occupants from the /proc entries of all processes. At createContainer /proc is still the runtime's.
+fn in_proc(own: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+    // If /proc hides other users' processes (`hidepid`, proc(5)), process 1 is hidden, too.
     if read_if_shown("/proc/1/cgroup")?.is_none() {
         return Ok(Occupants::Unknown);
     }
-    let failed = |source| GatherError::Read { path: Path::new("/proc").to_owned(), source };
-    let proc = fs::open_host_directory(Path::new("/proc"))
-        .and_then(|proc| fs::open_at(proc.as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY))
-        .map_err(failed)?;
-    let mut names = fs::Names::of_directories();
-    while let Some(name) = names.next(proc.as_fd()).map_err(failed)? {
-        let Some(pid) = pid_of(&name) else { continue };
+    let pids = others::pids().map_err(|source| GatherError::Read { path: PathBuf::from("/proc"), source })?;
+    for pid in pids {
         let Some(cgroups) = read_if_shown(&format!("/proc/{pid}/cgroup"))? else { continue };
         let is_there = text::parse(&cgroups, place.hierarchy).is_some_and(|path| path.is_at_or_below(place.path));
         if !is_there {
             continue;
         }
         let Some(about) = read_if_shown(&format!("/proc/{pid}/status"))? else { continue };
-        if !status::is_zombie(&about) && !descends(pid, &[first])? {
+        if !status::is_zombie(&about) && !descends(pid, own)? {
             return Ok(Occupants::Others);
         }
     }
     Ok(Occupants::Container)
 }
 
-fn pid_of(name: &OsStr) -> Option<u32> {
-    name.to_str()?.parse().ok()
+/// This process and its ancestors that are in the container.
+struct Inside {
+    /// Their pids in the mounted /proc.
+    all: Vec<u32>,
+    /// How many pid namespaces deep this process is, counted from that of the mounted /proc.
+    depth: Option<usize>,
 }
 
-/// The topmost process above this one that is in the container, by its pid in the /proc that is mounted.
-fn first_ancestor(family: &Family) -> Result<Option<u32>, GatherError> {
+/// Finds them. Returns `None` if they can't be determined.
+fn inside(family: &Family) -> Result<Option<Inside>, GatherError> {
     let Some(mut about) = read_if_shown("/proc/self/status")? else { return Ok(None) };
     let depth = status::pid_namespaces(&about);
-    let mut first = status::pid(&about);
+    let mut all: Vec<u32> = status::pid(&about).into_iter().collect();
     for _ in 0..ANCESTORS_MAX {
-        let Some(parent) = status::parent(&about) else { return Ok(first) };
-        let Some(above) = read_if_shown(&format!("/proc/{parent}/status"))? else { return Ok(None) };
-        let is_inside = match family {
-            // A /proc of the container's own would tell of nobody else.
+        let Some(parent) = status::parent(&about) else { return Ok(Some(Inside { all, depth })) };
+        match family {
+            // This is the container's own /proc, which shows no other processes.
             Family::PidNamespace if depth == Some(1) => return Ok(None),
-            Family::PidNamespace => status::pid_namespaces(&above) == depth,
-            Family::FirstAncestor | Family::Of(_) => shares_mount_namespace(parent)?,
-        };
-        if !is_inside {
-            return Ok(first);
+            Family::FirstAncestor | Family::Of(_) if !shares_mount_namespace(parent)? => {
+                return Ok(Some(Inside { all, depth }));
+            }
+            Family::PidNamespace | Family::FirstAncestor | Family::Of(_) => {}
         }
-        first = Some(parent);
+        let Some(above) = read_if_shown(&format!("/proc/{parent}/status"))? else { return Ok(None) };
+        if matches!(family, Family::PidNamespace) && status::pid_namespaces(&above) != depth {
+            return Ok(Some(Inside { all, depth }));
+        }
+        all.push(parent);
         about = above;
     }
     Ok(None)

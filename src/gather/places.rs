@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Identifies what a plan may act on.
+//! Identifies the files that a plan may act on.
 
 use std::collections::BTreeSet;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -14,10 +14,11 @@ use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs};
 
-/// Looks at each path, and keeps it open where it is not the top of a mount, which stays the same while it is mounted.
+/// Looks at each path that a plan may act on, and keeps the files open whose inode numbers could otherwise be reused.
+/// The root of a mount can't be replaced while it is mounted, and so isn't kept open.
 ///
-/// `number_of` tells the number of a file's mount as `mounts` has it: a path that lies on another mount by now than the
-/// one in the table has been renamed, or mounted on, in between.
+/// `number_of` returns the ID of a file's mount as in `mounts`. A path that lies on another mount than the table says
+/// has been renamed or mounted over since the table was read, which is an error.
 pub(super) fn identify(
     root: &Root,
     mounts: &Mounts,
@@ -69,7 +70,7 @@ struct Look<'a> {
 }
 
 impl Look<'_> {
-    /// The deepest directory above a path that is there.
+    /// Looks at the deepest existing directory above a path.
     fn above(&mut self, at: &InnerPath) -> Result<(), GatherError> {
         for above in std::iter::successors(at.parent(), InnerPath::parent) {
             if self.at(&above)? {
@@ -79,7 +80,7 @@ impl Look<'_> {
         Ok(())
     }
 
-    /// Whether something is at a path, which is noted.
+    /// Notes what is at a path. Returns whether anything is there.
     fn at(&mut self, at: &InnerPath) -> Result<bool, GatherError> {
         if self.places.at(at).is_some() {
             return Ok(true);
@@ -90,7 +91,7 @@ impl Look<'_> {
         let looked =
             self.root.place(at).and_then(|file| Ok((fs::identity(&file)?, (self.number_of)(file.as_fd())?, file)));
         let (identity, number, file) = match looked {
-            // A plan that needs it fails by its step.
+            // A step of the plan that needs the path will fail.
             Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {
                 self.missing.insert(at.clone());
                 return Ok(false);

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Proves that this process is where its stage says, and that the mount namespace which it is about to change is the
-//! container's. Asks nothing of containers that are left alone.
+//! Proves that this process runs where its stage says, and that the mount namespace that it is about to change is the
+//! container's. Containers that are left alone need no proof.
 //!
-//! The state's pid proves nothing at createContainer: there runc writes the number in the container's own pid namespace,
-//! crun 0 and youki none, and a caller that makes a mistake at createRuntime may write the same.
+//! The state's pid proves nothing at createContainer: runc writes the pid in the container's own pid namespace, crun
+//! writes 0 and youki none, and a caller that makes a mistake at createRuntime may write the same.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -19,76 +19,81 @@ use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs, process};
 
-/// Why this process isn't where its stage says.
+/// Why this process isn't, or can't be proven to be, where its stage says.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
-    /// It is outside the container.
+    /// At createContainer, this process is outside the container.
     #[error(
-        "at createContainer this process must be in the container's mount namespace, and isn't: {0}; to call it from outside, \
-         at createRuntime, give it the pid of the container's first process in the state"
+        "at createContainer this process must be in the container's mount namespace, but it is not: {0}; to call it \
+         from outside, use createRuntime, with the pid of the container's first process in the state"
     )]
     Outside(Outside),
-    /// /proc doesn't show enough.
+    /// At createContainer, /proc doesn't show enough for a proof.
     #[error(
-        "cannot prove that this process is in the container's mount namespace, as it must be at createContainer; let the \
-         hook run at createRuntime instead, or let this process see its ancestors in /proc"
+        "cannot prove that this process is in the container's mount namespace, as it must be at createContainer; run \
+         the hook at createRuntime instead, or let this process see its ancestors in /proc"
     )]
     Unproven(#[source] SysError),
-    /// createRuntime without a container's process.
+    /// At createRuntime, the state has no pid.
     #[error(
-        "the state has no pid of a process, and at {} the hook needs that of the container's first process",
+        "the state has no pid, but at {} the hook needs that of the container's first process",
         Stage::CreateRuntime.name()
     )]
     NoPid,
-    /// Likewise.
-    #[error("the state's pid {pid} is no process, and at {} it must be the container's first one", Stage::CreateRuntime.name())]
+    /// At createRuntime, no process has the state's pid.
+    #[error(
+        "there is no process with the state's pid {pid}, but at {} it must be that of the container's first process",
+        Stage::CreateRuntime.name()
+    )]
     NoProcess {
-        /// Whose.
+        /// The state's pid.
         pid: u32,
     },
-    /// The pid is not the container's.
+    /// At createRuntime, the state's pid is that of a process outside the container.
     #[error(
-        "the state's pid {pid} is in the {kind} namespace of {whose}: at {} it must be that of the container's first process",
+        "the state's pid {pid} is in the {kind} namespace of {whose}, but at {} it must be that of the \
+         container's first process",
         Stage::CreateRuntime.name()
     )]
     NotContainers {
-        /// Whose.
+        /// The state's pid.
         pid: u32,
         /// What they share, as in config.json.
         kind: &'static str,
-        /// With whom.
+        /// The process that they share it with.
         whose: &'static str,
     },
-    /// Runtimes mount the root and what config.json lists before they call any hook.
-    #[error("the mount namespace of {of} can't be the container's, since {lacking} in it")]
+    /// The mount namespace doesn't look like a container's: runtimes mount the root, and what config.json lists, before
+    /// they call any hook.
+    #[error("the mount namespace of {of} is not the container's, because in it {lacking}")]
     NotMounted {
-        /// Who is in it.
+        /// The process that is in the mount namespace.
         of: Of,
-        /// What should be there.
+        /// What is missing in it.
         lacking: Lacking,
     },
 }
 
-/// By what it shows that this process is outside the container.
+/// The evidence that this process is outside the container.
 #[derive(Debug, thiserror::Error)]
 pub enum Outside {
-    /// The host's first process, or that of a container in which the engine runs.
-    #[error("it is in that of process 1")]
+    /// It shares the mount namespace with process 1 of the host, or of a container in which the engine runs.
+    #[error("it is in the mount namespace of process 1")]
     WithInit,
-    /// The runtime.
+    /// It shares a namespace with the runtime.
     #[error("it is in the {kind} namespace of process {pid}, which is outside the container")]
     WithRuntime {
-        /// Which.
+        /// The runtime's pid.
         pid: u32,
         /// What they share, as in config.json.
         kind: &'static str,
     },
-    /// As on a host, where all processes are in one.
-    #[error("no process above it is outside this mount namespace")]
+    /// It shares the mount namespace with all its ancestors, as processes of a host do.
+    #[error("all its ancestors are in the same mount namespace")]
     WithAll,
 }
 
-/// Who is in a mount namespace.
+/// The process through which a mount namespace is known, for messages.
 #[derive(Debug)]
 pub enum Of {
     /// This process.
@@ -106,33 +111,33 @@ impl fmt::Display for Of {
     }
 }
 
-/// What is missing in a mount namespace.
+/// What a mount namespace lacks to be a container's.
 #[derive(Debug, thiserror::Error)]
 pub enum Lacking {
-    /// Every runtime mounts it, if need be on itself.
-    #[error("the container's root {} is no mount point", .0.display())]
+    /// The root isn't a mount point. Every runtime mounts it, if necessary on itself.
+    #[error("the container's root {} is not a mount point", .0.display())]
     Root(PathBuf),
-    /// At least the first ones are made before any hook runs.
+    /// None of config.json's mounts is there. At least the first ones are made before any hook runs.
     #[error("none of config.json's mounts is below {}", .0.display())]
     Mounts(PathBuf),
 }
 
-/// Proves that this process is in the container's mount namespace where it is called at createContainer. What speaks
-/// against it is an error; what merely can't be seen is returned, and matters where there is something to do.
+/// Proves at createContainer that this process is in the container's mount namespace. Evidence against it is an error.
+/// A lack of evidence is returned as `Some`, for the caller to fail with if there is something to do.
 pub fn prove(stage: Stage, config: &Config) -> Result<Option<StageError>, GatherError> {
     match stage {
         Stage::CreateContainer if config.has_namespace("mount") => match prove_inside(config) {
             Err(GatherError::Stage(error @ StageError::Unproven(_))) => Ok(Some(error)),
             result => result.map(|()| None),
         },
-        // createRuntime looks at the process that it is told, on the way to it.
+        // At createRuntime, `pid_of` checks the process whose mount namespace will be entered.
         Stage::CreateContainer | Stage::CreateRuntime => Ok(None),
     }
 }
 
 fn prove_inside(config: &Config) -> Result<(), GatherError> {
     let own = process::namespace("self", "mnt").map_err(StageError::Unproven)?;
-    // It proves nothing where it is another: an engine can be in a mount namespace of its own.
+    // A different namespace proves nothing, since an engine can be in a mount namespace of its own.
     if own.is_some() && own == if_shown(process::namespace("1", "mnt")).map_err(StageError::Unproven)?.flatten() {
         return Err(StageError::Outside(Outside::WithInit).into());
     }
@@ -142,8 +147,9 @@ fn prove_inside(config: &Config) -> Result<(), GatherError> {
     let its = match process::namespace(&of, "mnt") {
         Ok(Some(its)) => its,
         Ok(None) => return Err(StageError::Unproven(SysError::new(format!("/proc/{of}/ns/mnt"), Errno::SRCH)).into()),
-        // No rights over the runtime, as in a user namespace of the container's own. In what that one owns are only its own
-        // processes, and the runtime isn't one.
+        // This process has no rights over the runtime, as in a user namespace of the container's own. If that user
+        // namespace owns this mount namespace, only processes of the user namespace can be in it, and the runtime isn't
+        // one of them.
         Err(error)
             if is_hidden(&error)
                 && config.has_namespace("user")
@@ -157,35 +163,37 @@ fn prove_inside(config: &Config) -> Result<(), GatherError> {
     if own == Some(its) {
         return with_runtime("mount");
     }
-    // It may be an engine, or what is above that, where the runtime itself was not told from the container.
+    // If the runtime could not be told apart from the container, the process found is an ancestor of the runtime.
     match shared_kind(config, &of).map_err(StageError::Unproven)? {
         Some(kind) => with_runtime(kind),
         None => Ok(()),
     }
 }
 
-/// A kind of namespaces that the container has of its own, and that this process has in common with another one. Who is
-/// in the same one is on the same side: inside, or outside.
+/// The kind of a namespace that the container has of its own, and that this process shares with another process. Two
+/// processes in the same such namespace are either both inside the container, or both outside. Returns `None` if they
+/// share none.
 fn shared_kind(config: &Config, of: &str) -> Result<Option<&'static str>, SysError> {
     let mut kinds = ["pid", "ipc", "uts", "user"].into_iter().filter(|kind| config.has_new_namespace(kind));
-    // The runtime enters all of them before it calls a hook, so that one is as good as all.
+    // The runtime enters all of them before it calls a hook, so looking at one kind is enough.
     let Some(kind) = kinds.next() else { return Ok(None) };
     let own = process::namespace("self", kind)?;
     let its = if_shown(process::namespace(of, kind))?.flatten();
     Ok((own.is_some() && own == its).then_some(kind))
 }
 
-/// How far above this process the runtime can be: below it are the container's first process, and what may wrap this hook.
+/// How far above this process the runtime can be. In between are the container's first process, and programs that wrap
+/// this hook.
 const ANCESTORS_MAX: usize = 8;
 
-/// Whether a process, by its number in /proc, is above this one. What can't be seen is not.
+/// Whether the process with this pid in /proc is an ancestor of this one, as far as /proc shows it.
 pub(super) fn is_ancestor(pid: u32) -> bool {
     let above = |of: &str| read(&format!("/proc/{of}/status")).ok().and_then(|status| status::parent(&status));
     std::iter::successors(above("self"), |of| above(&of.to_string())).take(ANCESTORS_MAX).any(|above| above == pid)
 }
 
-/// The nearest ancestor outside the container. Its number is that of the /proc which is seen here: until the container's
-/// root is the root that is the runtime's.
+/// The nearest ancestor outside the container, by its pid in the mounted /proc, which is the runtime's until
+/// pivot_root(2) to the container's root.
 fn runtime(own: Option<&Path>) -> Result<u32, GatherError> {
     let mut status = read("/proc/self/status")?;
     let own_depth = status::pid_namespaces(&status);
@@ -204,19 +212,20 @@ fn runtime(own: Option<&Path>) -> Result<u32, GatherError> {
 fn has_other_mounts(pid: u32, own: Option<&Path>) -> Result<bool, GatherError> {
     let pid = pid.to_string();
     match if_shown(process::namespace(&pid, "mnt")).map_err(StageError::Unproven)? {
-        // Of who has ended in between nothing is known.
+        // Nothing is known about a process that has ended meanwhile.
         Some(its) => Ok(its.is_some_and(|its| Some(its.as_path()) != own)),
         None => has_another_id_map(&pid),
     }
 }
 
-/// Whether a process is in another user namespace, as its map of ids shows, which anybody may read. Two namespaces can
-/// have the same map.
+/// Whether a process is in another user namespace, judging by its ID map, which anybody may read. A `false` proves
+/// nothing, since two namespaces can have the same map.
 fn has_another_id_map(pid: &str) -> Result<bool, GatherError> {
     Ok(read("/proc/self/uid_map")? != read(&format!("/proc/{pid}/uid_map"))?)
 }
 
-/// The process whose mount namespace is the container's at createRuntime, as far as that can be told from outside.
+/// The pid of the container's first process at createRuntime, after the checks that are possible from outside its mount
+/// namespace.
 pub(super) fn pid_of(state: &State, config: &Config) -> Result<u32, GatherError> {
     const INIT: &str = "process 1";
     const OWN: &str = "this process";
@@ -233,7 +242,7 @@ pub(super) fn pid_of(state: &State, config: &Config) -> Result<u32, GatherError>
     } else if Some(&its) == if_shown(of("1")).map_err(enter)?.flatten().as_ref() {
         ("mount", INIT)
     } else if let Some(kind) = shared_kind(config, &pid.to_string()).map_err(enter)? {
-        // A process of the host's, or the engine's.
+        // The state names a process of the host or of the engine.
         (kind, OWN)
     } else {
         return Ok(pid);
@@ -241,7 +250,7 @@ pub(super) fn pid_of(state: &State, config: &Config) -> Result<u32, GatherError>
     Err(StageError::NotContainers { pid, kind, whose }.into())
 }
 
-/// Whether this mount namespace, which is that of `of`, is what a runtime has made of config.json.
+/// Checks that this mount namespace, which is that of `of`, looks like one that a runtime has set up from config.json.
 pub(super) fn is_set_up(root: &Root, config: &Config, of: Of) -> Result<(), GatherError> {
     let look = |source| GatherError::Root { path: root.path().to_owned(), source };
     let path = || root.path().to_owned();
@@ -259,19 +268,20 @@ fn is_mount_point(root: &Root) -> Result<bool, SysError> {
     if fs::is_mount(root.directory())? {
         return Ok(true);
     }
-    // A kernel that doesn't say so tells at least which mount a file lies on.
+    // Before Linux 5.8 there is no STATX_ATTR_MOUNT_ROOT, and the mount IDs must be compared.
     let above = Root::open(&fs::proc_path(root.directory()).join(".."))?;
     Ok(root.mount()? != above.mount()?)
 }
 
-/// One is enough: what the image has there, or who moves it, must not keep its container from starting.
+/// Whether any of config.json's mounts is there. One is enough: symbolic links in the image must not keep its container
+/// from starting.
 fn has_any_mount(root: &Root, config: &Config) -> Result<bool, GatherError> {
     for mount in &config.mounts {
         let at = InnerPath::new(&mount.destination);
         match is_mounted(root, &at) {
             Ok(true) if at != InnerPath::root() => return Ok(true),
             Ok(_) => {}
-            // Where a link is in the path, another one has to do.
+            // A symbolic link is in the path, so another mount has to serve as proof.
             Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
             Err(source) => return Err(GatherError::Look { at, source }),
         }
@@ -284,7 +294,8 @@ fn is_mounted(root: &Root, at: &InnerPath) -> Result<bool, SysError> {
     Ok(fs::is_mount(&place)? || root.mount()? != fs::mount_number(&place)?)
 }
 
-/// Not shown: by the rights that this process has not, or by `hidepid`, proc(5).
+/// Whether a failure means that this process may not see something, for lack of rights or because of `hidepid`,
+/// proc(5).
 fn is_hidden(error: &SysError) -> bool {
     matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::NOENT | Errno::SRCH)
 }

@@ -1,25 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which file systems hold somebody's data, and which are windows into the kernel or ask a server, by the number that
-//! statfs(2) tells; asks nobody itself.
+//! Tells file systems that store data from those that expose the kernel or depend on a server, by the magic number in
+//! statfs(2) or by name. Accesses no file.
 //!
-//! The numbers are those of linux/magic.h and, where they aren't in it, of the file system's own source.
+//! The numbers are from linux/magic.h or, if missing there, from the file system's source.
 
-/// What answers when a file is opened and read.
+/// Where the data comes from when a file is opened and read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answers {
-    /// The kernel, with data that somebody stored: on a disk, in memory, or in the layers of an overlay.
+    /// Storage: a disk, memory, or the layers of an overlay.
     Stored,
-    /// The kernel, with what it makes up at that moment. That can have effects: reading /proc/kmsg takes the messages away.
+    /// The kernel, which generates it on the spot. That can have side effects: reading /proc/kmsg consumes the
+    /// messages.
     Kernel,
-    /// A program or another machine, which may take its time.
+    /// A program or another machine, which may take any time to answer.
     Server,
 }
 
-/// The kernel's own, by their names in /proc/filesystems.
-pub const OF_THE_KERNEL: [(&str, u32); 45] = [
+/// The kernel's own file systems, by their names in /proc/filesystems.
+const OF_THE_KERNEL: [(&str, u32); 45] = [
     ("anon_inodefs", 0x0904_1934),
     ("apparmorfs", 0x5a3c_69f0),
-    // What is looked for on it is mounted meanwhile.
+    // Looking for a file on it makes the automounter mount something.
     ("autofs", 0x0187),
     ("bdev", 0x6264_6576),
     ("binder", 0x6c6f_6f70),
@@ -65,8 +66,8 @@ pub const OF_THE_KERNEL: [(&str, u32); 45] = [
     ("xenfs", 0xabba_1974),
 ];
 
-/// Those that ask a server.
-pub const OF_A_SERVER: [(&str, u32); 24] = [
+/// The file systems that depend on a server.
+const OF_A_SERVER: [(&str, u32); 24] = [
     ("9p", 0x0102_1997),
     ("afs", 0x5346_414f),
     ("beegfs", 0x1983_0326),
@@ -77,7 +78,7 @@ pub const OF_A_SERVER: [(&str, u32); 24] = [
     ("fuseblk", FUSE),
     ("gpfs", 0x4750_4653),
     ("hostfs", 0x00c0_ffee),
-    // AFS as the kernel itself has it.
+    // The kernel's own AFS client.
     ("kafs", 0x6b41_4653),
     ("lustre", 0x0bd0_0bd0),
     ("ncpfs", 0x564c),
@@ -86,7 +87,7 @@ pub const OF_A_SERVER: [(&str, u32); 24] = [
     ("orangefs", 0x2003_0528),
     ("prl_fs", 0x7c7c_6673),
     ("pvfs2", 0x2003_0528),
-    // cifs calls itself so where the server speaks SMB 2.
+    // The cifs client has this number if the server speaks SMB 2.
     ("smb3", 0xfe53_4d42),
     ("smbfs", 0x517b),
     ("vboxsf", 0x786f_4256),
@@ -98,7 +99,7 @@ pub const OF_A_SERVER: [(&str, u32); 24] = [
 const FUSE: u32 = 0x6573_5546;
 const NFS: u32 = 0x6969;
 
-/// What answers on a file system of this number.
+/// Where the data on a file system with this magic number comes from.
 #[must_use]
 pub fn answers(number: u32) -> Answers {
     let is_in = |list: &[(&str, u32)]| list.iter().any(|(_, each)| *each == number);
@@ -111,10 +112,10 @@ pub fn answers(number: u32) -> Answers {
     }
 }
 
-/// Whether looking for something on a file system of this type, as a mount table has it, asks somebody who may not answer.
+/// Whether a lookup on a file system of this type, as named in a mount table, depends on a server that may not answer.
 #[must_use]
 pub fn asks_somebody(name: &str) -> bool {
-    // `fuse.sshfs`.
+    // FUSE has subtypes, such as `fuse.sshfs`.
     let kind = name.split('.').next().unwrap_or(name);
     kind == "autofs" || OF_A_SERVER.iter().any(|(each, _)| *each == kind)
 }
@@ -124,11 +125,11 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    /// Those without a device that hold somebody's data; tmpfs and devtmpfs have one number.
+    /// The file systems that store data but have no device. tmpfs and devtmpfs have the same number.
     const STORED: [&str; 9] =
         ["tmpfs", "devtmpfs", "ramfs", "hugetlbfs", "overlay", "overlayfs", "aufs", "ecryptfs", "zfs"];
 
-    /// The lists are complete for the kernel that runs this: what has no device is in one of them, or known to hold data.
+    /// Each file system of the running kernel that has no device is in one of the lists.
     #[test]
     fn each_file_system_of_this_kernel_is_known() {
         let listed = std::fs::read_to_string("/proc/filesystems").unwrap();
@@ -143,7 +144,7 @@ mod tests {
         );
     }
 
-    /// What is mounted here has the number that the list says.
+    /// Each mounted file system has the number that the lists say.
     #[test]
     fn the_numbers_are_those_of_this_kernel() {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap();
@@ -154,7 +155,7 @@ mod tests {
             let Ok(found) = rustix::fs::statfs(entry.mount_point()) else { continue };
             let is_top = STORED.contains(&name.as_str());
             match known {
-                // Another mount may lie on it.
+                // Another mount may cover this one.
                 Some((_, number)) if u32::try_from(found.f_type) != Ok(*number) => {
                     let others = crate::kernel::mountinfo::entries(&mounts)
                         .filter(|other| other.mount_point() == entry.mount_point());

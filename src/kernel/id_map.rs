@@ -2,7 +2,7 @@
 //! `/proc/<pid>/uid_map`: which ids of a user namespace are which of its parent, see
 //! user_namespaces(7).
 
-/// That of the initial user namespace, and of others: who makes one may write the same.
+/// The map of the initial user namespace. Other user namespaces may have the same map.
 pub const WHOLE: &str = "0 0 4294967295";
 
 /// The parent's id of the namespace's id 0, or none where it has no mapping.
@@ -33,8 +33,8 @@ pub fn first_unmapped(text: &str, end: u32) -> Option<u32> {
     u32::try_from(mapped).ok().filter(|next| *next < end)
 }
 
-/// Whether every id is itself, so that this process's root is also the host's. It needn't have the same rights: see
-/// [`crate::sys::process::is_in_user_namespace`].
+/// Whether every ID is mapped to itself, so that this process's root has the same ID as the host's. It need not have
+/// the same rights: see [`crate::sys::process::is_in_user_namespace`].
 #[must_use]
 pub fn is_identity(text: &str) -> bool {
     text.split_ascii_whitespace().eq(WHOLE.split_ascii_whitespace())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Memory limits and usage as the kernel writes them; all results are in bytes.
+//! Parses memory limits and usage as the kernel writes them. All results are in bytes.
 
 /// A cgroup's limit: `memory.max` of v2 or `memory.limit_in_bytes` of v1.
 ///
@@ -12,8 +12,8 @@ pub fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT_V1_BYTES - LARGEST_PAGE_BYTES)
 }
 
-/// How much of what is charged to a cgroup, and to those below it, are pages of files: the kernel takes them back before it
-/// kills anybody. `text` is `memory.stat`, where v1 tells what is below by names of its own.
+/// How much of the memory that is charged to a cgroup and its descendants is page cache, which the kernel reclaims
+/// before it kills a process. `text` is `memory.stat`; in v1 the values that include descendants begin with `total_`.
 #[must_use]
 pub fn reclaimable(text: &str) -> u64 {
     let value = |name: &str| {

@@ -105,7 +105,7 @@ impl Entry<'_> {
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || path.ends_with(b"/"))
     }
 
-    /// Whether it is mounted at this path, in which the kernel escapes nothing.
+    /// Whether it is mounted at this path, which must not contain characters that the kernel escapes.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         self.mount_point == path.as_bytes()

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `/proc/<pid>/stat`, see proc_pid_stat(5).
+//! Parses `/proc/<pid>/stat`, see proc_pid_stat(5).
 
-/// The fields of a process that tell it from each other one, and whether it still runs.
+/// The fields that identify a process together with its pid, and whether it still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// When it started, in ticks since boot: field 22. With its pid it is unique until the machine boots again.
+    /// When it started, in clock ticks since boot (field 22). Together with the pid this is unique until the next boot.
     pub start_ticks: u64,
-    /// Whether it has ended, and only its parent has not asked for its status yet.
+    /// Whether it has ended and only waits for its parent to collect its status.
     pub has_ended: bool,
 }
 
 impl Stat {
-    /// None where the text is not of the documented form.
+    /// Returns `None` if the text is not of the documented form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        /// Of the fields that follow the program's name, which may have blanks and brackets in it.
+        /// The index among the fields that follow the program's name, which may contain blanks and parentheses.
         const START: usize = 22 - 3;
         let (_, fields) = text.rsplit_once(") ")?;
         let state = fields.split(' ').next()?;

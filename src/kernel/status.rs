@@ -14,13 +14,13 @@ pub fn pid_namespaces(text: &str) -> Option<usize> {
     field(text, "NSpid:").map(|pids| pids.split_ascii_whitespace().count())
 }
 
-/// The process's own pid there.
+/// The process's pid in the pid namespace of the mounted /proc.
 #[must_use]
 pub fn pid(text: &str) -> Option<u32> {
     field(text, "Pid:")?.parse().ok()
 }
 
-/// Whether it has ended, and nobody has asked how.
+/// Whether it has ended and only waits for its parent to collect its status.
 #[must_use]
 pub fn is_zombie(text: &str) -> bool {
     field(text, "State:").is_some_and(|state| state.starts_with(['Z', 'X']))

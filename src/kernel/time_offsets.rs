@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `/proc/<pid>/timens_offsets`, see time_namespaces(7).
+//! Parses `/proc/<pid>/timens_offsets`, see time_namespaces(7).
 
-/// Whether the clocks of a time namespace are the machine's.
+/// Whether all clock offsets of a time namespace are zero.
 #[must_use]
 pub fn are_none(text: &str) -> bool {
     text.lines().all(|line| line.split_ascii_whitespace().skip(1).all(|offset| offset == "0"))

@@ -154,8 +154,8 @@ impl Capabilities {
         self.bounding.iter().any(|name| name == capability)
     }
 
-    /// Whether any set can be read as having it: the first process begins with what is permitted, bounding or not, and crun
-    /// knows a capability by its number, too, and in small letters.
+    /// Whether any set may contain the capability. All sets count, because the first process starts with the permitted
+    /// ones even if they are not in the bounding set. So do numbers and lower case, because crun accepts both.
     #[must_use]
     pub fn is_in_any_set(&self, capability: &str) -> bool {
         let sets = [&self.bounding, &self.effective, &self.permitted, &self.inheritable, &self.ambient];
@@ -333,10 +333,11 @@ impl Config {
         is_new && self.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty())
     }
 
-    /// Whether the container has the marks of what engines call privileged: it could do all to the host that root can.
+    /// Whether the container looks like what engines call privileged, and so can do everything to the host that its
+    /// root can.
     #[must_use]
     pub fn is_privileged(&self) -> bool {
-        /// Each of them is the host's root by other ways.
+        /// Each of these capabilities is enough to become the host's root.
         const MARKS: [&str; 4] = ["CAP_SYS_ADMIN", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_DAC_READ_SEARCH"];
         let has_all = MARKS.iter().all(|mark| self.process.capabilities.may_have(mark));
         let hides_nothing = self.linux.masked_paths.is_empty() && self.linux.readonly_paths.is_empty();

@@ -161,7 +161,7 @@ mod tests {
                 None,
                 Status::NotStarted,
             ),
-            // crun 1.28, which escapes each slash.
+            // crun 1.28 escapes each slash.
             (
                 "{\n  \"ociVersion\": \"1.0\",\n  \"id\": \"c1\",\n  \"pid\": 0,\n  \"root\": \"\\/b\\/rootfs\",\n  \"bundle\": \"\\/b\",\n  \
                  \"status\": \"created\",\n  \"annotations\": {\n    \"a\\/b\": \"c\"\n  }\n}\n",

@@ -17,9 +17,9 @@ pub enum Content {
     None,
     /// What the image holds at that path.
     Copied {
-        /// As much of it as is copied.
+        /// The most that is copied onto this tmpfs.
         most_bytes: u64,
-        /// What becomes of more than that, and of more than is copied for the container in all.
+        /// What happens if there is more than that, or more than may be copied for the container in all.
         excess: Excess,
         /// The annotation that raises this.
         #[serde(skip_serializing_if = "Option::is_none")]
@@ -27,11 +27,11 @@ pub enum Content {
     },
 }
 
-/// What becomes of content that is more than is copied.
+/// What happens to content that exceeds the limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Excess {
-    /// It is an error.
+    /// It makes the step fail.
     Refused,
     /// Each file that doesn't fit is left out, with a warning.
     LeftOut,
@@ -77,8 +77,8 @@ pub struct Cgroup {
     pub hierarchy: Hierarchy,
     /// Its path from the root of the hook's own cgroup namespace.
     pub path: InnerPath,
-    /// The inode of one that was there when facts were gathered: it must be the same one when the step is done. One that
-    /// a step makes has none here; `apply` knows it by what it made.
+    /// The inode of a cgroup that existed when facts were gathered, and that must still be the same one when the step
+    /// is carried out. `None` for a cgroup that a step makes, whose inode `apply` remembers.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
 }
@@ -105,9 +105,9 @@ pub enum Processes {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Writer {
-    /// Only who is in the runtime's namespaces.
+    /// Only processes in the runtime's namespaces.
     Outside,
-    /// Who is in the container's as well, before it starts.
+    /// Processes in the container's namespaces as well, before it starts.
     Inside,
 }
 
@@ -214,7 +214,7 @@ pub enum Action {
     MakeCgroup {
         /// Which.
         cgroup: Cgroup,
-        /// The inode of the cgroup that it is made in, where no step makes that.
+        /// The inode of the cgroup that it is made in. `None` if a step makes that one.
         #[serde(skip_serializing_if = "Option::is_none")]
         above_inode: Option<u64>,
         /// Who removes it.
@@ -234,13 +234,13 @@ pub enum Action {
         /// Which.
         cgroup: Cgroup,
     },
-    /// Bounds how many cgroups can be made below one, unless the bound is lower already.
+    /// Limits how many cgroups can be made below one (`cgroup.max.descendants`), unless a lower limit is set already.
     LimitCgroups {
-        /// Which.
+        /// The cgroup whose descendants are limited.
         cgroup: Cgroup,
-        /// So many.
+        /// The limit.
         most: u32,
-        /// Who may do so.
+        /// Who may write the limit.
         writer: Writer,
     },
     /// Mounts a hierarchy from one of its cgroups on, read-only.

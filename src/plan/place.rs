@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a step of a plan acts on: a path, and the very file that was found there.
+//! What a step of a plan acts on: a path, and the identity of the file that was found there.
 
 use serde::Serialize;
 
@@ -9,9 +9,9 @@ use crate::path::InnerPath;
 /// A path in the container that has no symbolic link in it, and the file that it must lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The path.
+    /// The path in the container.
     pub at: InnerPath,
-    /// The file. If the path leads to another one by the time of the step, the step fails.
+    /// The file's identity. If the path leads to another file when the step is carried out, the step fails.
     #[serde(flatten)]
     pub identity: FileIdentity,
 }

@@ -143,7 +143,7 @@ impl fmt::Display for Action {
             }
             Self::EnableControllers { cgroup } => write!(f, "enable all controllers of the cgroup {cgroup} below it"),
             Self::LimitCgroups { cgroup, most, .. } => {
-                write!(f, "let at most {most} cgroups be made below the cgroup {cgroup}")
+                write!(f, "allow at most {most} cgroups below the cgroup {cgroup}")
             }
             Self::ShowCgroup { cgroup, at } => write!(f, "mount {cgroup} on {at}, read-only"),
             Self::Delegate { at, files, owner, label } => {

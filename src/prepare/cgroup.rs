@@ -186,8 +186,8 @@ fn writable(
     Ok(())
 }
 
-/// The place of the cgroup that systemd may have: the engine's own, which is at `own`, or one below. How many it may make
-/// there is bounded where it can't write that.
+/// The path of the cgroup that systemd gets: the engine's own, which is at `own`, or one below it. The number of
+/// cgroups that can be made below is limited where systemd can't change the limit.
 fn below_limits(
     facts: &Surroundings,
     plan: &mut Plan,
@@ -200,12 +200,12 @@ fn below_limits(
         limit(facts, plan, cgroup, Writer::Outside);
         return own;
     }
-    let why = "the limits are on the cgroup above, where they shall stay";
+    let why = "the limits on the cgroup above must stay out of the container's reach";
     let payload = make(plan, need, &cgroup, PAYLOAD, Until::AboveGoes, why);
     let why = "a cgroup with controllers below has no processes itself";
     enter(plan, need, payload, &cgroup, Processes::All, why);
-    // On other hosts the controllers are v1's, and runc moves a process that it starts later to the cgroup above, which a
-    // controller below would keep it from.
+    // On other hosts the limits are in v1. There runc moves the processes that it starts later into the cgroup above,
+    // which the kernel refuses if that one has controllers enabled for its children.
     if mounted(facts) == Some(Layout::Unified) {
         let why = "systemd limits its services by them";
         plan.step(Need::BestEffort, Action::EnableControllers { cgroup: cgroup.clone() }, why);
@@ -214,23 +214,23 @@ fn below_limits(
     own.join(PAYLOAD)
 }
 
-/// Whether the container could write the limits if it could write its cgroup: they are in v2 (v1's controllers are
-/// read-only, and its hierarchy for systemd has no limits), their files belong to an id of its, and it is not at the border
-/// of a cgroup namespace, where the kernel keeps them (`nsdelegate`, cgroups(7)).
+/// Whether the container could change its limits if it could write to its cgroup. This is so if they are in v2 (v1's
+/// controllers are read-only, and its hierarchy for systemd has no limits), if the files belong to an ID of the
+/// container's, and if the cgroup is not the root of a cgroup namespace, where the kernel protects them (`nsdelegate`, cgroups(7)).
 fn could_write_limits(facts: &Surroundings, hierarchy: Hierarchy, member: &Membership) -> bool {
     let is_top = facts.cgroups.namespace == CgroupNamespace::Private && member.inside == Some(InnerPath::root());
     let is_border = is_top && facts.cgroups.nsdelegate;
     hierarchy == Hierarchy::Unified && member.owns_limits && !is_border
 }
 
-/// Bounds how many cgroups can be made below one of v2.
+/// Limits how many cgroups can be made below one of v2.
 fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) {
     let CgroupsMax::Of(most) = facts.options.policy.cgroups_max else { return };
     let is_out_of_reach = writer == Writer::Outside && facts.cgroups.making == Making::Inside;
     if cgroup.hierarchy != Hierarchy::Unified || is_out_of_reach {
         return;
     }
-    let why = "most of the memory that the kernel takes for them is no part of the container's";
+    let why = "most of the kernel memory that they take is not charged to the container";
     plan.step(Need::BestEffort, Action::LimitCgroups { cgroup, most, writer }, why);
 }
 
@@ -279,7 +279,7 @@ fn show_own(
     }
 }
 
-/// Makes a cgroup for the container below that at `above`, where others are, and shows that.
+/// Makes a cgroup for the container below `above`, which it shares with others, and shows that one.
 fn show_made(
     facts: &Surroundings,
     plan: &mut Plan,
@@ -299,7 +299,7 @@ fn show_made(
     limit(facts, plan, made.clone(), Writer::Inside);
     let place = above_at.join(name).join(PAYLOAD);
     let is_private = facts.cgroups.namespace == CgroupNamespace::Private;
-    // `/` in its own namespace is the cgroup above, where others are.
+    // The root of a private cgroup namespace is the cgroup above, which the container shares with others.
     if is_private || view::hides_others(facts, plan, at, MountsBelow::Covered) {
         view::show_at_path(plan, Need::Required, made, payload, at, &place);
     } else {
@@ -308,12 +308,12 @@ fn show_made(
     make_writable(facts, plan, place, Need::Required);
 }
 
-/// Why a cgroup isn't the container's to write.
+/// The reason why the container may not write a cgroup, for plans and errors.
 fn because(sharing: Sharing) -> &'static str {
     match sharing {
         Sharing::Engine => "the engine gave the container no cgroup of its own there",
         Sharing::Others => "processes that are not the container's are in its cgroup there, or in one below",
-        Sharing::Unknown => "whose processes are in its cgroup there, and in those below, can't be told",
+        Sharing::Unknown => "it can't be determined whose processes are in its cgroup there, or in one below",
     }
 }
 

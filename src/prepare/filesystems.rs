@@ -11,10 +11,12 @@ use crate::interface::{
 use crate::path::InnerPath;
 use crate::plan::{Action, Cgroup, Content, Copying, Excess, Need, Node, Plan};
 
-/// What is copied of an image onto a tmpfs if nobody chose its size, and onto all of them without a memory limit: more than
-/// any image ships below these paths, and little enough to be copied before the container starts.
+/// The most that is copied of an image onto one tmpfs whose size nobody chose, and onto all of them together if there
+/// is no memory limit. It is more than any image ships below these paths, and can still be copied before the container
+/// starts.
 const COPIED_MOST_BYTES: u64 = 512 * MIB;
-/// The same onto all of them where it can't be charged to the container: the engine, and with it all others, pay for it.
+/// The most that is copied onto all tmpfs together if it can't be charged to the container. The engine is charged for
+/// it, at the expense of all other containers.
 const UNCHARGED_MOST_BYTES: u64 = 16 * MIB;
 
 /// One tmpfs as systemd wants it.
@@ -48,7 +50,8 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     Ok(())
 }
 
-/// A container that is full before it starts doesn't start, whatever sizes its author chose.
+/// How much may be copied onto all tmpfs together. Whatever sizes its author chose, a container whose memory is full
+/// before it starts would not start.
 fn copying(facts: &Surroundings) -> Copying {
     let half = facts.memory.bytes / 2;
     let (most_bytes, why) = match facts.memory.source {
@@ -66,7 +69,7 @@ fn copying(facts: &Surroundings) -> Copying {
             Copying { most_bytes, why, payer, cgroup, most_unentered_bytes: Some(unentered_bytes) }
         }
         (Payer::Caller, None) => {
-            let why = "it isn't the container's own memory".to_owned();
+            let why = "it can't be charged to the container".to_owned();
             Copying { most_bytes: unentered_bytes, why, payer, cgroup, most_unentered_bytes: None }
         }
     }

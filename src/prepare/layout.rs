@@ -74,9 +74,11 @@ fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), Making> {
     }
 }
 
-/// v1's hierarchy, where the host doesn't have it mounted: it is made, or another container's. Then its root is the root of
-/// the container's cgroup namespace, too, which is older or knows nothing of it; and whoever has CAP_SYS_ADMIN in the first
-/// user namespace may mount it from there on.
+/// Decides whether v1's hierarchy may be made for this container.
+///
+/// If the host doesn't have it mounted, it doesn't exist yet, or exists only for another container. The container's
+/// cgroup namespace was then created without knowing it, and sees it from its root on; and a process with CAP_SYS_ADMIN
+/// in the initial user namespace may mount it there.
 pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &ChosenLayout) -> Result<(), Refusal> {
     let is_hosts = facts.cgroups.systemd.as_ref().is_some_and(|member| member.on_host.is_some());
     let may_mount = facts.privileges.capabilities.is_in_any_set("CAP_SYS_ADMIN") && !facts.rights.in_user_namespace;
@@ -87,8 +89,9 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
         return Err(Refusal::V1WithSysAdmin { why: chosen.why.clone() });
     }
     plan.warn(
-        "cgroup v1's name=systemd is made for a privileged container, which can set the program that the kernel runs as the \
-         host's root (release_agent, cgroups(7)); it could be the host's root by other ways as well",
+        "cgroup v1's name=systemd is made for a privileged container, which can set the program that the kernel runs \
+         as the host's root (release_agent, cgroups(7)); such a container can become the host's root in other ways as \
+         well",
     );
     Ok(())
 }

@@ -31,8 +31,8 @@ pub enum Refusal {
     MayNotMount,
     /// What is made can't be given to the container.
     #[error(
-        "cannot give what is made to the container's root ({uid}:{gid} on the host): this process has no CAP_CHOWN; let \
-         the engine, or the service that it is in (CapabilityBoundingSet=), keep it"
+        "cannot give what is made to the container's root ({uid}:{gid} on the host): this process has no CAP_CHOWN; \
+         let the engine, or the service that it is in (CapabilityBoundingSet=), keep it"
     )]
     MayNotGive {
         /// The user id on the host.
@@ -50,8 +50,8 @@ pub enum Refusal {
     },
     /// The size that the author chose is more than there is.
     #[error(
-        "the annotation {key} asks for {asked_bytes} bytes, and the container has {memory_bytes} bytes of memory; choose \
-         less, or a percentage"
+        "the annotation {key} asks for {asked_bytes} bytes, and the container has {memory_bytes} bytes of memory; \
+         choose less, or a percentage"
     )]
     TooLarge {
         /// The annotation's key.
@@ -83,8 +83,8 @@ pub enum Refusal {
     },
     /// The layout can't be made.
     #[error(
-        "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {way_out}; or use a \
-         host whose cgroups are {layout}, or another image"
+        "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {way_out}; or use \
+         a host whose cgroups are {layout}, or another image"
     )]
     OutOfReach {
         /// What asks for it.
@@ -98,23 +98,23 @@ pub enum Refusal {
     },
     /// The cgroup isn't the container's alone.
     #[error(
-        "cannot make {at} writable: {why}, and one that others are in is not the container's to write; let the engine \
-         make one for it alone (linux.cgroupsPath in config.json), or {way_out}"
+        "cannot make {at} writable: {why}, and the container may only write to a cgroup that is its own; let the \
+         engine make one for it alone (linux.cgroupsPath in config.json), or {way_out}"
     )]
     SharedCgroup {
         /// The hierarchy's mount in the container.
         at: InnerPath,
-        /// Whose it is.
+        /// Why the container may not write it.
         why: &'static str,
         /// What else helps.
         way_out: &'static str,
     },
-    /// The container could be the host's root by what would be made for it.
+    /// The container could become the host's root through the hierarchy that would be made for it.
     #[error(
-        "cannot make cgroup v1's name=systemd for a container that may have CAP_SYS_ADMIN ({why}): it could mount that \
-         hierarchy from its root on and set the program that the kernel runs as the host's root (release_agent, cgroups(7)); \
-         take that capability from it, give it a user namespace, or add --allow-v1-with-cap-sys-admin to this hook's \
-         arguments"
+        "cannot make cgroup v1's name=systemd for a container that may have CAP_SYS_ADMIN ({why}): the container could \
+         mount the root of that hierarchy and set the program that the kernel runs as the host's root (release_agent, \
+         cgroups(7)); drop that capability, give the container a user namespace, or add --allow-v1-with-cap-sys-admin \
+         to this hook's arguments"
     )]
     V1WithSysAdmin {
         /// What asks for v1.

@@ -1,26 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Puts into each step the identity of what it acts on, so that a path which leads elsewhere by then is noticed.
+//! Adds to each step the identity of the files that it acts on, so that `apply` notices a path that leads elsewhere by
+//! then.
 
 use crate::facts::Places;
 use crate::path::InnerPath;
 use crate::plan::{Action, Place, Plan};
 
-/// Looks over the whole plan, so it comes last.
+/// Completes the steps of the whole plan, so it must run last.
 pub(super) fn plan(places: &Places, plan: &mut Plan) {
-    // What an earlier step mounted or made is known to `apply` by its descriptor, and so is all that lies on it.
+    // `apply` has a descriptor of what an earlier step mounted or made, and reaches everything below through that.
     let mut made: Vec<InnerPath> = Vec::new();
     for step in &mut plan.steps {
         let is_made = |at: &InnerPath| made.iter().any(|above| at.is_at_or_below(above));
         let (acts_on, makes_below) = touched(&step.action);
         let acted_on = acts_on.into_iter().filter(|at| !is_made(at));
-        // A cgroup that an earlier step makes through its hierarchy is found below one that is there.
+        // A cgroup that an earlier step makes through its hierarchy has no identity yet; `apply` finds it below an
+        // existing one.
         let found = acted_on.chain(makes_below.filter(|at| !is_made(at))).filter_map(|at| places.above(&at));
         step.on = found.map(|(at, identity)| Place { at, identity }).collect();
         made.extend(step.action.mounts_at().or(makes(&step.action)).cloned());
     }
 }
 
-/// The files that an action acts on, and the directory that it makes something in.
+/// The files that an action acts on, and the directory in which it makes something, if it does.
 fn touched(action: &Action) -> (Vec<InnerPath>, Option<InnerPath>) {
     match action {
         Action::MakeSlave { at }
@@ -31,7 +33,7 @@ fn touched(action: &Action) -> (Vec<InnerPath>, Option<InnerPath>) {
         | Action::BindHost { at, .. }
         | Action::Delegate { at, .. } => (vec![at.clone()], None),
         Action::Tmpfs { at, keep, .. } => (std::iter::once(at).chain(keep).cloned().collect(), None),
-        // Its directory is where an older kernel mounts the file for a moment.
+        // Before Linux 6.15 `apply` needs the directory as a temporary mount point.
         Action::MountFile { at, .. } => (std::iter::once(at.clone()).chain(at.parent()).collect(), None),
         Action::Directory { at, .. }
         | Action::WriteFile { at, .. }
@@ -45,7 +47,7 @@ fn touched(action: &Action) -> (Vec<InnerPath>, Option<InnerPath>) {
     }
 }
 
-/// What a later step can act on because this action made it.
+/// The path that an action makes and that later steps may act on.
 fn makes(action: &Action) -> Option<&InnerPath> {
     match action {
         Action::Directory { at, .. } | Action::MountPoint { at, .. } => Some(at),

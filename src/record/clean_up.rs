@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which records a call works off: at poststop those of the container that the state names, and at each call that prepares
-//! or cleans up those of containers that provably are no more, since nobody can be sure that a poststop comes.
+//! Chooses the records that a call cleans up. At poststop these are the records of the container that the state names.
+//! At each call that prepares or cleans up they also are those of containers that are provably gone, because an engine
+//! may never call poststop.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant, SystemTime};
 
 use rustix::io::Errno;
 
-use super::container::{First, Life, Namespaces};
+use super::container::{Container, First, Life, Namespaces};
 use super::made::{Line, Made};
 use super::{
     Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
@@ -21,28 +22,28 @@ use crate::oci::state::State;
 use crate::sys::cgroup::PATIENCE;
 use crate::sys::{Context, SysError, fs, others};
 
-/// Between two looks at a process that is ending.
+/// The pause between two looks at a process that is ending.
 const PAUSE: Duration = Duration::from_millis(5);
-/// As many records of one id are looked at.
+/// The most records of one ID that are looked at.
 const OF_ID_MAX: usize = 64;
 
-/// How many ids a call looks at whether their containers are gone. poststop does more: where two containers have one root,
-/// that of the last one finds what the first one's left.
+/// The number of IDs for which a call checks whether their containers are gone. poststop checks more: if two containers
+/// have the same root, the poststop of the second one finds what that of the first one had to leave.
 const IDS_MAX_AT_POSTSTOP: usize = 256;
 const IDS_MAX_AT_CREATE: usize = 16;
 
-/// What there is to say about a container's record.
+/// An error about a container's record.
 #[derive(Debug)]
 pub struct Finding {
-    /// Whose it is.
+    /// The container's ID.
     pub id: String,
-    /// What.
+    /// The error.
     pub error: RecordError,
-    /// Whether it was worked off in passing, and the next call tries again.
+    /// Whether the record is another container's, which the next call will try to clean up again.
     pub is_of_another_call: bool,
 }
 
-/// Works off what was noted for the container of this state, which is gone, and then as [`sweep`].
+/// Cleans up the record of the container that the state names, and then, as [`sweep`] does, those of others.
 #[must_use]
 pub fn clean_up(state: &State) -> Vec<Finding> {
     let told = |error| Finding { id: state.id.clone(), error, is_of_another_call: false };
@@ -53,7 +54,7 @@ pub fn clean_up(state: &State) -> Vec<Finding> {
     let bundle = state.bundle().ok();
     let mut all: Vec<Finding> = of_id(&place.join(&state.id), bundle).into_iter().map(told).collect();
     if all.is_empty() || all.iter().all(|told| told.error.is_for_later()) {
-        // Whom a state without a bundle means is not for this call to guess.
+        // Without a bundle it is unknown which container of this ID the state means.
         let but = if bundle.is_some() { None } else { Some(state.id.as_str()) };
         all.extend(sweep_below(&place, IDS_MAX_AT_POSTSTOP, but).unwrap_or_default());
     }
@@ -61,23 +62,24 @@ pub fn clean_up(state: &State) -> Vec<Finding> {
     all
 }
 
-/// Works off records of containers that provably are no more. It looks at some of them only, at others each time.
+/// Cleans up the records of containers that are provably gone. Each call looks at a limited number of records, and
+/// starts at a random one.
 #[must_use]
 pub fn sweep() -> Vec<Finding> {
-    // Where the place can't be told, that is an error of who has something to note.
+    // If the directory can't be determined, the call that has something to note reports the error.
     let Ok(place) = place() else { return Vec::new() };
     let place = place.join(NAME);
     match sweep_below(&place, IDS_MAX_AT_CREATE, None) {
         None => Vec::new(),
         Some(all) => {
-            // Worst case: it is empty, and the next call removes it.
+            // Worst case: an empty directory stays until the next call.
             let _ = remove_if_empty(place);
             all
         }
     }
 }
 
-/// One record.
+/// A record that was found on disk.
 struct Found {
     path: PathBuf,
     file: File,
@@ -86,15 +88,15 @@ struct Found {
 
 impl Found {
     fn life(&self) -> Life {
-        self.made.container.as_ref().map_or(Life::Unknown, super::container::Container::life)
+        self.made.container.as_ref().map_or(Life::Unknown, Container::life)
     }
 
-    /// Whether what it names can be found by its paths.
+    /// Whether its paths are valid in the namespaces of this process.
     fn is_here(&self) -> bool {
         self.made.container.as_ref().is_some_and(|container| container.is_here(living_namespaces))
     }
 
-    /// Whether it is of the release before there were containers' names in records.
+    /// Whether it was written by a release that didn't note which container a record belongs to.
     fn is_old(&self) -> bool {
         self.path.file_name().is_some_and(|name| name == "made")
     }
@@ -112,7 +114,8 @@ impl Found {
         errors
     }
 
-    /// So that no call looks at all processes for it while this one is there. Worst case: they do.
+    /// Notes that a process still uses what the record names, so that later calls need not examine all processes while
+    /// it runs. Worst case: they do.
     fn note_user(&self, pid: u32) {
         let user = First::of(pid).filter(|user| self.made.used_by != Some(*user));
         let _ = user.map(|user| append(&self.file, &self.path, &Line::UsedBy(user)));
@@ -140,7 +143,8 @@ fn of_id(directory: &Path, bundle: Option<&Path>) -> Vec<RecordError> {
     errors
 }
 
-/// The records in the directory of an id, and what is wrong with others. What a kill left without a word is removed.
+/// The records in the directory of an ID, and the errors about those that can't be read. Empty records, which a killed
+/// hook leaves, are removed.
 fn records(lock: &File, directory: &Path) -> Result<(Vec<Found>, Vec<RecordError>), SysError> {
     let (mut found, mut errors) = (Vec::new(), Vec::new());
     for name in names(lock, OF_ID_MAX)? {
@@ -173,8 +177,8 @@ fn open(path: &Path) -> Result<Option<(File, Made)>, SysError> {
     Ok(Some((file, made)))
 }
 
-/// Those of the containers in this bundle whose first process has ended: of two with one id, the other one may run in the
-/// same bundle. A process that is being killed is waited for a moment.
+/// Cleans up the records of this bundle's containers whose first process has ended. Another container with the same ID
+/// may still run in the same bundle. If all of them run, waits a moment for a process that is being killed.
 fn of_bundle(found: &[Found], bundle: &Path) -> Vec<RecordError> {
     let is_of =
         |record: &&Found| record.is_old() || record.made.container.as_ref().is_some_and(|one| one.is_of(bundle));
@@ -195,7 +199,7 @@ fn of_bundle(found: &[Found], bundle: &Path) -> Vec<RecordError> {
     }
 }
 
-/// The only one, if its container is gone.
+/// Cleans up the only record of an ID, if its container is gone.
 fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
     match found {
         [] => Vec::new(),
@@ -213,11 +217,12 @@ fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
     }
 }
 
-/// None where there are no records at all.
+/// Cleans up the records of containers that are gone, except those of the ID `but`, looking at no more than `most` IDs.
+/// Returns `None` if there are no records at all.
 fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Finding>> {
-    /// Of all containers of a machine.
+    /// The most IDs whose names are read.
     const NAMES_MAX: usize = 4096;
-    // No directory, no records; and what else is wrong with it is an error of who has something to note.
+    // Without a directory there are no records, and the call that has something to note reports other errors.
     let names = open_directory(place).and_then(|directory| names(&directory, NAMES_MAX)).ok()?;
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
     let start = start.checked_rem(names.len()).unwrap_or_default();
@@ -237,20 +242,20 @@ fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Findi
 }
 
 fn sweep_id(directory: &Path) -> Vec<RecordError> {
-    // Whoever has the lock works at it.
+    // The process that has the lock is working on these records.
     let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
-    // What can't be read is told at its own poststop.
+    // A record that can't be read is reported at its own container's poststop.
     let Ok((found, _)) = records(&lock, directory) else { return Vec::new() };
     let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
     let is_of_dead = |record: &&Found| record.life() == Life::Gone && !is_used(record) && record.is_here();
     let of_the_dead = found.iter().filter(is_of_dead);
     let errors: Vec<_> = of_the_dead.flat_map(|record| record.work_off(Duration::ZERO)).collect();
-    // Worst case: it is empty, and the next call removes it.
+    // Worst case: an empty directory stays until the next call.
     let _ = remove_if_empty(directory.to_owned());
     errors
 }
 
-/// Those that processes are in which this one may look at. None where it can't be told.
+/// The namespaces of all processes that this one may look at. Returns `None` if they can't be determined.
 fn living_namespaces() -> Option<HashSet<Namespaces>> {
     let pids = others::pids().ok()?;
     Some(pids.into_iter().filter_map(|pid| Namespaces::of(&pid.to_string())).collect())

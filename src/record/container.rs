@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which container a record is of, and whether that can still be there. An id is unique in one runtime's directory only, so
-//! it is the bundle, and the container's first process.
+//! Identifies the container that a record belongs to, and finds out whether it still exists. An ID is unique only
+//! within one runtime's state directory, so a container is identified by its bundle and its first process.
 
 use std::collections::HashSet;
 use std::ffi::OsString;
@@ -14,23 +14,24 @@ use crate::sys::{fs, others};
 
 const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 
-/// What tells a container from all others of this machine.
+/// What distinguishes a container from all others on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Container {
-    /// As the runtime says it at creation.
+    /// The bundle's path, as the runtime gave it at creation.
     bundle: OsString,
-    /// Its device and inode: an engine may say it by another path at poststop.
+    /// The bundle's device and inode, because an engine may name it by another path at poststop.
     bundle_directory: Option<(u64, u64)>,
-    /// None where the kernel doesn't tell.
+    /// The boot ID, or `None` if the kernel doesn't tell it.
     boot: Option<String>,
-    /// None where it can't be told which process it is.
+    /// The first process, or `None` if it is unknown.
     first: Option<First>,
-    /// In which the paths of the record are meant. None where that can't be told.
+    /// The namespaces in which the paths of the record are valid, or `None` if they are unknown.
     namespaces: Option<Namespaces>,
 }
 
-/// Where a path leads: an engine may have mounts of its own that others don't see.
+/// The namespaces that determine where a path leads. An engine may have mounts of its own that other processes don't
+/// see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Namespaces {
     mount: u64,
@@ -38,7 +39,7 @@ pub struct Namespaces {
 }
 
 impl Namespaces {
-    /// This process's.
+    /// The namespaces of this process. Returns `None` if they can't be determined.
     #[must_use]
     pub fn own() -> Option<Self> {
         Self::of("self")
@@ -58,19 +59,19 @@ pub(super) struct First {
     pid_namespace: Option<u64>,
 }
 
-/// Whether there is still something of a container.
+/// Whether a container still exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
-    /// Its first process runs, or waits for `start`.
+    /// Its first process, which has this pid, runs or waits for `start`.
     Alive(u32),
-    /// It has ended, and with it all mounts of its own.
+    /// Its first process has ended, and its mount namespace is gone.
     Gone,
-    /// Neither is proven.
+    /// It can't be determined.
     Unknown,
 }
 
 impl Container {
-    /// The one that is being created in `bundle`.
+    /// The container that is being created in `bundle`.
     pub(super) fn of(bundle: &Path, seen: &Seen) -> Self {
         let (pid, namespaces) = match seen {
             Seen::ByRuntime { first_process, namespaces } => (*first_process, *namespaces),
@@ -87,7 +88,7 @@ impl Container {
         }
     }
 
-    /// What a file is called that no other container's is.
+    /// A file name that no other container's record has.
     pub(super) fn file_name(&self) -> String {
         match (self.first, self.bundle_directory) {
             (Some(first), _) => format!("{}-{}", first.pid, first.start_ticks),
@@ -96,13 +97,13 @@ impl Container {
         }
     }
 
-    /// Whether a state with this bundle can be this container's.
+    /// Whether a state with this bundle can be that of this container.
     pub(super) fn is_of(&self, bundle: &Path) -> bool {
         self.bundle == bundle.as_os_str()
             || (self.bundle_directory.is_some() && self.bundle_directory == directory(bundle))
     }
 
-    /// Where its bundle is, for messages.
+    /// The bundle's path, for messages.
     pub(super) fn bundle(&self) -> &Path {
         Path::new(&self.bundle)
     }
@@ -111,13 +112,13 @@ impl Container {
         if self.is_of_another_boot() { Life::Gone } else { self.first.map_or(Life::Unknown, First::life) }
     }
 
-    /// Files below /run outlive a boot where /run is no tmpfs.
+    /// Whether the record was written before the last boot. Files below /run survive it if /run is not a tmpfs.
     fn is_of_another_boot(&self) -> bool {
         self.boot.is_some() && boot().is_some_and(|now| self.boot.as_ref() != Some(&now))
     }
 
-    /// Whether its paths lead where they led for the runtime, or the runtime's namespaces are no more. `living` are those
-    /// that processes are in.
+    /// Whether the paths of the record lead where they led for the runtime, or else the runtime's namespaces are gone.
+    /// `living` returns the namespaces that still have processes.
     pub(super) fn is_here(&self, living: impl FnOnce() -> Option<HashSet<Namespaces>>) -> bool {
         let Some(noted) = self.namespaces else { return self.is_of_another_boot() };
         Namespaces::own() == Some(noted)
@@ -158,26 +159,28 @@ fn directory(bundle: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(bundle).ok().map(|status| (status.dev(), status.ino()))
 }
 
-/// How a call sees its container.
+/// How a call of the hook knows its container.
 #[derive(Debug, Clone, Copy)]
 pub enum Seen {
-    /// At createRuntime, with the pid of the container's first process and the namespaces that the call began in.
+    /// From the runtime's namespaces, at createRuntime.
     ByRuntime {
-        /// Its pid.
+        /// The pid of the container's first process.
         first_process: Option<u32>,
-        /// None where they can't be told.
+        /// The namespaces that the call started in, or `None` if they are unknown.
         namespaces: Option<Namespaces>,
     },
-    /// At createContainer.
+    /// From inside the container, at createContainer.
     FromInside,
 }
 
-/// The container's first process at createContainer, by its pid on the host, and the runtime's: the ancestor of this process
-/// that no further one shares the pid namespace with, and the next one. None where there is no such namespace, since then
-/// any ancestor may be it, or where the container's clock is another than that in which the host tells when a process
-/// started, time_namespaces(7).
+/// The pids, in the mounted /proc, of the container's first process and of the runtime, seen from createContainer. The
+/// first process is the topmost ancestor in this process's pid namespace, and the runtime is that one's parent.
+///
+/// Returns `None` if the container has no pid namespace of its own, since then any ancestor may be its first process;
+/// or if it has a time namespace in which a process's start time differs from the one that the host sees,
+/// time_namespaces(7).
 fn outermost() -> Option<(u32, u32)> {
-    /// A runtime's init, and what may wrap this hook.
+    /// Enough for a runtime's init process, and programs that wrap this hook.
     const ANCESTORS_MAX: usize = 8;
     let read = |pid: &str| fs::read_host_text(&format!("/proc/{pid}/status")).ok();
     if fs::read_host_text("/proc/self/timens_offsets").is_ok_and(|text| !time_offsets::are_none(&text)) {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether a living process still sees what is to be removed: since Linux 3.13 a directory that is a mount point in other
-//! mount namespaces can be removed, and their mounts go with it (rmdir(2) says `EBUSY` of this process's own alone).
+//! Finds out whether a running container still uses what is to be removed. Since Linux 3.13 a directory can be removed
+//! even if it is a mount point in other mount namespaces, which then lose the mount; rmdir(2) fails with `EBUSY` only
+//! for mount points of the calling process's own namespace.
 
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
@@ -14,16 +15,16 @@ use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs, mount_table, others};
 
-/// A place in a file system, whichever mounts show it.
+/// A place in a file system, independent of the mount that shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Location {
-    /// As mount tables tell it.
+    /// The file system's `major:minor`, as in mount tables.
     device: String,
     path: PathBuf,
 }
 
 impl Location {
-    /// Where an open directory is.
+    /// The location of an open directory.
     fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
         let unknown =
             || SysError::new(format!("read({:?}) without the mount of a directory", mount_table::OWN), Errno::NODATA);
@@ -35,16 +36,16 @@ impl Location {
         Ok(Self { device: entry.device(), path: entry.root().join(below) })
     }
 
-    /// A path below it, on the same mount and without links. It need not be one that the kernel could print: an image can
-    /// have longer ones than that.
+    /// The location of a path below this one, on the same mount and without links. An image can have longer paths than the
+    /// kernel can print.
     fn join(&self, at: &InnerPath) -> Self {
         let below = at.below(&InnerPath::root()).unwrap_or(Path::new(""));
         Self { device: self.device.clone(), path: self.path.join(below) }
     }
 }
 
-/// A process whose container would lose something with these paths in a root: it has mounts on one, or its own root is the
-/// same directory, so that it is going to mount there. `None` if there is no such process.
+/// Finds a process whose container needs these paths in a root: it has mounts on one of them, or `root` is mounted as its
+/// root, so that it may mount there later. Returns `None` if there is no such process.
 pub(super) fn user(root: &Root, paths: &[InnerPath]) -> Result<Option<u32>, SysError> {
     let root = Location::of(root.directory())?;
     let places = paths.iter().map(|at| root.join(at)).collect();
@@ -75,7 +76,7 @@ struct Wanted {
 impl Wanted {
     fn is_used(&self, table: &Path, own_roots: &HashMap<PathBuf, usize>) -> Result<bool, SysError> {
         let table = table.to_string_lossy();
-        // Runtimes mount the root once more, in the container's namespace, before anything else; other namespaces may
+        // The first thing that a runtime mounts in a container's namespace is the root itself. Other namespaces only
         // have copies of the host's mounts.
         let roots = self.roots(&table)?;
         if roots.iter().any(|(at, count)| *count > own_roots.get(at).copied().unwrap_or_default()) {
@@ -108,7 +109,7 @@ impl Wanted {
         Ok(is_used.get())
     }
 
-    /// How often the root is mounted, by mount point.
+    /// The number of mounts of the root at each mount point.
     fn roots(&self, table: &str) -> Result<HashMap<PathBuf, usize>, SysError> {
         let roots: RefCell<HashMap<PathBuf, usize>> = RefCell::default();
         mount_table::read(table, |entry| {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a record says, a line of JSON each, and how it is taken back: only what is still what was made, empty, and of no
-//! use to a living container.
+//! The lines of a record, each of them JSON, and the removal of what they name: only what is provably what the hook
+//! made, is empty, and isn't used by a running container.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -22,49 +22,49 @@ use crate::root::Root;
 use crate::sys::birth::{self, Birth, Inodes, Newborn, Same};
 use crate::sys::{self, SysError, fs};
 
-/// One line.
+/// One line of a record.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Line {
-    /// Whose all that follows is: the first line.
+    /// The first line: the container that the record belongs to.
     Container(Container),
-    /// What will be made in an image's root.
+    /// Something will be made in an image's root.
     Making(Making),
-    /// It is there, under its temporary name: the top one first.
+    /// What the last `Making` announced exists under its temporary name. The topmost directory comes first.
     Made(Vec<Birth>),
-    /// With all that is below it.
+    /// A cgroup, which is removed with all its descendants.
     Cgroup {
         hierarchy: Hierarchy,
-        /// From the root of the runtime's cgroup namespace, which is that of poststop, too.
+        /// From the root of the runtime's cgroup namespace, in which poststop runs as well.
         path: OsString,
-        /// None: it is just being made.
+        /// `None` if it is about to be made.
         inode: Option<u64>,
     },
-    /// Nothing could be removed from the root, since this container's mounts are there.
+    /// Nothing could be removed from the root, because the container with this first process has mounts there.
     UsedBy(First),
-    /// As `Making`, by the release before there were containers' names in records.
+    /// The equivalent of `Making` in releases that didn't note which container a record belongs to.
     MountPoint(OldMountPoint),
 }
 
-/// An empty file or directory in an image's root, with what is missing above it. It is made under a name that nobody else
-/// has, noted, and only then given its own, so that what is found is known at each moment.
+/// An empty file or directory in an image's root, with the missing directories above it. It is made under a random
+/// temporary name, noted, and only then renamed, so that at each moment it can be told apart from other files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct Making {
     pub(super) root: OsString,
-    // Of bytes: an image's names need not be text.
+    // A byte string, because the names in an image need not be UTF-8.
     pub(super) at: OsString,
     pub(super) is_directory: bool,
-    /// How many directories above it are missing, too, and made.
+    /// The number of missing directories above it, which are made as well.
     pub(super) above: usize,
-    /// The name of the top one of them until it is noted.
+    /// The temporary name of the topmost of them.
     pub(super) temporary: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OldMountPoint {
     root: OsString,
-    // The root directory itself: the same path may be another file system by then.
+    // The device and inode of the root directory, because another file system may be mounted at its path by then.
     device: u64,
     inode: u64,
     at: OsString,
@@ -72,13 +72,13 @@ pub(super) struct OldMountPoint {
     above: usize,
 }
 
-/// All that a record says.
+/// The content of a record.
 #[derive(Debug, Default)]
 pub(super) struct Made {
     pub(super) container: Option<Container>,
     pub(super) used_by: Option<First>,
     in_roots: Vec<InRoot>,
-    cgroups: Vec<(Cgroup, Option<u64>)>,
+    cgroups: Vec<Cgroup>,
 }
 
 #[derive(Debug)]
@@ -90,7 +90,7 @@ enum InRoot {
 impl Made {
     pub(super) fn parse(text: &[u8]) -> Self {
         let mut all = Self::default();
-        // A line that a kill cut short is of a thing that wasn't made.
+        // If the hook was killed in the middle of a line, what the line is about wasn't made.
         for line in text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
             match line {
                 Line::Container(container) => all.container = Some(container),
@@ -101,7 +101,7 @@ impl Made {
                     }
                 }
                 Line::Cgroup { hierarchy, path, inode } => {
-                    all.cgroups.push((Cgroup { hierarchy, path: InnerPath::new(path), inode }, inode));
+                    all.cgroups.push(Cgroup { hierarchy, path: InnerPath::new(path), inode });
                 }
                 Line::UsedBy(first) => all.used_by = Some(first),
                 Line::MountPoint(made) => all.in_roots.push(InRoot::Old(made)),
@@ -110,11 +110,12 @@ impl Made {
         all
     }
 
-    /// Takes it back, the last thing first. Goes on after an error and returns them all; what is gone already is no error.
+    /// Removes what was made, the last thing first. Goes on after an error and returns all errors. It is no error if
+    /// something is gone already.
     pub(super) fn take_back(&self, patience: Duration) -> Vec<RecordError> {
         let mut errors = self.empty_roots();
-        for (cgroup, inode) in self.cgroups.iter().rev() {
-            let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, *inode, patience);
+        for cgroup in self.cgroups.iter().rev() {
+            let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, cgroup.inode, patience);
             errors.extend(result.err().map(|source| RecordError::Cgroup { cgroup: cgroup.clone(), source }));
         }
         errors
@@ -129,7 +130,7 @@ impl Made {
             }
         }
         let mut rest = found.as_slice();
-        // Those of one root at a time; a container has one, and its path may have changed between two calls.
+        // One root at a time: a container has only one, but its path may have changed between two calls.
         while let Some(first) = rest.first() {
             let count = rest.iter().take_while(|each| each.root.path() == first.root.path()).count();
             let (these, others) = rest.split_at(count);
@@ -146,13 +147,14 @@ impl Made {
 }
 
 impl Making {
-    /// What is made, the last thing first.
+    /// The paths that are made, the last one first.
     fn all(&self) -> Vec<InnerPath> {
         let at = InnerPath::new(&self.at);
         std::iter::successors(Some(at), InnerPath::parent).take(self.above + 1).collect()
     }
 
-    /// Removes what was not noted any more. Nobody else knows the name, and so it proves whose that is.
+    /// Removes what has been made under the temporary name. Nobody else knows that name, so it proves that the hook
+    /// made it.
     fn remove_temporary(&self, root: &Root) -> Result<(), SysError> {
         let at = InnerPath::new(&self.at);
         let Some(top) = std::iter::successors(Some(at.clone()), InnerPath::parent).nth(self.above) else {
@@ -187,7 +189,7 @@ impl Making {
 }
 
 impl InRoot {
-    /// What is still there of it, and what it was made as.
+    /// What is still there.
     fn find(&self) -> Result<Vec<Remnant>, RecordError> {
         let (root, at) = match self {
             Self::New(made, _) => (&made.root, &made.at),
@@ -235,11 +237,12 @@ struct Remnant {
     proof: Proof,
 }
 
-/// What shows that it is.
+/// The proof that a file is the hook's.
 #[derive(Debug, Clone, Copy)]
 enum Proof {
+    /// It has the inode and birth time that were noted.
     Birth(Birth),
-    /// The root is the same directory, which is all that an older record says.
+    /// It is in the same root directory. Records of older releases have nothing better.
     Root,
 }
 
@@ -278,7 +281,7 @@ struct Look {
     newborn: Newborn,
 }
 
-/// What is at a path, if it is of that kind and, being a file, empty.
+/// Looks at a path. Returns `None` unless there is a directory, or an empty regular file, as expected.
 fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<Look>, SysError> {
     let found = root.parent(at).and_then(|(directory, name)| {
         let newborn = birth::at(directory.as_fd(), &name)?;
@@ -304,14 +307,14 @@ fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), S
     }
 }
 
-/// Whether the path leads to nothing, or by what became a link, or to a server that is no more. Any other error says
-/// nothing of what is there.
+/// Whether an error proves that what the hook made is no longer reachable at its path: nothing is there, a component of
+/// the path is now a symbolic link, or the file server is gone. Any other error proves nothing.
 fn is_gone(error: &SysError) -> bool {
     let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NOTCONN, Errno::STALE];
     gone.contains(&error.errno())
 }
 
-/// It is gone, has something in it, or is of another kind.
+/// Whether a failure to remove means that the file is gone, isn't empty any more, or is now of another kind.
 fn is_others_by_now(failed: Errno) -> bool {
     matches!(failed, Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR)
 }

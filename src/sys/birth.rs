@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What tells a file from any other one that was or will be at its path, statx(2): inode numbers are used again, and the
-//! moment at which a file was made can't be set.
+//! Distinguishes a file from others that were or will be at the same path, by its inode number and birth time,
+//! statx(2). Inode numbers are reused, but a birth time can't be set.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, SysError, fs};
 
-/// A file's inode, and when it was made, where its file system knows.
+/// A file's inode number, and its birth time if the file system has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Birth {
     inode: u64,
@@ -19,31 +19,31 @@ pub struct Birth {
     at: Option<(i64, u32)>,
 }
 
-/// What a name stands for, and since when.
+/// The file that a name refers to.
 #[derive(Debug, Clone, Copy)]
 pub struct Newborn {
-    /// Which file.
+    /// Its inode number and birth time.
     pub birth: Birth,
     /// Its kind.
     pub kind: FileType,
-    /// Of a regular file.
+    /// Its size, which matters only for a regular file.
     pub size_bytes: u64,
 }
 
-/// Whether a file is the one that was noted.
+/// Whether a file is the same one as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Same {
-    /// It is.
+    /// It is the same file.
     Yes,
-    /// It is another one.
+    /// It is another file.
     No,
-    /// The file system doesn't tell when either was made.
+    /// The file system doesn't have the birth time of at least one of them.
     Unknown,
 }
 
 impl Birth {
-    /// Compares what was noted with what is there now. Where inode numbers aren't kept from one mount of the file system
-    /// to the next, the moment must do.
+    /// Compares what was noted with what is there now. If inode numbers don't survive a remount of the file system,
+    /// only the birth times are compared.
     #[must_use]
     pub fn is(&self, now: &Self, inodes: Inodes) -> Same {
         match (self.at, now.at) {
@@ -57,18 +57,18 @@ impl Birth {
     }
 }
 
-/// How long a file system's inode numbers stay the same.
+/// How long the inode numbers of a file system stay the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inodes {
-    /// As long as the files are there.
+    /// As long as the files exist.
     Kept,
-    /// Until it is mounted anew: those of directories on an overlay of several file systems are, without `xino`. The moment
-    /// is the upper layer's.
+    /// Until the file system is mounted again. This is true of directories on an overlay of several file systems
+    /// without `xino`. Their birth time is that of the upper layer.
     OfOneMount,
 }
 
 impl Inodes {
-    /// Those of the file system that an open file is on.
+    /// How long the inode numbers of the file system that an open file is on stay the same.
     pub fn of(file: impl AsFd) -> Result<Self, SysError> {
         /// `OVERLAYFS_SUPER_MAGIC` in linux/magic.h.
         const OVERLAY: FsWord = 0x794c_7630;
@@ -77,7 +77,7 @@ impl Inodes {
     }
 }
 
-/// Of an open file.
+/// The inode number and birth time of an open file.
 pub fn of(file: impl AsFd) -> Result<Birth, SysError> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
     match rustix::fs::statx(&file, "", flags, StatxFlags::INO | StatxFlags::BTIME) {
@@ -86,7 +86,7 @@ pub fn of(file: impl AsFd) -> Result<Birth, SysError> {
     }
 }
 
-/// Of a name; a link's own.
+/// What a name in a directory refers to. A symbolic link is not followed.
 pub fn at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Newborn, SysError> {
     let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::TYPE | StatxFlags::SIZE;
     match rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {

@@ -60,7 +60,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             })
         }
         Hierarchy::Memory => match mount::new_mount("cgroup", &[], &["memory"]) {
-            // With another controller in the same hierarchy it is EBUSY.
+            // The kernel says EBUSY if the hierarchy has other controllers as well.
             Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => mounted(hierarchy)?.ok_or(error),
             result => result,
         },
@@ -85,7 +85,7 @@ fn options_of_v2() -> Vec<String> {
         .collect()
 }
 
-/// Where a hierarchy is mounted as a whole and writable.
+/// Opens an existing mount that shows the whole hierarchy and is writable. Returns `None` if there is none.
 fn mounted(hierarchy: Hierarchy) -> Result<Option<OwnedFd>, SysError> {
     let is_it = |entry: &mountinfo::Entry<'_>| match hierarchy {
         Hierarchy::Unified => entry.is_type("cgroup2"),
@@ -123,13 +123,14 @@ pub fn processes(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, SysError> {
     Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
 }
 
-/// The processes in a cgroup and in all below it, by their pids here; 0 stands for one of an outer pid namespace, which
-/// v1 leaves out. None where there are more of either than is worth a look: before a container starts, few are its own.
+/// The processes in a cgroup and its descendants, by their pids in this process's pid namespace. 0 stands for a process
+/// of an outer pid namespace; v1 leaves those out. Returns `None` if there are more cgroups or processes than a
+/// container can have before it starts.
 pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysError> {
     const CGROUPS_MAX: usize = 1024;
     const PROCESSES_MAX: usize = 256;
     let (looked_at, found) = (Cell::new(0), RefCell::new(Vec::new()));
-    let too_many = || SysError::new("reading cgroup.procs of too many", Errno::TOOBIG);
+    let too_many = || SysError::new("read(\"cgroup.procs\") of too many cgroups", Errno::TOOBIG);
     let look = |cgroup: BorrowedFd<'_>| {
         looked_at.set(looked_at.get() + 1);
         found.borrow_mut().extend(read(cgroup, "cgroup.procs")?.lines().filter_map(|line| line.parse::<u32>().ok()));
@@ -172,7 +173,7 @@ pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, below: Below) ->
 
 const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
 
-/// How many cgroups there may be below one of v2; none: as many as one likes.
+/// The limit on the number of descendants of a v2 cgroup. Returns `None` if there is no limit.
 pub fn max_descendants(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
     let text = read(cgroup, MAX_DESCENDANTS)?;
     match text.trim() {
@@ -183,7 +184,7 @@ pub fn max_descendants(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> 
     }
 }
 
-/// Sets that.
+/// Sets the limit on the number of descendants of a v2 cgroup; `None` removes it.
 pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<(), SysError> {
     write(cgroup, MAX_DESCENDANTS, &most.map_or_else(|| "max".to_owned(), |most| most.to_string()))
 }
@@ -248,7 +249,7 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError
         Some(false) => {}
         None => walk(above, name, |_, _| Ok(Way::In), is_unused, |_, _| Ok(()))?,
     }
-    // Most have none below.
+    // Most cgroups have no children and can be removed at once.
     let remove_first = |directory: BorrowedFd<'_>, name: &OsStr| match remove(directory, name) {
         Err(error) if error.errno() == Errno::BUSY => Ok(Way::In),
         result => result.map(|()| Way::Past),
@@ -256,7 +257,8 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError
     walk(above, name, remove_first, |_| Ok(()), remove)
 }
 
-/// Whether a process is in a cgroup of v2, or in any below it; none where the kernel doesn't tell, as of v1.
+/// Whether any process is in a v2 cgroup or its descendants. Returns `None` for a v1 cgroup, of which the kernel
+/// doesn't tell.
 fn is_populated(above: BorrowedFd<'_>, name: &OsStr) -> Result<Option<bool>, SysError> {
     match read(above, Path::new(name).join("cgroup.events")) {
         Err(error) if error.errno() == Errno::NOENT => Ok(None),
@@ -267,18 +269,19 @@ fn is_populated(above: BorrowedFd<'_>, name: &OsStr) -> Result<Option<bool>, Sys
     }
 }
 
-/// Where a walk goes on.
+/// Where a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// Into the cgroup.
+    /// In the children of the cgroup.
     In,
-    /// With the next one.
+    /// At the next cgroup.
     Past,
 }
 
-/// Goes through a cgroup and all below it: `meet` is called with the directory and the name of each and says whether to go
-/// into it, `enter` with each before those below it, `leave` with the directory and the name of each after them. By descriptors, since a path could be too long; and without
-/// recursion, since a container nests as many as it likes.
+/// Walks a cgroup and its descendants. For each cgroup, `meet` gets its parent directory and name and says whether to
+/// go into it, `enter` is called before its children, and `leave` gets its parent directory and name after its
+/// children. The walk uses descriptors, since a path could be too long, and no recursion, since a container can nest
+/// cgroups as deep as it likes.
 fn walk(
     above: BorrowedFd<'_>,
     name: &OsStr,

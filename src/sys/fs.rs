@@ -100,7 +100,7 @@ pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// The kind of an open file, without asking the server whose it may be.
+/// The kind of an open file, without asking the file server that it may lie on.
 pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
     match rustix::fs::statx(&file, "", UNASKED, StatxFlags::TYPE) {
         Err(Errno::NOSYS) => stat(file).map(|stat| kind(&stat)),
@@ -119,12 +119,12 @@ pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
 /// `STATX_MNT_ID_UNIQUE` of Linux 6.8.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// Nothing is asked that a file server would have to be asked for.
+/// Flags with which statx(2) answers from what the kernel has cached, without asking a file server.
 const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
 
-/// Tells an open file from every other.
+/// The identity of an open file, which no other file has.
 pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
-    // A kernel that doesn't know the unique number gives the other one, which is asked for as well.
+    // Kernels that don't know the unique mount ID return the other one.
     let wanted = MNT_ID_UNIQUE | StatxFlags::MNT_ID | StatxFlags::INO;
     let told = match rustix::fs::statx(&file, "", UNASKED, wanted) {
         Err(Errno::NOSYS) => None,
@@ -143,14 +143,14 @@ pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
     })
 }
 
-/// The unique number of the mount that a file lies on; `None` before Linux 6.8.
+/// The unique ID of the mount that a file lies on. Returns `None` before Linux 6.8, or if the path can't be looked up.
 #[must_use]
 pub fn unique_mount(directory: BorrowedFd<'_>, path: &str) -> Option<u64> {
     let told = rustix::fs::statx(directory, path, UNASKED, MNT_ID_UNIQUE).ok()?;
     (told.stx_mask & MNT_ID_UNIQUE.bits() != 0).then_some(told.stx_mnt_id)
 }
 
-/// The number in mountinfo of the mount that an open file lies on.
+/// The ID in mountinfo of the mount that an open file lies on.
 pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
     match rustix::fs::statx(&file, "", UNASKED, StatxFlags::MNT_ID) {
         Ok(told) if told.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(told.stx_mnt_id),
@@ -159,9 +159,10 @@ pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
     }
 }
 
-/// The same before Linux 5.8.
+/// The ID in mountinfo of the mount that an open file lies on, for kernels before Linux 5.8.
 fn mount_by_fdinfo(file: BorrowedFd<'_>) -> Result<u64, SysError> {
-    mountinfo::mount_of(&fd_info(file)?).ok_or_else(|| SysError::new("fdinfo without mnt_id", Errno::NOSYS))
+    mountinfo::mount_of(&fd_info(file)?)
+        .ok_or_else(|| SysError::new("read(\"/proc/self/fdinfo\") without mnt_id", Errno::NOSYS))
 }
 
 /// The file system of an open file.
@@ -169,10 +170,10 @@ pub fn stat_fs(file: impl AsFd) -> Result<StatVfs, SysError> {
     rustix::fs::fstatvfs(file).call(|| "fstatvfs()")
 }
 
-/// What answers when an open file is read; it may be open as a mere place.
+/// Where the data comes from when this file is read. The file may be open with `O_PATH`.
 pub fn answers(file: impl AsFd) -> Result<Answers, SysError> {
     let found = rustix::fs::fstatfs(file).call(|| "fstatfs()")?;
-    // The numbers have 32 bits, and are negative where the field has no more.
+    // The magic numbers have 32 bits. Where the field has 32 bits as well, it is signed and may be negative.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(fs_type::answers(found.f_type as u32))
 }
@@ -221,8 +222,8 @@ pub fn unlink_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> Res
     rustix::fs::unlinkat(directory, name, flags).call(|| format!("unlinkat({name:?})"))
 }
 
-/// Gives what is in a directory another name there, which must be free. File systems that can't ask for that, such as NFS,
-/// are looked at before.
+/// Renames a file within a directory, and fails if the new name exists. File systems without `RENAME_NOREPLACE`, such
+/// as NFS, are checked beforehand.
 pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), SysError> {
     match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         Err(Errno::INVAL | Errno::NOSYS) => match stat_at(directory, to) {
@@ -270,13 +271,14 @@ pub fn set_times_at(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Res
 
 /// The kernel's limit for one attribute and for the list of their names, xattr(7).
 const XATTR_MAX_BYTES: usize = 64 * 1024;
-/// What the kernel keeps with the value of each on a tmpfs (`simple_xattr` in its linux/xattr.h).
+/// The size of the header that the kernel keeps with each attribute's value on a tmpfs (`simple_xattr` in
+/// linux/xattr.h).
 const XATTR_HEAD_BYTES: usize = 48;
 
 /// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
 /// rights don't allow, or that name ids without a mapping, are passed over: tmpfs has no `user.` ones
 /// before Linux 6.6.
-/// Returns how many bytes of memory they take; where that would be more than `most_bytes`, the rest is left out.
+/// Returns how many bytes of memory they take. If that exceeds `most_bytes`, the remaining attributes are left out.
 pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u64, SysError> {
     // Room that isn't touched unless it is needed.
     let mut names = Vec::with_capacity(XATTR_MAX_BYTES);
@@ -300,7 +302,7 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u6
             Err(Errno::OVERFLOW | Errno::NODATA) => continue,
             Err(errno) => return Err(SysError::new(format!("fgetxattr({name:?})"), errno)),
         }
-        // A tmpfs keeps each in two pieces of memory, which have sizes of powers of two.
+        // A tmpfs allocates name and value separately, and the sizes of allocations are powers of two.
         let value_bytes = (value.len() + XATTR_HEAD_BYTES).next_power_of_two();
         let taken_bytes = (value_bytes + (name.count_bytes() + 1).next_power_of_two()) as u64;
         if copied_bytes + taken_bytes > most_bytes {
@@ -315,8 +317,8 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u6
     Ok(copied_bytes)
 }
 
-/// Where the next content of a file is, from `offset` on; none where only a hole follows. A file system that knows of no
-/// holes takes all for content, lseek(2).
+/// The offset of a file's next content at or after `offset`. Returns `None` if only a hole follows. A file system
+/// without support for holes reports everything as content, lseek(2).
 pub fn next_content(file: impl AsFd, offset: u64) -> Result<Option<u64>, SysError> {
     match rustix::fs::seek(file, SeekFrom::Data(offset)) {
         Ok(found) => Ok(Some(found)),
@@ -326,7 +328,7 @@ pub fn next_content(file: impl AsFd, offset: u64) -> Result<Option<u64>, SysErro
     }
 }
 
-/// Reads at an offset as much as there is room for, or less at the end of the file.
+/// Reads at an offset until the buffer is full or the file ends.
 pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, SysError> {
     let mut read_bytes = 0;
     while let Some(rest) = buffer.get_mut(read_bytes..).filter(|rest| !rest.is_empty()) {
@@ -340,12 +342,12 @@ pub fn read_at(file: &File, buffer: &mut [u8], offset: u64) -> Result<usize, Sys
     Ok(read_bytes)
 }
 
-/// Writes all of it at an offset.
+/// Writes all bytes at an offset.
 pub fn write_at(file: &File, bytes: &[u8], offset: u64) -> Result<(), SysError> {
     file.write_all_at(bytes, offset).call(|| format!("pwrite({} bytes)", bytes.len()))
 }
 
-/// Sets the size of a file; what is new of it is a hole.
+/// Sets the size of a file. If it grows, the new part is a hole.
 pub fn set_size(file: &File, bytes: u64) -> Result<(), SysError> {
     file.set_len(bytes).call(|| format!("ftruncate({bytes})"))
 }
@@ -363,7 +365,7 @@ pub fn read_up_to(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, 
     read_each(from, limit_bytes, || Ok(()))
 }
 
-/// The same of what another program writes, which may never come to its end.
+/// Reads like [`read_up_to`] from a stream that another program may never close, until the time limit of the call.
 pub fn read_stream(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
     read_each(&from, limit_bytes, || time_limit::await_input(&from))
 }

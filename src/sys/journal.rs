@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The host's journal or syslog: crun throws away what a hook writes to stderr.
 //!
-//! Not by syslog(3), which waits for a log that takes nothing, and for ever.
+//! syslog(3) isn't used, because it waits forever for a log daemon that reads nothing.
 
 use std::ffi::OsStr;
 use std::os::unix::net::UnixDatagram;
 use std::time::Duration;
 
-/// Where syslog(3) sends messages. Hooks have the host's /dev: the container's is not yet at this path.
+/// The socket to which syslog(3) sends messages. Hooks see the host's /dev: the container's is not at this path yet.
 const SOCKET: &str = "/dev/log";
-/// How long a log may be busy.
+/// How long to wait for a log daemon that is busy.
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// How grave a message is.
@@ -32,9 +32,9 @@ pub fn send(priority: Priority, line: &str) {
     };
     let own = std::env::args_os().next().unwrap_or_default();
     let name = std::path::Path::new(&own).file_name().map(OsStr::to_string_lossy).unwrap_or_default();
-    // The form of RFC 3164 but for the time, which logs take from the kernel.
+    // The format of RFC 3164 without the time, which log daemons take from the kernel.
     let text = format!("<{}>{name}[{}]: {line}", libc::LOG_DAEMON | level, std::process::id());
-    // Worst case: it is lost.
+    // Worst case: the message is lost.
     let _ = UnixDatagram::unbound().and_then(|socket| {
         socket.set_write_timeout(Some(PATIENCE))?;
         socket.send_to(text.as_bytes(), SOCKET)

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The cgroup that memory is charged to, cgroups(7); knows nothing of what the memory is for.
+//! The cgroup that memory is charged to, cgroups(7). Knows nothing of what the memory is for.
 //!
-//! The kernel charges a page of a tmpfs to the cgroup of the *leader* of the writing process (`mm->owner` in its
-//! mm/memcontrol.c), so that a thread that enters another cgroup changes nothing: it takes a process.
+//! The kernel charges a page of a tmpfs to the cgroup of the writing process's thread group *leader* (`mm->owner` in
+//! its mm/memcontrol.c). So it isn't enough for a thread to enter another cgroup; a process has to.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -21,33 +21,33 @@ pub struct MemoryCgroup<'a> {
     top: OwnedFd,
 }
 
-/// What the limits of a cgroup and of those above it leave.
+/// The memory that the limits of a cgroup and its ancestors leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Room {
-    /// The lowest limit.
+    /// The lowest of these limits.
     pub limit_bytes: u64,
-    /// What can still be charged before the kernel has to kill, swap left aside.
+    /// How much can still be charged before the kernel kills a process, disregarding swap.
     pub free_bytes: u64,
 }
 
 impl<'a> MemoryCgroup<'a> {
-    /// `path` is from the root of this process's cgroup namespace.
+    /// Opens the hierarchy of a cgroup. `path` is from the root of this process's cgroup namespace.
     pub fn open(hierarchy: Hierarchy, path: &'a InnerPath) -> Result<Self, SysError> {
         Ok(Self { hierarchy, path, top: cgroup::open(hierarchy)? })
     }
 
-    /// Moves this process there, if that process is there, too.
+    /// Moves this process into the cgroup, provided that the process with this pid is in it.
     pub fn enter_beside(&self, pid: u32) -> Result<(), SysError> {
         let directory = cgroup::directory(self.top.as_fd(), self.path)?;
         if !cgroup::processes(directory.as_fd())?.contains(&pid) {
-            let call = format!("looking for process {pid} in the cgroup {} of {}", self.path, self.hierarchy);
+            let call = format!("find process {pid} in the cgroup {} of {}", self.path, self.hierarchy);
             return Err(SysError::new(call, Errno::SRCH));
         }
-        // The process that writes.
+        // 0 stands for the process that writes it.
         cgroup::enter(directory.as_fd(), 0)
     }
 
-    /// None where nothing is limited, or nobody counts.
+    /// The memory that is left for the cgroup. Returns `None` if there is no limit, or no memory controller.
     pub fn room(&self) -> Result<Option<Room>, SysError> {
         let (limit, usage) = match self.hierarchy {
             Hierarchy::Unified => ("memory.max", "memory.current"),
@@ -59,12 +59,12 @@ impl<'a> MemoryCgroup<'a> {
         while let Some(path) = above {
             let directory = cgroup::directory(self.top.as_fd(), &path)?;
             let text = |name: &str| match cgroup::read(directory.as_fd(), name) {
-                // v2's root has no limit, and where the controller isn't enabled, none is set.
+                // v2's root has no limits, and neither has a cgroup for which the controller isn't enabled.
                 Err(error) if error.errno() == Errno::NOENT => Ok(String::new()),
                 result => result,
             };
             if let Some(limit_bytes) = memory::limit(&text(limit)?) {
-                // Nothing is left where that can't be told.
+                // If the usage is unknown, nothing counts as free.
                 let used_bytes = text(usage)?.trim().parse().unwrap_or(u64::MAX);
                 let kept_bytes = used_bytes.saturating_sub(memory::reclaimable(&text("memory.stat")?));
                 let free_bytes = limit_bytes.saturating_sub(kept_bytes);

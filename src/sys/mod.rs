@@ -28,11 +28,11 @@ pub struct SysError {
     errno: Errno,
 }
 
-/// How an error's number goes from one process to another.
+/// Serializes an errno as a number, for errors that are sent to another process.
 mod as_number {
     use super::{Deserialize, Errno};
 
-    // As serde calls it.
+    // serde requires this signature.
     #[allow(clippy::trivially_copy_pass_by_ref)]
     pub(super) fn serialize<S: serde::Serializer>(errno: &Errno, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.serialize_i32(errno.raw_os_error())
@@ -85,11 +85,11 @@ impl fmt::Display for SysError {
     }
 }
 
-/// A number that nobody can guess, getrandom(2).
+/// A cryptographically random number, getrandom(2).
 pub fn random_number() -> Result<u128, SysError> {
     let mut bytes = [0; 16];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).call(|| "getrandom()")?;
-    // So few bytes come all at once.
+    // Up to 256 bytes are always returned at once.
     if filled == bytes.len() { Ok(u128::from_ne_bytes(bytes)) } else { Err(SysError::new("getrandom()", Errno::INTR)) }
 }
 

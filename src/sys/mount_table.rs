@@ -230,7 +230,7 @@ mod tests {
         }
     }
 
-    /// A mount as the kernel has it.
+    /// A mount as the kernel knows it.
     #[derive(Debug, Clone)]
     struct Kernels {
         parent: u64,
@@ -251,7 +251,7 @@ mod tests {
             }
         }
 
-        /// In /proc/self/mountinfo.
+        /// Its line in /proc/self/mountinfo.
         fn in_mountinfo(&self, id: u64) -> String {
             let (access, peers) =
                 (if self.is_read_only { "ro" } else { "rw" }, if self.is_shared { " shared:7" } else { "" });
@@ -262,7 +262,7 @@ mod tests {
             )
         }
 
-        /// As statmount(2) tells it.
+        /// What statmount(2) reports of it.
         fn row(&self, id: u64) -> Row<'_> {
             Row {
                 id,
@@ -284,7 +284,7 @@ mod tests {
     const HOSTS_ROOT: u64 = 1;
     const ROOT_MOUNT: u64 = 2;
 
-    /// The host's root, the container's root, and mounts on either of them and on each other; by their numbers.
+    /// The host's root, the container's root, and mounts on either of them and on each other, with their IDs.
     fn world() -> impl Strategy<Value = Vec<(u64, Kernels)>> {
         let places =
             select(&["/run", "/tmp", "/data", "/sys/fs/cgroup", "/sys/fs/cgroup/systemd", "/b/rootfs/run", "/b"][..]);
@@ -305,7 +305,7 @@ mod tests {
             for (id, (on, place, fs_type, device, root, [is_read_only, is_shared])) in (3..).zip(mounts) {
                 let (parent, below) = on.get(&all).clone();
                 let at = format!("{}{place}", below.at.trim_end_matches('/'));
-                // Two on one place of one mount are stacked.
+                // Two mounts at the same place of the same mount would be stacked.
                 let is_taken = all.iter().any(|(_, other)| other.parent == parent && other.at == at);
                 if !is_taken {
                     all.push((id, Kernels { parent, at, fs_type, device, root, is_read_only, is_shared }));
@@ -320,8 +320,8 @@ mod tests {
         std::iter::successors(Some(id), |id| parent(*id)).any(|id| id == above)
     }
 
-    /// A container gets one plan, however many mounts its host has: the whole table, its lines that matter, and what
-    /// listmount(2) and statmount(2) tell give the same facts.
+    /// A container gets the same plan regardless of how many mounts its host has: the facts are the same whether they
+    /// come from the whole table, from its relevant lines, or from listmount(2) and statmount(2).
     #[test]
     fn each_way_gives_the_same_facts() {
         let paths = ["/run", "/tmp", "/data", "/run/run", "/data/data", "/run/tmp"].map(InnerPath::new);
@@ -339,7 +339,8 @@ mod tests {
             };
             let whole = lines(&|_, _| true);
             let sieved = lines(&|_, entry| is_inside(entry, ROOT.as_bytes(), ROOT_MOUNT) || is_hosts_hierarchy(entry));
-            // The kernel is asked for what is below the root's mount, and for what is on top at the host's places.
+            // The kernel is asked for the mounts below the root's, and for the topmost mounts at the host's cgroup
+            // paths.
             let asked_for = world.iter().filter(|(id, mount)| {
                 let on_top = |at: &str| world.iter().rfind(|(_, other)| other.at == at).map(|(id, _)| *id);
                 is_below(&world, *id, ROOT_MOUNT)

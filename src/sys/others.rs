@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Other processes, as /proc shows them: which there are, since when, and in which namespaces.
+//! Other processes as /proc shows them: their pids, start times and namespaces.
 
+use std::os::fd::AsFd;
 use std::path::PathBuf;
 
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Context, SysError, fs};
@@ -10,21 +12,17 @@ use crate::kernel::stat::Stat;
 
 /// The pids of all processes that this one sees.
 pub fn pids() -> Result<Vec<u32>, SysError> {
-    let directory = rustix::fs::open(
-        "/proc",
-        rustix::fs::OFlags::RDONLY | rustix::fs::OFlags::DIRECTORY | rustix::fs::OFlags::CLOEXEC,
-        rustix::fs::Mode::empty(),
-    )
-    .call(|| "open(\"/proc\")")?;
-    let (mut names, mut pids) = (fs::Names::default(), Vec::new());
-    while let Some(name) = names.next(std::os::fd::AsFd::as_fd(&directory))? {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    let directory = rustix::fs::open("/proc", flags, Mode::empty()).call(|| "open(\"/proc\")")?;
+    let (mut names, mut pids) = (fs::Names::of_directories(), Vec::new());
+    while let Some(name) = names.next(directory.as_fd())? {
         pids.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
     }
     pids.sort_unstable();
     Ok(pids)
 }
 
-/// None where there is no such process.
+/// The fields that identify a process. Returns `None` if there is no such process.
 pub fn stat(pid: u32) -> Result<Option<Stat>, SysError> {
     let path = format!("/proc/{pid}/stat");
     match fs::read_host_text(&path) {
@@ -36,8 +34,8 @@ pub fn stat(pid: u32) -> Result<Option<Stat>, SysError> {
     }
 }
 
-/// A namespace of a process, by its number. None where the process has none, because it is gone or the kernel is older, or
-/// this one has no rights over it.
+/// The inode number of a process's namespace. Returns `None` if the process is gone, if the kernel has no namespaces of
+/// this kind, or if this process has no rights over the other one.
 #[must_use]
 pub fn namespace(pid: &str, kind: &str) -> Option<u64> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
@@ -51,7 +49,8 @@ pub fn mount_table(pid: u32) -> PathBuf {
     PathBuf::from(format!("/proc/{pid}/mountinfo"))
 }
 
-/// What the files of a process say that has ended meanwhile, proc(5): `EINVAL` a mount table without a namespace.
+/// Whether an error of reading a process's files in /proc means that the process has ended. mountinfo fails with
+/// `EINVAL` if the process no longer has a mount namespace.
 #[must_use]
 pub fn is_gone(error: &SysError) -> bool {
     matches!(error.errno(), Errno::NOENT | Errno::SRCH | Errno::INVAL)

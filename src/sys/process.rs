@@ -30,8 +30,8 @@ pub fn shares_mount_namespace(pid: u32) -> Result<bool, SysError> {
     Ok(own.is_some() && own == namespace(&pid.to_string(), "mnt")?)
 }
 
-/// Which namespace of a kind a process is in, as a text that is another for each; `of` is a pid or `self`. None where the
-/// process has ended, or the kernel has none of this kind.
+/// The namespace of a process, as the target of its link in /proc, which is unique; `of` is a pid or `self`. Returns
+/// `None` if the process has ended, or if the kernel has no namespaces of this kind.
 pub fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
     let link = format!("/proc/{of}/ns/{kind}");
     match std::fs::read_link(&link) {
@@ -54,8 +54,8 @@ pub fn page_bytes() -> u64 {
 pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
     let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
     let namespace = fs::open_host(&path)?;
-    // No mount namespace can be entered by who shares its working directory with another thread, setns(2).
-    // SAFETY: nobody counts on the threads' having one working directory.
+    // A thread that shares its working directory with another one can't enter a mount namespace, setns(2). SAFETY: no
+    // code relies on the threads sharing their working directory.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.call(|| "unshare(CLONE_FS)")?;
     rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
@@ -70,11 +70,11 @@ pub fn effective_capabilities() -> Result<CapabilitySet, SysError> {
 /// count; ioctl_ns(2).
 #[must_use]
 pub fn is_over_mount_namespace() -> bool {
-    // What else goes wrong is told by the call that does.
+    // Other errors are left to the call that needs the namespace to report.
     !matches!(mount_namespace_owner(), Ok(None))
 }
 
-/// Whether it is this process's very own one.
+/// Whether this process's mount namespace is owned by its own user namespace.
 #[must_use]
 pub fn owns_mount_namespace() -> bool {
     let own = fs::open_host(Path::new("/proc/self/ns/user")).and_then(fs::stat);
@@ -82,7 +82,8 @@ pub fn owns_mount_namespace() -> bool {
     matches!((own, owner), (Ok(own), Ok(Some(owner))) if (own.st_dev, own.st_ino) == (owner.st_dev, owner.st_ino))
 }
 
-/// The user namespace that owns this process's mount namespace; none where it is out of this one's reach.
+/// The user namespace that owns this process's mount namespace. Returns `None` if it is neither this process's user
+/// namespace nor a descendant of it.
 #[allow(unsafe_code)]
 fn mount_namespace_owner() -> Result<Option<OwnedFd>, SysError> {
     const NS_GET_USERNS: libc::Ioctl = 0xb701;
@@ -122,17 +123,17 @@ pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, Sys
         .unwrap_or_else(|_| Err(SysError::new("a thread that panicked", Errno::IO)))
 }
 
-/// Does something in a process of its own, and returns what that says in the end; none where it was killed before.
+/// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before.
 ///
-/// It is killed with this process, and is the one that the kernel kills first where memory is short.
+/// The child is killed when this process ends, and is the first one that the kernel kills if memory runs out.
 #[allow(unsafe_code)]
 pub fn in_child(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysError> {
-    /// More than the longest path, as numbers.
+    /// Enough for the longest path as a JSON array of bytes.
     const LIMIT_BYTES: u64 = 1024 * 1024;
     let own = rustix::process::getpid();
     let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()")?;
-    // SAFETY: the only other thread is that of `time_limit`, which holds no lock until it ends the process, and the C library
-    // keeps its own locks usable in the child, which ends below without returning.
+    // SAFETY: the only other thread is that of `time_limit`, which holds no lock until it ends the process. The C
+    // library keeps its own locks usable in the child, and the child exits below without returning.
     let child = unsafe { libc::fork() };
     if child < 0 {
         let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
@@ -142,32 +143,34 @@ pub fn in_child(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysErr
         None => {
             drop(from);
             let said = catch_unwind(AssertUnwindSafe(|| {
-                // Worst case: it isn't killed with its parent, and works to its end.
+                // Worst case: it isn't killed with its parent, and runs to its end.
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-                // Worst case: another one is killed first.
+                // Worst case: the kernel kills another process first.
                 let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
                 if rustix::process::getppid() == Some(own) { act() } else { Vec::new() }
             }));
-            // Worst case: this process is taken for killed.
+            // Worst case: the parent takes this process for killed.
             let _ = std::io::Write::write_all(&mut std::fs::File::from(to), &said.unwrap_or_default());
-            // SAFETY: the call doesn't return, and runs nothing of what the parent has to do at its own end.
+            // SAFETY: the call doesn't return, and runs no exit handlers, which are the parent's.
             unsafe { libc::_exit(0) }
         }
         Some(child) => {
             drop(to);
             let said = fs::read_up_to(from, LIMIT_BYTES);
-            // Worst case: who ignores the ends of his children has none to wait for.
+            // Worst case: this process ignores SIGCHLD, and then there is no child to wait for.
             while matches!(rustix::process::waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
             Ok(said?.filter(|said| !said.is_empty()))
         }
     }
 }
 
-/// Whether this process is in another user namespace than the host's, where device nodes and v1 hierarchies can't be made.
+/// Whether this process is in another user namespace than the host's, in which it can make neither device nodes nor v1
+/// hierarchies.
 ///
-/// The initial one is told by its number. In containers of OpenVZ's kernels that is another, and yet they are as good as
-/// hosts: their root may make devices. Every id is itself there, but so it is wherever somebody wrote such a map, as
-/// systemd's `PrivateUsers=full` does. So where all else looks like a host's, this process tries.
+/// The initial user namespace is known by its inode number. Containers of OpenVZ's kernels have another number but are
+/// as good as hosts, since their root may make devices. Their map is the identity, but so is any map that somebody
+/// writes that way, as systemd's `PrivateUsers=full` does. So if everything else looks like a host, this process tries
+/// to make a device.
 #[must_use]
 pub fn is_in_user_namespace() -> bool {
     /// `PROC_USER_INIT_INO` in linux/proc_ns.h, Linux 3.8.
@@ -177,24 +180,24 @@ pub fn is_in_user_namespace() -> bool {
     match number("self") {
         Ok(INITIAL) => false,
         Ok(own) => {
-            // That of process 1 isn't shown in a namespace below its own.
+            // The namespace of process 1 isn't visible from a descendant of it.
             let is_with_init = || number("1").is_ok_and(|its| its == own);
             !(id_map().is_ok_and(|map| id_map::is_identity(&map)) && is_with_init() && may_make_devices())
         }
-        // As in a kernel without user namespaces, which has no map either.
+        // A kernel without user namespaces has no ID map either.
         Err(_) => id_map().is_ok_and(|map| !id_map::is_identity(&map)),
     }
 }
 
-/// Tries it in a file system that is mounted nowhere. It takes CAP_MKNOD in the initial user namespace, whatever this
-/// process has in its own.
+/// Tries to make a device in a file system that is mounted nowhere. That takes CAP_MKNOD in the initial user namespace;
+/// capabilities in other user namespaces don't count.
 fn may_make_devices() -> bool {
     match mount::new_tmpfs(&[]) {
-        // /dev/null: 0, 0 would be overlayfs' whiteout, which anybody may make.
+        // 1, 3 is /dev/null. 0, 0 would be overlayfs' whiteout, which anybody may make.
         Ok(place) => {
             fs::mknod_at(place.as_fd(), OsStr::new("null"), FileType::CharacterDevice, 0, makedev(1, 3)).is_ok()
         }
-        // Before Linux 5.2 there was no systemd to write that map.
+        // Kernels before Linux 5.2 are older than the systemd that writes such a map.
         Err(error) => error.errno() == Errno::NOSYS,
     }
 }
@@ -208,12 +211,12 @@ pub fn host_memory_bytes() -> u64 {
     u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
 }
 
-/// The variable by which who wrote the environment told the dynamic loader what to do; none in a program that has no loader,
-/// which the kernel tells (`AT_BASE` in getauxval(3)).
+/// An environment variable that the dynamic loader acts on. Returns `None` if there is none, or if this program has no
+/// dynamic loader (`AT_BASE` in getauxval(3) is 0).
 #[must_use]
 #[allow(unsafe_code)]
 pub fn told_to_loader() -> Option<String> {
-    // SAFETY: it takes a number, and reads what the kernel wrote at the start.
+    // SAFETY: the call takes a number, and reads what the kernel passed at the start of the program.
     if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
         return None;
     }

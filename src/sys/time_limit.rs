@@ -1,14 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A limit to how long a call takes, with a word at its end; knows nothing of what takes long.
+//! A limit on the time that a call takes, with a message when it expires. Knows nothing of what takes long.
 //!
-//! Who waits for a file server that doesn't answer can't look at a clock, and runs no signal handler. So a thread waits for
-//! the end of the time, says what was waited for, and ends the process. It is started just before something is touched that
-//! may not answer: most calls never have it.
+//! A thread that waits for a file server can't look at a clock, and runs no signal handler. So another thread waits for
+//! the time to expire, reports what the first one was waiting for, and ends the process. It is started just before the
+//! first operation that may block; most calls never start it.
 
 #![allow(unsafe_code)]
 
 use std::fmt::{self, Write as _};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -17,19 +18,19 @@ use rustix::io::Errno;
 
 use super::{Context, SysError};
 
-/// How long a call may take if nobody says otherwise: less than the `timeout` of 60 seconds in the descriptors, after which
-/// the runtime would kill it without a word.
+/// The default limit. It is less than the `timeout` of 60 seconds in the descriptors, after which the runtime kills the
+/// hook without a message.
 pub const USUAL: Duration = Duration::from_secs(45);
 
-/// What the thread needs: it formats a line, and sends it. In a program without optimization that takes some 20 KiB.
+/// The stack of the thread, which formats a line and sends it. Without optimization that takes some 20 KiB.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// What a call is at, in the words of a line that says so: `looking at /run`.
+/// What a call is doing, as in the message: `looking at /run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Doing {
-    /// A path in the container's root.
+    /// Resolving a path in the container's root.
     Looking,
-    /// A file that another process has locked.
+    /// Waiting for a lock that another process may hold.
     Locking,
 }
 
@@ -45,7 +46,7 @@ impl fmt::Display for Doing {
 type Say = Box<dyn Fn(&str) + Send>;
 
 struct Call {
-    /// None: there is no limit.
+    /// When the time began, how long it is, and how to report its end. `None` if there is no limit.
     limit: Option<(Instant, Duration, Say)>,
     is_watched: bool,
     doing: Doing,
@@ -60,33 +61,55 @@ fn call() -> MutexGuard<'static, Call> {
     CALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// The time begins. At its end `say` gets a line, and the process ends with status 1.
+/// Starts the time. When it expires, `say` gets a line, and the process exits with status 1, or the one of
+/// [`end_with`].
 pub fn begin(limit: Duration, say: impl Fn(&str) + Send + 'static) {
     call().limit = Some((Instant::now(), limit, Box::new(say)));
 }
 
-/// Lets the process end with another status.
+/// Sets the status with which the process exits when the time expires.
 pub fn end_with(status: u8) {
     call().status = status.into();
 }
 
-/// From here on something may not answer. Does nothing where there is no limit.
+/// Starts the watching thread, before an operation that may block. Does nothing if there is no limit.
 pub fn watch() {
     let mut call = call();
     let Some((begun, limit, _)) = &call.limit else { return };
     if call.is_watched {
         return;
     }
-    let left = limit.saturating_sub(begun.elapsed());
-    let wait = move || {
-        std::thread::sleep(left);
-        end();
-    };
-    // Worst case: no thread can be had, and the runtime's own limit ends the call.
-    call.is_watched = std::thread::Builder::new().stack_size(STACK_BYTES).spawn(wait).is_ok();
+    LEFT.store(u64::try_from(limit.saturating_sub(begun.elapsed()).as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    // Worst case: no thread can be started, and the runtime's own timeout ends the call.
+    call.is_watched = start_thread();
 }
 
-/// Notes what is waited for, if it is.
+/// How long the thread waits, in milliseconds.
+static LEFT: AtomicU64 = AtomicU64::new(0);
+
+/// Starts the thread by the C library's own means: what Rust's standard library sets up for a thread, an arena of the
+/// allocator's among it, takes longer than all other steps of gathering together.
+fn start_thread() -> bool {
+    extern "C" fn wait(_: *mut libc::c_void) -> *mut libc::c_void {
+        std::thread::sleep(Duration::from_millis(LEFT.load(Ordering::Relaxed)));
+        end()
+    }
+    let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
+    let mut thread = std::mem::MaybeUninit::<libc::pthread_t>::uninit();
+    // SAFETY: the attributes are initialized before they are used and destroyed afterwards, and the thread's function takes
+    // no argument and never returns.
+    unsafe {
+        if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
+            return false;
+        }
+        let is_started = libc::pthread_attr_setstacksize(attributes.as_mut_ptr(), STACK_BYTES) == 0
+            && libc::pthread_create(thread.as_mut_ptr(), attributes.as_ptr(), wait, std::ptr::null_mut()) == 0;
+        libc::pthread_attr_destroy(attributes.as_mut_ptr());
+        is_started
+    }
+}
+
+/// Notes what the call is doing, if it is being watched.
 pub fn note(doing: Doing, at: &Path) {
     let mut call = call();
     if call.is_watched {
@@ -97,42 +120,42 @@ pub fn note(doing: Doing, at: &Path) {
     }
 }
 
-fn end() {
+fn end() -> ! {
     let call = call();
     if let Some((_, limit, say)) = &call.limit {
         let (doing, at) = (call.doing, &call.at);
         say(&format!(
-            "gave up after {} s while {doing} {at}, or soon after: what doesn't answer there is a file server (FUSE, NFS), \
-             or another call of this program",
+            "gave up after {} s while {doing} {at}, or soon after: a file server (FUSE, NFS) or another call of this \
+             program does not answer there",
             limit.as_secs()
         ));
     }
-    // SAFETY: it ends the process, and runs nothing of it.
+    // SAFETY: the call ends the process without running exit handlers.
     unsafe { libc::_exit(call.status) };
 }
 
-/// Waits until a stream has something to read, or its end; `ETIMEDOUT` where that takes too long.
+/// Waits until a stream has data to read or is closed. Fails with `ETIMEDOUT` if the time expires.
 pub fn await_input(stream: impl std::os::fd::AsFd) -> Result<(), SysError> {
     let left = call().limit.as_ref().map(|(begun, limit, _)| limit.saturating_sub(begun.elapsed()));
     let left = left.and_then(|left| Timespec::try_from(left).ok());
     match rustix::event::poll(&mut [PollFd::new(&stream, PollFlags::IN)], left.as_ref()) {
-        Ok(0) => Err(SysError::new("poll() of what nobody has closed", Errno::TIMEDOUT)),
-        // A signal that stops and continues a process.
+        Ok(0) => Err(SysError::new("poll() of a stream that was not closed in time", Errno::TIMEDOUT)),
+        // A process that is stopped and continued gets EINTR.
         Err(Errno::INTR) => await_input(stream),
         result => result.map(drop).call(|| "poll()"),
     }
 }
 
-/// Writes a line to standard error if that takes it at once.
+/// Writes a line to standard error, if that doesn't block.
 pub fn say_on_stderr(line: &str) {
-    /// A pipe that can be written to takes as much.
+    /// A pipe that is ready for writing accepts at least this much.
     const PIPE_BUF_BYTES: usize = 4096;
     let stderr = rustix::stdio::stderr();
     let at_once = Timespec { tv_sec: 0, tv_nsec: 0 };
     let is_ready = rustix::event::poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&at_once));
     if matches!(is_ready, Ok(1..)) {
         let line = line.as_bytes();
-        // Worst case: it is closed, and the status has to say it all.
+        // Worst case: standard error is closed, and only the exit status tells of the failure.
         let _ = rustix::io::write(stderr, line.get(..PIPE_BUF_BYTES).unwrap_or(line));
     }
 }

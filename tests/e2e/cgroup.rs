@@ -150,7 +150,8 @@ fn mounts_are_its_own(container: &Container) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A container sees nobody else's cgroups: with the host's cgroup namespace only its own and the names of those above.
+/// A container doesn't see the cgroups of others. In the host's cgroup namespace it sees only its own and the names of
+/// those above.
 fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Failed> {
     let told = container.ask(&["sh", "-c", "find /sys/fs/cgroup -type d 2>/dev/null; true"])?;
     let own = [container.cgroup(), container.hooks_cgroup()];
@@ -160,10 +161,11 @@ fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Faile
     if !others.is_empty() {
         return Err(format!("other containers' cgroups are to be seen: {others:?}").into());
     }
-    // Nor a unit's: whatever is in the root of a hierarchy that systemd manages by is on the way to its own cgroup.
+    // The container doesn't see those of the host's units either: everything in the root of a hierarchy that systemd
+    // uses is part of the path to the container's own cgroup.
     for top in tops(&told) {
         let names = told.lines().filter_map(|line| line.strip_prefix(top)).filter_map(|rest| rest.strip_prefix('/'));
-        // Where the hook's is mounted for the root, its own is there, too.
+        // If the hook's cgroup is mounted in place of the root, its own descendants are there, too.
         let is_own = |name: &str| is_on_the_way(name) || name == "payload";
         let strange: Vec<&str> = names.filter(|name| !name.contains('/') && !is_own(name)).collect();
         if cgroupns == CgroupNs::Host && !strange.is_empty() {
@@ -173,7 +175,7 @@ fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Faile
     Ok(())
 }
 
-/// Where the hierarchies are that systemd manages by.
+/// The mount points of the hierarchies that systemd uses.
 fn tops(directories: &str) -> &'static [&'static str] {
     if directories.lines().any(|line| line == "/sys/fs/cgroup/systemd") {
         &["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]

@@ -125,11 +125,11 @@ pub struct Config {
     pub users: Users,
     /// Capabilities that the container hasn't, of those that Docker grants.
     pub without: Vec<&'static str>,
-    /// And one that it has beside them.
+    /// A capability that the container has in addition.
     pub with: Option<&'static str>,
     /// The administrator's arguments for the hook.
     pub policy: Vec<&'static str>,
-    /// A bound of the engine's on how many cgroups are below the container's.
+    /// The engine's limit on the number of cgroups below the container's.
     pub engines_most: Option<u32>,
     /// config.json can't be read in the container's user namespace.
     pub closed: bool,

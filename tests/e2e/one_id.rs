@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that an id says which container is meant in one runtime's directory only, and that two containers may have one root.
+//! Tests that containers of several runtimes may have the same ID, and that two containers may have the same root.
 
 use std::fs;
 use std::path::Path;
@@ -17,10 +17,10 @@ use crate::upper;
 
 /// An image that lacks mount points, so that there is something to take back.
 const LACKING: [Planted; 2] = [Planted::Gone("run"), Planted::Gone("etc/machine-id")];
-/// What is lost in a container whose mount points are removed on the host.
+/// A command that fails in a container whose mount points were removed on the host.
 const MOUNTED: [&str; 3] = ["cat", "/etc/machine-id", "/run/host/container-manager"];
 
-/// Another container of the same id and root, in a directory of its own of either runtime.
+/// Another container with the same ID and root, in a state directory of its own, of either runtime.
 struct Second<'a> {
     first: &'a Container,
     runtime: Runtime,
@@ -66,7 +66,7 @@ impl Drop for Second<'_> {
     }
 }
 
-/// Whichever ends first, the other one keeps what its mounts lie on; the last one takes all back.
+/// Whichever container ends first, the other one keeps its mount points, and the poststop of the last one removes them.
 pub fn of_two_runtimes(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for runtime in [Runtime::Runc, Runtime::Crun] {
         for is_second_last in [false, true] {

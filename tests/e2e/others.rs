@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what a container may not get of cgroups: those that others' processes are in, a hierarchy whose root is the
-//! host's, and as many as it likes.
+//! Tests that a container gets no cgroup in which other processes are, no hierarchy whose root belongs to the host, and
+//! no unlimited number of cgroups.
 
 use std::fs;
 use std::path::PathBuf;
@@ -21,9 +21,9 @@ use crate::site::{Layout, Site};
 /// A process that is not the container's, in the container's cgroup or below it.
 struct Stranger {
     process: Child,
-    /// By hierarchy, the deepest first.
+    /// The cgroups that were made, the deepest one of each hierarchy first.
     made: Vec<PathBuf>,
-    /// A hierarchy that nobody has mounted is there as long as this.
+    /// A mount that keeps a hierarchy alive that nobody else has mounted.
     wholes: Vec<Whole>,
 }
 
@@ -56,7 +56,7 @@ impl Drop for Stranger {
     }
 }
 
-/// What others are in doesn't become writable: where the hook can make another cgroup, it does, and otherwise refuses.
+/// A cgroup that others are in doesn't become writable. The hook makes another one if it can, and otherwise refuses.
 pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for below in ["", "below"] {
         for stages in [Stages::CreateContainerOnly, Stages::WithoutPoststop] {
@@ -97,7 +97,7 @@ pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Who may mount gets no hierarchy whose root is the host's, unless the administrator wants it.
+/// A container that may mount gets no hierarchy whose root belongs to the host, unless the administrator allows it.
 pub fn no_v1_with_sys_admin(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     const ALLOWED: &str = "--allow-v1-with-cap-sys-admin";
     for layout in [Layout::Legacy, Layout::Hybrid] {
@@ -115,7 +115,8 @@ pub fn no_v1_with_sys_admin(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> 
     Ok(())
 }
 
-/// How many cgroups a container makes is bounded, by what it can't write; and a lower bound of the engine's stays.
+/// The number of cgroups that a container makes is limited, by a file that it can't write. A lower limit of the engine
+/// stays.
 pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     const MAKE: &str =
         "cd \"$(findmnt -rn -t cgroup2 -o TARGET,OPTIONS | grep ' rw,' | tail -n 1 | cut -d ' ' -f 1)\" &&
@@ -145,7 +146,7 @@ pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         })?;
         container.host_is_as_before()?;
     }
-    // By default, too.
+    // There is a limit by default as well.
     let container = Container::new(site, cell, &Config::default(), &PROBE)?;
     container.explain(|container| {
         container.create()?.expect_success()?;

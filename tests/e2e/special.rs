@@ -260,8 +260,8 @@ pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// What is copied of the image is charged to the container, in the stage that engines call the hook in and in the
-/// container; and where it is more than the container may have, nobody is killed for it.
+/// The copy of the image's content is charged to the container, at createRuntime and at createContainer. If it is more
+/// than the container may have, nothing is killed.
 pub fn memory_of_copies(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     const MIB: usize = 1024 * 1024;
     let sleeper = Config { args: vec!["/bin/sleep", "infinity"], annotation: Some("enabled"), ..Config::default() };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what the state of each runtime says at each stage, and that the hook takes it for what it is: at createContainer
-//! in the container, and nowhere else.
+//! Tests that the hook accepts the state of each runtime at the right stage: at createContainer inside the container,
+//! and nowhere else.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -36,7 +36,7 @@ pub fn of_each_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What takes no more than the hook's mounts.
+/// A container for which the hook only mounts.
 fn quiet() -> Config {
     Config { args: vec!["/bin/sleep", "infinity"], annotation: Some("enabled"), ..Config::default() }
 }
@@ -47,7 +47,7 @@ fn one(site: &Arc<Site>, cell: Cell, config: &Config, stage: &str, has_pids: boo
     fs::create_dir(&heard)?;
     fs::set_permissions(&heard, fs::Permissions::from_mode(0o777))?;
     let recorder = container.home().join("recorder");
-    // The hook is not the child of the container's first process, as where a script runs it.
+    // A script runs the hook, which is then not the child of the container's first process.
     let text =
         format!("#!/bin/sh\ncat >'{0}/state' && '{1}' <'{0}/state'\nexit\n", heard.display(), site.hook().display());
     fs::write(&recorder, text)?;
@@ -75,7 +75,7 @@ fn one(site: &Arc<Site>, cell: Cell, config: &Config, stage: &str, has_pids: boo
             _ => same("whether the pid is a host's", &(state["pid"].as_i64() > Some(1)).to_string(), "true")?,
         }
         if stage == "createContainer" {
-            // A pid of the host's may be meant for createRuntime, and leads to a container that has its own root by now.
+            // With a pid of the host the call may be meant for createRuntime. The container has its own root by now.
             let told = if state["pid"].as_i64() > Some(1) { "cannot open the container's root" } else { OUTSIDE };
             for (form, told) in forms(&text, &state).into_iter().zip([told, told, OUTSIDE]) {
                 refused_outside(site, container, &form, (&[], told))?;
@@ -94,8 +94,8 @@ fn change(container: &Container, change: impl FnOnce(&mut Value)) -> Result<(), 
     Ok(fs::write(path, json.to_string())?)
 }
 
-/// A /proc that hides the runtime from the container's root (`hidepid`): what createRuntime has done is enough, and what
-/// createContainer would have to do alone is not done.
+/// /proc hides the runtime from the container's root (`hidepid`). What createRuntime has done is enough, and what only
+/// createContainer could do isn't done.
 pub fn hidden_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for (stages, is_created) in [(Stages::WithCreateContainer, true), (Stages::CreateContainerOnly, false)] {
         let container = Container::new(site, cell, &Config { stages, users: Users::Own, ..quiet() }, &[])?;
@@ -123,7 +123,7 @@ pub fn hidden_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// As it came, as crun writes it since 1.28, and as youki does.
+/// The state as it is, as crun writes it since 1.28, and as youki writes it.
 fn forms(text: &str, state: &Value) -> [String; 3] {
     let escaped = format!("{state:#}\n").replace('/', "\\/");
     let mut without_pid = state.clone();
@@ -134,7 +134,7 @@ fn forms(text: &str, state: &Value) -> [String; 3] {
     [text.to_owned(), escaped, without_pid.to_string()]
 }
 
-/// The same state, given to a hook that the runtime would run in its own namespaces.
+/// The same state, given to a hook that runs in the runtime's namespaces.
 fn refused_outside(
     site: &Arc<Site>,
     container: &Container,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that an image can't keep the hook busy, nor fill the host's memory, with what is to be copied to a tmpfs: of what is
-//! more than a sane image has as much is copied as fits, and for /run, which systemd needs whole, it is refused, at once,
-//! and all is undone.
+//! Tests that an image can neither keep the hook busy nor fill the host's memory with content that is copied to a
+//! tmpfs. Of more content than any sane image has, only as much is copied as fits. For /run, which systemd needs as a
+//! whole, such an image is refused at once, and everything is undone.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
@@ -15,7 +15,7 @@ use crate::hostile::TRIED;
 use crate::namespace::Realm;
 use crate::table;
 
-/// Where content is copied from, and whether the container needs all of it.
+/// The directories whose content is copied, and whether the container needs all of it.
 const TOPS: [(&str, bool); 3] = [("run", true), ("tmp", false), ("var/log/journal", false)];
 
 /// No call needs more memory, however much there is. In KiB, of addresses, which are more than what is used.
@@ -102,7 +102,7 @@ const TOO_MUCH: [Case; 8] = [
             fs::create_dir_all(top.join(deep)).unwrap();
             Some("d")
         },
-        says: "128 directories in each other in /",
+        says: "128 nested directories in /",
     },
 ];
 
@@ -141,7 +141,7 @@ fn refused(bundle: &mut Bundle, top: &str, is_needed: bool, case: &Case) -> Chec
         finished.with_warning(&["cannot copy all", &path, case.says])?;
         ensure!(table::at(&bundle.root(top)).is_some_and(|mount| mount.fs_type == "tmpfs"), "no tmpfs is on it");
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
-        // Of what is too deep only the lowest is left out.
+        // Only the directories below the limit are left out.
         let is_left_out = !named.is_empty() && !case.name.ends_with("deep");
         ensure!(!is_left_out || !is_there(&bundle.root(top).join(named)), "a part of {named} was copied");
     }
@@ -149,7 +149,8 @@ fn refused(bundle: &mut Bundle, top: &str, is_needed: bool, case: &Case) -> Chec
     watch.host(bundle)
 }
 
-/// What isn't copied takes nothing away from what is, and a hole is nothing at all, however many and large.
+/// A file that is left out doesn't reduce what can be copied, and holes take no memory, however many and large they
+/// are.
 pub fn holes(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let tops = TOPS.map(|(top, _)| top);
@@ -159,13 +160,13 @@ pub fn holes(realm: Realm) -> Check {
             for number in 0..200 {
                 sparse(&top.join(number.to_string()), 100 << 20);
             }
-            // Content at the beginning, in the middle of a page, and at the end.
+            // There is content at the beginning, in the middle of a page, and at the end.
             let file = fs::File::create(top.join("some")).unwrap();
             file.set_len((3 << 30) + 17).unwrap();
             for offset in [0, (1 << 30) + 5000, (3 << 30) + 10] {
                 file.write_all_at(b"content", offset).unwrap();
             }
-            // Holes that the file system knows nothing of.
+            // Zeros that the file system doesn't report as holes.
             fs::write(top.join("zeros"), vec![0; 1_000_001]).unwrap();
         }
         bundle.start(Cgroup::Mounted);
@@ -190,12 +191,12 @@ pub fn holes(realm: Realm) -> Check {
     })
 }
 
-/// All tmpfs together get no more than half a gibibyte where there is no limit, or half of the machine's memory.
+/// Without a memory limit, all tmpfs together get no more than 512 MiB, or half of the machine's memory.
 pub fn in_all(realm: Realm) -> Check {
     const ALL_BYTES: u64 = 512 << 20;
     with_bundle(realm, |bundle| {
         for (top, _) in TOPS {
-            // One file of many names each: their inodes and names count.
+            // One file with many hard links each: inodes and names count.
             names(&bundle.image(top), 60_000);
         }
         bundle.start(Cgroup::Mounted);
@@ -246,7 +247,7 @@ pub fn much(realm: Realm) -> Check {
     })
 }
 
-/// Which are the blocks of a tmpfs.
+/// The page size, which is the block size of a tmpfs.
 fn page_bytes(tmpfs: &Path) -> u64 {
     rustix::fs::statvfs(tmpfs).unwrap().f_frsize
 }

@@ -78,7 +78,7 @@ pub struct Bundle {
     pub realm: Realm,
     base: PathBuf,
     sentinel: OnceLock<TempDir>,
-    /// The container's, which at createContainer the hook is in, too.
+    /// The container's cgroup, which at createContainer the hook is in as well.
     pub cgroup: Option<OwnCgroup>,
     pub config: Value,
     pub state: Value,
@@ -108,7 +108,7 @@ pub fn with_bundle(realm: Realm, work: impl FnOnce(&mut Bundle) -> Check + Send)
 }
 
 impl Drop for Bundle {
-    /// A cgroup that something is mounted on here can't be removed from here.
+    /// Unmounts the bundle, since a cgroup on which something is mounted in this namespace can't be removed.
     fn drop(&mut self) {
         // Worst case: the cgroup stays.
         let _ = rustix::mount::unmount(&self.base, UnmountFlags::DETACH);
@@ -357,12 +357,12 @@ fn config() -> Value {
 pub struct OwnCgroup(PathBuf);
 
 impl OwnCgroup {
-    /// None where this process may make none.
+    /// `None` if this process may not make any.
     pub fn below(above: &Path) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("osh-kernel-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = above.join(name);
-        // Not everybody may.
+        // This process may not be allowed to.
         fs::create_dir(&path).is_ok().then_some(Self(path))
     }
 
@@ -374,7 +374,7 @@ impl OwnCgroup {
 impl Drop for OwnCgroup {
     fn drop(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(5);
-        // What has been killed is there for a moment still.
+        // A killed process remains for a moment.
         while remove_cgroup(&self.0).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }

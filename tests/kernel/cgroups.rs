@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a step on a cgroup is done on the one that was looked at, and on no other that has its path by now.
+//! Tests that a step acts on the cgroup that was looked at, and not on another one that has its path by now.
 
 use std::fs;
 use std::os::unix::fs::MetadataExt;
@@ -18,11 +18,11 @@ use crate::Check;
 use crate::bundle::{Bundle, OwnCgroup, own_cgroup_mount, with_bundle};
 use crate::namespace::Realm;
 
-/// Every step that opens one.
+/// All steps that open a cgroup.
 pub fn are_the_same(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let Some((top, above)) = own_cgroup_mount() else { return Ok(()) };
-        // Who may make none has nothing to change.
+        // A process that may not make cgroups can't replace one.
         let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
         let path = InnerPath::new(own.path().strip_prefix(&top).unwrap());
         let inode = fs::metadata(own.path()).unwrap().ino();

@@ -143,7 +143,7 @@ impl<'a> Stand<'a> {
         let under = calls::alone(under);
         let how = How { cwd: Some("/".into()), word: Some("poststop"), under: &under, ..How::default() };
         let finished = self.bundle.poststop_as(&how)?;
-        // strace can't end as the hook did, since it is the first process of a pid namespace.
+        // strace can't kill itself with the hook's signal, since it is the first process of a pid namespace.
         Ok(match finished.code {
             Some(code) if code > 128 => Finished { code: None, signal: Some(code - 128), ..finished },
             _ => finished,

@@ -25,7 +25,7 @@ enum End {
     Prepared,
     /// With one line that has this in it.
     Refused(&'static str),
-    /// The same, but prepared.
+    /// The same container, but prepared.
     Warned(&'static str),
 }
 
@@ -78,7 +78,7 @@ const CASES: [Case; 20] = [
     Case {
         name: "mounts, as many as there may be",
         give: |bundle| {
-            // The last one is where they say, as a runtime sees to.
+            // The last mount is really there, as all of them are with a runtime.
             let mounts = (0..4095).map(|number| json!({"destination": format!("/m/{number}/{}", "x".repeat(200))}));
             bundle.config["mounts"] = mounts.chain([json!({"destination": "/proc"})]).collect();
         },

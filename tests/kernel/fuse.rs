@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows a file server that answers until it is told not to, fuse(4): one of an empty directory, and of whatever is looked
-//! for in it, which is a directory, too.
+//! A FUSE server, fuse(4), that answers until it is told to stop. It serves an empty directory in which every name that
+//! is looked up is another directory.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -15,7 +15,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 
-/// The server of one mount. Who waits for it is set free when it is dropped.
+/// The server of one mount. Dropping it releases the processes that wait for an answer.
 #[derive(Debug)]
 pub struct Server {
     answers: Arc<AtomicBool>,
@@ -25,7 +25,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Mounts it; none where this machine has no FUSE.
+    /// Mounts it. Returns `None` if this machine has no FUSE.
     pub fn mount(at: &Path) -> Option<Self> {
         let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
@@ -40,21 +40,21 @@ impl Server {
         Some(Self { answers, asked, ends, thread: Some(thread) })
     }
 
-    /// How many questions there were so far.
+    /// The number of requests so far.
     pub fn asked(&self) -> usize {
-        // What is asked now is of one who waits, and has been answered; but for what the kernel tells unasked.
+        // A process that waited for an answer has it by now. Only notifications, which need no answer, may still come.
         std::thread::sleep(PAUSE);
         self.asked.load(Ordering::SeqCst)
     }
 
-    /// From here on nobody gets an answer, and no question is taken.
+    /// Stops reading and answering requests.
     pub fn is_mute(&self) {
         self.answers.store(false, Ordering::SeqCst);
-        // It may be in the middle of an answer.
+        // The server may be in the middle of an answer.
         std::thread::sleep(PAUSE * 4);
     }
 
-    /// Takes a mount of it away, on which somebody may be.
+    /// Detaches a mount of it, even if it is in use.
     pub fn detach(at: &Path) {
         unmount(at, UnmountFlags::DETACH).unwrap();
     }
@@ -82,26 +82,26 @@ fn serve(mut device: &File, answers: &AtomicBool, asked: &AtomicUsize, ends: &At
         if !matches!(poll(&mut [PollFd::new(&device, PollFlags::IN)], Some(&pause)), Ok(1..)) {
             continue;
         }
-        // Not mounted any more.
+        // The file system isn't mounted any more.
         let Ok(length) = device.read(&mut request) else { return };
         if let Some(answer) = answer(&request[..length]) {
-            // The kernel's first one comes after the mount.
+            // The kernel's first request comes after the mount.
             let is_first = request[4..8] == 26_u32.to_ne_bytes();
             asked.fetch_add(usize::from(!is_first), Ordering::SeqCst);
-            // Who asked may be gone.
+            // The process that sent the request may be gone.
             let _ = device.write(&answer);
         }
     }
 }
 
-/// An answer as in linux/fuse.h; none where none is expected.
+/// An answer as in linux/fuse.h. Returns `None` if none is expected.
 fn answer(request: &[u8]) -> Option<Vec<u8>> {
     let at32 = |offset: usize| u32::from_ne_bytes(request[offset..offset + 4].try_into().unwrap());
     let (operation, unique) = (at32(4), &request[8..16]);
     let body: Result<Vec<u8>, i32> = match operation {
         // FORGET, INTERRUPT and BATCH_FORGET.
         2 | 36 | 42 => return None,
-        // LOOKUP: a node of its own, valid for no time.
+        // LOOKUP: a new node that isn't cached.
         1 => {
             let name: u64 = request[40..].iter().fold(7, |sum, byte| sum * 31 % 1_000_003 + u64::from(*byte));
             Ok([words64(&[name + 2, 0, 0, 0, 0]), attributes(name + 2)].concat())
@@ -131,7 +131,7 @@ fn words64(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// Of a directory.
+/// The attributes of a directory.
 fn attributes(node: u64) -> Vec<u8> {
     let rest = [0_u32, 0, 0, 0o40_755, 2, 0, 0, 0, 4096, 0];
     [words64(&[node, 0, 0, 0, 0, 0]), rest.iter().flat_map(|word| word.to_ne_bytes()).collect()].concat()

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that no file of the kernel's is opened because an image, or a mount of the container's author, leads there: reading
-//! some of them has effects on the host, such as /proc/kmsg, whose messages are gone then.
+//! Tests that no file on the kernel's own file systems is opened because an image, or a mount of the container's
+//! author, leads there. Reading some of them has side effects on the host; for instance, reading /proc/kmsg consumes
+//! the messages.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -18,7 +19,7 @@ use crate::opened::Opened;
 use crate::runtime::Container;
 use crate::table;
 
-/// In /proc and /sys, as every container has them: most runtimes hide some of these only after their hooks.
+/// Files in /proc and /sys, which every container has. Most runtimes hide some of them only after their hooks.
 const FILES: [&str; 10] = [
     "/proc/kmsg",
     "/proc/kcore",
@@ -31,20 +32,20 @@ const FILES: [&str; 10] = [
     "/sys/kernel/uevent_seqnum",
     "/sys/kernel/notes",
 ];
-/// What can be mounted.
+/// The file systems that can be mounted.
 const KINDS: [&str; 10] =
     ["tracefs", "debugfs", "securityfs", "binfmt_misc", "mqueue", "pstore", "bpf", "configfs", "fusectl", "cgroup2"];
-/// The file on one that is the most telling; on the others it is any. Reading this one takes what it tells away, too.
+/// The file that is used on tracefs, whose reading consumes its content. On the other file systems any file is used.
 const TELLING: &str = "trace_pipe";
-/// Directories that nobody else looks into.
+/// Directories that no other process looks into.
 const DIRECTORIES: [&str; 3] = ["/proc/tty/driver", "/proc/sys/fs/mqueue", "/sys/kernel/slab"];
 
-/// How a path comes to lead there.
+/// How a path leads to such a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
     /// A link in the image.
     Link,
-    /// A mount, which the container's author asks for.
+    /// A mount that the container's author asks for.
     Mount,
 }
 
@@ -59,8 +60,8 @@ enum Stage {
 
 const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::CreateContainer];
 
-/// What the hook reads through, with the command; and whether a container that asks for the hook by the annotation gets it
-/// nonetheless.
+/// The paths that the hook reads, with the container's command, and whether a container that asks for the hook by
+/// annotation is prepared nonetheless.
 const PATHS: [(&str, &str, bool); 10] = [
     ("usr/lib/systemd/systemd", "/sbin/init", true),
     ("lib/systemd/systemd", "/sbin/init", true),
@@ -74,7 +75,7 @@ const PATHS: [(&str, &str, bool); 10] = [
     ("etc/machine-id", "/sbin/init", false),
 ];
 
-/// What the hook lists, or looks for something in.
+/// The directories that the hook lists, or in which it looks something up.
 const DIRECTORY_PATHS: [&str; 9] = [
     "run",
     "run/lock",
@@ -97,14 +98,14 @@ struct Case<'a> {
     target: &'a Path,
 }
 
-/// Each path as each file.
+/// Each path leads to each file.
 pub fn none_is_read(realm: Realm) -> Check {
     isolated(|| {
         let files = files();
         ensure!(files.len() > 8, "only {files:?}");
         let mut cases = Vec::new();
         for (stage, way, annotation) in calls() {
-            // What matters for the set-up alone isn't looked at before the decision.
+            // Paths that only matter for the set-up aren't looked at before the decision.
             for (path, command, is_prepared) in PATHS.into_iter().filter(|each| each.2 || annotation.is_some()) {
                 for target in &files {
                     let case = Case { stage, way, annotation, path, command, target };
@@ -138,12 +139,12 @@ fn calls() -> impl Iterator<Item = (Stage, Way, Option<&'static str>)> {
     })
 }
 
-/// Where what is mounted here is on the host; in the container it is at /srv/kernel.
+/// Where the kernel's file systems are mounted on the host. In the container they are at /srv/kernel.
 fn place() -> PathBuf {
     SCRATCH.get().unwrap().join("kernel")
 }
 
-/// The kernel's files that there are, by their paths on the host.
+/// The kernel's files that exist, by their paths on the host.
 fn files() -> Vec<PathBuf> {
     fs::create_dir_all(place()).unwrap();
     tmpfs(&place(), "mode=755");
@@ -151,7 +152,7 @@ fn files() -> Vec<PathBuf> {
     for kind in KINDS {
         let at = place().join(kind);
         fs::create_dir(&at).unwrap();
-        // What this kernel or this user namespace lacks is left out.
+        // File systems that this kernel or user namespace lacks are left out.
         if mount(kind, &at, kind, MountFlags::empty(), None).is_ok() {
             if kind == "mqueue" {
                 fs::write(at.join("queue"), "").unwrap();
@@ -194,7 +195,7 @@ impl Case<'_> {
             self.furnish(bundle);
             let watch = Opened::watch_one(self.target);
             let (finished, has_run) = self.call(bundle)?;
-            // In a user namespace one can't even watch what its root can't read.
+            // In a user namespace, files that its root can't read can't be watched either.
             if let Some(watch) = watch {
                 watch.nothing()?;
             }
@@ -250,7 +251,7 @@ impl Case<'_> {
     fn mount(&self, bundle: &mut Bundle) {
         bundle.start(Cgroup::Nowhere);
         rbind(Path::new("/sys"), &bundle.root("sys"));
-        // Without the cgroups, which the hook would find.
+        // Without the cgroup mounts, which the hook would find.
         tmpfs(&bundle.root("sys/fs/cgroup"), "mode=755");
         rbind(&place(), &bundle.root("srv/kernel"));
         if self.way == Way::Mount {
@@ -259,7 +260,7 @@ impl Case<'_> {
     }
 }
 
-/// What is mounted over the file with the container's memory limit is not read in its place.
+/// A file that is mounted over the one with the container's memory limit is not read in its place.
 pub fn no_memory_limit(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let Some(hierarchy) = table::read()
@@ -282,7 +283,7 @@ pub fn no_memory_limit(realm: Realm) -> Check {
     })
 }
 
-/// A volume is read where systemd's own path leads through it, and nowhere else.
+/// A volume is read only if systemd's own path leads to it.
 pub fn volumes(realm: Realm) -> Check {
     const VERSIONED: &[u8] = b"\x7fELF\0libsystemd-shared-257.so\0";
     for (at, link, is_read) in [
@@ -315,7 +316,7 @@ pub fn volumes(realm: Realm) -> Check {
                 return Ok(());
             }
             watch.nothing()?;
-            finished.with_warning(&["can't be told", "lies on a mount of its own"])
+            finished.with_warning(&["can't be told", "lies on another mount than the container's root"])
         })
         .map_err(|why| format!("a volume at /{at}, {link:?}: {why}"))?;
     }

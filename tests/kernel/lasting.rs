@@ -294,7 +294,7 @@ fn end(bundle: &Bundle, watch: &Watch) -> Check {
     Ok(())
 }
 
-/// The only one of this id, if there is one.
+/// The only record of this ID, if there is one.
 fn record(bundle: &Bundle) -> PathBuf {
     let directory = bundle.records().join(ID);
     let mut all = fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path());

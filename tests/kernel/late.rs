@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that each call of the hook ends with a line, whoever doesn't answer: a file server, a lock, its runtime.
+//! Tests that each call of the hook ends with a message, even if a file server, the holder of a lock, or its runtime
+//! doesn't answer.
 
 use std::fs::{self, File};
 use std::io::Read;
@@ -21,21 +22,21 @@ use crate::namespace::Realm;
 use crate::runtime::Container;
 
 const LIMIT: &[&str] = &["--time-limit=1"];
-/// What it says, whatever it waited for.
+/// The beginning of the message, whatever the hook waited for.
 const SAYS: &str = "gave up after 1 s";
 
 fn create(bundle: &Bundle, cwd: Option<&Path>) -> Result<Finished, String> {
     bundle.create_as(&How { cwd: cwd.map(Path::to_owned), options: LIMIT, ..How::default() })
 }
 
-/// Where the machine lacks something.
+/// Notes that the machine lacks something for a trial.
 fn skipped(why: &str) -> Check {
     ensure!(std::env::var_os("CI").is_none(), "{why}");
     eprintln!("skipped: {why}");
     Ok(())
 }
 
-/// The root itself is a server's, or the layer of an overlay.
+/// The root itself, or a layer of its overlay, is on a file server.
 pub fn root(realm: Realm) -> Check {
     for is_layer in [false, true] {
         with_bundle(realm, |bundle| {
@@ -51,7 +52,7 @@ pub fn root(realm: Realm) -> Check {
                 let layers = std::ffi::CString::new(layers).unwrap();
                 let mounted = mount("overlay", bundle.root(""), "overlay", MountFlags::empty(), layers.as_c_str());
                 if mounted.is_err() {
-                    // Older kernels have no overlay of such a layer in a user namespace.
+                    // Older kernels can't mount an overlay with such a layer in a user namespace.
                     return Ok(());
                 }
             } else {
@@ -69,8 +70,8 @@ pub fn root(realm: Realm) -> Check {
     Ok(())
 }
 
-/// No server of a volume is asked for anything, where the container's paths lead to one or through it: who waits for an
-/// answer to a question that was taken can't even be killed.
+/// No server of a volume is asked for anything, even if the container's paths lead to the volume or through it: a
+/// process that waits for an answer can't even be killed.
 pub fn volume(realm: Realm) -> Check {
     type Make = fn(&Bundle);
     let cases: [(&str, &str, Make); 14] = [
@@ -105,7 +106,7 @@ pub fn volume(realm: Realm) -> Check {
                 let asked = server.asked() - before;
                 ensure!(asked == 0, "it was asked {asked} times, and said {finished:?}");
                 finished.in_order()?;
-                // What the user mounted is no error of the container's, and what the image links to one may be.
+                // A volume that the user mounted is no error. A symbolic link in the image to one may be.
                 ensure!(at == "data" || finished.code == Some(0), "{finished:?}");
                 Ok(())
             };
@@ -119,7 +120,7 @@ fn put_link(bundle: &Bundle, path: &str, target: &str) {
     symlink(target, bundle.image(path)).unwrap();
 }
 
-/// poststop of a container whose root is a server's: its status is 0 nonetheless, and what was noted stays noted.
+/// poststop of a container whose root is on a file server exits with 0, and the record stays.
 pub fn poststop(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
@@ -142,7 +143,7 @@ pub fn poststop(realm: Realm) -> Check {
     })
 }
 
-/// A record that another call has locked, which never ends.
+/// The records of an ID are locked by another call that never ends.
 pub fn lock(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
@@ -162,7 +163,7 @@ pub fn lock(realm: Realm) -> Check {
     })
 }
 
-/// A runtime that keeps standard input open, and one that doesn't read what is said.
+/// The runtime keeps standard input open, or doesn't read standard error.
 pub fn runtime(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.start(Cgroup::Mounted);
@@ -184,7 +185,7 @@ pub fn runtime(realm: Realm) -> Check {
     })
 }
 
-/// Where all answers come, the limit does nothing, however short.
+/// If everything answers, even a short limit has no effect.
 pub fn in_time(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         clear(&bundle.image("srv/nothing"));

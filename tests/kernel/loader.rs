@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a hook whose dynamic loader listened to the container's environment says so, and that one without a loader has
-//! nothing to say.
+//! Tests that a hook whose dynamic loader obeyed the container's environment reports it, and that a hook without a
+//! loader doesn't.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -13,16 +13,16 @@ use crate::bundle::{Bundle, Cgroup, with_bundle};
 use crate::hook::{SAYS, program};
 use crate::namespace::Realm;
 
-/// What an image can set, and does no harm here.
+/// Variables that an image can set, with values that do no harm here.
 const LISTENED_TO: [(&str, &str); 3] =
     [("LD_LIBRARY_PATH", "/nowhere"), ("LD_BIND_NOW", "1"), ("GLIBC_TUNABLES", "glibc.malloc.perturb=0")];
 
 pub fn listened(realm: Realm) -> Check {
-    // The static build is tested where the other tests are run with it.
+    // The static build is covered when the other tests run with it.
     for hook in [program(), PathBuf::from(env!("CARGO_BIN_EXE_oci-systemd-hook"))] {
         let is_dynamic = is_dynamic(&hook);
         with_bundle(realm, |bundle| {
-            // Whichever container it is.
+            // It makes no difference which container it is.
             bundle.config["process"]["args"] = json!(["/bin/true"]);
             bundle.start(Cgroup::Mounted);
             let watch = bundle.watch();
@@ -55,7 +55,7 @@ fn call(hook: &Path, bundle: &Bundle, stage: &str, environment: &[(&str, &str)])
     hook.wait_with_output().unwrap()
 }
 
-/// With this variable the loader lists libraries in place of starting the program.
+/// With this variable the loader lists libraries instead of starting the program.
 fn is_dynamic(hook: &Path) -> bool {
     let output = Command::new(hook).arg("--version").env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
     !output.stdout.starts_with(b"oci-systemd-hook ")

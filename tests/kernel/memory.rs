@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that sizes follow the memory limit of the container's cgroup, and that the container pays for what is copied, and
-//! never more than it can; where this machine lets us have such a cgroup.
+//! Tests that sizes follow the memory limit of the container's cgroup, and that the container is charged for what is
+//! copied, but never more than it has. This needs a machine on which the test can make such a cgroup.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -28,7 +28,7 @@ struct Limited {
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        // Who was in it may be ending still. Worst case: an empty cgroup stays.
+        // A process that was in it may still be ending. Worst case: an empty cgroup stays.
         let until = Instant::now() + Duration::from_secs(2);
         while fs::remove_dir(&self.directory).is_err() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -63,7 +63,7 @@ impl Limited {
         Err(why)
     }
 
-    /// What moves a shell there.
+    /// The shell command that moves a shell there.
     fn join(&self) -> String {
         format!("echo $$ > '{}/cgroup.procs' || exit 9;", self.directory.display())
     }
@@ -73,18 +73,18 @@ impl Limited {
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
     }
 
-    /// Of tmpfs, in bytes.
+    /// The bytes of tmpfs that are charged to it.
     fn shmem(&self) -> u64 {
         self.number(["memory.stat"; 2], "shmem ")
     }
 
-    /// How many processes were killed since they took too much.
+    /// The number of processes that were killed for lack of memory.
     fn kills(&self) -> u64 {
         self.number(["memory.oom_control", "memory.events"], "oom_kill ")
     }
 }
 
-/// Does something with a cgroup for the container and one for the engine, as far as the machine lets us.
+/// Runs a check with a cgroup for the container and one for the engine, if the machine allows it.
 fn with_cgroups(limit_mib: u64, check: impl FnOnce(&Limited, &Limited) -> Check) -> Check {
     match (Limited::make(limit_mib), Limited::make(8192)) {
         (Ok(container), Ok(engine)) => check(&container, &engine),
@@ -96,7 +96,7 @@ fn with_cgroups(limit_mib: u64, check: impl FnOnce(&Limited, &Limited) -> Check)
     }
 }
 
-/// Where the hook is called.
+/// The stage at which the hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     CreateRuntime,
@@ -104,10 +104,10 @@ enum Stage {
 }
 
 const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::CreateContainer];
-/// What is written by others than who copies: the machine id and what tells systemd of the container.
+/// The most that is written outside of the copy: the machine ID and the files that tell systemd about the container.
 const OTHERS_BYTES: u64 = 256 * 1024;
 
-/// Calls the hook for a container in a cgroup, from the engine's.
+/// Calls the hook from the engine's cgroup, for a container in another one.
 fn create(
     bundle: &mut Bundle,
     stage: Stage,
@@ -139,14 +139,14 @@ fn create(
     }
 }
 
-/// Files of so many mebibytes in all.
+/// Makes files of this many mebibytes in total.
 fn fill(directory: &Path, mib: usize) {
     for number in 0..mib / 2 {
         fs::write(directory.join(number.to_string()), vec![7; 2 << 20]).unwrap();
     }
 }
 
-/// A tmpfs's pages are charged for its whole life to who wrote them.
+/// The pages of a tmpfs stay charged to the cgroup of the process that wrote them.
 pub fn is_charged_to_the_container(realm: Realm) -> Check {
     each(realm, 512, &|bundle, stage, container, engine| {
         for (top, mib) in [("run", 4), ("tmp", 40), ("var/log/journal", 20)] {
@@ -162,7 +162,7 @@ pub fn is_charged_to_the_container(realm: Realm) -> Check {
     })
 }
 
-/// Whatever sizes the author chose: half of the limit for all tmpfs together, first for /run.
+/// Whatever sizes the author chose, all tmpfs together get half of the limit, and /run comes first.
 pub fn is_half_of_the_limit(realm: Realm) -> Check {
     each(realm, 64, &|bundle, stage, container, engine| {
         bundle.config["annotations"] = json!({
@@ -189,10 +189,10 @@ pub fn is_half_of_the_limit(realm: Realm) -> Check {
     })
 }
 
-/// Nor is anybody killed where the memory is full already, or almost: of what can be had a quarter is left.
+/// Nothing is killed even if the memory is almost full already: a quarter of the free memory stays free.
 pub fn is_what_is_free(realm: Realm) -> Check {
     each(realm, 64, &|bundle, stage, container, engine| {
-        // As another tmpfs of the container's would.
+        // Another tmpfs of the container would do the same.
         let other = bundle.elsewhere("other");
         crate::bundle::tmpfs(&other, "size=64m");
         let write = format!("{} head -c 48M /dev/zero | tr '\\0' x >'{}/x'", container.join(), other.display());
@@ -200,7 +200,7 @@ pub fn is_what_is_free(realm: Realm) -> Check {
         ensure!(status.success(), "cannot fill the cgroup: {status}");
         fill(&bundle.image("tmp"), 30);
         create(bundle, stage, container, engine, "", |_, finished| {
-            finished.with_warning(&["cannot copy all", "/tmp", "that the container has left"])?;
+            finished.with_warning(&["cannot copy all", "/tmp", "memory that the container has left"])?;
             let its = container.shmem();
             ensure!((50 * MIB..61 * MIB).contains(&its), "the container pays for {its} bytes");
             ensure!(container.kills() == 0, "somebody was killed");
@@ -209,7 +209,7 @@ pub fn is_what_is_free(realm: Realm) -> Check {
     })
 }
 
-/// For /run that is an error, and everything is undone.
+/// For /run, too little memory is an error, and everything is undone.
 pub fn is_needed_for_run(realm: Realm) -> Check {
     each(realm, 32, &|bundle, stage, container, engine| {
         fill(&bundle.image("run"), 20);
@@ -225,13 +225,13 @@ pub fn is_needed_for_run(realm: Realm) -> Check {
     })
 }
 
-/// If it is killed nevertheless, that is who copies, and not the hook.
+/// If the kernel kills a process nevertheless, it is the one that copies, and not the hook.
 pub fn who_copies_is_killed(realm: Realm) -> Check {
     let kill = "strace -f -qq -o /dev/null -e trace=pwrite64 -e inject=pwrite64:signal=KILL:when=1";
     copies_by(realm, kill, &["cannot copy all that the image has in /tmp", "was killed"], |copied| copied == 0)
 }
 
-/// Where there may be no more processes, a little is copied all the same.
+/// If no more processes can be started, a little is copied all the same.
 pub fn nobody_can_copy(realm: Realm) -> Check {
     let none = "strace -f -qq -o /dev/null -e trace=clone -e inject=clone:error=EAGAIN";
     copies_by(realm, none, &["cannot charge the container for what is copied to /tmp", "EAGAIN"], |copied| {
@@ -259,7 +259,7 @@ fn copies_by(realm: Realm, tracer: &str, words: &[&str], is_expected: fn(u64) ->
 
 type InCgroups<'a> = &'a (dyn Fn(&mut Bundle, Stage, &Limited, &Limited) -> Check + Sync);
 
-/// In each stage. In a user namespace nobody can be moved to another cgroup.
+/// Runs a check at each stage. In a user namespace no process can be moved to another cgroup.
 fn each(realm: Realm, limit_mib: u64, check: InCgroups<'_>) -> Check {
     if realm == Realm::User {
         return Ok(());

@@ -59,7 +59,7 @@ impl Opened {
         opened
     }
 
-    /// Watches this file or directory alone; none where this process may not.
+    /// Watches only this file or directory. Returns `None` if this process may not.
     pub fn watch_one(path: &Path) -> Option<Self> {
         let events = events();
         let flags = WatchFlags::OPEN | WatchFlags::ACCESS | WatchFlags::MODIFY;

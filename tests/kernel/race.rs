@@ -169,7 +169,7 @@ pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
         let pairs = put(bundle, path, other);
         let volume = bundle.elsewhere("volume");
         fs::write(volume.join("of-the-volume"), "the user's").unwrap();
-        // As rshared volumes are: what is mounted on it in the container appears on the host.
+        // Like an rshared volume: what is mounted on it in the container appears on the host.
         bind(&volume, &volume);
         mount_change(&volume, MountPropagationFlags::SHARED).unwrap();
         let of_the_volume = tree::read(&volume, Detail::Untouched);

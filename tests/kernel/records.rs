@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a record is of one container, and that nothing goes on which a living one has a mount. Containers here are
-//! processes with mounts of their own, as a runtime has made them at createRuntime.
+//! Tests that a record belongs to one container, and that no mount point of a running container is removed. The
+//! containers here are processes with mounts of their own, as a runtime has made them at createRuntime.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
@@ -20,7 +20,7 @@ use crate::namespace::{Realm, isolated};
 use crate::runtime::Container;
 use crate::tree::{self, Detail, Snapshot, same};
 
-/// What the images here lack.
+/// The mount points that the images here lack.
 const MISSING: [&str; 2] = ["run", "etc/machine-id"];
 
 /// A container with a bundle and a root of its own.
@@ -34,7 +34,7 @@ struct Guest<'a> {
 }
 
 impl<'a> Guest<'a> {
-    /// Its bundle is called `name`, which says nothing of its id.
+    /// Makes a container whose bundle is called `name`, regardless of its ID.
     fn new(bundle: &'a Bundle, name: &str, id: &str) -> Self {
         let root = bundle.elsewhere(name).join("rootfs");
         fs::create_dir_all(&root).unwrap();
@@ -42,7 +42,7 @@ impl<'a> Guest<'a> {
         Self::on(bundle, name, id, &root)
     }
 
-    /// The same on a root that may be another one's, too.
+    /// Makes a container on a root that another one may use as well.
     fn on(bundle: &'a Bundle, name: &str, id: &str, root: &Path) -> Self {
         let directory = bundle.elsewhere(name);
         let mut config = bundle.config.clone();
@@ -52,7 +52,7 @@ impl<'a> Guest<'a> {
         Self { bundle, config, state, directory, root: root.to_owned(), process: None }
     }
 
-    /// What a runtime does before it calls the hook.
+    /// Does what a runtime does before it calls the hook.
     fn start(&mut self) -> Result<(), String> {
         fs::write(self.directory.join("config.json"), self.config.to_string()).unwrap();
         let root = self.root.clone();
@@ -76,7 +76,7 @@ impl<'a> Guest<'a> {
         self.runs()
     }
 
-    /// The process ends, and its mounts with it.
+    /// Ends the process, and with it the mounts.
     fn end(&mut self) {
         self.process = None;
     }
@@ -98,7 +98,7 @@ impl<'a> Guest<'a> {
         self.poststop_as(|state| drop(state.as_object_mut().unwrap().remove("bundle")))
     }
 
-    /// What was mounted for it is where it was.
+    /// Checks that everything that was mounted for it is still there.
     fn runs(&self) -> Check {
         let process = self.process.as_ref().ok_or("it has ended")?;
         for path in ["run/lock", "run/host/container-manager", "etc/machine-id"] {
@@ -109,7 +109,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Whether what the image lacks is there.
+    /// Whether the mount points that the image lacks exist.
     fn has(&self, expected: bool) -> Check {
         for path in MISSING {
             let found = fs::symlink_metadata(self.root.join(path)).is_ok();
@@ -150,7 +150,7 @@ fn none(bundle: &Bundle) -> Check {
     Ok(())
 }
 
-/// Runtimes, and directories of one runtime, have their own ids.
+/// Each runtime, and each state directory of a runtime, has IDs of its own.
 pub fn one_id(realm: Realm) -> Check {
     for (name, bundles, first) in [
         ("two bundles", ["a", "b"], 1),
@@ -162,7 +162,7 @@ pub fn one_id(realm: Realm) -> Check {
             guests[1] = Guest::on(bundle, bundles[1], ID, &guests[1].root);
             let before = guests.each_ref().map(Guest::image);
             guests[0].create()?;
-            // In one bundle the one's config.json was replaced by the other's.
+            // In the same bundle, the config.json of one was replaced by that of the other.
             guests[1].create()?;
             count(bundle, ID, 2)?;
             guests[first].end();
@@ -171,7 +171,7 @@ pub fn one_id(realm: Realm) -> Check {
             guests[1 - first].runs().map_err(|message| format!("after the other's poststop: {message}"))?;
             guests[1 - first].has(true)?;
             count(bundle, ID, 1)?;
-            // Once more is as good as once, unless nothing but the bundle tells them apart.
+            // A second poststop changes nothing, unless only the bundle distinguishes the two.
             if bundles[0] != bundles[1] {
                 guests[first].poststop()?.silently()?;
                 guests[1 - first].runs()?;
@@ -186,7 +186,7 @@ pub fn one_id(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Two containers without an overlay each: what the one made, the other one's mounts lie on.
+/// Two containers without overlays: the mounts of the second lie on what was made for the first.
 pub fn one_root(realm: Realm) -> Check {
     for (name, is_prepared) in [("prepared", true), ("about to be prepared", false)] {
         with_bundle(realm, |bundle| {
@@ -207,7 +207,7 @@ pub fn one_root(realm: Realm) -> Check {
                 second.call()?.silently()?;
             }
             second.runs()?;
-            // A third one's call finds the record of a dead one, and that its places are used.
+            // The call of a third one finds the record of a dead one, and that its mount points are in use.
             let mut third = Guest::new(bundle, "c", "third");
             third.create()?;
             third.end();
@@ -223,11 +223,11 @@ pub fn one_root(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A step that fails is undone, and another container may have mounted on what was made by then.
+/// When a failed step is undone, another container may already have mounted on what was made.
 pub fn one_root_undone(realm: Realm) -> Check {
-    /// In microseconds: from when a mount point is there until the hook goes on.
+    /// How long the hook is delayed after it has made a mount point, in microseconds.
     const DELAY: &str = "inject=renameat2:delay_exit=1000000:when=1";
-    /// A later step, which is required.
+    /// A later step that is required.
     const FAULT: &str = "inject=mount_setattr:error=EIO:when=1";
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
@@ -253,7 +253,7 @@ pub fn one_root_undone(realm: Realm) -> Check {
         });
         let (finished, other) = (finished?, other?);
         ensure!(finished.code == Some(1), "it should have failed: {finished:?}");
-        ensure!(finished.stderr.contains("which has its mounts there"), "it should say what it leaves: {finished:?}");
+        ensure!(finished.stderr.contains("still has mounts there"), "it should say what it leaves: {finished:?}");
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", other.id())).unwrap();
         let at = at.display().to_string();
         ensure!(mounts.lines().any(|line| line.contains(&at)), "the other container's mount is gone");
@@ -267,8 +267,8 @@ pub fn one_root_undone(realm: Realm) -> Check {
     })
 }
 
-/// A root that was deleted and unpacked again, at the same path and with the same inode: the new image's own files are as
-/// empty as the hook's were.
+/// A root is deleted and unpacked again, at the same path and with the same inode. The files of the new image are as
+/// empty as those of the hook were.
 pub fn rebuilt(realm: Realm) -> Check {
     type End = fn(&Guest<'_>) -> Check;
     let ends: [(&str, End); 4] = [
@@ -310,14 +310,14 @@ pub fn rebuilt(realm: Realm) -> Check {
     Ok(())
 }
 
-/// As by hand: whom a state means that has only a name.
+/// A state without a bundle, as in a call by hand, names a container only by its ID.
 pub fn without_bundle(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guests = [Guest::new(bundle, "a", ID), Guest::new(bundle, "b", ID)];
         let before = guests[0].image();
         guests[0].poststop_without_bundle()?.silently()?;
         guests[0].create()?;
-        guests[0].poststop_without_bundle()?.with_warning(&["first process", "still there"])?;
+        guests[0].poststop_without_bundle()?.with_warning(&["first process", "still runs"])?;
         guests[0].runs()?;
         count(bundle, ID, 1)?;
         guests[1].create()?;
@@ -329,7 +329,7 @@ pub fn without_bundle(realm: Realm) -> Check {
         }
         guests[1].end();
         guests[1].poststop()?.silently()?;
-        // Which finds the other one's, too, whose process has ended as well.
+        // This also finds the record of the other one, whose process has ended as well.
         same("the image", &before, &guests[0].image())?;
         none(bundle)?;
         guests[0].create()?;
@@ -340,25 +340,25 @@ pub fn without_bundle(realm: Realm) -> Check {
     })
 }
 
-/// As the runtime calls it while the first process still runs: it is no poststop, whatever it says.
+/// A call at poststop while the first process still runs removes nothing.
 pub fn while_it_runs(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
         guest.create()?;
-        guest.poststop()?.with_warning(&["first process", "still there"])?;
+        guest.poststop()?.with_warning(&["first process", "still runs"])?;
         guest.runs()?;
         count(bundle, ID, 1)
     })
 }
 
-/// The bundle may be said by another path, as where an engine's directory is a link.
+/// The state may name the bundle by another path, for instance if an engine's directory is a symbolic link.
 pub fn by_another_path(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
         let before = guest.image();
         guest.create()?;
         guest.end();
-        // Otherwise it would be taken back for a dead one's.
+        // With its first process noted, the next call would remove it as the record of a dead container.
         let record = records(bundle, ID).pop().ok_or("there is no record")?;
         let text = fs::read_to_string(&record).unwrap();
         let (first, rest) = text.split_once('\n').unwrap();
@@ -367,7 +367,7 @@ pub fn by_another_path(realm: Realm) -> Check {
         fs::write(&record, format!("{line}\n{rest}")).unwrap();
         guest.poststop_as(|state| state["bundle"] = json!("/nowhere"))?.silently()?;
         count(bundle, ID, 1)?;
-        guest.poststop_without_bundle()?.with_warning(&["can't be told", "bundle"])?;
+        guest.poststop_without_bundle()?.with_warning(&["can't be determined", "bundle"])?;
         let link = bundle.elsewhere("links").join("a");
         std::os::unix::fs::symlink(&guest.directory, &link).unwrap();
         guest.poststop_as(|state| state["bundle"] = json!(link))?.silently()?;
@@ -376,7 +376,7 @@ pub fn by_another_path(realm: Realm) -> Check {
     })
 }
 
-/// A record as the release before wrote it.
+/// A record as the previous release wrote it.
 pub fn of_the_previous_release(realm: Realm) -> Check {
     for with_its_bundle in [true, false] {
         with_bundle(realm, |bundle| {
@@ -394,7 +394,7 @@ pub fn of_the_previous_release(realm: Realm) -> Check {
             fs::create_dir_all(record.parent().unwrap()).unwrap();
             let text = format!("{}\n{}\n", line("/run", true), line("/etc/machine-id", false));
             fs::write(&record, text).unwrap();
-            // Nobody but its own poststop knows whether its container is gone.
+            // Only its own poststop knows whether its container is gone.
             Guest::new(bundle, "other", "other").poststop()?.silently()?;
             ensure!(record.exists(), "another container's call worked it off");
             if with_its_bundle { guest.poststop() } else { guest.poststop_without_bundle() }?.silently()?;
@@ -406,7 +406,8 @@ pub fn of_the_previous_release(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Nobody may ever call poststop: each call that prepares or cleans up takes back what was the dead's, and no other call does.
+/// poststop may never be called. Each call that prepares or cleans up removes what was made for dead containers, and no
+/// other call does.
 pub fn of_the_dead(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut other = Guest::new(bundle, "other", "other");
@@ -441,7 +442,8 @@ pub fn of_the_dead(realm: Realm) -> Check {
     })
 }
 
-/// An engine may have mounts of its own, which others' calls don't see: they would take what was made for gone.
+/// An engine may have mounts of its own that calls of others don't see. They must not take what was made there for
+/// gone.
 pub fn of_another_namespace(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let root = bundle.elsewhere("a").join("rootfs");
@@ -461,20 +463,20 @@ pub fn of_another_namespace(realm: Realm) -> Check {
         };
         elsewhere()?;
         count(bundle, ID, 1)?;
-        guest.poststop_without_bundle()?.with_warning(&["namespace of its own"])?;
+        guest.poststop_without_bundle()?.with_warning(&["namespaces", "nsenter"])?;
         count(bundle, ID, 1)?;
         for path in MISSING {
             let found = fs::symlink_metadata(engine.path(&root.join(path)));
             ensure!(found.is_ok(), "{path} is gone: {found:?}");
         }
-        // Whose paths nobody can follow any more is forgotten.
+        // A record whose paths can't be followed any more is removed.
         drop(engine);
         elsewhere()?;
         none(bundle)
     })
 }
 
-/// What is noted of a process is what tells it from a later one of its pid, and one boot from the next.
+/// A record distinguishes a process from a later one with the same pid, and one boot from the next.
 pub fn of_another_boot(realm: Realm) -> Check {
     type Change = fn(&mut Value);
     let changes: [(&str, Change, bool); 4] = [
@@ -490,7 +492,7 @@ pub fn of_another_boot(realm: Realm) -> Check {
             guest.create()?;
             let record = records(bundle, ID).pop().ok_or("there is no record")?;
             let text = fs::read_to_string(&record).unwrap();
-            // A process that lives on, and has none of the container's mounts.
+            // A process that keeps running, and has none of the container's mounts.
             let idle = Container::with_mounts(|| {})?;
             guest.end();
             let (first, rest) = text.split_once('\n').unwrap();
@@ -510,7 +512,7 @@ pub fn of_another_boot(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Where a file system doesn't tell when a file was made, another one can't be ruled out.
+/// Without birth times, a file can't be told apart from a later one.
 pub fn without_birth_time(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let root = bundle.elsewhere("a").join("rootfs");
@@ -527,13 +529,13 @@ pub fn without_birth_time(realm: Realm) -> Check {
             ensure!(line.contains(path) && line.contains("does not tell when"), "expected {path}: {line:?}");
         }
         guest.has(true)?;
-        // It is told once.
+        // It is reported only once.
         guest.poststop()?.silently()?;
         none(bundle)
     })
 }
 
-/// podman mounts a container's overlay anew where it isn't mounted any more.
+/// podman mounts a container's overlay again if it isn't mounted any more.
 pub fn on_an_overlay(realm: Realm) -> Check {
     for lower_is_elsewhere in [false, true] {
         for is_mounted_anew in [false, true] {
@@ -548,7 +550,7 @@ pub fn on_an_overlay(realm: Realm) -> Check {
                     fs::create_dir_all(directory).unwrap();
                 }
                 unpack(&base.join("lower"));
-                // The first ones of the numbers that an overlay gives are others' at the next mount.
+                // The first inode numbers of an overlay belong to other files at the next mount.
                 fs::create_dir_all(base.join("lower/first/second")).unwrap();
                 let mount_root = || {
                     let [lower, upper, work] =
@@ -570,7 +572,7 @@ pub fn on_an_overlay(realm: Realm) -> Check {
                 }
                 guest.poststop()?.silently()?;
                 guest.has(false)?;
-                // An overlay of two file systems numbers its directories anew.
+                // An overlay of two file systems gives its directories new inode numbers.
                 if !lower_is_elsewhere {
                     same("the image", &before, &guest.image())?;
                 }
@@ -589,7 +591,7 @@ pub fn on_an_overlay(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A name that stands in the image's way, and one of another kind by poststop.
+/// A file or directory that was replaced after the hook made it stays, even if it is as empty as the hook's.
 pub fn stays_another_ones(realm: Realm) -> Check {
     type Change = fn(&Path);
     let changes: [(&str, Change); 3] = [
@@ -619,9 +621,9 @@ pub fn stays_another_ones(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Who the engine is, the author of a container may say; that podman cleans up after it, conmon's arguments do.
+/// A container's author can write which engine it is. Only conmon's arguments prove that podman cleans up after it.
 pub fn forged_engine(realm: Realm) -> Check {
-    // Only the host's root makes cgroups beside the runtime's.
+    // Only the host's root can make cgroups beside those of the runtime.
     if realm == Realm::User || own_cgroup_mount().is_none() {
         return Ok(());
     }
@@ -660,7 +662,7 @@ pub fn forged_engine(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A program of that name with the arguments that podman gives it, which runs the hook.
+/// A program called conmon, with the arguments that podman gives it, which runs the hook.
 fn conmon(bundle: &Bundle, id: &str) -> Vec<String> {
     let script = bundle.elsewhere("conmon").join("script");
     fs::write(&script, "for last; do :; done; \"$last\"; exit $?").unwrap();
@@ -671,7 +673,7 @@ fn conmon(bundle: &Bundle, id: &str) -> Vec<String> {
     std::iter::once("bash".to_owned()).chain(words).chain(arguments.map(str::to_owned)).collect()
 }
 
-/// A record has no effect on containers of other users' engines, and is read by nobody else.
+/// A record has no effect on containers of other users' engines, and other users don't read it.
 pub fn are_private(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);

@@ -40,7 +40,7 @@ impl Container {
         })
     }
 
-    /// One with mounts of its own beside those that it finds.
+    /// Starts a process that adds mounts of its own to those that it finds.
     pub fn with_mounts(mount: impl FnOnce() + Send) -> Result<Self, String> {
         isolated(|| {
             mount();
@@ -49,7 +49,7 @@ impl Container {
         })
     }
 
-    /// Another process of the runtime's namespaces.
+    /// Starts another process in the runtime's namespaces.
     pub fn beside() -> Result<Self, String> {
         let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
         child.map(Self).map_err(|error| format!("cannot run cat: {error}"))

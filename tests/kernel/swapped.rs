@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that nothing is done to what somebody puts in a directory's place between two system calls of the hook.
+//! Tests that nothing is done to a directory that somebody exchanges for another one between two system calls of the
+//! hook.
 //!
-//! strace(1) stops the hook after each call in turn that looks at a path or acts on one; while it is stopped, a directory
-//! of the image is exchanged for one on which a volume is mounted. `race` does the same at natural speed.
+//! strace(1) stops the hook in turn after each call that looks at a path or acts on one. While it is stopped, a
+//! directory of the image is exchanged for one on which a volume is mounted. `race` does the same at natural speed.
 
 use std::fs;
 use std::os::unix::fs::lchown;
@@ -42,26 +43,27 @@ pub const PATHS: [&str; 11] = [
 ];
 /// The calls after which the hook is stopped.
 const CALLS: [&str; 5] = ["openat2", "statx", "mkdirat", "open_tree", "move_mount"];
-/// More than the hook makes of them.
+/// More of these calls than the hook makes.
 const STOPS_MAX: usize = 1000;
 
-/// How often something was exchanged.
+/// The number of exchanges.
 pub static EXCHANGES: AtomicUsize = AtomicUsize::new(0);
 
 /// How the hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Way {
-    /// At createContainer, where the volume and the root are shared: what is mounted on the volume in the container appears
-    /// on the host.
+    /// At createContainer, with a shared volume and root: what is mounted on the volume in the container appears on the
+    /// host.
     CreateContainer,
-    /// At createRuntime, for a container whose root has another id, to which what is made is given.
+    /// At createRuntime, for a container whose root has another ID, to which the hook gives what it makes.
     CreateRuntime,
 }
 
-/// The directories above the container's cgroups, exchanged for others' cgroups: none of them becomes writable.
+/// The directories above the container's cgroups are exchanged for cgroups of others, none of which may become
+/// writable.
 pub fn others_cgroups(realm: Realm) -> Check {
     let Some(victim) = Victim::new() else {
-        // Only who may make a cgroup can try.
+        // The trial needs the right to make a cgroup.
         ensure!(realm == Realm::User, "no cgroup can be made");
         return Ok(());
     };
@@ -69,7 +71,7 @@ pub fn others_cgroups(realm: Realm) -> Check {
     crate::all(paths.into_iter().map(|path| (path, each_call(realm, path, Way::CreateContainer, Some(&victim)))))
 }
 
-/// A cgroup in which the container's own path leads on, as it does in the root of the hierarchy.
+/// A cgroup below which the container's own path exists, as it does below the root of the hierarchy.
 struct Victim {
     top: PathBuf,
     own: PathBuf,
@@ -85,7 +87,7 @@ impl Victim {
         Some(Self { top, own })
     }
 
-    /// The mounts by which it can be written to.
+    /// The mounts through which it can be written to.
     fn writable(&self) -> Vec<PathBuf> {
         let name = self.top.file_name().unwrap();
         let shows = |mount: &table::Mount| mount.root.iter().any(|part| part == name) && !mount.has("ro");
@@ -95,14 +97,14 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        // Worst case: it was removed by somebody else.
+        // Worst case: another process has removed it.
         for above in self.own.ancestors() {
             let _ = fs::remove_dir(self.top.join(above));
         }
     }
 }
 
-/// One directory, exchanged after each call.
+/// Exchanges one directory after each call in turn.
 pub fn path(realm: Realm, path: &'static str, way: Way) -> Check {
     each_call(realm, path, way, None)
 }
@@ -126,13 +128,13 @@ fn each_call(realm: Realm, path: &'static str, way: Way, victim: Option<&Victim>
     Ok(())
 }
 
-/// After which call the hook is stopped.
+/// The call after which the hook is stopped.
 struct Point<'a> {
     path: &'static str,
     way: Way,
     call: &'static str,
     number: usize,
-    /// What the volume has in place of the container's cgroups.
+    /// What the volume has at the place of the container's cgroups.
     victim: Option<&'a Victim>,
 }
 
@@ -143,14 +145,14 @@ impl Point<'_> {
     }
 }
 
-/// Whether the hook came so far.
+/// Whether the hook got to that call.
 fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
     let Point { path, .. } = *point;
     let host = bundle.elsewhere("volume");
     tmpfs(&host, "mode=755");
     furnish_host(&host);
     let volume = host.join("full");
-    // So that the path goes on in it.
+    // The rest of the path must exist in it.
     for inside in ["run/lock", "lock", "secrets", "lib/dbus", "log/journal", "fs/cgroup"] {
         fs::create_dir_all(volume.join(inside)).unwrap();
     }
@@ -170,7 +172,8 @@ fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
         let (there, is_there) = channel();
         let is_over = &is_over;
         let (log_read, pair) = (log.clone(), &pair);
-        // In a mount namespace that has none of the container's mounts: nobody renames a mount point of his own.
+        // In a mount namespace without the container's mounts, since a mount point of the own namespace can't be
+        // renamed.
         let swapper = scope.spawn(move || isolated(move || exchange_once(&log_read, pair, is_over, &there)));
         is_there.recv().map_err(|_| "there is no mount namespace for who exchanges")?;
         let result = call(bundle, point, &log, &host, || is_over.store(true, Ordering::Relaxed));
@@ -185,7 +188,7 @@ fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchang
     const OWNER: u32 = 1000;
     let way = point.way;
     let mount = |bundle: &mut Bundle| {
-        // At createRuntime the cgroup of the trial's own would be one that others are in.
+        // At createRuntime the trial's own cgroup would be one that others are in.
         bundle.start(if way == Way::CreateContainer { Cgroup::Mounted } else { Cgroup::Nowhere });
         bundle.submount("run/secrets");
         mount_bind_recursive(host.join("full"), bundle.root("other")).unwrap();
@@ -239,7 +242,8 @@ fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchang
     Ok(())
 }
 
-/// Exchanges two directories of the image once the hook is stopped, and again when all is over. Whether it was stopped.
+/// Exchanges two directories of the image once the hook is stopped, and again at the end. Returns whether it was
+/// stopped.
 fn exchange_once(
     log: &Path,
     (one, other): &(PathBuf, PathBuf),

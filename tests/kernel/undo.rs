@@ -43,7 +43,7 @@ const CASES: [Case; 6] = [
         image: |bundle| deep(&bundle.image("run/lock")),
         root: |_| {},
         first: None,
-        words: &["at /run/lock: ", "128 directories in each other in /run"],
+        words: &["at /run/lock: ", "128 nested directories in /run"],
     },
     Case {
         name: "no descriptors left",

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a volume stays as it is, wherever the image's links lead and however many mounts the host has.
+//! Tests that a volume stays as it is, wherever the symbolic links of the image lead and however many mounts the host
+//! has.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -15,7 +16,7 @@ use crate::runtime::Container;
 use crate::table;
 use crate::tree::{self, Detail, same};
 
-/// What the hook asks about, and what is above it.
+/// The paths that the hook looks at, and those above them.
 const PATHS: [&str; 12] = [
     "run",
     "run/lock",
@@ -31,15 +32,15 @@ const PATHS: [&str; 12] = [
     "sys/fs/cgroup",
 ];
 
-/// How many mounts the host has.
+/// The number of mounts of the host.
 #[derive(Debug, Clone, Copy)]
 enum Hosts {
     Few,
-    /// More than are read in one piece.
+    /// More than the hook reads at once.
     Many,
 }
 
-/// How the volume comes to the path.
+/// How the volume gets to the path.
 #[derive(Debug, Clone, Copy)]
 enum Way {
     /// The image links there.

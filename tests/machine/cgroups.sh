@@ -5,7 +5,7 @@
 #   cgroups.sh limits|memory|layouts...
 #
 # limits: those of runtimes and engines, which containers keep, with nsdelegate or without.
-# memory: who pays for what is copied of an image.
+# memory: which cgroup is charged for the copy of an image's content.
 # layouts: v1's named hierarchy for old systemds, which nobody has mounted here.
 set -eu
 . ./lib.sh
@@ -163,10 +163,10 @@ limits() {
     done
 }
 
-# shmem CGROUP: what it pays for on each tmpfs, in whole MiB.
+# shmem CGROUP: the tmpfs pages that are charged to it, in whole MiB.
 shmem() { sed -n 's/^shmem //p' "/sys/fs/cgroup/$1/memory.stat" | awk '{ print int($1 / 1048576) }'; }
 
-# copies RUNTIME NAMESPACE MIB: of an image that has as much in /tmp, from a cgroup of the engine's.
+# copies RUNTIME NAMESPACE MIB: starts a container whose image has this much in /tmp, from a cgroup of the engine.
 copies() {
     name=memory runtime=$1
     make_bundle memory systemd "$1" "$2" "$hook" ""
@@ -178,7 +178,8 @@ copies() {
         wrong "it was not created: $(cat "$work/console" "$work/said")"
 }
 
-# pays CGROUP FROM TO: in whole MiB. A runtime's copy of its own program in memory, of some 10 MiB, may be in either.
+# pays CGROUP FROM TO: checks what is charged to it, in whole MiB. A runtime's copy of its own program in memory, of
+# some 10 MiB, may be in either.
 pays() {
     is=$(shmem "$1")
     if [ "$is" -lt "$2" ] || [ "$is" -gt "$3" ]; then wrong "$1 pays for $is MiB, not for $2 to $3"; fi

@@ -155,7 +155,7 @@ impl World {
     }
 }
 
-/// Each path of the image and of a mount, and what is above it, as a file of its own.
+/// Each path of the image and of a mount, and those above it, as a file with an identity of its own.
 fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
     let found = image.all().filter_map(|(_, found)| match found {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => Some(at.clone()),
@@ -173,13 +173,14 @@ fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
     places
 }
 
-/// The directory above a path that isn't there, unless that is known to be missing, too.
+/// The directory above a path that doesn't exist, unless that is known to be missing, too.
 fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
     std::iter::successors(at.parent(), InnerPath::parent)
         .find(|above| !image.all().any(|(_, found)| matches!(found, Found::Nothing(missing) if missing == above)))
 }
 
-/// Lines of `others` or `unknown` and the hierarchy, where others than the container are in its cgroup.
+/// Lines with `others` or `unknown` and a hierarchy, if processes other than the container's are, or may be, in its
+/// cgroup.
 fn look_at_cgroup(text: &str, place: &CgroupPlace<'_>) -> CgroupLook {
     let says = |word: &str| text.lines().any(|line| line == format!("{word} {}", place.hierarchy));
     let occupants = match (says("others"), says("unknown")) {
@@ -211,7 +212,7 @@ fn host() -> Host {
 }
 
 /// Lines of `KEY VALUE`, or `KEY` alone where the host doesn't let it count; a key may have its container's name behind
-/// a slash. And the administrator's options, as on the command line.
+/// a slash; and the administrator's options, as on the command line.
 fn options(text: &str) -> Result<Options, String> {
     let mut options = Options::default();
     for line in text.lines() {

@@ -44,7 +44,7 @@ fn steps(facts: &Surroundings, plan: &Plan) -> Option<String> {
     None
 }
 
-/// What a step acts on, or makes something in, is a file that was looked at or that an earlier step made.
+/// Each file that a step acts on, or makes something in, was looked at or was made by an earlier step.
 fn is_identified(step: &Step, before: &[&Action]) -> bool {
     let Some(at) = place(&step.action) else { return true };
     let makes = matches!(
@@ -57,7 +57,7 @@ fn is_identified(step: &Step, before: &[&Action]) -> bool {
     );
     let is_made = before.iter().any(|other| match other {
         Action::Directory { at: made, .. } | Action::MountPoint { at: made, .. } => at.is_at_or_below(made),
-        // By its inode, since it is made through the hierarchy.
+        // It is known by its inode, since it is made through the hierarchy.
         Action::MakeCgroup { cgroup, .. } => at.as_path().file_name() == cgroup.path.as_path().file_name(),
         other => other.mounts_at().is_some_and(|made| at.is_at_or_below(made)),
     });
@@ -101,15 +101,15 @@ fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (InnerPath, CgroupO
         .map_or((InnerPath::root(), CgroupOwner::Shared(Sharing::Engine)), |member| (member.path.clone(), member.owner))
 }
 
-/// Whether a container sees the host's cgroups: it has no cgroup namespace of its own, and whoever wrote config.json wants
-/// it, or has mounted something there, or nothing else can be made.
+/// Whether a container sees the host's cgroups: it has no cgroup namespace of its own, and config.json asks for them,
+/// or mounts something there, or no other cgroup can be made.
 fn may_see_others(facts: &Surroundings, at: &InnerPath) -> bool {
     let can_make_none = facts.cgroups.making == Making::Inside && facts.rights.in_user_namespace;
     let is_wanted = facts.cgroups.is_asked_from_host(at) || !facts.mounts.directly_below(at).is_empty();
     facts.cgroups.namespace == CgroupNamespace::Host && (is_wanted || can_make_none)
 }
 
-/// Others' cgroups are neither changed nor made writable, nor shown.
+/// The cgroups of others are neither changed nor made writable, nor shown.
 fn keeps_to_own_cgroup(facts: &Surroundings, before: &[&Action], action: &Action) -> bool {
     let below_own = |cgroup: &Cgroup| cgroup.path.is_below(&own_cgroup(facts, cgroup.hierarchy).0);
     match action {

@@ -43,7 +43,7 @@ pub fn without(name: &str) -> Vec<String> {
     ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned).into()
 }
 
-/// How a program is called so that it sees no processes but its own: how many others there are changes from run to run.
+/// Runs a program so that it sees only its own processes. The number of other processes changes from run to run.
 pub fn alone(program: &[String]) -> Vec<String> {
     if program.is_empty() {
         return Vec::new();
@@ -59,7 +59,7 @@ pub fn read(log: &Path) -> Vec<Call> {
     let mut is_early = true;
     for line in text.lines().filter(|line| !line.starts_with(['+', '-'])) {
         let name = line.split('(').next().unwrap_or_default();
-        // The first thing that the hook does is to wait for the state.
+        // The hook's first call waits for the state.
         is_early &= !line.starts_with("ppoll([{fd=0,");
         let ordinal = 1 + calls.iter().filter(|call| call.name == name).count();
         calls.push(Call { name: name.to_owned(), ordinal, line: line.to_owned(), is_early });
@@ -106,7 +106,7 @@ impl Call {
             "openat2" => &["EIO", "EMFILE", "EAGAIN", "EPERM"],
             "read" | "pread64" => &["EIO", "EINTR"],
             "write" | "pwrite64" | "copy_file_range" | "sendfile" | "splice" => &["ENOSPC", "EIO", "EINTR"],
-            // rustix asks whether there is such a call.
+            // rustix probes whether the kernel has this call.
             "statx" if self.line.contains("NULL, AT_STATX_SYNC_AS_STAT, 0, NULL") => &[],
             "fstat" | "newfstatat" | "statx" | "statfs" | "fstatfs" | "lseek" | "getdents64" | "ftruncate"
             | "utimensat" | "flistxattr" | "fgetxattr" | "readlink" | "readlinkat" => &["EIO", "ENOMEM"],
@@ -132,7 +132,7 @@ impl Call {
             "brk" | "mmap" | "mprotect" | "mremap" | "munmap" | "madvise" => &["ENOMEM"],
             "getrandom" => &["ENOSYS", "EINTR"],
             // close(2) closes, whatever it returns, and strace would keep it from that.
-            // With assertions Rust's library asks fcntl(2) whether what it closes is open.
+            // With assertions, Rust's library checks by fcntl(2) that a descriptor is open before it closes it.
             "close" | "fcntl" | "prlimit64" | "sysinfo" | "sched_getaffinity" | "sched_yield" | "rt_sigaction"
             | "rt_sigprocmask" | "sigaltstack" | "set_tid_address" | "set_robust_list" | "rseq" | "arch_prctl"
             | "execve" | "umask" | "getpid" | "getppid" | "gettid" | "geteuid" | "getuid" | "setfsuid" | "setfsgid"

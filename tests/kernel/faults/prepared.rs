@@ -42,7 +42,7 @@ pub fn see(bundle: &Bundle, process: &str) -> Prepared {
         let size = size.ok().filter(|_| mount.fs_type == "tmpfs");
         let groups: String = mount.propagation.chars().filter(|letter| !letter.is_ascii_digit()).collect();
         let line = format!("{} {:?} {} {groups}{size:?}; ", mount.fs_type, mount.root, mount.options);
-        // Each has a cgroup of another name.
+        // Each trial has a cgroup with another name.
         let own = bundle.cgroup.as_ref().and_then(|own| own.path().file_name()).and_then(OsStr::to_str);
         let nameless = |text: &str| own.map_or_else(|| text.to_owned(), |own| text.replace(own, "own-cgroup"));
         let at = Path::new("/").join(nameless(&below.to_string_lossy()));
