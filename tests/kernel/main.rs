@@ -107,7 +107,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("submounts", submounts::are_kept),
     ("submounts/of-the-user", submounts::of_the_users_are_left_alone),
     ("submounts/volume-on-run", submounts::volume_on_run),
-    ("submounts/host-tmpfs", volumes::stay_as_they_are),
+    ("volumes/stay-as-they-are", volumes::stay_as_they_are),
     ("second-run", submounts::second_run),
     ("propagation/peers", submounts::peers),
     ("propagation/root-on-a-shared-mount", submounts::root_on_a_shared_mount),
