@@ -5,9 +5,10 @@
 //! Why paths must not be joined as strings:
 //! <https://github.com/cyphar/libpathrs/blob/main/docs/avoidable-vulnerabilities.md>
 
+mod read;
+
 use std::cell::OnceCell;
 use std::ffi::{OsStr, OsString};
-use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path, PathBuf};
@@ -18,13 +19,13 @@ use pathrs::flags::ResolverFlags;
 use rustix::fs::{FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
+pub use self::read::ReadError;
 use crate::facts::Found;
-use crate::interface;
 use crate::kernel::fs_type::{Answers, asks_somebody};
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::sys::time_limit::{self, Doing};
-use crate::sys::{SysError, cgroup, fs, mount_table};
+use crate::sys::{SysError, fs, mount_table};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
@@ -52,46 +53,6 @@ enum Reached {
     /// A file at or below a file server's mount. The path is resolved only as far as possible without asking the
     /// server.
     Server(InnerPath),
-}
-
-/// Why a file in the root can't or must not be read.
-#[derive(Debug, thiserror::Error)]
-pub enum ReadError {
-    /// A system call failed.
-    #[error(transparent)]
-    Sys(#[from] SysError),
-    /// Opening a FIFO would block, and opening a device can have any effect.
-    #[error("{0} is not a regular file")]
-    Kind(InnerPath),
-    /// Reading such a file can have side effects on the host; for instance, reading /proc/kmsg consumes the kernel's
-    /// messages.
-    #[error("{0} is on one of the kernel's own file systems, whose files the hook does not read for an image")]
-    OfTheKernel(InnerPath),
-    /// What is in a volume is the container's business.
-    #[error(
-        "{0} lies on another mount than the container's root, where the hook reads only systemd's own path in /usr/lib \
-         or /lib"
-    )]
-    OnAVolume(InnerPath),
-    /// A server that is unreachable or malicious would block the hook.
-    #[error(
-        "{0} lies on the mount of a file server (FUSE, NFS), which the hook reads only if it is the container's root"
-    )]
-    OfAServer(InnerPath),
-}
-
-impl ReadError {
-    /// Whether the file itself is the reason, as opposed to a problem of this process such as a lack of memory.
-    #[must_use]
-    pub fn is_of_the_file(&self) -> bool {
-        match self {
-            Self::Kind(_) | Self::OfTheKernel(_) | Self::OnAVolume(_) | Self::OfAServer(_) => true,
-            // This process has no rights in the file's user namespace, or another one holds a lease on the file.
-            Self::Sys(error) => {
-                matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::AGAIN) || error.is_of_a_server()
-            }
-        }
-    }
 }
 
 /// What a path leads to that isn't there.
@@ -352,36 +313,6 @@ impl Root {
         }
     }
 
-    /// Opens a program of the image for reading, unless one of the reasons in [`ReadError`] forbids it. In that case it
-    /// isn't even opened, since that can have side effects, or block.
-    pub fn read_program(&self, at: &InnerPath) -> Result<File, ReadError> {
-        let place = self.regular_file(at)?;
-        let answers = fs::answers(&place)?;
-        let is_on_a_volume = fs::mount_number(place.as_fd())? != self.mount()?;
-        let is_systemds_own = || interface::SYSTEMD.iter().any(|own| InnerPath::new(own) == *at);
-        match answers {
-            Answers::Kernel => return Err(ReadError::OfTheKernel(at.clone())),
-            Answers::Server if is_on_a_volume => return Err(ReadError::OfAServer(at.clone())),
-            Answers::Server | Answers::Stored if is_on_a_volume && !is_systemds_own() => {
-                return Err(ReadError::OnAVolume(at.clone()));
-            }
-            Answers::Server | Answers::Stored => {}
-        }
-        Ok(reopen(&place)?)
-    }
-
-    /// Opens a cgroup file for reading. A file on any other file system is not opened.
-    pub fn read_cgroup(&self, at: &InnerPath) -> Result<File, ReadError> {
-        let place = self.regular_file(at)?;
-        cgroup::is_one(&place)?;
-        Ok(reopen(&place)?)
-    }
-
-    fn regular_file(&self, at: &InnerPath) -> Result<OwnedFd, ReadError> {
-        let place = self.place(at)?;
-        if fs::kind(&fs::stat(&place)?) == FileType::RegularFile { Ok(place) } else { Err(ReadError::Kind(at.clone())) }
-    }
-
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
     /// or a seccomp filter doesn't know the call.
     fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links, mounts: Mounts) -> Result<OwnedFd, SysError> {
@@ -432,11 +363,6 @@ impl Root {
         }
         Ok(file)
     }
-}
-
-/// Reopens a file for reading, without waiting for a process that holds a lease on it, fcntl(2).
-fn reopen(place: &OwnedFd) -> Result<File, SysError> {
-    fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK).map(File::from)
 }
 
 /// What keeps a path from being followed because of what is there.
