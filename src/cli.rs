@@ -274,6 +274,7 @@ mod tests {
             &["--time-limit", "3601"],
             &["--time-limit", "1s"],
             &["--max-cgroups", "many"],
+            &["--max-cgroups", "0"],
             &["--max-cgroups"],
             &["--allow-v1-with-cap-sys-admin=yes"],
             &["createContainer", "x"],

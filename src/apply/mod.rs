@@ -166,7 +166,7 @@ pub fn apply(
     };
     let mut failed = Vec::new();
     for Step { action, on, need, .. } in &plan.steps {
-        let (done_before, own_before) = (run.undo.len(), run.own.clone());
+        let (done_before, own_before, kept_before) = (run.undo.len(), run.own.clone(), run.kept.clone());
         run.on = on;
         let result = run.perform(action);
         failed.extend(run.labels.failure().map(|error| StepError::of_labelling(action, error)));
@@ -178,7 +178,7 @@ pub fn apply(
                     failed.push(error);
                     failed.extend(run.undo.back_to(done_before).into_iter().map(StepError::of_undoing));
                     // They may be among what was undone.
-                    run.own = own_before;
+                    (run.own, run.kept) = (own_before, kept_before);
                     run.has_noted = false;
                 }
                 Need::Required => {

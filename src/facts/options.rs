@@ -86,12 +86,12 @@ impl CgroupsMax {
     /// memory, most of which isn't charged to the container.
     const DEFAULT: u32 = 16_384;
 
-    /// Reads a number from 1 to 2147483647 (the kernel's `cgroup.max.descendants` is an `int`), or `max` or `0` for no
-    /// limit. Returns `None` for anything else.
+    /// Reads a number from 1 to 2147483647 (the kernel's `cgroup.max.descendants` is an `int`), or `max` for no limit.
+    /// Returns `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
-            "0" | "max" => Some(Self::Unlimited),
+            "max" => Some(Self::Unlimited),
             // Not what from_str takes besides: a sign.
             _ if text.starts_with('+') => None,
             _ => text.parse().ok().filter(|number| *number > 0 && i32::try_from(*number).is_ok()).map(Self::Of),
