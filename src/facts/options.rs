@@ -299,7 +299,7 @@ mod tests {
             ("1", Some(CgroupsMax::Of(1))),
             ("2147483647", Some(CgroupsMax::Of(i32::MAX as u32))),
             ("2147483648", None),
-            ("0", Some(CgroupsMax::Unlimited)),
+            ("0", None),
             ("max", Some(CgroupsMax::Unlimited)),
             ("+5", None),
             ("-1", None),
