@@ -124,21 +124,15 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         }
         result => result?,
     };
-    let plan = prepare(&facts)?;
-    if plan.steps.is_empty() {
-        // And nothing is said twice.
-        let why = match facts.follow_up {
-            FollowUp::None => "nothing is left to do, as after an earlier call",
-            FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot => {
-                "createContainer follows, and nothing needs the host's side"
-            }
-        };
-        debug!("{id}: left alone at {}: {why}", stage.name());
-        return Ok(());
-    }
-    if let Some(error) = unproven {
-        return Err(GatherError::from(error).into());
-    }
+    let plan = match (prepare(&facts), unproven) {
+        (Ok(plan), _) if plan.steps.is_empty() => {
+            say_why_left_alone(id, stage, facts.follow_up);
+            return Ok(());
+        }
+        // A refusal may come from what can't be seen of the runtime's process, too, and this names the cause.
+        (_, Some(error)) => return Err(GatherError::from(error).into()),
+        (result, None) => result?,
+    };
     announce(id, &plan);
     let is_awaited = || match (stage, state.pid) {
         _ if process::parent() != parent => Ok(false),
@@ -170,6 +164,17 @@ fn seen(state: &State, stage: Stage) -> Seen {
         Stage::CreateRuntime => Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() },
         Stage::CreateContainer => Seen::FromInside,
     }
+}
+
+/// Logs why a plan has no steps.
+fn say_why_left_alone(id: &str, stage: Stage, follow_up: FollowUp) {
+    let why = match follow_up {
+        FollowUp::None => "nothing is left to do, as after an earlier call",
+        FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot => {
+            "createContainer follows, and nothing needs the host's side"
+        }
+    };
+    debug!("{id}: left alone at {}: {why}", stage.name());
 }
 
 /// Logs the plan for debugging, and its warnings.

@@ -91,16 +91,21 @@ fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherE
 }
 
 fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
-    match (family, place.hierarchy) {
-        (Family::Of(_), _) | (Family::PidNamespace, Hierarchy::Unified) => listed(directory, family, place),
-        (Family::PidNamespace | Family::FirstAncestor, _) => match inside(family)? {
-            // Without a pid namespace of the container's own, cgroup.procs has the pids of /proc.
-            Some(Inside { all, depth: Some(1) }) => listed(directory, &Family::Of(all), place),
-            // v1's cgroup.procs leaves out processes of outer pid namespaces, and in a joined pid namespace its pids differ
-            // from those in /proc.
-            Some(Inside { all, .. }) => in_proc(&all, place),
-            None => Ok(Occupants::Unknown),
-        },
+    let is_listed = match (family, place.hierarchy) {
+        (Family::Of(_), _) => return listed(directory, family, place),
+        // What is left of the runtime's own processes may still be there, outside the container's pid namespace.
+        (Family::PidNamespace, Hierarchy::Unified) => listed(directory, family, place)? == Occupants::Container,
+        // v1's cgroup.procs leaves out processes of outer pid namespaces.
+        (Family::PidNamespace | Family::FirstAncestor, _) => false,
+    };
+    if is_listed {
+        return Ok(Occupants::Container);
+    }
+    match ancestors(family)? {
+        // Without a pid namespace of the container's own, cgroup.procs has the pids of /proc. In a joined one they differ.
+        Some(Ancestors { heads, depth: Some(1) }) => listed(directory, &Family::Of(heads), place),
+        Some(Ancestors { heads, .. }) => in_proc(&heads, place),
+        None => Ok(Occupants::Unknown),
     }
 }
 
@@ -130,15 +135,19 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
     Ok(Occupants::Container)
 }
 
-/// Whether a process is one of `heads` or a descendant of one. A process that has ended meanwhile counts as one, since
-/// it can do no harm.
+/// Whether a process is one of `heads` or a descendant of one. A process that has ended, or waits to be reaped, counts as
+/// one, since it can do no harm.
 fn descends(pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
+    let first = pid;
     let mut pid = pid;
     for _ in 0..ANCESTORS_MAX {
         if heads.contains(&pid) {
             return Ok(true);
         }
         let Some(text) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(true) };
+        if pid == first && status::is_zombie(&text) {
+            return Ok(true);
+        }
         match status::parent(&text) {
             Some(parent) if parent > 1 || heads.contains(&1) => pid = parent,
             _ => return Ok(false),
@@ -148,7 +157,7 @@ fn descends(pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
 }
 
 /// Determines the occupants from the /proc entries of all processes. At createContainer /proc is still the runtime's.
-fn in_proc(own: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+fn in_proc(heads: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
     // If /proc hides other users' processes (`hidepid`, proc(5)), process 1 is hidden, too.
     if read_if_shown("/proc/1/cgroup")?.is_none() {
         return Ok(Occupants::Unknown);
@@ -160,43 +169,48 @@ fn in_proc(own: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherErro
         if !is_there {
             continue;
         }
-        let Some(about) = read_if_shown(&format!("/proc/{pid}/status"))? else { continue };
-        if !status::is_zombie(&about) && !descends(pid, own)? {
+        if !descends(pid, heads)? {
             return Ok(Occupants::Others);
         }
     }
     Ok(Occupants::Container)
 }
 
-/// This process and its ancestors that are in the container.
-struct Inside {
-    /// Their pids in the mounted /proc.
-    all: Vec<u32>,
+/// The processes above this one whose descendants may be in the container's cgroup.
+struct Ancestors {
+    /// By their pids in the mounted /proc: this process, those above it in the container, and the runtime, of which runc
+    /// leaves processes in the cgroup that are about to end.
+    heads: Vec<u32>,
     /// How many pid namespaces deep this process is, counted from that of the mounted /proc.
     depth: Option<usize>,
 }
 
 /// Finds them. Returns `None` if they can't be determined.
-fn inside(family: &Family) -> Result<Option<Inside>, GatherError> {
+fn ancestors(family: &Family) -> Result<Option<Ancestors>, GatherError> {
     let Some(mut about) = read_if_shown("/proc/self/status")? else { return Ok(None) };
     let depth = status::pid_namespaces(&about);
-    let mut all: Vec<u32> = status::pid(&about).into_iter().collect();
+    let mut heads: Vec<u32> = status::pid(&about).into_iter().collect();
     for _ in 0..ANCESTORS_MAX {
-        let Some(parent) = status::parent(&about) else { return Ok(Some(Inside { all, depth })) };
-        match family {
+        let Some(parent) = status::parent(&about) else { return Ok(Some(Ancestors { heads, depth })) };
+        let is_inside = match family {
             // This is the container's own /proc, which shows no other processes.
             Family::PidNamespace if depth == Some(1) => return Ok(None),
-            Family::FirstAncestor | Family::Of(_) if !shares_mount_namespace(parent)? => {
-                return Ok(Some(Inside { all, depth }));
+            Family::PidNamespace => {
+                let Some(above) = read_if_shown(&format!("/proc/{parent}/status"))? else { return Ok(None) };
+                about = above;
+                status::pid_namespaces(&about) == depth
             }
-            Family::PidNamespace | Family::FirstAncestor | Family::Of(_) => {}
+            Family::FirstAncestor | Family::Of(_) => shares_mount_namespace(parent)?,
+        };
+        // A process that has lost its parent is a child of 1, whoever's it was.
+        heads.extend((is_inside || parent > 1).then_some(parent));
+        if !is_inside {
+            return Ok(Some(Ancestors { heads, depth }));
         }
-        let Some(above) = read_if_shown(&format!("/proc/{parent}/status"))? else { return Ok(None) };
-        if matches!(family, Family::PidNamespace) && status::pid_namespaces(&above) != depth {
-            return Ok(Some(Inside { all, depth }));
+        if !matches!(family, Family::PidNamespace) {
+            let Some(above) = read_if_shown(&format!("/proc/{parent}/status"))? else { return Ok(None) };
+            about = above;
         }
-        all.push(parent);
-        about = above;
     }
     Ok(None)
 }
