@@ -124,10 +124,20 @@ fn writable(
         return unless_needed(plan, Refusal::NoMembership { at: at.clone() }, why);
     };
     let own = at.join(inside.as_path());
-    if is_bound(facts, hierarchy, &own) {
-        plan.leave(own.clone(), "writable already, by a mount of its own");
-        delegate(facts, plan, own);
-        return Ok(());
+    if is_bound(facts, hierarchy, &member.path, &own) {
+        match member.owner {
+            CgroupOwner::Container => {
+                plan.leave(own.clone(), "writable already, by a mount of its own");
+                delegate(facts, plan, own);
+                return Ok(());
+            }
+            // An earlier run may have seen more than this one.
+            CgroupOwner::Shared(Sharing::Unknown) => {
+                plan.leave(own, "writable already, by a mount of its own");
+                return Ok(());
+            }
+            CgroupOwner::Shared(Sharing::Engine | Sharing::Others) => {}
+        }
     }
     if let CgroupOwner::Shared(sharing) = member.owner {
         if need == Need::Required && facts.cgroups.making == Making::Possible {
@@ -144,7 +154,8 @@ fn writable(
     };
     let is_at_own_path = below.is_some_and(|below| at.join(below) == own);
     if is_at_own_path {
-        let by = facts.mounts.holding(&own).filter(|by| by.at != *at && !shows(by, hierarchy));
+        // A volume may show another cgroup there, even one of the host's.
+        let by = facts.mounts.holding(&own).filter(|by| shown(by, &own) != Some((hierarchy, member.path.clone())));
         if let Some(by) = by {
             let refusal = Refusal::CoveredCgroup { at: own, fs_type: by.fs_type.clone(), by: by.at.clone() };
             return unless_needed(plan, refusal, "something else is mounted over the container's cgroup");
@@ -342,18 +353,21 @@ fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
     plan.step(Need::BestEffort, Action::Delegate { at: own, files, owner: facts.owner, label }, why);
 }
 
-/// Whether the cgroup at `own` is already mounted writable over the hierarchy's own mount: by an
-/// earlier run of this hook.
-fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, own: &InnerPath) -> bool {
-    let shows_it = |mount: &Mount| shows(mount, hierarchy);
+/// Whether the container's own cgroup is already mounted writable at `own`, over the hierarchy's mount: by an earlier
+/// run of this hook. A volume can be mounted there as well, with any cgroup of the host's.
+fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, path: &InnerPath, own: &InnerPath) -> bool {
     facts
         .mounts
         .at(own)
-        .filter(|top| !top.read_only && shows_it(top))
+        .filter(|top| !top.read_only && shown(top, own) == Some((hierarchy, path.clone())))
         .and_then(|top| facts.mounts.below(top))
-        .is_some_and(shows_it)
+        .is_some_and(|below| below.cgroup.as_ref().is_some_and(|(kind, _)| *kind == hierarchy))
 }
 
-fn shows(mount: &Mount, hierarchy: Hierarchy) -> bool {
-    mount.cgroup.as_ref().is_some_and(|(kind, _)| *kind == hierarchy)
+/// The cgroup that a mount shows at a path.
+fn shown(mount: &Mount, at: &InnerPath) -> Option<(Hierarchy, InnerPath)> {
+    match mount.cgroup.as_ref()? {
+        (hierarchy, CgroupRoot::At(root)) => Some((*hierarchy, root.join(at.below(&mount.at)?))),
+        (_, CgroupRoot::Outside) => None,
+    }
 }
