@@ -30,6 +30,7 @@ use crate::path::InnerPath;
 use crate::plan::Cgroup;
 use crate::root::Root;
 use crate::sys::birth::Birth;
+use crate::sys::cgroup::Budget;
 use crate::sys::time_limit::{self, Doing};
 use crate::sys::{self, Context, SysError, fs};
 
@@ -272,7 +273,7 @@ fn take_back_from(path: &Path, file: &File, before_bytes: u64) -> Vec<RecordErro
         Ok(made) => made,
         Err(source) => return vec![RecordError::Read { path: path.to_owned(), source }],
     };
-    let mut errors = made.take_back(sys::cgroup::PATIENCE);
+    let mut errors = made.take_back(&Budget::FULL);
     if errors.iter().any(RecordError::keeps_record) {
         return errors;
     }

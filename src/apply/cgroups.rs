@@ -13,7 +13,7 @@ use super::{Run, StepCause};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Cgroup, Processes, Until};
-use crate::sys::cgroup::{self, Below};
+use crate::sys::cgroup::{self, Below, Budget};
 use crate::sys::mount::{self, Access};
 use crate::sys::{SysError, fs};
 
@@ -67,7 +67,7 @@ impl Run<'_> {
         match make() {
             // Of a container of this name that nobody took back; one that lives keeps its own.
             Err(error) if error.errno() == Errno::EXIST => {
-                cgroup::remove_unused(above.as_fd(), name)?;
+                cgroup::remove_unused(above.as_fd(), name, &Budget::FULL)?;
                 make()?;
             }
             result => result?,

@@ -164,16 +164,26 @@ fn in_proc(heads: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherEr
     }
     let pids = others::pids().map_err(|source| GatherError::Read { path: PathBuf::from("/proc"), source })?;
     for pid in pids {
-        let Some(cgroups) = read_if_shown(&format!("/proc/{pid}/cgroup"))? else { continue };
-        let is_there = text::parse(&cgroups, place.hierarchy).is_some_and(|path| path.is_at_or_below(place.path));
-        if !is_there {
-            continue;
-        }
-        if !descends(pid, heads)? {
+        if is_in(pid, place)? && !descends(pid, heads)? {
             return Ok(Occupants::Others);
         }
     }
     Ok(Occupants::Container)
+}
+
+/// Whether a process has a thread in a cgroup. In v1 each thread can be in another.
+fn is_in(pid: u32, place: &CgroupPlace<'_>) -> Result<bool, GatherError> {
+    let path = || PathBuf::from(format!("/proc/{pid}/task"));
+    let failed = |source| GatherError::Read { path: path(), source };
+    for task in others::tasks(pid).map_err(failed)? {
+        let Some(cgroups) = read_if_shown(&format!("/proc/{pid}/task/{task}/cgroup"))? else { continue };
+        let is_there = text::parse(&cgroups, place.hierarchy).is_some_and(|path| path.is_at_or_below(place.path));
+        // In v1 the kernel says `/` for whatever is ending, so this must be asked last.
+        if is_there && others::task_stat(pid, task).map_err(failed)?.is_some_and(|stat| !stat.is_exiting) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The processes above this one whose descendants may be in the container's cgroup.

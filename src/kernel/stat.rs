@@ -8,6 +8,8 @@ pub struct Stat {
     pub start_ticks: u64,
     /// Whether it has ended and only waits for its parent to collect its status.
     pub has_ended: bool,
+    /// Whether it is ending or has ended (`PF_EXITING` in field 9). From then on v1 hierarchies have it in their root.
+    pub is_exiting: bool,
 }
 
 impl Stat {
@@ -16,10 +18,15 @@ impl Stat {
     pub fn parse(text: &str) -> Option<Self> {
         /// The index among the fields that follow the program's name, which may contain blanks and parentheses.
         const START: usize = 22 - 3;
+        const FLAGS: usize = 9 - 3;
+        /// From the kernel's linux/sched.h.
+        const PF_EXITING: u32 = 0x4;
         let (_, fields) = text.rsplit_once(") ")?;
         let state = fields.split(' ').next()?;
         let start_ticks = fields.split(' ').nth(START)?.trim().parse().ok()?;
-        Some(Self { start_ticks, has_ended: matches!(state, "Z" | "X" | "x") })
+        let flags: u32 = fields.split(' ').nth(FLAGS)?.parse().ok()?;
+        let is_exiting = flags & PF_EXITING != 0;
+        Some(Self { start_ticks, has_ended: matches!(state, "Z" | "X" | "x"), is_exiting })
     }
 }
 
@@ -32,8 +39,10 @@ mod tests {
         let rest = "1 70 70 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 98765 1000 20 18446744073709551615";
         for (name, state, has_ended) in [("sh", "S", false), ("a) Z (b", "R", false), ("x y", "Z", true)] {
             let stat = Stat::parse(&format!("70 ({name}) {state} {rest}\n"));
-            assert_eq!(stat, Some(Stat { start_ticks: 98765, has_ended }), "{name}");
+            assert_eq!(stat, Some(Stat { start_ticks: 98765, has_ended, is_exiting: false }), "{name}");
         }
+        let exiting = rest.replace(" 4194560 ", " 4194564 ");
+        assert_eq!(Stat::parse(&format!("70 (sh) D {exiting}")).map(|stat| stat.is_exiting), Some(true));
         assert_eq!(Stat::parse("70 (sh) S 1 70"), None);
         assert_eq!(Stat::parse(""), None);
     }

@@ -18,12 +18,15 @@ use super::{
     Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
     remove_if_empty,
 };
+use crate::kernel::{fs_type, mountinfo};
 use crate::oci::state::State;
-use crate::sys::cgroup::PATIENCE;
-use crate::sys::{Context, SysError, fs, others};
+use crate::sys::cgroup::Budget;
+use crate::sys::{Context, SysError, fs, mount_table, others};
 
 /// The pause between two looks at a process that is ending.
 const PAUSE: Duration = Duration::from_millis(5);
+/// How long to wait for the first process of a container that is being killed.
+const PATIENCE: Duration = Duration::from_secs(2);
 /// The most records of one ID that are looked at.
 const OF_ID_MAX: usize = 64;
 
@@ -31,6 +34,10 @@ const OF_ID_MAX: usize = 64;
 /// have the same root, the poststop of the second one finds what that of the first one had to leave.
 const IDS_MAX_AT_POSTSTOP: usize = 256;
 const IDS_MAX_AT_CREATE: usize = 16;
+/// How long a call works for other containers. What their processes have left, such as a million cgroups, must not keep
+/// this one from starting.
+const SPARE_AT_POSTSTOP: Duration = Duration::from_secs(10);
+const SPARE_AT_CREATE: Duration = Duration::from_secs(1);
 
 /// An error about a container's record.
 #[derive(Debug)]
@@ -56,7 +63,7 @@ pub fn clean_up(state: &State) -> Vec<Finding> {
     if all.is_empty() || all.iter().all(|told| told.error.is_for_later()) {
         // Without a bundle it is unknown which container of this ID the state means.
         let but = if bundle.is_some() { None } else { Some(state.id.as_str()) };
-        all.extend(sweep_below(&place, IDS_MAX_AT_POSTSTOP, but).unwrap_or_default());
+        all.extend(sweep_below(&place, IDS_MAX_AT_POSTSTOP, SPARE_AT_POSTSTOP, but).unwrap_or_default());
     }
     all.extend(remove_if_empty(place).err().map(told));
     all
@@ -69,7 +76,7 @@ pub fn sweep() -> Vec<Finding> {
     // If the directory can't be determined, the call that has something to note reports the error.
     let Ok(place) = place() else { return Vec::new() };
     let place = place.join(NAME);
-    match sweep_below(&place, IDS_MAX_AT_CREATE, None) {
+    match sweep_below(&place, IDS_MAX_AT_CREATE, SPARE_AT_CREATE, None) {
         None => Vec::new(),
         Some(all) => {
             // Worst case: an empty directory stays until the next call.
@@ -96,13 +103,25 @@ impl Found {
         self.made.container.as_ref().is_some_and(|container| container.is_here(living_namespaces))
     }
 
+    /// Whether a call for another container can work it off. It must not wait for the file server of a root, since nothing
+    /// ends a thread that waits for one. And if the root isn't mounted now, that may change as long as there is a bundle.
+    fn is_within_reach(&self) -> bool {
+        let Some(container) = &self.made.container else { return false };
+        let mut paths = self.made.roots().chain([container.bundle()]);
+        if paths.any(|path| is_on_server(path).unwrap_or(true)) {
+            return false;
+        }
+        let may_come_back = container.is_in_these_namespaces() && container.has_bundle();
+        !(may_come_back && self.made.roots().any(is_away))
+    }
+
     /// Whether it was written by a release that didn't note which container a record belongs to.
     fn is_old(&self) -> bool {
         self.path.file_name().is_some_and(|name| name == "made")
     }
 
-    fn work_off(&self, patience: Duration) -> Vec<RecordError> {
-        let mut errors = self.made.take_back(patience);
+    fn work_off(&self, budget: &Budget) -> Vec<RecordError> {
+        let mut errors = self.made.take_back(budget);
         for error in &errors {
             if let RecordError::InUse { pid, .. } = error {
                 self.note_user(*pid);
@@ -188,7 +207,7 @@ fn of_bundle(found: &[Found], bundle: &Path) -> Vec<RecordError> {
         let is_alive = |record: &Found| matches!(record.life(), Life::Alive(_));
         let ended: Vec<&&Found> = these.iter().filter(|record| !is_alive(record)).collect();
         if !ended.is_empty() {
-            return ended.into_iter().flat_map(|record| record.work_off(PATIENCE)).collect();
+            return ended.into_iter().flat_map(|record| record.work_off(&Budget::FULL)).collect();
         }
         match these.first().map(|record| record.life()) {
             Some(Life::Alive(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
@@ -203,9 +222,9 @@ fn of_bundle(found: &[Found], bundle: &Path) -> Vec<RecordError> {
 fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
     match found {
         [] => Vec::new(),
-        [record] if record.is_old() => record.work_off(PATIENCE),
+        [record] if record.is_old() => record.work_off(&Budget::FULL),
         [record] => match record.life() {
-            Life::Gone if record.is_here() => record.work_off(PATIENCE),
+            Life::Gone if record.is_here() => record.work_off(&Budget::FULL),
             Life::Gone => vec![RecordError::Elsewhere],
             Life::Alive(pid) => vec![RecordError::Alive { pid }],
             Life::Unknown => {
@@ -217,9 +236,10 @@ fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
     }
 }
 
-/// Cleans up the records of containers that are gone, except those of the ID `but`, looking at no more than `most` IDs.
+/// Cleans up the records of containers that are gone, except those of the ID `but`, looking at no more than `most` IDs,
+/// and for no longer than `spare`.
 /// Returns `None` if there are no records at all.
-fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Finding>> {
+fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) -> Option<Vec<Finding>> {
     /// The most IDs whose names are read.
     const NAMES_MAX: usize = 4096;
     // Without a directory there are no records, and the call that has something to note reports other errors.
@@ -227,12 +247,16 @@ fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Findi
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
     let start = start.checked_rem(names.len()).unwrap_or_default();
     let mut told = Vec::new();
+    let budget = Budget::spare(Instant::now() + spare);
     for name in names.iter().cycle().skip(start).take(names.len().min(most)) {
         if but.is_some_and(|but| name == but) {
             continue;
         }
         let id = name.to_string_lossy().into_owned();
-        let errors = sweep_id(&place.join(name));
+        if budget.check(String::new).is_err() {
+            break;
+        }
+        let errors = sweep_id(&place.join(name), &budget);
         told.extend(errors.into_iter().map(|error| {
             let is_of_another_call = error.keeps_record();
             Finding { id: id.clone(), error, is_of_another_call }
@@ -241,18 +265,41 @@ fn sweep_below(place: &Path, most: usize, but: Option<&str>) -> Option<Vec<Findi
     Some(told)
 }
 
-fn sweep_id(directory: &Path) -> Vec<RecordError> {
+fn sweep_id(directory: &Path, budget: &Budget) -> Vec<RecordError> {
     // The process that has the lock is working on these records.
     let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
     // A record that can't be read is reported at its own container's poststop.
     let Ok((found, _)) = records(&lock, directory) else { return Vec::new() };
     let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
-    let is_of_dead = |record: &&Found| record.life() == Life::Gone && !is_used(record) && record.is_here();
+    let is_of_dead = |record: &&Found| {
+        record.life() == Life::Gone && !is_used(record) && record.is_here() && record.is_within_reach()
+    };
     let of_the_dead = found.iter().filter(is_of_dead);
-    let errors: Vec<_> = of_the_dead.flat_map(|record| record.work_off(Duration::ZERO)).collect();
+    let errors: Vec<_> = of_the_dead.flat_map(|record| record.work_off(budget)).collect();
     // Worst case: an empty directory stays until the next call.
     let _ = remove_if_empty(directory.to_owned());
     errors
+}
+
+/// Whether a root isn't mounted: its mount point is empty, or gone.
+fn is_away(root: &Path) -> bool {
+    std::fs::read_dir(root).is_ok_and(|mut names| names.next().is_none()) || !root.exists()
+}
+
+/// Whether looking at a path of the host means to ask a file server.
+fn is_on_server(path: &Path) -> Result<bool, SysError> {
+    let table = mount_table::read(mount_table::OWN, |entry| path.starts_with(entry.mount_point()))?;
+    let mut holder = (PathBuf::new(), false);
+    for entry in mountinfo::entries(&table) {
+        let (at, is_server) = (entry.mount_point(), fs_type::asks_somebody(&entry.fs_type()));
+        if at.as_os_str().len() > holder.0.as_os_str().len() {
+            holder = (at, is_server);
+        } else if at == holder.0 {
+            // Which of them is on top doesn't matter enough to find out.
+            holder.1 |= is_server;
+        }
+    }
+    Ok(holder.1)
 }
 
 /// The namespaces of all processes that this one may look at. Returns `None` if they can't be determined.

@@ -36,6 +36,9 @@ pub(super) struct Container {
 pub struct Namespaces {
     mount: u64,
     cgroup: Option<u64>,
+    /// In another pid or time namespace, a pid and a start time mean nothing.
+    pid: Option<u64>,
+    time: Option<u64>,
 }
 
 impl Namespaces {
@@ -46,7 +49,8 @@ impl Namespaces {
     }
 
     pub(super) fn of(pid: &str) -> Option<Self> {
-        Some(Self { mount: others::namespace(pid, "mnt")?, cgroup: others::namespace(pid, "cgroup") })
+        let of = |kind| others::namespace(pid, kind);
+        Some(Self { mount: of("mnt")?, cgroup: of("cgroup"), pid: of("pid"), time: of("time") })
     }
 }
 
@@ -117,13 +121,28 @@ impl Container {
         self.boot.is_some() && boot().is_some_and(|now| self.boot.as_ref() != Some(&now))
     }
 
-    /// Whether the paths of the record lead where they led for the runtime, or else the runtime's namespaces are gone.
+    /// Whether what this process sees of the container is proof: it sees all processes, with the pids that the runtime
+    /// saw, and the paths of the record lead where they led for the runtime, or else the runtime's namespaces are gone.
     /// `living` returns the namespaces that still have processes.
     pub(super) fn is_here(&self, living: impl FnOnce() -> Option<HashSet<Namespaces>>) -> bool {
         let Some(noted) = self.namespaces else { return self.is_of_another_boot() };
-        Namespaces::own() == Some(noted)
+        let Some(own) = Namespaces::own() else { return false };
+        if (noted.pid, noted.time) != (own.pid, own.time) || others::are_hidden().unwrap_or(true) {
+            return false;
+        }
+        self.is_in_these_namespaces()
             || self.is_of_another_boot()
             || living().is_some_and(|living| !living.contains(&noted))
+    }
+
+    /// Whether the paths of the record lead where they led for the runtime.
+    pub(super) fn is_in_these_namespaces(&self) -> bool {
+        self.namespaces.is_some() && self.namespaces == Namespaces::own()
+    }
+
+    /// Whether the bundle is still there.
+    pub(super) fn has_bundle(&self) -> bool {
+        self.bundle_directory.is_some() && self.bundle_directory == directory(self.bundle())
     }
 }
 

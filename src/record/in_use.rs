@@ -13,6 +13,7 @@ use rustix::io::Errno;
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::root::Root;
+use crate::sys::cgroup::Budget;
 use crate::sys::{SysError, fs, mount_table, others};
 
 /// A place in a file system, independent of the mount that shows it.
@@ -46,7 +47,7 @@ impl Location {
 
 /// Finds a process whose container needs these paths in a root: it has mounts on one of them, or `root` is mounted as its
 /// root, so that it may mount there later. Returns `None` if there is no such process.
-pub(super) fn user(root: &Root, paths: &[InnerPath]) -> Result<Option<u32>, SysError> {
+pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &Budget) -> Result<Option<u32>, SysError> {
     let root = Location::of(root.directory())?;
     let places = paths.iter().map(|at| root.join(at)).collect();
     let wanted = Wanted { root, places };
@@ -58,7 +59,10 @@ pub(super) fn user(root: &Root, paths: &[InnerPath]) -> Result<Option<u32>, SysE
         if namespace.is_some_and(|namespace| seen.contains(&namespace)) {
             continue;
         }
-        match wanted.is_used(&others::mount_table(pid), &roots) {
+        let table = others::mount_table(pid);
+        // Whoever may make mounts can make a table long.
+        budget.check(|| format!("read({table:?})"))?;
+        match wanted.is_used(&table, &roots) {
             Ok(true) => return Ok(Some(pid)),
             Ok(false) => seen.extend(namespace),
             Err(error) if others::is_gone(&error) => {}

@@ -6,7 +6,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
-use std::time::Duration;
 
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
@@ -20,6 +19,7 @@ use crate::path::InnerPath;
 use crate::plan::Cgroup;
 use crate::root::Root;
 use crate::sys::birth::{self, Birth, Inodes, Newborn, Same};
+use crate::sys::cgroup::Budget;
 use crate::sys::{self, SysError, fs};
 
 /// One line of a record.
@@ -112,16 +112,21 @@ impl Made {
 
     /// Removes what was made, the last thing first. Goes on after an error and returns all errors. It is no error if
     /// something is gone already.
-    pub(super) fn take_back(&self, patience: Duration) -> Vec<RecordError> {
-        let mut errors = self.empty_roots();
+    pub(super) fn take_back(&self, budget: &Budget) -> Vec<RecordError> {
+        let mut errors = self.empty_roots(budget);
         for cgroup in self.cgroups.iter().rev() {
-            let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, cgroup.inode, patience);
+            let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, cgroup.inode, budget);
             errors.extend(result.err().map(|source| RecordError::Cgroup { cgroup: cgroup.clone(), source }));
         }
         errors
     }
 
-    fn empty_roots(&self) -> Vec<RecordError> {
+    /// The paths of the roots in which something was made.
+    pub(super) fn roots(&self) -> impl Iterator<Item = &Path> {
+        self.in_roots.iter().map(InRoot::root)
+    }
+
+    fn empty_roots(&self, budget: &Budget) -> Vec<RecordError> {
         let (mut errors, mut found) = (Vec::new(), Vec::new());
         for made in self.in_roots.iter().rev() {
             match made.find() {
@@ -135,7 +140,7 @@ impl Made {
             let count = rest.iter().take_while(|each| each.root.path() == first.root.path()).count();
             let (these, others) = rest.split_at(count);
             let places: Vec<_> = these.iter().map(|each| each.at.clone()).collect();
-            match in_use::user(&first.root, &places) {
+            match in_use::user(&first.root, &places, budget) {
                 Ok(None) => errors.extend(these.iter().filter_map(|each| each.remove().err())),
                 Ok(Some(pid)) => errors.push(RecordError::InUse { root: first.root.path().to_owned(), pid }),
                 Err(source) => errors.push(first.error(source)),
@@ -189,6 +194,13 @@ impl Making {
 }
 
 impl InRoot {
+    fn root(&self) -> &Path {
+        match self {
+            Self::New(made, _) => Path::new(&made.root),
+            Self::Old(made) => Path::new(&made.root),
+        }
+    }
+
     /// What is still there.
     fn find(&self) -> Result<Vec<Remnant>, RecordError> {
         let (root, at) = match self {

@@ -21,13 +21,41 @@ use crate::path::InnerPath;
 
 /// How long a cgroup may take to be empty, and a hierarchy to be gone: what ends a process or a mount
 /// namespace doesn't wait until the kernel is done with it.
-pub const PATIENCE: Duration = Duration::from_secs(2);
+const PATIENCE: Duration = Duration::from_secs(2);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(10);
 /// A container's systemd nests some ten; each takes a descriptor here.
 const DEPTH_MAX: usize = 512;
 /// More than any file in a cgroup directory has that is read here.
 const LIMIT_BYTES: u64 = 1024 * 1024;
+
+/// How long a removal may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Budget {
+    /// For how long to wait for processes that are ending.
+    patience: Duration,
+    /// When to give up.
+    deadline: Option<Instant>,
+}
+
+impl Budget {
+    /// What is to be removed is the call's own business, so that only the call's own time limit applies.
+    pub const FULL: Self = Self { patience: PATIENCE, deadline: None };
+
+    /// What is to be removed can be left to a later call.
+    #[must_use]
+    pub fn spare(deadline: Instant) -> Self {
+        Self { patience: Duration::ZERO, deadline: Some(deadline) }
+    }
+
+    /// Fails once the deadline has passed.
+    pub fn check(&self, call: impl FnOnce() -> String) -> Result<(), SysError> {
+        match self.deadline {
+            Some(deadline) if Instant::now() >= deadline => Err(SysError::new(call(), Errno::TIMEDOUT)),
+            _ => Ok(()),
+        }
+    }
+}
 
 /// Mounts a hierarchy, nowhere yet, from the root of this process's cgroup namespace on. v1's named
 /// one comes into being by that; the kernel lets it go with its last mount, if it has no cgroups.
@@ -191,13 +219,13 @@ pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<
 
 /// Removes a cgroup with all below it if it is still the one of this inode, and waits so long for processes in
 /// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
-pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, patience: Duration) -> Result<(), SysError> {
+pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
     let top = open(hierarchy)?;
     let Some((above, name)) = path.parent().zip(path.as_path().file_name()) else {
         return Err(SysError::new(format!("rmdir({path})"), Errno::BUSY));
     };
     let result = match directory(top.as_fd(), &above) {
-        Ok(above) => remove_if_it_is(above.as_fd(), name, inode, patience),
+        Ok(above) => remove_if_it_is(above.as_fd(), name, inode, budget),
         Err(error) if error.errno() == Errno::NOENT => Ok(()),
         Err(error) => Err(error),
     };
@@ -208,12 +236,7 @@ pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, patien
     result
 }
 
-fn remove_if_it_is(
-    above: BorrowedFd<'_>,
-    name: &OsStr,
-    inode: Option<u64>,
-    patience: Duration,
-) -> Result<(), SysError> {
+fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
     match (fs::stat_at(above, name), inode) {
         (Err(error), _) if error.errno() == Errno::NOENT => Ok(()),
         (Err(error), _) => Err(error),
@@ -222,9 +245,9 @@ fn remove_if_it_is(
             result => result,
         },
         (Ok(found), Some(inode)) if found.st_ino == inode => {
-            let deadline = Instant::now() + patience;
+            let deadline = Instant::now() + budget.patience;
             loop {
-                match remove_unused(above, name) {
+                match remove_unused(above, name, budget) {
                     Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => {
                         std::thread::sleep(PAUSE);
                     }
@@ -237,8 +260,9 @@ fn remove_if_it_is(
 }
 
 /// Removes a cgroup with all below it; `EBUSY`, and nothing removed, where a process is in one of them.
-pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
+pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Result<(), SysError> {
     let busy = || SysError::new(format!("rmdir({name:?})"), Errno::BUSY);
+    let check = |name: &OsStr| budget.check(|| format!("rmdir({name:?})"));
     let is_unused = |cgroup: BorrowedFd<'_>| if processes(cgroup)?.is_empty() { Ok(()) } else { Err(busy()) };
     let remove = |directory: BorrowedFd<'_>, name: &OsStr| match fs::unlink_at(directory, name, FileType::Directory) {
         Err(error) if error.errno() == Errno::NOENT => Ok(()),
@@ -247,12 +271,15 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError
     match is_populated(above, name)? {
         Some(true) => return Err(busy()),
         Some(false) => {}
-        None => walk(above, name, |_, _| Ok(Way::In), is_unused, |_, _| Ok(()))?,
+        None => walk(above, name, |_, name| check(name).map(|()| Way::In), is_unused, |_, _| Ok(()))?,
     }
     // Most cgroups have no children and can be removed at once.
-    let remove_first = |directory: BorrowedFd<'_>, name: &OsStr| match remove(directory, name) {
-        Err(error) if error.errno() == Errno::BUSY => Ok(Way::In),
-        result => result.map(|()| Way::Past),
+    let remove_first = |directory: BorrowedFd<'_>, name: &OsStr| {
+        check(name)?;
+        match remove(directory, name) {
+            Err(error) if error.errno() == Errno::BUSY => Ok(Way::In),
+            result => result.map(|()| Way::Past),
+        }
     };
     walk(above, name, remove_first, |_| Ok(()), remove)
 }

@@ -8,12 +8,25 @@ use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
 use super::{Context, SysError, fs};
+use crate::kernel::mountinfo;
 use crate::kernel::stat::Stat;
 
 /// The pids of all processes that this one sees.
 pub fn pids() -> Result<Vec<u32>, SysError> {
+    numbers("/proc")
+}
+
+/// The thread IDs of a process. Returns an empty list if it is gone.
+pub fn tasks(pid: u32) -> Result<Vec<u32>, SysError> {
+    match numbers(&format!("/proc/{pid}/task")) {
+        Err(error) if is_gone(&error) => Ok(Vec::new()),
+        result => result,
+    }
+}
+
+fn numbers(path: &str) -> Result<Vec<u32>, SysError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    let directory = rustix::fs::open("/proc", flags, Mode::empty()).call(|| "open(\"/proc\")")?;
+    let directory = rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?})"))?;
     let (mut names, mut pids) = (fs::Names::of_directories(), Vec::new());
     while let Some(name) = names.next(directory.as_fd())? {
         pids.extend(name.to_str().and_then(|name| name.parse::<u32>().ok()));
@@ -24,8 +37,16 @@ pub fn pids() -> Result<Vec<u32>, SysError> {
 
 /// The fields that identify a process. Returns `None` if there is no such process.
 pub fn stat(pid: u32) -> Result<Option<Stat>, SysError> {
-    let path = format!("/proc/{pid}/stat");
-    match fs::read_host_text(&path) {
+    stat_at(&format!("/proc/{pid}/stat"))
+}
+
+/// The same of one of its threads.
+pub fn task_stat(pid: u32, task: u32) -> Result<Option<Stat>, SysError> {
+    stat_at(&format!("/proc/{pid}/task/{task}/stat"))
+}
+
+fn stat_at(path: &str) -> Result<Option<Stat>, SysError> {
+    match fs::read_host_text(path) {
         Err(error) if is_gone(&error) => Ok(None),
         result => match Stat::parse(&result?) {
             None => Err(SysError::new(format!("read({path:?}) of an unknown form"), Errno::NOSYS)),
@@ -41,6 +62,14 @@ pub fn namespace(pid: &str, kind: &str) -> Option<u64> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;
     let (_, number) = link.to_str()?.split_once(":[")?;
     number.strip_suffix(']')?.parse().ok()
+}
+
+/// Whether this process may be unable to see some of the processes in its pid namespace, proc(5).
+pub fn are_hidden() -> Result<bool, SysError> {
+    const HIDING: [&str; 4] = ["hidepid=2", "hidepid=invisible", "hidepid=4", "hidepid=ptraceable"];
+    let table =
+        super::mount_table::read(super::mount_table::OWN, |entry| entry.is_type("proc") && entry.is_at("/proc"))?;
+    Ok(mountinfo::entries(&table).any(|entry| HIDING.iter().any(|option| entry.has_super_option(option))))
 }
 
 /// The path of a process's mount table.
