@@ -15,6 +15,7 @@ use crate::Check;
 use crate::bundle::{
     Bundle, Cgroup, ELF, ID, IMAGE_ID, bind, own_cgroup_mount, rbind, runtime_directory, tmpfs, with_bundle,
 };
+use crate::fuse::Server;
 use crate::hook::{Finished, How, program};
 use crate::namespace::{Realm, isolated};
 use crate::runtime::Container;
@@ -479,11 +480,28 @@ pub fn of_another_namespace(realm: Realm) -> Check {
 /// A record distinguishes a process from a later one with the same pid, and one boot from the next.
 pub fn of_another_boot(realm: Realm) -> Check {
     type Change = fn(&mut Value);
-    let changes: [(&str, Change, bool); 4] = [
+    let changes: [(&str, Change, bool); 6] = [
         ("nothing", |_| {}, true),
         ("the boot", |container| container["boot"] = json!("00000000-0000-4000-8000-000000000000"), false),
         ("the start", |container| container["first"]["start-ticks"] = json!(1), false),
         ("the pid namespace", |container| container["first"]["pid-namespace"] = json!(1), false),
+        // Numbers from another pid or time namespace prove nothing.
+        (
+            "the start, and the runtime's pid namespace",
+            |container| {
+                container["first"]["start-ticks"] = json!(1);
+                container["namespaces"]["pid"] = json!(1);
+            },
+            true,
+        ),
+        (
+            "the start, and the runtime's time namespace",
+            |container| {
+                container["first"]["start-ticks"] = json!(1);
+                container["namespaces"]["time"] = json!(1);
+            },
+            true,
+        ),
     ];
     for (name, change, stays) in changes {
         with_bundle(realm, |bundle| {
@@ -510,6 +528,38 @@ pub fn of_another_boot(realm: Realm) -> Check {
         .map_err(|message| format!("another one by {name}: {message}"))?;
     }
     Ok(())
+}
+
+/// A dead container's record stays as long as its root isn't mounted, or is on a file server, which may never answer.
+pub fn out_of_reach(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        let before = guest.image();
+        guest.create()?;
+        guest.end();
+        let others = || {
+            let mut other = Guest::new(bundle, "other", "other");
+            other.create()?;
+            other.end();
+            other.poststop()?.silently()?;
+            fs::remove_dir_all(bundle.elsewhere("other")).unwrap();
+            count(bundle, ID, 1)
+        };
+        tmpfs(&guest.root, "mode=755");
+        others().map_err(|message| format!("not mounted: {message}"))?;
+        unmount(&guest.root, UnmountFlags::DETACH).unwrap();
+        if let Some(server) = Server::mount(&guest.root) {
+            server.is_mute();
+            let asked = server.asked();
+            others().map_err(|message| format!("on a server: {message}"))?;
+            ensure!(server.asked() == asked, "the server was asked");
+            Server::detach(&guest.root);
+        }
+        guest.has(true)?;
+        guest.poststop()?.silently()?;
+        same("the image", &before, &guest.image())?;
+        none(bundle)
+    })
 }
 
 /// Without birth times, a file can't be told apart from a later one.
