@@ -154,7 +154,7 @@ fn prove_inside(config: &Config) -> Result<(), GatherError> {
             if is_hidden(&error)
                 && config.has_namespace("user")
                 && process::owns_mount_namespace()
-                && has_another_id_map(&of)? =>
+                && is_in_another_user_namespace(&of)? =>
         {
             return Ok(());
         }
@@ -174,11 +174,14 @@ fn prove_inside(config: &Config) -> Result<(), GatherError> {
 /// processes in the same such namespace are either both inside the container, or both outside. Returns `None` if they
 /// share none.
 fn shared_kind(config: &Config, of: &str) -> Result<Option<&'static str>, SysError> {
-    let mut kinds = ["pid", "ipc", "uts", "user"].into_iter().filter(|kind| config.has_new_namespace(kind));
+    const KINDS: [(&str, &str); 5] =
+        [("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("user", "user"), ("network", "net")];
     // The runtime enters all of them before it calls a hook, so looking at one kind is enough.
-    let Some(kind) = kinds.next() else { return Ok(None) };
-    let own = process::namespace("self", kind)?;
-    let its = if_shown(process::namespace(of, kind))?.flatten();
+    let Some((kind, link)) = KINDS.into_iter().find(|(kind, _)| config.has_new_namespace(kind)) else {
+        return Ok(None);
+    };
+    let own = process::namespace("self", link)?;
+    let its = if_shown(process::namespace(of, link))?.flatten();
     Ok((own.is_some() && own == its).then_some(kind))
 }
 
@@ -214,14 +217,24 @@ fn has_other_mounts(pid: u32, own: Option<&Path>) -> Result<bool, GatherError> {
     match if_shown(process::namespace(&pid, "mnt")).map_err(StageError::Unproven)? {
         // Nothing is known about a process that has ended meanwhile.
         Some(its) => Ok(its.is_some_and(|its| Some(its.as_path()) != own)),
-        None => has_another_id_map(&pid),
+        None => is_in_another_user_namespace(&pid),
     }
 }
 
-/// Whether a process is in another user namespace, judging by its ID map, which anybody may read. A `false` proves
-/// nothing, since two namespaces can have the same map.
-fn has_another_id_map(pid: &str) -> Result<bool, GatherError> {
-    Ok(read("/proc/self/uid_map")? != read(&format!("/proc/{pid}/uid_map"))?)
+/// Whether a process is in another user namespace. A `false` proves nothing.
+fn is_in_another_user_namespace(pid: &str) -> Result<bool, GatherError> {
+    // Anybody may read the ID maps, but two namespaces can have the same one.
+    if read("/proc/self/uid_map")? != read(&format!("/proc/{pid}/uid_map"))? {
+        return Ok(true);
+    }
+    match process::namespace(pid, "user") {
+        // With this capability, nothing is hidden of processes in the same user namespace, ptrace(2).
+        Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM) => Ok(process::may_trace()),
+        result => {
+            let (its, own) = (result.map_err(StageError::Unproven)?, process::namespace("self", "user"));
+            Ok(its.is_some() && its != own.map_err(StageError::Unproven)?)
+        }
+    }
 }
 
 /// The pid of the container's first process at createRuntime, after the checks that are possible from outside its mount

@@ -74,6 +74,12 @@ pub fn is_over_mount_namespace() -> bool {
     !matches!(mount_namespace_owner(), Ok(None))
 }
 
+/// Whether this process may look into all processes of its user namespace, as with CAP_SYS_PTRACE.
+#[must_use]
+pub fn may_trace() -> bool {
+    caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap_or(false)
+}
+
 /// Whether this process's mount namespace is owned by its own user namespace.
 #[must_use]
 pub fn owns_mount_namespace() -> bool {
