@@ -15,7 +15,7 @@ use oci_systemd_hook::root::Root;
 use oci_systemd_hook::sys::fs::identity as fs_identity;
 
 use crate::Check;
-use crate::bundle::{Bundle, OwnCgroup, own_cgroup_mount, with_bundle};
+use crate::bundle::{Bundle, Cgroup as CgroupMount, OwnCgroup, bind, own_cgroup_mount, with_bundle};
 use crate::namespace::Realm;
 
 /// All steps that open a cgroup.
@@ -40,6 +40,37 @@ pub fn are_the_same(realm: Realm) -> Check {
         ensure!(bound.trim() == "7", "the bound is {bound:?}");
         Ok(())
     })
+}
+
+/// A volume can show any cgroup where the container's own one belongs. The hook doesn't take it for that one.
+pub fn of_volumes(realm: Realm) -> Check {
+    for is_above in [false, true] {
+        with_bundle(realm, |bundle| {
+            bundle.start(CgroupMount::Mounted);
+            let Some((top, above)) = own_cgroup_mount() else { return Ok(()) };
+            let Some(own) = bundle.cgroup.as_ref().map(|own| own.path().to_owned()) else { return Ok(()) };
+            let Some(another) = OwnCgroup::below(&above) else { return Ok(()) };
+            let child = another.path().join(own.file_name().unwrap());
+            fs::create_dir(&child).unwrap();
+            let place = if is_above { own.parent().unwrap() } else { &own };
+            let below = place.strip_prefix(&top).unwrap();
+            // Where this process's own cgroup is the top one, this covers the hierarchy itself, and the container's cgroup
+            // has no path in it.
+            bind(another.path(), &bundle.root("sys/fs/cgroup").join(below));
+            let watch = bundle.watch();
+            bundle.create()?.refused(&["cgroup", "/sys/fs/cgroup", "mounted"])?;
+            watch.everything(bundle)?;
+            for path in [another.path(), &child] {
+                let names = fs::read_dir(path).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir()).count();
+                ensure!(names == usize::from(path == another.path()), "{names} cgroups are in {path:?}");
+                let bound = fs::read_to_string(path.join("cgroup.max.descendants")).unwrap();
+                ensure!(bound.trim() == "max", "the bound of {path:?} is {bound}");
+            }
+            Ok(())
+        })
+        .map_err(|message| format!("at the cgroup above, {is_above}: {message}"))?;
+    }
+    Ok(())
 }
 
 fn actions(bundle: &Bundle, cgroup: &Cgroup) -> Vec<(&'static str, Action)> {
