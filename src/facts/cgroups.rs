@@ -95,6 +95,9 @@ pub struct Membership {
     /// Its inode, or `None` if it could not be opened. By the time the plan is carried out, the path may lead to
     /// another cgroup.
     pub inode: Option<u64>,
+    /// How many cgroups can be made below it, one in the other, as limited by it and those above it. `None` if there is
+    /// no limit, or if the container has a cgroup namespace of its own.
+    pub room: Option<u32>,
     /// Whose it is.
     pub owner: CgroupOwner,
     /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.

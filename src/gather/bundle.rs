@@ -78,6 +78,7 @@ fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
     let member = |on_host: &str| Membership {
         inside: Some(path.clone()),
         inode: None,
+        room: None,
         owner: CgroupOwner::Container,
         on_host: Some(InnerPath::new(interface::CGROUP).join(on_host).as_path().to_owned()),
         owns_limits: !config.has_namespace("user"),

@@ -92,6 +92,8 @@ pub struct CgroupPlace<'a> {
     pub inside: Option<&'a InnerPath>,
     /// What to find out.
     pub question: CgroupQuestion,
+    /// Whether to find out, too, how many cgroups can be made in it.
+    pub asks_for_room: bool,
 }
 
 /// What to find out about a cgroup.
@@ -110,6 +112,8 @@ pub struct CgroupLook {
     pub inode: Option<u64>,
     /// Who is in it. [`Occupants::Unknown`] if that wasn't the question.
     pub occupants: Occupants,
+    /// How many cgroups can be made below it, one in the other, or `None` if there is no limit, or if that wasn't asked.
+    pub room: Option<u32>,
 }
 
 impl std::fmt::Debug for Sources<'_> {
@@ -322,7 +326,9 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         let on_host = mounts::whole_hierarchy(sources.mountinfo, hierarchy, sources.root_path);
         let question =
             if owner == CgroupOwner::Container { CgroupQuestion::Occupants } else { CgroupQuestion::Identity };
-        let place = CgroupPlace { hierarchy, path: &path, on_host: on_host.as_deref(), inside: at.as_ref(), question };
+        let asks_for_room = namespace == CgroupNamespace::Host && hierarchy == Hierarchy::Unified;
+        let (on_host_at, inside) = (on_host.as_deref(), at.as_ref());
+        let place = CgroupPlace { hierarchy, path: &path, on_host: on_host_at, inside, question, asks_for_room };
         let look = (sources.look_at_cgroup)(&place);
         let owner = match (owner, look.occupants) {
             (CgroupOwner::Container, Occupants::Others) => CgroupOwner::Shared(Sharing::Others),
@@ -333,6 +339,7 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         Some(Membership {
             owner,
             inode: look.inode,
+            room: look.room,
             on_host,
             owns_limits: owner_of_limits.is_none_or(|uid| is_containers(config, sources.stage, uid)),
             inside: cgroup::parse(sources.cgroup_inside, hierarchy),

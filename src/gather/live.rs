@@ -118,7 +118,7 @@ pub fn surroundings(
 }
 
 /// A placeholder for a cgroup that could not be looked at. The failure itself is reported later.
-const NOT_SEEN: CgroupLook = CgroupLook { inode: None, occupants: Occupants::Unknown };
+const NOT_SEEN: CgroupLook = CgroupLook { inode: None, occupants: Occupants::Unknown, room: None };
 
 /// The first failure of what is read only where it matters. "It can't be read" must not pass for "it isn't there": the
 /// container would get more than its limits leave it, or a cgroup that others are in.

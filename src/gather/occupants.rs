@@ -51,7 +51,7 @@ impl Family {
 /// Looks at a cgroup, by preference on the host's own mount of the hierarchy, which no image can influence, or else
 /// where the container sees it.
 pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Result<CgroupLook, GatherError> {
-    let unknown = CgroupLook { inode: None, occupants: Occupants::Unknown };
+    let unknown = CgroupLook { inode: None, occupants: Occupants::Unknown, room: None };
     let Some(directory) = open(root, place)? else { return Ok(unknown) };
     let failed = |source| GatherError::Cgroup { path: place.path.clone(), hierarchy: place.hierarchy, source };
     let inode = Some(fs::stat(&directory).map_err(failed)?.st_ino);
@@ -59,7 +59,8 @@ pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Res
         CgroupQuestion::Identity => Occupants::Unknown,
         CgroupQuestion::Occupants => occupants(&directory, family, place)?,
     };
-    Ok(CgroupLook { inode, occupants })
+    let room = if place.asks_for_room { cgroup::room(directory.as_fd()).map_err(failed)? } else { None };
+    Ok(CgroupLook { inode, occupants, room })
 }
 
 fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherError> {

@@ -165,8 +165,8 @@ fn writable(
         return unless_needed(plan, Refusal::HostHierarchy { at: at.clone() }, why);
     }
     let cgroup = Cgroup { hierarchy, path: member.path.clone(), inode: member.inode };
-    let hides =
-        facts.cgroups.namespace == CgroupNamespace::Host && view::hides_others(facts, plan, at, MountsBelow::Kept);
+    let hides = facts.cgroups.namespace == CgroupNamespace::Host
+        && view::hides_others(facts, plan, at, MountsBelow::Kept, Some(member));
     if hides {
         view::show_own(plan, need, &cgroup, at, &own);
     } else if !is_at_own_path {
@@ -278,7 +278,7 @@ fn show_own(
         view::show(plan, Need::Required, cgroup.clone(), at.clone(), why);
         let place = below_limits(facts, plan, member, cgroup, own, Need::Required);
         make_writable(facts, plan, place, Need::Required);
-    } else if view::hides_others(facts, plan, at, MountsBelow::Covered) {
+    } else if view::hides_others(facts, plan, at, MountsBelow::Covered, Some(member)) {
         view::show_own(plan, Need::Required, &cgroup, at, &own);
         let place = below_limits(facts, plan, member, cgroup.clone(), own.clone(), Need::Required);
         make_writable(facts, plan, place, Need::Required);
@@ -311,7 +311,7 @@ fn show_made(
     let place = above_at.join(name).join(PAYLOAD);
     let is_private = facts.cgroups.namespace == CgroupNamespace::Private;
     // The root of a private cgroup namespace is the cgroup above, which the container shares with others.
-    if is_private || view::hides_others(facts, plan, at, MountsBelow::Covered) {
+    if is_private || view::hides_others(facts, plan, at, MountsBelow::Covered, member) {
         view::show_at_path(plan, Need::Required, made, payload, at, &place);
     } else {
         view::show_whole(plan, above.hierarchy, at);

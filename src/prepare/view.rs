@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use crate::facts::{Making, Surroundings};
+use crate::facts::{Making, Membership, Surroundings};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
 use crate::plan::{Action, Cgroup, Need, Plan, Until};
@@ -26,18 +26,33 @@ pub(super) enum MountsBelow {
 
 /// Whether the other cgroups of a hierarchy can be hidden from a container with the host's cgroup namespace. If not,
 /// the reason is noted in the plan.
-pub(super) fn hides_others(facts: &Surroundings, plan: &mut Plan, at: &InnerPath, below: MountsBelow) -> bool {
+pub(super) fn hides_others(
+    facts: &Surroundings,
+    plan: &mut Plan,
+    at: &InnerPath,
+    below: MountsBelow,
+    member: Option<&Membership>,
+) -> bool {
     let why = if facts.cgroups.is_asked_from_host(at) {
         "config.json mounts the host's cgroups there"
     } else if below == MountsBelow::Kept && !facts.mounts.directly_below(at).is_empty() {
         "something is mounted below it"
     } else if facts.cgroups.making == Making::Inside && facts.rights.in_user_namespace {
         "in the container's user namespace the hook can't make a cgroup that covers them"
+    } else if member.is_some_and(lacks_room) {
+        "its cgroup's limits on what is below leave no room for a copy of the path"
     } else {
         return true;
     };
     plan.remark(format!("the container may see the names of all of the host's cgroups at {at}: {why}"));
     false
+}
+
+/// Whether the names of a cgroup's path can't be repeated below it.
+fn lacks_room(member: &Membership) -> bool {
+    let names = member.inside.as_ref().map_or(0, |path| path.as_path().iter().count());
+    // `/` counts for the cgroup that they are in.
+    member.room.is_some_and(|room| usize::try_from(room).is_ok_and(|room| room < names))
 }
 
 /// Shows the container's own cgroup at its path, and no other cgroup.

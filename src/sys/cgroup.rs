@@ -203,13 +203,44 @@ const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
 
 /// The limit on the number of descendants of a v2 cgroup. Returns `None` if there is no limit.
 pub fn max_descendants(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
-    let text = read(cgroup, MAX_DESCENDANTS)?;
+    limit(cgroup, MAX_DESCENDANTS)
+}
+
+fn limit(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<u32>, SysError> {
+    let text = read(cgroup, name)?;
     match text.trim() {
         "max" => Ok(None),
-        number => {
-            number.parse().map(Some).map_err(|_| SysError::new(format!("read({MAX_DESCENDANTS:?})"), Errno::INVAL))
-        }
+        number => number.parse().map(Some).map_err(|_| SysError::new(format!("read({name:?})"), Errno::INVAL)),
     }
+}
+
+/// How many cgroups can be made below a v2 cgroup, one in the other, under its own limits and those of the cgroups above
+/// it. Returns `None` if there is no limit.
+pub fn room(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
+    let mut directory = fs::open_at(cgroup, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    let mut least: Option<u32> = None;
+    for depth in 0..DEPTH_MAX {
+        let depth = u32::try_from(depth).unwrap_or(u32::MAX);
+        let levels = match limit(directory.as_fd(), "cgroup.max.depth") {
+            // The hierarchy's root has no limits. And cgroups that this mount doesn't show can't be looked at.
+            Err(error) if error.errno() == Errno::NOENT => break,
+            levels => levels?.map(|most| most.saturating_sub(depth)),
+        };
+        let cgroups = match max_descendants(directory.as_fd())? {
+            Some(most) => Some(most.saturating_sub(descendants(directory.as_fd())?)),
+            None => None,
+        };
+        least = [least, levels, cgroups].into_iter().flatten().min();
+        directory = fs::open_at(directory.as_fd(), "..", OFlags::RDONLY | OFlags::DIRECTORY)?;
+    }
+    Ok(least)
+}
+
+fn descendants(cgroup: BorrowedFd<'_>) -> Result<u32, SysError> {
+    const STAT: &str = "cgroup.stat";
+    let text = read(cgroup, STAT)?;
+    let number = text.lines().find_map(|line| line.strip_prefix("nr_descendants ")?.parse().ok());
+    number.ok_or_else(|| SysError::new(format!("read({STAT:?})"), Errno::INVAL))
 }
 
 /// Sets the limit on the number of descendants of a v2 cgroup; `None` removes it.

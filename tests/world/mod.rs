@@ -188,7 +188,7 @@ fn look_at_cgroup(text: &str, place: &CgroupPlace<'_>) -> CgroupLook {
         (false, true) => Occupants::Unknown,
         (false, false) => Occupants::Container,
     };
-    CgroupLook { inode: None, occupants }
+    CgroupLook { inode: None, occupants, room: None }
 }
 
 /// One text after another, so that a world can be printed and made a case.
