@@ -339,6 +339,7 @@ impl<'a> Trials<'a> {
         let on_v2 = [runc_unified, crun_unified];
         self.each("v1-with-sys-admin", &on_v2, others::no_v1_with_sys_admin);
         self.each("bounded-cgroups", &on_v2, others::are_bounded);
+        self.each("little-room-for-cgroups", &on_v2, others::little_room);
         self.each("host-cgroups", &PLATFORMS, outside::host_cgroups);
         for suite in Suite::ALL {
             let cell = Cell { runtime: Runtime::Crun, layout: Layout::Unified, suite };

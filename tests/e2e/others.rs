@@ -10,7 +10,7 @@ use std::sync::Arc;
 use libtest_mimic::Failed;
 
 use crate::boot::{PROBE, ends_in_order, has_come_up, same};
-use crate::config::{CGROUP_ANNOTATION, Config, Stages};
+use crate::config::{CGROUP_ANNOTATION, CgroupNs, Config, Stages};
 use crate::container::{Cell, Container};
 use crate::hierarchy::{Hierarchy, Whole};
 use crate::inside::Inside;
@@ -153,6 +153,18 @@ pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no version 2")?;
         let own = whole.path().join(container.cgroup().trim_start_matches('/'));
         same("the bound", fs::read_to_string(own.join("cgroup.max.descendants"))?.trim(), "16384")?;
+        container.delete(&["--force"])
+    })?;
+    container.host_is_as_before()
+}
+
+/// The engine's limits leave no room for a copy of the path, so that the container is created and the names of others
+/// stay visible.
+pub fn little_room(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let config = Config { cgroupns: CgroupNs::Host, engines_most: Some(1), ..Config::default() };
+    let container = Container::new(site, cell, &config, &PROBE)?;
+    container.explain(|container| {
+        container.create()?.expect_success()?;
         container.delete(&["--force"])
     })?;
     container.host_is_as_before()
