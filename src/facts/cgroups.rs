@@ -69,6 +69,8 @@ pub enum Sharing {
     Engine,
     /// Processes that are neither the container's nor the runtime's are in the cgroup or in one of its descendants.
     Others,
+    /// One of these is in another container, which can probably write to the cgroup.
+    AnotherContainer,
     /// It can't be determined which processes are in the cgroup.
     Unknown,
 }
@@ -80,6 +82,8 @@ pub enum Occupants {
     Container,
     /// Other processes as well.
     Others,
+    /// Other processes as well, one of them in another pid namespace than the runtime.
+    AnotherContainer,
     /// It can't be determined.
     Unknown,
 }

@@ -332,6 +332,7 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
         let look = (sources.look_at_cgroup)(&place);
         let owner = match (owner, look.occupants) {
             (CgroupOwner::Container, Occupants::Others) => CgroupOwner::Shared(Sharing::Others),
+            (CgroupOwner::Container, Occupants::AnotherContainer) => CgroupOwner::Shared(Sharing::AnotherContainer),
             (CgroupOwner::Container, Occupants::Unknown) => CgroupOwner::Shared(Sharing::Unknown),
             (owner, _) => owner,
         };

@@ -122,6 +122,8 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
         })?,
     };
     let Some(pids) = pids else { return Ok(Occupants::Unknown) };
+    let own_namespace = others::namespace("self", "pid");
+    let mut found = Occupants::Container;
     for pid in pids {
         let is_own = match family {
             _ if pid == 0 => false,
@@ -129,11 +131,30 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
             Family::Of(heads) => descends(pid, heads)?,
             Family::FirstAncestor => false,
         };
-        if !is_own {
-            return Ok(Occupants::Others);
+        if is_own || has_ended(pid)? {
+            continue;
+        }
+        match others::namespace(&pid.to_string(), "pid") {
+            its @ Some(_) if its != own_namespace => return Ok(Occupants::AnotherContainer),
+            _ => found = Occupants::Others,
         }
     }
-    Ok(Occupants::Container)
+    Ok(found)
+}
+
+/// Whether no thread of a process runs any more.
+fn has_ended(pid: u32) -> Result<bool, GatherError> {
+    let failed = |source| GatherError::Read { path: PathBuf::from(format!("/proc/{pid}/task")), source };
+    if pid == 0 {
+        // It is in an outer pid namespace.
+        return Ok(false);
+    }
+    for task in others::tasks(pid).map_err(failed)? {
+        if others::task_stat(pid, task).map_err(failed)?.is_some_and(|stat| !stat.is_exiting) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Whether a process is one of `heads` or a descendant of one. A process that has ended, or waits to be reaped, counts as

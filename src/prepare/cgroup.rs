@@ -136,17 +136,15 @@ fn writable(
                 plan.leave(own, "writable already, by a mount of its own");
                 return Ok(());
             }
-            CgroupOwner::Shared(Sharing::Engine | Sharing::Others) => {}
+            CgroupOwner::Shared(Sharing::Engine | Sharing::Others | Sharing::AnotherContainer) => {}
         }
     }
     if let CgroupOwner::Shared(sharing) = member.owner {
-        if need == Need::Required && facts.cgroups.making == Making::Possible {
+        if need == Need::Required && facts.cgroups.making == Making::Possible && sharing != Sharing::AnotherContainer {
             // Its mount may show others' cgroups, too.
             return show(facts, plan, hierarchy, at);
         }
-        let why = because(sharing);
-        let refusal = Refusal::SharedCgroup { at: at.clone(), why, way_out: layout::way_out(facts.cgroups.making) };
-        return unless_needed(plan, refusal, why);
+        return unless_needed(plan, shared(facts, at, sharing), because(sharing));
     }
     let below = match mount_root {
         CgroupRoot::At(root) => member.path.below(root),
@@ -257,6 +255,9 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
         return Err(Refusal::NoMembership { at: at.clone() });
     };
     let cgroup = Cgroup { hierarchy, path: path.clone(), inode: member.and_then(|member| member.inode) };
+    if let Some(CgroupOwner::Shared(sharing @ Sharing::AnotherContainer)) = member.map(|member| member.owner) {
+        return Err(shared(facts, at, sharing));
+    }
     let own = at.join(inside.as_path());
     match member.filter(|member| member.owner == CgroupOwner::Container) {
         Some(member) => show_own(facts, plan, member, cgroup, at, own),
@@ -319,11 +320,21 @@ fn show_made(
     make_writable(facts, plan, place, Need::Required);
 }
 
+fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
+    let way_out = match sharing {
+        // What would be made below that container's cgroup could be renamed and written by it.
+        Sharing::AnotherContainer => "stop that container first",
+        Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::way_out(facts.cgroups.making),
+    };
+    Refusal::SharedCgroup { at: at.clone(), why: because(sharing), way_out }
+}
+
 /// The reason why the container may not write a cgroup, for plans and errors.
 fn because(sharing: Sharing) -> &'static str {
     match sharing {
         Sharing::Engine => "the engine gave the container no cgroup of its own there",
         Sharing::Others => "processes that are not the container's are in its cgroup there, or in one below",
+        Sharing::AnotherContainer => "processes of another container are in its cgroup there, or in one below",
         Sharing::Unknown => "it can't be determined whose processes are in its cgroup there, or in one below",
     }
 }

@@ -336,6 +336,7 @@ impl<'a> Trials<'a> {
         self.each(name, &two, special::read_only_root_without_machine_id);
         self.each("old-systemd", &[runc_unified, crun_unified], layouts::old_systemd);
         self.each("cgroups-of-others", &PLATFORMS, others::are_left_alone);
+        self.each("cgroup-of-another-container", &[runc_hybrid, crun_legacy], others::container_is_left_alone);
         let on_v2 = [runc_unified, crun_unified];
         self.each("v1-with-sys-admin", &on_v2, others::no_v1_with_sys_admin);
         self.each("bounded-cgroups", &on_v2, others::are_bounded);

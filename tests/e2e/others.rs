@@ -6,6 +6,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::{Child, Command};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
@@ -30,13 +31,36 @@ struct Stranger {
 impl Stranger {
     fn new(container: &Container, below: &str) -> Result<Self, Failed> {
         let process = Command::new("sleep").arg("120").spawn()?;
+        let pid = process.id().to_string();
+        Self::with(process, &pid, container, below)
+    }
+
+    /// It is in a pid namespace of its own, as the processes of another container are.
+    fn contained(container: &Container) -> Result<Self, Failed> {
+        let process = Command::new("unshare").args(["--pid", "--fork", "--kill-child", "sleep", "120"]).spawn()?;
+        let children = format!("/proc/{0}/task/{0}/children", process.id());
+        let deadline = Instant::now() + Duration::from_secs(10);
+        loop {
+            let child = fs::read_to_string(&children)?;
+            let comm = fs::read_to_string(format!("/proc/{}/comm", child.trim())).unwrap_or_default();
+            if comm.trim() == "sleep" {
+                return Self::with(process, child.trim(), container, "");
+            }
+            if Instant::now() > deadline {
+                return Err(format!("unshare(1) has the child {child:?}").into());
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    fn with(process: Child, pid: &str, container: &Container, below: &str) -> Result<Self, Failed> {
         let mut stranger = Self { process, made: Vec::new(), wholes: Vec::new() };
         for hierarchy in Hierarchy::BOTH {
             let Some(whole) = hierarchy.whole()? else { continue };
             let own = whole.path().join(container.cgroup().trim_start_matches('/'));
             let place = own.join(below);
             fs::create_dir_all(&place)?;
-            fs::write(place.join("cgroup.procs"), stranger.process.id().to_string())?;
+            fs::write(place.join("cgroup.procs"), pid)?;
             stranger.made.extend([place, own]);
             stranger.wholes.push(whole);
         }
@@ -48,9 +72,14 @@ impl Drop for Stranger {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
+        let deadline = Instant::now() + Duration::from_secs(5);
         for place in &self.made {
-            // The runtime may have removed it with the rest.
-            fs::remove_dir(place).ok();
+            // The runtime may have removed it with the rest, and a child of unshare(1) remains for a moment.
+            while fs::remove_dir(place).is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
+                && Instant::now() < deadline
+            {
+                std::thread::sleep(Duration::from_millis(5));
+            }
         }
         self.wholes.clear();
     }
@@ -95,6 +124,24 @@ pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         container.host_is_as_before()?;
     }
     Ok(())
+}
+
+/// Nothing is made below a cgroup that another container may write, since that one could rename it and write to it.
+pub fn container_is_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    let container = Container::new(site, cell, &Config::default(), &PROBE)?;
+    let stranger = Stranger::contained(&container)?;
+    container.explain(|container| {
+        let created = container.create()?;
+        let said = container.said();
+        let is_told = ["processes of another container are in its cgroup", "stop that container"];
+        drop(stranger);
+        container.delete(&["--force"])?;
+        if created.status.success() || !is_told.iter().all(|words| said.contains(words)) {
+            return Err(format!("it was not refused with {is_told:?}: {}", created.told()).into());
+        }
+        Ok(())
+    })?;
+    container.host_is_as_before()
 }
 
 /// A container that may mount gets no hierarchy whose root belongs to the host, unless the administrator allows it.

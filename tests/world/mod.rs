@@ -179,11 +179,12 @@ fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
         .find(|above| !image.all().any(|(_, found)| matches!(found, Found::Nothing(missing) if missing == above)))
 }
 
-/// Lines with `others` or `unknown` and a hierarchy, if processes other than the container's are, or may be, in its
-/// cgroup.
+/// Lines with `others`, `container` or `unknown` and a hierarchy, if processes other than the container's are, or may be,
+/// in its cgroup.
 fn look_at_cgroup(text: &str, place: &CgroupPlace<'_>) -> CgroupLook {
     let says = |word: &str| text.lines().any(|line| line == format!("{word} {}", place.hierarchy));
     let occupants = match (says("others"), says("unknown")) {
+        _ if says("container") => Occupants::AnotherContainer,
         (true, _) => Occupants::Others,
         (false, true) => Occupants::Unknown,
         (false, false) => Occupants::Container,
