@@ -129,9 +129,9 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
             say_why_left_alone(id, stage, facts.follow_up);
             return Ok(());
         }
-        // A refusal may come from what can't be seen of the runtime's process, too, and this names the cause.
-        (_, Some(error)) => return Err(GatherError::from(error).into()),
-        (result, None) => result?,
+        // If the runtime's process can't be seen, neither can those in the cgroup, and this names the cause.
+        (Ok(_) | Err(Refusal::SharedCgroup { .. }), Some(error)) => return Err(GatherError::from(error).into()),
+        (result, _) => result?,
     };
     announce(id, &plan);
     let is_awaited = || match (stage, state.pid) {

@@ -330,7 +330,9 @@ impl<'a> Units<'a> {
     pub(super) fn has(&self, unit: &str) -> bool {
         let open = |path| self.root.open_directory(&InnerPath::new(path)).ok();
         let directories = self.directories.get_or_init(|| interface::UNITS.into_iter().filter_map(open).collect());
-        directories.iter().any(|directory| fs::stat_at(directory.as_fd(), OsStr::new(unit)).is_ok())
+        // A volume can be a single file. Opening it this way doesn't ask its file server, as stat(2) does.
+        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW;
+        directories.iter().any(|directory| fs::open_at(directory.as_fd(), OsStr::new(unit), flags).is_ok())
     }
 }
 

@@ -184,6 +184,10 @@ impl Making {
         for (number, (directory, name)) in way.iter().zip(&names).enumerate().rev() {
             let is_last = number + 1 == names.len();
             let kind = if self.is_directory || !is_last { FileType::Directory } else { FileType::RegularFile };
+            // In a read-only file system, unlinkat(2) fails with `EROFS` even if there is nothing.
+            if fs::stat_at(directory.as_fd(), name).is_err_and(|failed| is_gone(&failed)) {
+                continue;
+            }
             match fs::unlink_at(directory.as_fd(), name, kind) {
                 Err(failed) if is_others_by_now(failed.errno()) => {}
                 result => result?,

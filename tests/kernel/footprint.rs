@@ -178,7 +178,7 @@ const CASES: [Case; 20] = [
                 .unwrap();
             }
         },
-        end: End::Warned("bytes of paths to files of several names"),
+        end: End::Warned("bytes of paths to files with several hard links"),
         ..PLAIN
     },
     Case {
