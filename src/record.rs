@@ -24,7 +24,7 @@ use rustix::io::Errno;
 pub use self::clean_up::{Finding, clean_up, sweep};
 use self::container::Container;
 pub use self::container::{Namespaces, Seen};
-use self::made::{Line, Made, Making};
+use self::made::{Line, Locking, Made, Making};
 use crate::kernel::id_map;
 use crate::path::InnerPath;
 use crate::plan::Cgroup;
@@ -102,6 +102,15 @@ pub enum RecordError {
         /// The pid of that container's first process.
         pid: u32,
     },
+    /// Another container is being prepared on the same root. A later call removes it.
+    #[error(
+        "left what was made in the root {}: another container is being created on it, and a later call will remove it",
+        root.display()
+    )]
+    Busy {
+        /// The root that it is in.
+        root: PathBuf,
+    },
     /// The container that poststop was called for still runs.
     #[error("left the record: the container's first process {pid} still runs; call poststop after it has ended")]
     Alive {
@@ -153,7 +162,7 @@ impl RecordError {
     /// Whether nothing went wrong and a later call will do the rest.
     #[must_use]
     pub fn is_for_later(&self) -> bool {
-        matches!(self, Self::InUse { .. })
+        matches!(self, Self::InUse { .. } | Self::Busy { .. })
     }
 }
 
@@ -273,7 +282,7 @@ fn take_back_from(path: &Path, file: &File, before_bytes: u64) -> Vec<RecordErro
         Ok(made) => made,
         Err(source) => return vec![RecordError::Read { path: path.to_owned(), source }],
     };
-    let mut errors = made.take_back(&Budget::FULL);
+    let mut errors = made.take_back(&Budget::FULL, Locking::Held);
     if errors.iter().any(RecordError::keeps_record) {
         return errors;
     }

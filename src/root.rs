@@ -5,6 +5,7 @@
 //! Why paths must not be joined as strings:
 //! <https://github.com/cyphar/libpathrs/blob/main/docs/avoidable-vulnerabilities.md>
 
+mod lock;
 mod read;
 
 use std::cell::OnceCell;

@@ -6,6 +6,7 @@ use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
@@ -41,7 +42,11 @@ pub struct Container {
     /// The root directory.
     pub root: Root,
     _pins: Vec<OwnedFd>,
+    _lock: Option<OwnedFd>,
 }
+
+/// How long to wait while others remove something from the root.
+const LOCK_PATIENCE: Duration = Duration::from_secs(2);
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
 /// namespace on the way, and stays there.
@@ -76,6 +81,8 @@ pub fn surroundings(
     let Mounted { text: mountinfo, mounts, number_of } = mounted(&root, config)?;
     root.know_mounts(&mountinfo);
     stage::is_set_up(&root, config, of)?;
+    // Worst case, as on a file system without locks: a poststop for another container removes a mount point.
+    let lock = root.lock_for_mounting(LOCK_PATIENCE).ok().flatten();
     let image = image(&root)?;
     let own_paths = interpret::own_cgroups(&mounts, cgroup_inside.as_deref().unwrap_or(&cgroup));
     let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;
@@ -112,7 +119,7 @@ pub fn surroundings(
     };
     let facts = interpret::live(state, config, &host, sources);
     match failure.0.into_inner() {
-        None => Ok((Container { root, _pins: pins }, facts)),
+        None => Ok((Container { root, _pins: pins, _lock: lock }, facts)),
         Some(error) => Err(error),
     }
 }

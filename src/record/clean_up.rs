@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime};
 use rustix::io::Errno;
 
 use super::container::{Container, First, Life, Namespaces};
-use super::made::{Line, Made};
+use super::made::{Line, Locking, Made};
 use super::{
     Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
     remove_if_empty,
@@ -121,7 +121,7 @@ impl Found {
     }
 
     fn work_off(&self, budget: &Budget) -> Vec<RecordError> {
-        let mut errors = self.made.take_back(budget);
+        let mut errors = self.made.take_back(budget, Locking::Needed);
         for error in &errors {
             if let RecordError::InUse { pid, .. } = error {
                 self.note_user(*pid);

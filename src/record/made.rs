@@ -81,6 +81,14 @@ pub(super) struct Made {
     cgroups: Vec<Cgroup>,
 }
 
+/// Whether a removal has to lock the root first.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Locking {
+    Needed,
+    /// This process holds the lock of those who mount, since it takes back what it has just made.
+    Held,
+}
+
 #[derive(Debug)]
 enum InRoot {
     New(Making, Vec<Birth>),
@@ -112,8 +120,8 @@ impl Made {
 
     /// Removes what was made, the last thing first. Goes on after an error and returns all errors. It is no error if
     /// something is gone already.
-    pub(super) fn take_back(&self, budget: &Budget) -> Vec<RecordError> {
-        let mut errors = self.empty_roots(budget);
+    pub(super) fn take_back(&self, budget: &Budget, locking: Locking) -> Vec<RecordError> {
+        let mut errors = self.empty_roots(budget, locking);
         for cgroup in self.cgroups.iter().rev() {
             let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, cgroup.inode, budget);
             errors.extend(result.err().map(|source| RecordError::Cgroup { cgroup: cgroup.clone(), source }));
@@ -126,7 +134,7 @@ impl Made {
         self.in_roots.iter().map(InRoot::root)
     }
 
-    fn empty_roots(&self, budget: &Budget) -> Vec<RecordError> {
+    fn empty_roots(&self, budget: &Budget, locking: Locking) -> Vec<RecordError> {
         let (mut errors, mut found) = (Vec::new(), Vec::new());
         for made in self.in_roots.iter().rev() {
             match made.find() {
@@ -140,12 +148,27 @@ impl Made {
             let count = rest.iter().take_while(|each| each.root.path() == first.root.path()).count();
             let (these, others) = rest.split_at(count);
             let places: Vec<_> = these.iter().map(|each| each.at.clone()).collect();
+            // Where a file system has no locks, the look at the users alone has to do.
+            let lock = match locking {
+                Locking::Held => Ok(None),
+                Locking::Needed => match first.root.lock_for_removing(budget.patience()) {
+                    Ok(None) => Err(RecordError::Busy { root: first.root.path().to_owned() }),
+                    result => Ok(result.ok().flatten()),
+                },
+            };
+            rest = others;
+            let _lock = match lock {
+                Ok(lock) => lock,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
+            };
             match in_use::user(&first.root, &places, budget) {
                 Ok(None) => errors.extend(these.iter().filter_map(|each| each.remove().err())),
                 Ok(Some(pid)) => errors.push(RecordError::InUse { root: first.root.path().to_owned(), pid }),
                 Err(source) => errors.push(first.error(source)),
             }
-            rest = others;
         }
         errors
     }

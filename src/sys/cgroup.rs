@@ -32,7 +32,7 @@ const LIMIT_BYTES: u64 = 1024 * 1024;
 /// How long a removal may take.
 #[derive(Debug, Clone, Copy)]
 pub struct Budget {
-    /// For how long to wait for processes that are ending.
+    /// For how long to wait for processes that are ending, and for others.
     patience: Duration,
     /// When to give up.
     deadline: Option<Instant>,
@@ -46,6 +46,12 @@ impl Budget {
     #[must_use]
     pub fn spare(deadline: Instant) -> Self {
         Self { patience: Duration::ZERO, deadline: Some(deadline) }
+    }
+
+    /// For how long to wait for others.
+    #[must_use]
+    pub fn patience(&self) -> Duration {
+        self.patience
     }
 
     /// Fails once the deadline has passed.

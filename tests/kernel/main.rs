@@ -152,6 +152,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("records/of-the-dead", records::of_the_dead),
     ("records/another-namespace", records::of_another_namespace),
     ("records/another-boot", records::of_another_boot),
+    ("records/locked-root", records::locked_root),
     ("records/out-of-reach", records::out_of_reach),
     ("records/without-birth-time", records::without_birth_time),
     ("records/overlay", records::on_an_overlay),

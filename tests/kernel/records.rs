@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use rustix::fs::{FlockOperation, flock};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
@@ -556,6 +557,25 @@ pub fn out_of_reach(realm: Realm) -> Check {
             Server::detach(&guest.root);
         }
         guest.has(true)?;
+        guest.poststop()?.silently()?;
+        same("the image", &before, &guest.image())?;
+        none(bundle)
+    })
+}
+
+/// Nothing is removed from a root on which a container is being prepared, as the lock on the root says.
+pub fn locked_root(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        let before = guest.image();
+        guest.create()?;
+        guest.end();
+        let lock = fs::File::open(&guest.root).unwrap();
+        flock(&lock, FlockOperation::LockShared).unwrap();
+        guest.poststop()?.silently()?;
+        guest.has(true)?;
+        count(bundle, ID, 1)?;
+        drop(lock);
         guest.poststop()?.silently()?;
         same("the image", &before, &guest.image())?;
         none(bundle)

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! A lock on a container's root, which several containers can have in common. While one of them is prepared, no mount
+//! point may be removed on which it is about to mount something, and the other way round.
+
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use rustix::fs::{FlockOperation, OFlags};
+use rustix::io::Errno;
+
+use super::Root;
+use crate::sys::{Context, SysError, fs};
+
+/// Between two attempts.
+const PAUSE: Duration = Duration::from_millis(5);
+
+impl Root {
+    /// Locks it against removals for as long as the returned descriptor is open. Returns `None` if others remove
+    /// something for longer than `patience`, which a process in the root can pretend to do.
+    pub fn lock_for_mounting(&self, patience: Duration) -> Result<Option<OwnedFd>, SysError> {
+        self.lock(FlockOperation::NonBlockingLockShared, patience)
+    }
+
+    /// Locks it against mounts for as long as the returned descriptor is open. Returns `None` if containers are being
+    /// prepared on it for longer than `patience`.
+    pub fn lock_for_removing(&self, patience: Duration) -> Result<Option<OwnedFd>, SysError> {
+        self.lock(FlockOperation::NonBlockingLockExclusive, patience)
+    }
+
+    fn lock(&self, operation: FlockOperation, patience: Duration) -> Result<Option<OwnedFd>, SysError> {
+        let directory = fs::open_at(self.directory().as_fd(), ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        let deadline = Instant::now() + patience;
+        loop {
+            match rustix::fs::flock(&directory, operation) {
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) => return Ok(None),
+                result => return result.map(|()| Some(directory)).call(|| format!("flock({:?})", self.path())),
+            }
+        }
+    }
+}
