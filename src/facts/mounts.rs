@@ -395,6 +395,22 @@ mod tests {
     }
 
     #[test]
+    fn a_tmpfs_is_the_containers_own_only_by_all_proofs() {
+        let is_own = |asked: &[&str], more: &str| {
+            let table = [TABLE, b"20 10 0:60 / /b/rootfs/run rw - tmpfs tmpfs rw\n", more.as_bytes()].concat();
+            let mut mounts = Mounts::read(&table, Path::new("/b/rootfs"), 10);
+            mounts.prove_own(&asked.iter().map(InnerPath::new).collect(), &tmpfs_devices(&table));
+            mounts.at(&InnerPath::new("/run")).unwrap().is_own_tmpfs()
+        };
+        assert!(is_own(&["/run"], ""));
+        assert!(!is_own(&["/tmp"], ""), "config.json asks for none there");
+        assert!(!is_own(&["/run"], "21 1 0:60 / /srv rw - tmpfs tmpfs rw\n"), "it is mounted on the host, too");
+        assert!(!is_own(&["/run"], "21 1 0:60 /a /srv rw - tmpfs tmpfs rw\n"), "a part of it is mounted on the host");
+        assert!(!is_own(&["/run"], "21 20 0:61 / /b/rootfs/run rw - tmpfs tmpfs rw\n"), "one of two is a volume's");
+        assert!(!is_own(&["/run"], "21 20 0:61 /a /b/rootfs/run rw - tmpfs tmpfs rw\n"), "a part of one");
+    }
+
+    #[test]
     fn a_root_that_is_no_mount_point_lies_on_the_hosts_mount() {
         let mounts = Mounts::read(b"1 0 8:1 / / rw shared:1 - ext4 /dev/vda rw\n", Path::new("/b/rootfs"), 1);
         assert_eq!(holder(&mounts, "/run"), "/");
