@@ -181,7 +181,7 @@ const FAULTS: &[(&str, Run)] = &[
     ("faults/create-container/killed", faults::create_container_is_killed),
     ("faults/create-runtime/killed", faults::create_runtime_is_killed),
     ("faults/poststop", faults::poststop),
-    ("records/one-root-undone", records::one_root_undone),
+    ("records/one-root-failed", records::one_root_failed),
     ("faults/another-command", faults::another_command),
     ("faults/older-kernel", faults::older_kernel),
     ("faults/who-copies-is-killed", memory::who_copies_is_killed),

@@ -226,7 +226,7 @@ pub fn one_root(realm: Realm) -> Check {
 }
 
 /// When a failed step is undone, another container may already have mounted on what was made.
-pub fn one_root_undone(realm: Realm) -> Check {
+pub fn one_root_failed(realm: Realm) -> Check {
     /// How long the hook is delayed after it has made a mount point, in microseconds.
     const DELAY: &str = "inject=renameat2:delay_exit=1000000:when=1";
     /// A later step that is required.
