@@ -69,12 +69,22 @@ pub enum Users {
     Own,
     /// The image's files are the host's, and to the container nobody's.
     OwnWithoutImage,
+    /// Those of the host, in a user namespace.
+    HostsInANamespace,
 }
 
 impl Users {
-    /// The host's id of the container's root, where that is another.
+    /// The host's id of the root of the container's user namespace, if it has one.
     pub fn root(self) -> Option<u32> {
-        (self != Self::Hosts).then_some(HOST_ID)
+        match self {
+            Self::Hosts => None,
+            Self::Own | Self::OwnWithoutImage => Some(HOST_ID),
+            Self::HostsInANamespace => Some(0),
+        }
+    }
+
+    fn count(self) -> u32 {
+        if self == Self::HostsInANamespace { u32::MAX } else { ID_COUNT }
     }
 
     /// The host's id of the owner of root's files in the image, where that is another.
@@ -250,7 +260,7 @@ impl Config {
             config["linux"]["resources"]["unified"] = json!({"cgroup.max.descendants": most.to_string()});
         }
         if let Some(id) = self.users.root() {
-            let map = json!([{"containerID": 0, "hostID": id, "size": ID_COUNT}]);
+            let map = json!([{"containerID": 0, "hostID": id, "size": self.users.count()}]);
             config["linux"]["uidMappings"] = map.clone();
             config["linux"]["gidMappings"] = map;
         }

@@ -25,7 +25,7 @@ pub fn of_each_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for (stages, stage) in
         [(Stages::WithoutPoststop, "createRuntime"), (Stages::CreateContainerOnly, "createContainer")]
     {
-        for users in [Users::Hosts, Users::Own] {
+        for users in [Users::Hosts, Users::Own, Users::HostsInANamespace] {
             for has_pids in [true, false] {
                 one(site, cell, &Config { stages, users, ..quiet() }, stage, has_pids).map_err(|failed| {
                     format!("{stage}, {users:?}, pids {has_pids}: {}", crate::container::message(&failed))
