@@ -375,7 +375,7 @@ impl Drop for OwnCgroup {
     fn drop(&mut self) {
         let deadline = Instant::now() + Duration::from_secs(5);
         // A killed process remains for a moment.
-        while remove_cgroup(&self.0).is_err() && Instant::now() < deadline {
+        while self.0.exists() && remove_cgroup(&self.0).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
     }

@@ -2,8 +2,10 @@
 //! Tests that a step acts on the cgroup that was looked at, and not on another one that has its path by now.
 
 use std::fs;
+use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Instant;
 
 use oci_systemd_hook::apply::{Outcome, apply};
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
@@ -12,6 +14,7 @@ use oci_systemd_hook::plan::{Action, Cgroup, Need, Place, Plan, Processes, Until
 use oci_systemd_hook::record::{Record, Seen};
 use oci_systemd_hook::report::chain;
 use oci_systemd_hook::root::Root;
+use oci_systemd_hook::sys::cgroup::{Budget, remove_unused};
 use oci_systemd_hook::sys::fs::identity as fs_identity;
 
 use crate::Check;
@@ -40,6 +43,22 @@ pub fn are_the_same(realm: Realm) -> Check {
         ensure!(bound.trim() == "7", "the bound is {bound:?}");
         Ok(())
     })
+}
+
+/// Removing what another container has left ends when the time that a call has for that is over, so that its own
+/// container starts.
+pub fn removed_in_time(_: Realm) -> Check {
+    let Some((_, above)) = own_cgroup_mount() else { return Ok(()) };
+    let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
+    fs::create_dir(own.path().join("below")).unwrap();
+    let above = fs::File::open(&above).unwrap();
+    let remove = |budget: Budget| remove_unused(above.as_fd(), own.path().file_name().unwrap(), &budget);
+    let failed = remove(Budget::spare(Instant::now())).err().map(|error| chain(&error)).unwrap_or_default();
+    ensure!(failed.contains("ETIMEDOUT"), "without time left: {failed:?}");
+    ensure!(own.path().join("below").is_dir(), "something was removed");
+    remove(Budget::FULL).map_err(|error| chain(&error))?;
+    ensure!(!own.path().exists(), "it is still there");
+    Ok(())
 }
 
 /// A volume can show any cgroup where the container's own one belongs. The hook doesn't take it for that one.

@@ -85,6 +85,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("copy-up/devices", copy_up::devices_in_a_user_namespace),
     ("plain/read-only-root", plain::read_only_root),
     ("cgroups/changed", cgroups::are_the_same),
+    ("cgroups/removed-in-time", cgroups::removed_in_time),
     ("cgroups/volumes", cgroups::of_volumes),
     ("memory-limit", memory::of_the_cgroup),
     ("memory/charged", memory::is_charged_to_the_container),
