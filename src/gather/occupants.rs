@@ -131,7 +131,8 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
             Family::Of(heads) => descends(pid, heads)?,
             Family::FirstAncestor => false,
         };
-        if is_own || has_ended(pid)? {
+        // 0 is a process of an outer pid namespace, about which /proc tells nothing.
+        if is_own || (pid != 0 && !has_thread(pid, |_| Ok(true))?) {
             continue;
         }
         match others::namespace(&pid.to_string(), "pid") {
@@ -142,34 +143,26 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
     Ok(found)
 }
 
-/// Whether no thread of a process runs any more.
-fn has_ended(pid: u32) -> Result<bool, GatherError> {
+/// Whether a process has a thread that isn't ending and fulfills a condition. The condition is checked first, since in v1
+/// the kernel says `/` for the cgroup of a thread that is ending.
+fn has_thread(pid: u32, is_one: impl Fn(u32) -> Result<bool, GatherError>) -> Result<bool, GatherError> {
     let failed = |source| GatherError::Read { path: PathBuf::from(format!("/proc/{pid}/task")), source };
-    if pid == 0 {
-        // It is in an outer pid namespace.
-        return Ok(false);
-    }
     for task in others::tasks(pid).map_err(failed)? {
-        if others::task_stat(pid, task).map_err(failed)?.is_some_and(|stat| !stat.is_exiting) {
-            return Ok(false);
+        if is_one(task)? && others::task_stat(pid, task).map_err(failed)?.is_some_and(|stat| !stat.is_exiting) {
+            return Ok(true);
         }
     }
-    Ok(true)
+    Ok(false)
 }
 
-/// Whether a process is one of `heads` or a descendant of one. A process that has ended, or waits to be reaped, counts as
-/// one, since it can do no harm.
-fn descends(pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
-    let first = pid;
-    let mut pid = pid;
+/// Whether a process is one of `heads` or a descendant of one. A process that is gone counts as one, since it can do no
+/// harm.
+fn descends(mut pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
     for _ in 0..ANCESTORS_MAX {
         if heads.contains(&pid) {
             return Ok(true);
         }
         let Some(text) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(true) };
-        if pid == first && status::is_zombie(&text) {
-            return Ok(true);
-        }
         match status::parent(&text) {
             Some(parent) if parent > 1 || heads.contains(&1) => pid = parent,
             _ => return Ok(false),
@@ -180,7 +173,7 @@ fn descends(pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
 
 /// Determines the occupants from the /proc entries of all processes. At createContainer /proc is still the runtime's.
 fn in_proc(heads: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
-    // If /proc hides other users' processes (`hidepid`, proc(5)), process 1 is hidden, too.
+    // If process 1 isn't visible, /proc hides the processes of other users (`hidepid`, proc(5)).
     if read_if_shown("/proc/1/cgroup")?.is_none() {
         return Ok(Occupants::Unknown);
     }
@@ -195,17 +188,11 @@ fn in_proc(heads: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherEr
 
 /// Whether a process has a thread in a cgroup. In v1 each thread can be in another.
 fn is_in(pid: u32, place: &CgroupPlace<'_>) -> Result<bool, GatherError> {
-    let path = || PathBuf::from(format!("/proc/{pid}/task"));
-    let failed = |source| GatherError::Read { path: path(), source };
-    for task in others::tasks(pid).map_err(failed)? {
-        let Some(cgroups) = read_if_shown(&format!("/proc/{pid}/task/{task}/cgroup"))? else { continue };
-        let is_there = text::parse(&cgroups, place.hierarchy).is_some_and(|path| path.is_at_or_below(place.path));
-        // In v1 the kernel says `/` for whatever is ending, so this must be asked last.
-        if is_there && others::task_stat(pid, task).map_err(failed)?.is_some_and(|stat| !stat.is_exiting) {
-            return Ok(true);
-        }
-    }
-    Ok(false)
+    has_thread(pid, |task| {
+        let cgroups = read_if_shown(&format!("/proc/{pid}/task/{task}/cgroup"))?;
+        let path = cgroups.and_then(|cgroups| text::parse(&cgroups, place.hierarchy));
+        Ok(path.is_some_and(|path| path.is_at_or_below(place.path)))
+    })
 }
 
 /// The processes above this one whose descendants may be in the container's cgroup.

@@ -165,7 +165,7 @@ fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Faile
     // uses is part of the path to the container's own cgroup.
     for top in tops(&told) {
         let names = told.lines().filter_map(|line| line.strip_prefix(top)).filter_map(|rest| rest.strip_prefix('/'));
-        // If the hook's cgroup is mounted in place of the root, its own descendants are there, too.
+        // The cgroup that the hook mounts in place of the root also shows the cgroups below it.
         let is_own = |name: &str| is_on_the_way(name) || name == "payload";
         let strange: Vec<&str> = names.filter(|name| !name.contains('/') && !is_own(name)).collect();
         if cgroupns == CgroupNs::Host && !strange.is_empty() {

@@ -118,7 +118,7 @@ impl Bundle {
     pub fn call(&self, input: &[u8], how: &How<'_>) -> Result<Finished, String> {
         let shell = |first: &str| ["/bin/sh", "-c", &format!("{first} exec \"$0\" \"$@\"")].map(OsString::from);
         let mut words: Vec<OsString> = Vec::new();
-        // If an earlier hook has moved the container to a cgroup below, the next hook is there, too.
+        // The next hook runs in the cgroup to which an earlier one has moved the container.
         let enter = "cd \"$OSH_CGROUP\"; { echo $$ >payload/cgroup.procs || echo $$ >cgroup.procs; } 2>/dev/null; cd \"$OSH_CWD\"; unset OSH_CGROUP OSH_CWD;";
         let cwd = how.cwd.clone().unwrap_or_else(|| self.root(""));
         let own_cgroup = self.cgroup.as_ref().filter(|_| self.state.get("pid").is_none());

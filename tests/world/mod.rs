@@ -173,7 +173,7 @@ fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
     places
 }
 
-/// The directory above a path that doesn't exist, unless that is known to be missing, too.
+/// The nearest directory above a missing path that isn't known to be missing itself.
 fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
     std::iter::successors(at.parent(), InnerPath::parent)
         .find(|above| !image.all().any(|(_, found)| matches!(found, Found::Nothing(missing) if missing == above)))
