@@ -151,6 +151,22 @@ pub enum Found {
     Unreachable(String),
 }
 
+impl Found {
+    /// Where the path leads.
+    #[must_use]
+    pub fn place(&self) -> Option<&InnerPath> {
+        match self {
+            Self::Unreachable(_) => None,
+            Self::Directory(at)
+            | Self::EmptyDirectory(at)
+            | Self::File(at)
+            | Self::Nothing(at)
+            | Self::Else(at, _)
+            | Self::OnServer(at) => Some(at),
+        }
+    }
+}
+
 /// What the image has at the paths that matter.
 #[derive(Debug, Clone, Default)]
 pub struct Image(BTreeMap<InnerPath, Found>);

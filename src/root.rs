@@ -253,16 +253,16 @@ impl Root {
         let first = |count: usize| InnerPath::new(names.iter().take(count).collect::<PathBuf>());
         let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed, Mounts::Crossed);
         // By halves: an image's link can have 2,000 names. The root itself is there, and the whole path isn't.
-        let (mut there, mut missing) = (0, names.len());
+        let (mut there, mut missing, mut deepest) = (0, names.len(), None);
         while missing - there > 1 {
             let half = usize::midpoint(there, missing);
             match open(&first(half)) {
-                Ok(_) => there = half,
+                Ok(directory) => (there, deepest) = (half, Some(directory)),
                 Err(error) if error.errno() == Errno::NOENT => missing = half,
                 Err(error) => return Err(error),
             }
         }
-        let directory = open(&first(there))?;
+        let directory = deepest.map_or_else(|| open(&InnerPath::root()), Ok)?;
         let at = self.inner_path(directory.as_fd())?;
         let rest: PathBuf = names.iter().skip(there).collect();
         match names.get(there).map(|name| fs::readlink_at(directory.as_fd(), name)) {

@@ -31,10 +31,10 @@ pub struct Bundle {
 
 impl Bundle {
     /// Writes a bundle for a command; its root stays empty until `fill_root`.
-    pub fn write(directory: PathBuf, command: &str, extra_mounts: usize) -> Self {
+    pub fn write(directory: PathBuf, command: &str, extra_mounts: usize, has_cgroup_namespace: bool) -> Self {
         let bundle = Self { directory };
         fs::create_dir_all(bundle.root()).unwrap();
-        fs::write(bundle.config(), config(&bundle, command, extra_mounts)).unwrap();
+        fs::write(bundle.config(), config(&bundle, command, extra_mounts, has_cgroup_namespace)).unwrap();
         bundle
     }
 
@@ -125,7 +125,8 @@ pub fn extra_mount(index: usize) -> String {
 }
 
 /// The text of config.json, its keys in the order that engines write.
-fn config(bundle: &Bundle, command: &str, extra_mounts: usize) -> String {
+fn config(bundle: &Bundle, command: &str, extra_mounts: usize, has_cgroup_namespace: bool) -> String {
+    let cgroup_namespace = if has_cgroup_namespace { r#",{"type":"cgroup"}"# } else { "" };
     let mut text = format!(
         r#"{{"ociVersion":"1.2.0","process":{{"user":{{"uid":0,"gid":0,"additionalGids":[0,1,2,3,4,6,10,11,20,26,27]}},"args":["{command}"],"env":{ENV},"cwd":"/","capabilities":{{"bounding":{CAPABILITIES},"effective":{CAPABILITIES},"permitted":{CAPABILITIES}}},"apparmorProfile":"docker-default","oomScoreAdj":0}},"root":{{"path":"rootfs"}},"hostname":"6f0c1d0a3f6f","mounts":[{MOUNTS}"#
     );
@@ -146,7 +147,7 @@ fn config(bundle: &Bundle, command: &str, extra_mounts: usize) -> String {
     let system_calls = SYSTEM_CALLS.split(' ').collect::<Vec<_>>().join(r#"",""#);
     write!(
         text,
-        r#"],"hooks":{{"prestart":[{{"path":"/proc/1046/exe","args":["libnetwork-setkey","-exec-root=/var/run/docker","{ID}","2c7c29c4d8bd"]}}]}},"annotations":{{"org.opencontainers.image.os":"linux"}},"linux":{{"sysctl":{{"net.ipv4.ip_unprivileged_port_start":"0","net.ipv4.ping_group_range":"0 2147483647"}},"resources":{{"devices":{DEVICES},"memory":{{}},"cpu":{{"shares":0}},"pids":{{"limit":0}},"blockIO":{{"weight":0}}}},"cgroupsPath":"/docker/{ID}","namespaces":[{{"type":"mount"}},{{"type":"network"}},{{"type":"uts"}},{{"type":"pid"}},{{"type":"ipc"}}],"seccomp":{{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,"architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"],"syscalls":[{{"names":["{system_calls}"],"action":"SCMP_ACT_ALLOW"}},{{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{{"index":0,"value":40,"op":"SCMP_CMP_NE"}}]}},{{"names":["personality"],"action":"SCMP_ACT_ALLOW","args":[{{"index":0,"value":0,"op":"SCMP_CMP_EQ"}}]}}]}},{MASKED}}}}}"#
+        r#"],"hooks":{{"prestart":[{{"path":"/proc/1046/exe","args":["libnetwork-setkey","-exec-root=/var/run/docker","{ID}","2c7c29c4d8bd"]}}]}},"annotations":{{"org.opencontainers.image.os":"linux"}},"linux":{{"sysctl":{{"net.ipv4.ip_unprivileged_port_start":"0","net.ipv4.ping_group_range":"0 2147483647"}},"resources":{{"devices":{DEVICES},"memory":{{}},"cpu":{{"shares":0}},"pids":{{"limit":0}},"blockIO":{{"weight":0}}}},"cgroupsPath":"/docker/{ID}","namespaces":[{{"type":"mount"}},{{"type":"network"}},{{"type":"uts"}},{{"type":"pid"}},{{"type":"ipc"}}{cgroup_namespace}],"seccomp":{{"defaultAction":"SCMP_ACT_ERRNO","defaultErrnoRet":1,"architectures":["SCMP_ARCH_X86_64","SCMP_ARCH_X86","SCMP_ARCH_X32"],"syscalls":[{{"names":["{system_calls}"],"action":"SCMP_ACT_ALLOW"}},{{"names":["socket"],"action":"SCMP_ACT_ALLOW","args":[{{"index":0,"value":40,"op":"SCMP_CMP_NE"}}]}},{{"names":["personality"],"action":"SCMP_ACT_ALLOW","args":[{{"index":0,"value":0,"op":"SCMP_CMP_EQ"}}]}}]}},{MASKED}}}}}"#
     )
     .unwrap();
     text

@@ -26,13 +26,13 @@ fn name() -> String {
 }
 
 impl Janitor {
-    /// Makes the container's cgroups: in systemd's and the memory hierarchy on v1 and hybrid, or
-    /// the one of v2.
+    /// Makes the container's cgroups: in systemd's and the memory hierarchy and v2 on a hybrid host, or the one of v2.
     pub fn start() -> Self {
         let name = name();
         let parents: &[&str] =
-            if Path::new(ROOT).join("cgroup.procs").exists() { &["."] } else { &["systemd", "memory"] };
-        let cgroups: Vec<PathBuf> = parents.iter().map(|parent| Path::new(ROOT).join(parent).join(&name)).collect();
+            if Path::new(ROOT).join("cgroup.procs").exists() { &["."] } else { &["systemd", "memory", "unified"] };
+        let parents = parents.iter().map(|parent| Path::new(ROOT).join(parent)).filter(|parent| parent.exists());
+        let cgroups: Vec<PathBuf> = parents.map(|parent| parent.join(&name)).collect();
         Self::make(name, &cgroups.clone(), cgroups)
     }
 
@@ -67,6 +67,11 @@ impl Janitor {
     /// The name of the topmost of them, in each hierarchy.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The container's cgroups where only v2 is mounted.
+    pub fn cgroups_of_v2(&self) -> Vec<PathBuf> {
+        vec![Path::new(ROOT).join(&self.name)]
     }
 
     /// The directories that were made.

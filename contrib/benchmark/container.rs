@@ -6,16 +6,17 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
 use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
 use rustix::process::{Signal, set_parent_process_death_signal};
+use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde::{Deserialize, Serialize};
 
 use crate::bundle::{Bundle, extra_mount};
+use crate::cgroup;
 use crate::measure::{self, Run, Subject};
-use crate::{cgroup, in_own_mount_namespace};
 
 /// What the process is to make and to do.
 #[derive(Debug, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub struct Order {
     pub bundle: PathBuf,
     /// The cgroups to move to.
     pub cgroups: Vec<PathBuf>,
+    /// Whether they become the root of a cgroup namespace.
+    pub has_cgroup_namespace: bool,
     /// What plays systemd's binary.
     pub any_elf: PathBuf,
     /// Additional mounts of config.json.
@@ -39,6 +42,11 @@ struct Outcome {
     has_run_tmpfs: bool,
 }
 
+/// The namespaces of config.json, without the network namespace: no hook looks at it, and its removal slows down what is
+/// measured next. As under a runtime, the parent of the container's first process is in none of them.
+const IN_OWN_NAMESPACES: [&str; 10] =
+    ["--pid", "--ipc", "--uts", "--fork", "--kill-child", "unshare", "--mount", "--propagation", "private", "--"];
+
 /// Where this program is, in the namespace of a setting.
 pub fn program() -> PathBuf {
     PathBuf::from("/run/benchmark/self")
@@ -46,18 +54,18 @@ pub fn program() -> PathBuf {
 
 /// Makes a container and measures a program on it.
 pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
-    let arguments = ["in-container".into(), serde_json::to_string(order).unwrap().into()];
-    let mut process = in_own_mount_namespace(&program(), &arguments)
+    let mut process = Command::new("unshare")
+        .args(IN_OWN_NAMESPACES)
+        .arg(program())
+        .args(["in-container", &serde_json::to_string(order).unwrap()])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .expect("cannot start unshare");
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
     let outside = order.run.is_none().then(|| {
-        let ready = lines.next().expect("no container").unwrap();
-        assert_eq!(ready, "ready");
-        // `unshare` became the process that holds the namespace: it starts no other.
-        let state = bundle.write_state(Some(process.id()));
+        let pid = lines.next().expect("no container").unwrap().parse().expect("no pid");
+        let state = bundle.write_state(Some(pid));
         measure::warm_up(&order.any_elf);
         measure::run(subject, &state, &bundle.directory().join("stderr"))
     });
@@ -73,6 +81,7 @@ pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
 }
 
 /// Makes the container that the order, as JSON, describes, and does what it says.
+#[allow(unsafe_code)]
 pub fn main(order: &str) {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let order: Order = serde_json::from_str(order).unwrap();
@@ -83,13 +92,18 @@ pub fn main(order: &str) {
     mount_on(&bundle.root(), "", "tmpfs", MountFlags::empty(), "mode=755");
     bundle.fill_root(&order.any_elf, order.extra_mounts);
     make_mounts(&bundle, order.extra_mounts);
+    if order.has_cgroup_namespace {
+        // SAFETY: a cgroup namespace is nothing that other threads rely on, and there are none.
+        unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }.unwrap();
+    }
     std::env::set_current_dir(bundle.root()).unwrap();
     let run = if let Some(subject) = order.run {
         let state = bundle.write_state(None);
         measure::warm_up(&order.any_elf);
         Some(measure::run(&subject, &state, &bundle.directory().join("stderr")))
     } else {
-        say("ready");
+        // The /proc of this mount namespace is still the host's.
+        say(&fs::read_link("/proc/self").unwrap().to_string_lossy());
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
         None
     };

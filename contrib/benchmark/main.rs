@@ -33,7 +33,7 @@ use std::process::{Command, ExitCode, Stdio};
 
 use crate::cgroup::Janitor;
 use crate::measure::Subject;
-use crate::surroundings::{Results, Setting};
+use crate::surroundings::{Layout, Results, Setting};
 use crate::wrapper::Runc;
 
 /// Mounts in the host's table of the second setting.
@@ -239,7 +239,8 @@ fn compare(options: &Options, subjects: &[Subject]) {
     let plain = Setting {
         name: "plain".to_owned(),
         subjects: subjects.to_vec(),
-        cgroups: janitor.cgroups().to_vec(),
+        layout: Layout::V1,
+        cgroups: janitor.cgroups().iter().filter(|path| !path.starts_with("/sys/fs/cgroup/unified")).cloned().collect(),
         skip_rounds: wants("skip").then_some(rounds),
         create_rounds: wants("create").then_some(rounds / CONTAINER_ROUNDS_DIVISOR),
         host_mounts: 0,
@@ -247,6 +248,14 @@ fn compare(options: &Options, subjects: &[Subject]) {
     };
     let settings = [
         plain.clone(),
+        Setting {
+            name: "cgroup v2".to_owned(),
+            layout: Layout::V2,
+            cgroups: janitor.cgroups_of_v2(),
+            // Nothing there depends on cgroups.
+            skip_rounds: None,
+            ..plain.clone()
+        },
         Setting { name: format!("{HOST_MOUNTS} mounts on the host"), host_mounts: HOST_MOUNTS, ..plain.clone() },
         Setting {
             name: format!("{CONFIG_MOUNTS} mounts in config.json"),

@@ -7,7 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, unmount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_move, unmount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
@@ -21,6 +21,22 @@ pub const ROOM: &str = "/run/benchmark";
 /// Runs before those that count.
 const WARM_UP_ROUNDS: usize = 10;
 
+/// The cgroup hierarchies that a hook sees.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Layout {
+    /// On a hybrid host, only those of v1.
+    V1,
+    /// Only that of v2.
+    V2,
+}
+
+impl Layout {
+    /// Whether engines give a container a cgroup namespace of its own by default.
+    fn has_cgroup_namespace(self) -> bool {
+        self == Self::V2
+    }
+}
+
 /// What is measured in one namespace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setting {
@@ -28,6 +44,8 @@ pub struct Setting {
     pub name: String,
     /// The programs; the first is the measure of the others.
     pub subjects: Vec<Subject>,
+    /// How cgroups are mounted.
+    pub layout: Layout,
     /// The cgroups that the container's processes move to.
     pub cgroups: Vec<PathBuf>,
     /// Rounds of the skip path, if it is wanted.
@@ -68,7 +86,10 @@ pub struct Results {
 pub fn main(setting: &str) {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let mut setting: Setting = serde_json::from_str(setting).unwrap();
-    show_cgroup_v1_only();
+    match setting.layout {
+        Layout::V1 => show_cgroup_v1_only(),
+        Layout::V2 => show_cgroup_v2_only(),
+    }
     make_room(&mut setting.subjects);
     add_host_mounts(setting.host_mounts);
     let results = Results {
@@ -84,6 +105,17 @@ pub fn show_cgroup_v1_only() {
     let unified = Path::new(cgroup::ROOT).join("unified");
     if unified.exists() {
         unmount(&unified, UnmountFlags::DETACH).expect("cannot unmount cgroup v2");
+    }
+}
+
+/// On a hybrid host, shows v2 where a host with v2 alone has it.
+fn show_cgroup_v2_only() {
+    let unified = Path::new(cgroup::ROOT).join("unified");
+    if unified.exists() {
+        // Out of the way of the tmpfs that it lies on.
+        mount_bind(&unified, "/tmp").expect("cannot bind cgroup v2");
+        unmount(cgroup::ROOT, UnmountFlags::DETACH).expect("cannot unmount the hierarchies");
+        mount_move("/tmp", cgroup::ROOT).expect("cannot move cgroup v2");
     }
 }
 
@@ -136,7 +168,7 @@ fn add_host_mounts(count: usize) {
 /// A container that hooks have nothing to do with.
 fn skip(setting: &Setting, rounds: usize) -> Vec<Line> {
     let directory = Path::new(ROOM).join("skip");
-    let bundle = Bundle::write(directory, "nginx", setting.config_mounts);
+    let bundle = Bundle::write(directory, "nginx", setting.config_mounts, setting.layout.has_cgroup_namespace());
     let state = bundle.write_state(None);
     std::env::set_current_dir(bundle.root()).unwrap();
     interleave(&setting.subjects, rounds, |subject| measure::run(subject, &state, &Path::new(ROOM).join("stderr")))
@@ -145,13 +177,14 @@ fn skip(setting: &Setting, rounds: usize) -> Vec<Line> {
 /// A container of systemd, made anew for each run.
 fn create(setting: &Setting, rounds: usize) -> Vec<Line> {
     let directory = Path::new(ROOM).join("create");
-    let bundle = Bundle::write(directory, "/sbin/init", setting.config_mounts);
+    let bundle = Bundle::write(directory, "/sbin/init", setting.config_mounts, setting.layout.has_cgroup_namespace());
     std::env::set_current_dir(bundle.directory()).unwrap();
     let any_elf = setting.subjects[0].program.clone();
     let mut lines = interleave(&setting.subjects, rounds, |subject| {
         let order = Order {
             bundle: bundle.directory().to_owned(),
             cgroups: setting.cgroups.clone(),
+            has_cgroup_namespace: setting.layout.has_cgroup_namespace(),
             any_elf: any_elf.clone(),
             extra_mounts: setting.config_mounts,
             run: (subject.role == Role::Inside).then(|| subject.clone()),
@@ -204,7 +237,7 @@ pub fn shuffle(order: &mut [usize], random: &mut u64) {
 /// What it costs to read the mount table and config.json, and nothing else.
 fn reading(setting: &Setting) -> Vec<Line> {
     let directory = Path::new(ROOM).join("read");
-    let bundle = Bundle::write(directory, "nginx", setting.config_mounts);
+    let bundle = Bundle::write(directory, "nginx", setting.config_mounts, setting.layout.has_cgroup_namespace());
     let kibibytes = |path: &Path| format!("{} KiB", fs::read(path).unwrap().len().div_ceil(1024));
     let mountinfo = Path::new("/proc/self/mountinfo");
     vec![

@@ -160,7 +160,7 @@ impl Stand {
     /// `create` by a runtime that does nothing.
     fn create(&self, container: Container, rounds: usize) -> Vec<Line> {
         let room = Path::new(ROOM);
-        let bundle = Bundle::write(room.join(format!("{container:?}")), container.command(), 0);
+        let bundle = Bundle::write(room.join(format!("{container:?}")), container.command(), 0, false);
         fill_root(&bundle, container);
         let text = lengthened(&fs::read_to_string(bundle.config()).unwrap());
         let add_hooks = room.join("hooks.json");

@@ -288,12 +288,18 @@ impl Foretold {
 /// Where the host itself has a whole cgroup hierarchy mounted, outside the container's root.
 #[must_use]
 pub fn whole_hierarchy(table: &[u8], wanted: Hierarchy, root_path: &Path) -> Option<PathBuf> {
-    mountinfo::entries(table)
-        .filter(is_hosts_hierarchy)
+    let all: Vec<Entry<'_>> = mountinfo::entries(table).filter(is_hosts_hierarchy).collect();
+    all.iter()
         .filter(|entry| hierarchy(&entry.fs_type(), |option| entry.has_super_option(option)) == Some(wanted))
-        .filter(|entry| entry.root() == Path::new("/"))
-        .map(|entry| entry.mount_point())
+        .filter(|entry| entry.root() == Path::new("/") && !all.iter().any(|other| covers(other, entry)))
+        .map(Entry::mount_point)
         .find(|mount_point| !mount_point.starts_with(root_path))
+}
+
+/// Whether a mount hides another one that is mounted on the same mount, or that it is mounted on.
+fn covers(upper: &Entry<'_>, lower: &Entry<'_>) -> bool {
+    let is_on_same = upper.id() != lower.id() && upper.parent() == lower.parent();
+    (is_on_same || upper.parent() == lower.id()) && lower.mount_point().starts_with(upper.mount_point())
 }
 
 /// Whether v2's hierarchy is mounted with `nsdelegate`; the option is the hierarchy's, whichever mount
@@ -392,6 +398,23 @@ mod tests {
             Some(PathBuf::from("/sys/fs/cgroup/systemd"))
         );
         assert_eq!(whole_hierarchy(TABLE, Hierarchy::Unified, Path::new("/b/rootfs")), None);
+    }
+
+    #[test]
+    fn a_covered_hierarchy_of_the_host_is_not_seen() {
+        let at = |more: &str| {
+            let hybrid = "30 1 0:70 / /sys/fs/cgroup rw - tmpfs tmpfs rw\n\
+                          31 30 0:71 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
+            let table = [hybrid.as_bytes(), more.as_bytes()].concat();
+            whole_hierarchy(&table, Hierarchy::Unified, Path::new("/b/rootfs"))
+        };
+        assert_eq!(at(""), Some(PathBuf::from("/sys/fs/cgroup/unified")));
+        assert_eq!(
+            at("32 30 0:71 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n"),
+            Some(PathBuf::from("/sys/fs/cgroup")),
+            "mounted on the tmpfs"
+        );
+        assert_eq!(at("32 31 0:71 /a /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n"), None, "mounted on it");
     }
 
     #[test]

@@ -2,6 +2,7 @@
 //! Reads about a container that is being created, from inside its mount namespace.
 
 use std::cell::{OnceCell, RefCell};
+use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -78,12 +79,14 @@ pub fn surroundings(
         }
     };
     let root = open_root(state, text)?;
-    let Mounted { text: mountinfo, mounts, number_of } = mounted(&root, config)?;
-    root.know_mounts(&mountinfo);
+    let mut mounted = mounted(&root)?;
+    root.know_mounts(&mounted.text);
     stage::is_set_up(&root, config, of)?;
     // Worst case, as on a file system without locks: a poststop for another container removes a mount point.
     let lock = root.lock_for_mounting(LOCK_PATIENCE).ok().flatten();
     let image = image(&root)?;
+    mounted.prove_own(config, &image).map_err(mount_table_unread)?;
+    let Mounted { text: mountinfo, mounts, number_of, .. } = mounted;
     let own_paths = interpret::own_cgroups(&mounts, cgroup_inside.as_deref().unwrap_or(&cgroup));
     let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;
     let units = Units::of(&root);
@@ -189,55 +192,66 @@ fn making(
 /// The container's mounts, as text and as facts.
 struct Mounted {
     text: Vec<u8>,
+    /// Whether the text also has all mounts that aren't the container's.
+    is_whole: bool,
     mounts: Mounts,
     /// Returns the ID, as in that text, of the mount that an open file lies on.
     number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
 }
 
-/// Reads the container's mounts, and finds those that are its own.
+impl Mounted {
+    /// Finds the tmpfs mounts that the runtime made for this container, among those that hold a path which the plan may
+    /// ask about. Only for those is it worth reading a long mount table.
+    fn prove_own(&mut self, config: &Config, image: &Image) -> Result<(), SysError> {
+        let places = image.all().filter_map(|(_, found)| found.place());
+        let holders: HashSet<&InnerPath> =
+            places.filter_map(|at| self.mounts.holding(at)).map(|holder| &holder.at).collect();
+        let asked: HashSet<InnerPath> =
+            interpret::asked_tmpfs(config).into_iter().filter(|at| holders.contains(at)).collect();
+        let maybe_own = self.mounts.maybe_own(&asked);
+        if maybe_own.is_empty() {
+            return Ok(());
+        }
+        let shows_one = |entry: &Entry<'_>| entry.is_type("tmpfs") && maybe_own.contains(&entry.device());
+        let devices = if self.is_whole {
+            tmpfs_devices(&self.text)
+        } else {
+            tmpfs_devices(&mount_table::read(mount_table::OWN, shows_one)?)
+        };
+        self.mounts.prove_own(&asked, &devices);
+        Ok(())
+    }
+}
+
+fn mount_table_unread(source: SysError) -> GatherError {
+    GatherError::Read { path: PathBuf::from(mount_table::OWN), source }
+}
+
+/// Reads the container's mounts.
 ///
 /// A table of usual size is read as a whole. A host can have 10,000 mounts; then the kernel is asked only for the
 /// container's mounts and the host's cgroup hierarchies, unless the container has too many mounts for that as well.
-fn mounted(root: &Root, config: &Config) -> Result<Mounted, GatherError> {
+fn mounted(root: &Root) -> Result<Mounted, GatherError> {
     /// Some 150 mounts.
     const USUAL_BYTES: u64 = 16 * 1024;
     /// Asking for a mount takes the kernel half as long again as to write it into the table.
     const ASKED_MAX: usize = 400;
-    let unreadable = |source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source };
-    let by_number = |text: Vec<u8>| -> Result<Mounted, GatherError> {
+    let by_number = |text: Vec<u8>, is_whole| -> Result<Mounted, GatherError> {
         let root_mount = root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
         let mounts = Mounts::read(&text, root.path(), root_mount);
-        Ok(Mounted { text, mounts, number_of: |file| fs::mount_number(file) })
+        Ok(Mounted { text, is_whole, mounts, number_of: |file| fs::mount_number(file) })
     };
     let short = fs::open_host(Path::new(mount_table::OWN)).and_then(|file| fs::read_up_to(file, USUAL_BYTES));
-    let whole = short.map_err(unreadable)?;
-    let is_whole = whole.is_some();
-    let mut mounted = match whole {
-        Some(text) => by_number(text)?,
-        None => match mount_table::below(root.directory(), &interface::HIERARCHIES, ASKED_MAX) {
-            Some(Table { text, root_mount }) => {
-                let mounts = Mounts::read(&text, root.path(), root_mount);
-                Mounted { text, mounts, number_of: |file| fs::identity(file).map(|file| file.mount) }
-            }
-            None => {
-                let root_mount =
-                    root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
-                by_number(mounts_of(root, root_mount).map_err(unreadable)?)?
-            }
-        },
-    };
-    let asked = interpret::asked_tmpfs(config);
-    let maybe_own = mounted.mounts.maybe_own(&asked);
-    if !maybe_own.is_empty() {
-        let shows_one = |entry: &Entry<'_>| entry.is_type("tmpfs") && maybe_own.contains(&entry.device());
-        let devices = if is_whole {
-            tmpfs_devices(&mounted.text)
-        } else {
-            tmpfs_devices(&mount_table::read(mount_table::OWN, shows_one).map_err(unreadable)?)
-        };
-        mounted.mounts.prove_own(&asked, &devices);
+    if let Some(text) = short.map_err(mount_table_unread)? {
+        return by_number(text, true);
     }
-    Ok(mounted)
+    if let Some(Table { text, root_mount }) = mount_table::below(root.directory(), &interface::HIERARCHIES, ASKED_MAX) {
+        let mounts = Mounts::read(&text, root.path(), root_mount);
+        let number_of = |file: BorrowedFd<'_>| fs::identity(file).map(|file| file.mount);
+        return Ok(Mounted { text, is_whole: false, mounts, number_of });
+    }
+    let root_mount = root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
+    by_number(mounts_of(root, root_mount).map_err(mount_table_unread)?, false)
 }
 
 /// Reads the lines of a mount table of any length that are about the container's mounts and the host's cgroup
@@ -363,10 +377,15 @@ pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
     Ok(None)
 }
 
-/// Where the image's systemd is.
+/// Where the image's systemd is. Where /lib is a link to /usr/lib, both paths lead to the same file.
 pub(super) fn programs(root: &Root) -> impl Iterator<Item = Result<InnerPath, GatherError>> {
-    interface::SYSTEMD.into_iter().filter_map(|path| match find(root, &InnerPath::new(path)) {
-        Ok(Found::File(at)) => Some(Ok(at)),
+    let mut last = None;
+    interface::SYSTEMD.into_iter().filter_map(move |path| match find(root, &InnerPath::new(path)) {
+        Ok(Found::File(at)) if last.as_ref() == Some(&at) => None,
+        Ok(Found::File(at)) => {
+            last = Some(at.clone());
+            Some(Ok(at))
+        }
         Ok(_) => None,
         Err(error) => Some(Err(error)),
     })

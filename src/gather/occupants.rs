@@ -188,11 +188,16 @@ fn in_proc(heads: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherEr
 
 /// Whether a process has a thread in a cgroup. In v1 each thread can be in another.
 fn is_in(pid: u32, place: &CgroupPlace<'_>) -> Result<bool, GatherError> {
-    has_thread(pid, |task| {
-        let cgroups = read_if_shown(&format!("/proc/{pid}/task/{task}/cgroup"))?;
+    let is_task_in = |task: u32| {
+        let cgroups = read_if_shown(&format!("/proc/{task}/cgroup"))?;
         let path = cgroups.and_then(|cgroups| text::parse(&cgroups, place.hierarchy));
         Ok(path.is_some_and(|path| path.is_at_or_below(place.path)))
-    })
+    };
+    // There can be thousands of processes, and most have one thread, which is looked at in fewer calls.
+    if others::has_one_thread(pid) && !is_task_in(pid)? {
+        return Ok(false);
+    }
+    has_thread(pid, is_task_in)
 }
 
 /// The processes above this one whose descendants may be in the container's cgroup.

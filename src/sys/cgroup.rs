@@ -344,7 +344,7 @@ enum Way {
 
 /// Walks a cgroup and its descendants. For each cgroup, `meet` gets its parent directory and name and says whether to
 /// go into it, `enter` is called before its children, and `leave` gets its parent directory and name after its
-/// children. The walk uses descriptors, since a path could be too long, and no recursion, since a container can nest
+/// children. Descendants may come and go meanwhile. The walk uses descriptors, since a path could be too long, and no recursion, since a container can nest
 /// cgroups as deep as it likes.
 fn walk(
     above: BorrowedFd<'_>,
@@ -366,8 +366,13 @@ fn walk(
                             let call = format!("rmdir({name:?}) of more than {DEPTH_MAX} cgroups in each other");
                             return Err(SysError::new(call, Errno::TOOBIG));
                         }
-                        enter(cgroup.as_fd())?;
-                        way.push((cgroup, name, Names::of_directories()));
+                        match enter(cgroup.as_fd()) {
+                            Err(error) if is_removed(&error) && !way.is_empty() => {}
+                            result => {
+                                result?;
+                                way.push((cgroup, name, Names::of_directories()));
+                            }
+                        }
                     }
                     Err(error) if error.errno() == Errno::NOENT => {}
                     Err(error) => return Err(error),
@@ -376,11 +381,18 @@ fn walk(
         } else if let Some((_, name, _)) = way.pop() {
             leave(way.last().map_or(above, |(directory, ..)| directory.as_fd()), &name)?;
         }
-        match way.last_mut() {
-            Some((directory, _, names)) => next = next_child(directory.as_fd(), names)?,
-            None => return Ok(()),
-        }
+        let depth = way.len();
+        let Some((directory, _, names)) = way.last_mut() else { return Ok(()) };
+        next = match next_child(directory.as_fd(), names) {
+            Err(error) if is_removed(&error) && depth > 1 => None,
+            result => result?,
+        };
     }
+}
+
+/// Whether a failure means that somebody has removed the cgroup since it was opened.
+fn is_removed(error: &SysError) -> bool {
+    matches!(error.errno(), Errno::NOENT | Errno::NODEV)
 }
 
 fn next_child(cgroup: BorrowedFd<'_>, names: &mut Names) -> Result<Option<OsString>, SysError> {

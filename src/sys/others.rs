@@ -2,6 +2,7 @@
 //! Other processes as /proc shows them: their pids, start times and namespaces.
 
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 
 use rustix::fs::{Mode, OFlags};
@@ -22,6 +23,14 @@ pub fn tasks(pid: u32) -> Result<Vec<u32>, SysError> {
         Err(error) if is_gone(&error) => Ok(Vec::new()),
         result => result,
     }
+}
+
+/// Whether a process has one thread only. A `false` proves nothing.
+#[must_use]
+pub fn has_one_thread(pid: u32) -> bool {
+    /// The directory's own links, and one for each thread: `proc_task_getattr` in the kernel's fs/proc/base.c.
+    const LINKS: u64 = 2 + 1;
+    std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|status| status.nlink() == LINKS)
 }
 
 fn numbers(path: &str) -> Result<Vec<u32>, SysError> {

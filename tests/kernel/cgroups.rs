@@ -5,6 +5,7 @@ use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use oci_systemd_hook::apply::{Outcome, apply};
@@ -14,7 +15,7 @@ use oci_systemd_hook::plan::{Action, Cgroup, Need, Place, Plan, Processes, Until
 use oci_systemd_hook::record::{Record, Seen};
 use oci_systemd_hook::report::chain;
 use oci_systemd_hook::root::Root;
-use oci_systemd_hook::sys::cgroup::{Budget, remove_unused};
+use oci_systemd_hook::sys::cgroup::{Budget, all_processes, remove_unused};
 use oci_systemd_hook::sys::fs::identity as fs_identity;
 
 use crate::Check;
@@ -59,6 +60,40 @@ pub fn removed_in_time(_: Realm) -> Check {
     remove(Budget::FULL).map_err(|error| chain(&error))?;
     ensure!(!own.path().exists(), "it is still there");
     Ok(())
+}
+
+/// Cgroups that others make and remove while the hook looks at those below a cgroup are no failure.
+pub fn come_and_go(_: Realm) -> Check {
+    const LOOKS: usize = 2000;
+    let Some((_, above)) = own_cgroup_mount() else { return Ok(()) };
+    let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
+    let directory = fs::File::open(own.path()).unwrap();
+    let is_over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let others = scope.spawn(|| {
+            let names: Vec<_> = (0..20).map(|number| own.path().join(format!("other-{number}"))).collect();
+            let mut rounds = 0;
+            while !is_over.load(Ordering::Relaxed) {
+                for name in &names {
+                    fs::create_dir_all(name.join("below")).unwrap();
+                }
+                for name in &names {
+                    fs::remove_dir(name.join("below")).unwrap();
+                    fs::remove_dir(name).unwrap();
+                }
+                rounds += 1;
+            }
+            rounds
+        });
+        let looked = (0..LOOKS).try_for_each(|_| match all_processes(directory.as_fd()) {
+            Ok(Some(pids)) if pids.is_empty() => Ok(()),
+            result => Err(format!("{result:?}")),
+        });
+        is_over.store(true, Ordering::Relaxed);
+        let rounds = others.join().unwrap();
+        ensure!(rounds > 10, "nothing came and went: {rounds} rounds");
+        looked
+    })
 }
 
 /// A volume can show any cgroup where the container's own one belongs. The hook doesn't take it for that one.

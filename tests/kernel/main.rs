@@ -86,6 +86,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("plain/read-only-root", plain::read_only_root),
     ("cgroups/changed", cgroups::are_the_same),
     ("cgroups/removed-in-time", cgroups::removed_in_time),
+    ("cgroups/come-and-go", cgroups::come_and_go),
     ("cgroups/volumes", cgroups::of_volumes),
     ("memory-limit", memory::of_the_cgroup),
     ("memory/charged", memory::is_charged_to_the_container),
