@@ -127,9 +127,8 @@ pub struct Before {
     pub host_os_release: Option<String>,
     /// Whether something is mounted in the container's root already.
     pub has_mounts_in_root: bool,
-    /// Whether the kernel keeps a container from changing its own limits: the host has cgroup v2 alone, with
-    /// `nsdelegate`.
-    pub keeps_limits: bool,
+    /// Whether the host has cgroup v2 alone.
+    pub is_unified: bool,
 }
 
 /// What is at a path in the image, symbolic links followed inside the root.

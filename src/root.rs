@@ -211,12 +211,11 @@ impl Root {
         Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
     }
 
-    /// Whether a path without symbolic links leads below the mount of a file server, so that resolving it would ask the
-    /// server.
-    fn asks_a_server(&self, at: &InnerPath) -> bool {
+    /// The mount of a file server that a path without symbolic links leads to, or below.
+    fn server_of(&self, at: &InnerPath) -> Option<&Path> {
         let servers = self.servers.get().map(Vec::as_slice).unwrap_or_default();
         let path = at.below(&InnerPath::root()).map(|below| self.path.join(below)).unwrap_or_default();
-        servers.iter().any(|server| path.starts_with(server) && path != *server)
+        servers.iter().map(PathBuf::as_path).find(|server| path.starts_with(server))
     }
 
     fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
@@ -289,21 +288,23 @@ impl Root {
             .map_err(|_| SysError::new(format!("{} is not below {}", path.display(), self.path.display()), Errno::XDEV))
     }
 
-    /// Opens a path that has no link in it, as a mere place (`O_PATH`).
+    /// Opens a path that has no link in it, as a mere place (`O_PATH`). That doesn't ask the file server whose mount is
+    /// there.
     pub fn place(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        self.without_links(at, OFlags::NOFOLLOW)
-    }
-
-    /// Opens a directory that has no link in its path, as a mere place.
-    pub fn open_directory(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        self.without_links(at, OFlags::DIRECTORY)
-    }
-
-    fn without_links(&self, at: &InnerPath, flags: OFlags) -> Result<OwnedFd, SysError> {
-        if self.asks_a_server(at) {
-            return Err(SysError::new(format!("open(\"{at}\") on the mount of a file server"), Errno::XDEV));
+        let is_the_mount = |server: &Path| at.below(&InnerPath::root()).is_some_and(|at| self.path.join(at) == server);
+        if self.server_of(at).is_some_and(|server| !is_the_mount(server)) {
+            return Err(on_server(at));
         }
-        self.resolve(at, flags, Links::Refused, Mounts::Crossed)
+        self.resolve(at, OFlags::NOFOLLOW, Links::Refused, Mounts::Crossed)
+    }
+
+    /// Opens a directory that has no link in its path, as a mere place. Whoever opens one will look something up in it,
+    /// which would ask the file server whose mount is there.
+    pub fn open_directory(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
+        if self.server_of(at).is_some() {
+            return Err(on_server(at));
+        }
+        self.resolve(at, OFlags::DIRECTORY, Links::Refused, Mounts::Crossed)
     }
 
     /// The directory that holds a path, and the path's name in it.
@@ -364,6 +365,10 @@ impl Root {
         }
         Ok(file)
     }
+}
+
+fn on_server(at: &InnerPath) -> SysError {
+    SysError::new(format!("open(\"{at}\") on the mount of a file server"), Errno::XDEV)
 }
 
 /// What keeps a path from being followed because of what is there.

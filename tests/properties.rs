@@ -113,7 +113,6 @@ struct Cgroups {
     read_only: bool,
     runtimes: Option<&'static str>,
     host_mount: Option<&'static str>,
-    nsdelegate: bool,
 }
 
 fn cgroups() -> impl Strategy<Value = Cgroups> {
@@ -144,8 +143,8 @@ fn cgroups() -> impl Strategy<Value = Cgroups> {
     let paths = (select(&OWN[..]), mount_root, runtimes);
     let all = vec![Unified, Systemd, Memory];
     let known = prop_oneof![9 => Just(all.clone()), 1 => subsequence(all, 1..=3)];
-    (select(&LAYOUTS[..]), known, paths, host_mount, any::<(bool, bool)>()).prop_map(
-        |(mounted, known, ((own, inside), mount_root, runtimes), host_mount, (read_only, nsdelegate))| Cgroups {
+    (select(&LAYOUTS[..]), known, paths, host_mount, any::<bool>()).prop_map(
+        |(mounted, known, ((own, inside), mount_root, runtimes), host_mount, read_only)| Cgroups {
             mounted,
             known,
             own,
@@ -154,7 +153,6 @@ fn cgroups() -> impl Strategy<Value = Cgroups> {
             read_only,
             runtimes,
             host_mount,
-            nsdelegate,
         },
     )
 }
@@ -286,10 +284,7 @@ fn add_cgroups(model: &mut Model, cgroups: &Cgroups) {
         model.mount(&base, FileSystem { kind: "tmpfs", device: 44, options: "rw" }, "/", false, false);
     }
     for (hierarchy, at) in cgroups.mounted {
-        let mut file_system = file_system_of(*hierarchy);
-        if *hierarchy == Hierarchy::Unified && cgroups.nsdelegate {
-            file_system.options = "rw,nsdelegate";
-        }
+        let file_system = file_system_of(*hierarchy);
         model.mount(&base.join(at.trim_start_matches('/')), file_system, cgroups.mount_root, cgroups.read_only, false);
     }
     let member = |hierarchy: &Hierarchy| Member {

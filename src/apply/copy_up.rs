@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Copies what the image holds in a directory onto the new tmpfs that will cover it: owner, mode,
-//! times, extended attributes, links, FIFOs, sockets and device nodes. Follows no link and crosses no
+//! times, extended attributes, links, FIFOs and sockets, but not device nodes. Follows no link and crosses no
 //! mount.
 
 use std::collections::{HashMap, HashSet};
@@ -220,11 +220,10 @@ impl Copy<'_> {
         match kind {
             FileType::RegularFile => self.file(level, name, &stat)?,
             FileType::Symlink => self.link(level, name, &stat)?,
-            FileType::Fifo | FileType::Socket | FileType::CharacterDevice | FileType::BlockDevice => {
-                if special(level, name, kind, &stat)? == Made::No {
-                    return Ok(None);
-                }
-            }
+            FileType::Fifo | FileType::Socket => special(level, name, kind, &stat)?,
+            // A tmpfs is mounted without devices, but a container that has CAP_SYS_ADMIN in a user namespace of its own
+            // can change that, even if it can't for the root.
+            FileType::CharacterDevice | FileType::BlockDevice => return Ok(None),
             FileType::Directory | FileType::Unknown => {}
         }
         self.labels.give_at(level.to.as_fd(), name);
@@ -368,24 +367,11 @@ fn remove(level: &Level, name: &OsStr) -> Result<(), SysError> {
     fs::unlink_at(level.to.as_fd(), name, fs::kind(&made))
 }
 
-/// Whether a node could be made.
-#[derive(PartialEq, Eq)]
-enum Made {
-    Yes,
-    No,
-}
-
-fn special(level: &Level, name: &OsStr, kind: FileType, stat: &Stat) -> Result<Made, SysError> {
-    match fs::mknod_at(level.to.as_fd(), name, kind, stat.st_mode & 0o7777, stat.st_rdev) {
-        Ok(()) => {}
-        // A device node in a user namespace, mknod(2).
-        Err(error) if error.errno() == Errno::PERM => return Ok(Made::No),
-        Err(error) => return Err(error),
-    }
+fn special(level: &Level, name: &OsStr, kind: FileType, stat: &Stat) -> Result<(), SysError> {
+    fs::mknod_at(level.to.as_fd(), name, kind, stat.st_mode & 0o7777, 0)?;
     own(level.to.as_fd(), name, stat)?;
     fs::chmod_at(level.to.as_fd(), name, stat.st_mode)?;
-    fs::set_times_at(level.to.as_fd(), name, stat)?;
-    Ok(Made::Yes)
+    fs::set_times_at(level.to.as_fd(), name, stat)
 }
 
 /// In a user namespace an owner without a mapping can't be given; the file then stays the hook's.

@@ -150,8 +150,15 @@ impl Run<'_> {
     /// is made under a temporary name that only the record has, and then renamed: if the hook is killed, what it made
     /// can't be confused with a file of somebody else's.
     fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<(), StepCause> {
+        /// Each takes a descriptor, also when it is removed.
+        const MISSING_MAX: usize = 64;
         let (mut there, base, missing) = self.missing(at)?;
         let Some((top, below)) = missing.split_first() else { return Ok(()) };
+        if missing.len() > MISSING_MAX {
+            let call =
+                format!("mkdir(\"{at}\") with {} missing directories above it, of at most {MISSING_MAX}", below.len());
+            return Err(SysError::new(call, Errno::TOOBIG).into());
+        }
         self.note();
         let temporary = OsString::from(self.record.note_making(self.root, at, is_directory, below.len())?);
         let mut births = Vec::with_capacity(missing.len());

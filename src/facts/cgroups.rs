@@ -145,9 +145,6 @@ pub struct Cgroups {
     pub systemd: Option<Membership>,
     /// The hierarchies in which it is in a cgroup that has no path in this process's cgroup namespace.
     pub outside: Vec<Hierarchy>,
-    /// Whether a cgroup namespace's processes may not change the limits of its root (the mount option
-    /// `nsdelegate`, cgroups(7)).
-    pub nsdelegate: bool,
     /// The mounts that config.json asks for at, above and below /sys/fs/cgroup, in its order.
     pub asked: Vec<AskedMount>,
     /// What can be made.

@@ -302,13 +302,6 @@ fn covers(upper: &Entry<'_>, lower: &Entry<'_>) -> bool {
     (is_on_same || upper.parent() == lower.id()) && lower.mount_point().starts_with(upper.mount_point())
 }
 
-/// Whether v2's hierarchy is mounted with `nsdelegate`; the option is the hierarchy's, whichever mount
-/// shows it.
-#[must_use]
-pub fn has_nsdelegate(table: &[u8]) -> bool {
-    mountinfo::entries(table).any(|entry| entry.is_type("cgroup2") && entry.has_super_option("nsdelegate"))
-}
-
 /// Whether something is mounted below a path of the host.
 #[must_use]
 pub fn has_mounts_below(table: &[u8], path: &Path) -> bool {

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::annotations::MANAGER;
 use super::bundle::layout_of_host;
 use super::{ConfigText, GatherError, live};
-use crate::facts::mounts::{has_mounts_below, has_nsdelegate};
+use crate::facts::mounts::has_mounts_below;
 use crate::facts::{Before, Layout};
 use crate::identity::MachineId;
 use crate::kernel::mountinfo;
@@ -48,15 +48,14 @@ pub fn before(state: &State, text: &ConfigText) -> Result<Before, GatherError> {
     let root = text.config()?.root(state.bundle()?);
     let root = root.map(|root| std::fs::canonicalize(&root).unwrap_or(root));
     let sieve = root.as_ref().map(|root| mountinfo::escape(root.as_os_str().as_encoded_bytes()));
-    let mounts = mount_table::read(mount_table::OWN, |entry| {
-        entry.is_type("cgroup") || sieve.as_ref().is_some_and(|root| entry.may_be_below(root))
-    });
+    let mounts =
+        mount_table::read(mount_table::OWN, |entry| sieve.as_ref().is_some_and(|root| entry.may_be_below(root)));
     let mounts = mounts.unwrap_or_default();
     Ok(Before {
         has_mounts_in_root: root.is_some_and(|root| has_mounts_below(&mounts, &root)),
         manager: text.peek()?.annotation(MANAGER).map(str::to_owned),
         machine_id: MachineId::in_name(&state.id),
         host_os_release: live::host_os_release(),
-        keeps_limits: layout_of_host() == Layout::Unified && has_nsdelegate(&mounts),
+        is_unified: layout_of_host() == Layout::Unified,
     })
 }

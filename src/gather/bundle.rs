@@ -6,7 +6,7 @@ use std::path::Path;
 use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
 use super::selinux::{self, selinux};
 use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, live, open_root};
-use crate::facts::mounts::{Foretold, has_nsdelegate};
+use crate::facts::mounts::Foretold;
 use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
 use crate::facts::{
@@ -18,7 +18,7 @@ use crate::kernel::id_map;
 use crate::oci::config::{self, Config, IdMapping};
 use crate::oci::state::State;
 use crate::path::InnerPath;
-use crate::sys::{fs, mount_table};
+use crate::sys::fs;
 
 /// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
 /// at createContainer and with the rights that a runtime gives a hook there.
@@ -84,13 +84,11 @@ fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
         owns_limits: !config.has_namespace("user"),
         path: path.clone(),
     };
-    let mounts = mount_table::read(mount_table::OWN, |entry| entry.is_type("cgroup")).unwrap_or_default();
     Cgroups {
         namespace,
         unified: (layout == Layout::Unified).then(|| member("")),
         systemd: (layout == Layout::Legacy).then(|| member("systemd")),
         outside: Vec::new(),
-        nsdelegate: has_nsdelegate(&mounts),
         asked: asked_cgroup_mounts(config),
         making: Making::Possible,
         name: cgroup_name(state),

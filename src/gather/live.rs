@@ -46,8 +46,8 @@ pub struct Container {
     _lock: Option<OwnedFd>,
 }
 
-/// How long to wait while others remove something from the root.
-const LOCK_PATIENCE: Duration = Duration::from_secs(2);
+/// How long to wait while others remove something from the root. They hold the lock for less.
+const LOCK_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
 /// namespace on the way, and stays there.

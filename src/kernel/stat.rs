@@ -6,7 +6,7 @@
 pub struct Stat {
     /// When it started, in clock ticks since boot (field 22). Together with the pid this is unique until the next boot.
     pub start_ticks: u64,
-    /// Whether it has ended and only waits for its parent to collect its status.
+    /// Whether it has ended, with all its threads, and only waits for its parent to collect its status.
     pub has_ended: bool,
     /// Whether it is ending or has ended (`PF_EXITING` in field 9). From then on v1 hierarchies have it in their root.
     pub is_exiting: bool,
@@ -19,6 +19,7 @@ impl Stat {
         /// The index among the fields that follow the program's name, which may contain blanks and parentheses.
         const START: usize = 22 - 3;
         const FLAGS: usize = 9 - 3;
+        const THREADS: usize = 20 - 3;
         /// From the kernel's linux/sched.h.
         const PF_EXITING: u32 = 0x4;
         let (_, fields) = text.rsplit_once(") ")?;
@@ -26,7 +27,9 @@ impl Stat {
         let start_ticks = fields.split(' ').nth(START)?.trim().parse().ok()?;
         let flags: u32 = fields.split(' ').nth(FLAGS)?.parse().ok()?;
         let is_exiting = flags & PF_EXITING != 0;
-        Some(Self { start_ticks, has_ended: matches!(state, "Z" | "X" | "x"), is_exiting })
+        // A process whose first thread has ended is shown as a zombie while others run.
+        let threads: u64 = fields.split(' ').nth(THREADS)?.parse().ok()?;
+        Some(Self { start_ticks, has_ended: matches!(state, "Z" | "X" | "x") && threads <= 1, is_exiting })
     }
 }
 
@@ -41,6 +44,8 @@ mod tests {
             let stat = Stat::parse(&format!("70 ({name}) {state} {rest}\n"));
             assert_eq!(stat, Some(Stat { start_ticks: 98765, has_ended, is_exiting: false }), "{name}");
         }
+        let with_thread = rest.replace(" 20 0 1 0 ", " 20 0 2 0 ");
+        assert_eq!(Stat::parse(&format!("70 (sh) Z {with_thread}")).map(|stat| stat.has_ended), Some(false));
         let exiting = rest.replace(" 4194560 ", " 4194564 ");
         assert_eq!(Stat::parse(&format!("70 (sh) D {exiting}")).map(|stat| stat.is_exiting), Some(true));
         assert_eq!(Stat::parse("70 (sh) S 1 70"), None);

@@ -205,7 +205,7 @@ fn below_limits(
     own: InnerPath,
     need: Need,
 ) -> InnerPath {
-    if !could_write_limits(facts, cgroup.hierarchy, member) {
+    if !could_write_limits(cgroup.hierarchy, member) {
         limit(facts, plan, cgroup, Writer::Outside);
         return own;
     }
@@ -224,12 +224,14 @@ fn below_limits(
 }
 
 /// Whether the container could change its limits if it could write to its cgroup. This is so if they are in v2 (v1's
-/// controllers are read-only, and its hierarchy for systemd has no limits), if the files belong to an ID of the
-/// container's, and if the cgroup is not the root of a cgroup namespace, where the kernel protects them (`nsdelegate`, cgroups(7)).
-fn could_write_limits(facts: &Surroundings, hierarchy: Hierarchy, member: &Membership) -> bool {
-    let is_top = facts.cgroups.namespace == CgroupNamespace::Private && member.inside == Some(InnerPath::root());
-    let is_border = is_top && facts.cgroups.nsdelegate;
-    hierarchy == Hierarchy::Unified && member.owns_limits && !is_border
+/// controllers are read-only, and its hierarchy for systemd has no limits), and if the files belong to an ID of the
+/// container's.
+///
+/// The mount option `nsdelegate`, cgroups(7), doesn't protect them: it applies only to processes whose own cgroup namespace
+/// has its root there, and a process of the container can make itself another one. And each container with the host's
+/// cgroup namespace takes the option away from all others, by its runtime's mount.
+fn could_write_limits(hierarchy: Hierarchy, member: &Membership) -> bool {
+    hierarchy == Hierarchy::Unified && member.owns_limits
 }
 
 /// Limits how many cgroups can be made below one of v2.

@@ -74,9 +74,9 @@ fn cgroups(config: &Config, before: &Before) -> Option<Change> {
         // Or it may be, in what is mounted from elsewhere.
         at.is_at_or_below(&base) || mount.is_bind() && base.is_at_or_below(&at)
     };
-    // Where the kernel keeps the limits, the cgroup may as well be mounted writable, and then runc gives it to the root of
-    // a user namespace. Elsewhere this hook makes a cgroup without limits of its own writable, later.
-    let is_writable = before.keeps_limits && config.has_cgroup_of_its_own();
+    // If the cgroup is mounted writable, runc gives it to the root of a user namespace, without the limits. Elsewhere this
+    // hook makes a cgroup without limits of its own writable, later.
+    let is_writable = before.is_unified && config.has_cgroup_of_its_own() && config.has_new_namespace("user");
     if config.mounts.iter().any(is_shown) {
         return is_writable.then(|| made_writable(config, &base)).flatten();
     }
@@ -97,7 +97,7 @@ fn made_writable(config: &Config, base: &InnerPath) -> Option<Change> {
     let option = mount.options.last_read_only()?;
     (mount.is_cgroup() && mount.is_read_only()).then_some(Change {
         field: Field::MountOption { mount: number, option, value: "rw" },
-        why: "systemd makes a cgroup for each service below its own, whose limits the kernel keeps",
+        why: "systemd makes a cgroup for each service below its own, and doesn't own its limits",
     })
 }
 
@@ -110,20 +110,20 @@ mod tests {
     use crate::identity::MachineId;
 
     /// Without what is said of a cgroup mount where the config has no mounts at all.
-    fn told(config: &Value, keeps_limits: bool) -> Vec<String> {
-        let mut told = all(config, keeps_limits);
+    fn told(config: &Value, is_unified: bool) -> Vec<String> {
+        let mut told = all(config, is_unified);
         told.retain(|line| config.get("mounts").is_some() || !line.starts_with("add a cgroup mount"));
         told
     }
 
-    fn all(config: &Value, keeps_limits: bool) -> Vec<String> {
+    fn all(config: &Value, is_unified: bool) -> Vec<String> {
         let text = config.to_string();
         let before = Before {
             manager: Some("libpod".to_owned()),
             machine_id: MachineId::parse(&"a".repeat(32)),
             host_os_release: Some("ID=debian\nVERSION_ID=\"13\"\n".to_owned()),
             has_mounts_in_root: config.get("mounted").is_some(),
-            keeps_limits,
+            is_unified,
         };
         let changes = changes(&Config::parse(text.as_bytes()).unwrap(), &before);
         changes.iter().map(|change| change.to_string().split_once(": ").unwrap().0.to_owned()).collect()
@@ -188,38 +188,35 @@ mod tests {
     }
 
     #[test]
-    fn the_cgroup_is_writable_where_the_kernel_keeps_its_limits() {
-        let config = |mount: Value, namespace: &str| {
+    fn the_cgroup_is_writable_for_a_user_namespace_on_v2() {
+        let config = |mount: Value, namespaces: [&str; 2]| {
             json!({
                 "mounts": [{ "destination": "/proc", "type": "proc" }, mount],
-                "linux": { "namespaces": [{ "type": namespace }], "cgroupsPath": "/libpod-1" },
+                "linux": { "namespaces": namespaces.map(|kind| json!({ "type": kind })), "cgroupsPath": "/libpod-1" },
             })
         };
+        let (both, no_cgroup, no_user) = (["cgroup", "user"], ["pid", "user"], ["cgroup", "pid"]);
         let cgroup = |options: Value| json!({ "destination": "/sys/fs/cgroup", "type": "cgroup", "options": options });
         let change = "set mounts[1].options[1] to \"rw\"";
-        for (mount, namespace, keeps_limits, is_changed) in [
-            (cgroup(json!(["nosuid", "ro"])), "cgroup", true, true),
-            (cgroup(json!(["nosuid", "ro"])), "cgroup", false, false),
-            (cgroup(json!(["nosuid", "ro"])), "pid", true, false),
-            (cgroup(json!(["nosuid", "rw"])), "cgroup", true, false),
-            (cgroup(json!(["ro", "rw"])), "cgroup", true, false),
-            (cgroup(json!(["rw", "ro"])), "cgroup", true, true),
-            (cgroup(json!(null)), "cgroup", true, false),
-            (cgroup(json!(["bind", "ro"])), "cgroup", true, false),
-            (json!({ "destination": "/sys", "type": "cgroup", "options": ["x", "ro"] }), "cgroup", true, false),
-            (
-                json!({ "destination": "/sys/fs/cgroup", "type": "tmpfs", "options": ["x", "ro"] }),
-                "cgroup",
-                true,
-                false,
-            ),
+        for (mount, namespaces, is_unified, is_changed) in [
+            (cgroup(json!(["nosuid", "ro"])), both, true, true),
+            (cgroup(json!(["nosuid", "ro"])), both, false, false),
+            (cgroup(json!(["nosuid", "ro"])), no_cgroup, true, false),
+            (cgroup(json!(["nosuid", "ro"])), no_user, true, false),
+            (cgroup(json!(["nosuid", "rw"])), both, true, false),
+            (cgroup(json!(["ro", "rw"])), both, true, false),
+            (cgroup(json!(["rw", "ro"])), both, true, true),
+            (cgroup(json!(null)), both, true, false),
+            (cgroup(json!(["bind", "ro"])), both, true, false),
+            (json!({ "destination": "/sys", "type": "cgroup", "options": ["x", "ro"] }), both, true, false),
+            (json!({ "destination": "/sys/fs/cgroup", "type": "tmpfs", "options": ["x", "ro"] }), both, true, false),
         ] {
-            let told = told(&config(mount.clone(), namespace), keeps_limits);
-            assert_eq!(told.iter().any(|line| line == change), is_changed, "{mount} {namespace} {keeps_limits}");
+            let told = told(&config(mount.clone(), namespaces), is_unified);
+            assert_eq!(told.iter().any(|line| line == change), is_changed, "{mount} {namespaces:?} {is_unified}");
         }
         // Others are in it.
-        let shared = config(cgroup(json!(["nosuid", "ro"])), "cgroup");
-        let joined = json!([{ "type": "cgroup", "path": "/proc/1/ns/cgroup" }]);
+        let shared = config(cgroup(json!(["nosuid", "ro"])), both);
+        let joined = json!([{ "type": "user" }, { "type": "cgroup", "path": "/proc/1/ns/cgroup" }]);
         for (pointer, value) in [("/linux/cgroupsPath", json!("")), ("/linux/namespaces", joined)] {
             let mut config = shared.clone();
             *config.pointer_mut(pointer).unwrap() = value;
@@ -242,9 +239,9 @@ mod tests {
             (json!([mount("/", "rbind")]), false),
             (json!([mount("/srv", "bind")]), true),
         ] {
-            let own = json!({ "namespaces": [{ "type": "cgroup" }], "cgroupsPath": "/c" });
-            for (linux, keeps_limits, access) in [(&own, true, "rw"), (&own, false, "ro"), (&json!({}), true, "ro")] {
-                let told = all(&json!({ "mounts": mounts, "linux": linux }), keeps_limits);
+            let own = json!({ "namespaces": [{ "type": "cgroup" }, { "type": "user" }], "cgroupsPath": "/c" });
+            for (linux, is_unified, access) in [(&own, true, "rw"), (&own, false, "ro"), (&json!({}), true, "ro")] {
+                let told = all(&json!({ "mounts": mounts, "linux": linux }), is_unified);
                 assert_eq!(told.contains(&add(access)), added, "{mounts} {told:?}");
             }
         }

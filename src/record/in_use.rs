@@ -3,10 +3,10 @@
 //! even if it is a mount point in other mount namespaces, which then lose the mount; rmdir(2) fails with `EBUSY` only
 //! for mount points of the calling process's own namespace.
 
-use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use rustix::io::Errno;
 
@@ -45,31 +45,44 @@ impl Location {
     }
 }
 
+/// How long to look, and how much of one mount table to read. Whoever may make mounts in a namespace of his own can make
+/// a table as long as he likes.
+const PATIENCE: Duration = Duration::from_secs(10);
+const TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
+/// For what is kept of a table while it is read.
+const KEPT_BYTES_MAX: usize = 1024 * 1024;
+
 /// Finds a process whose container needs these paths in a root: it has mounts on one of them, or `root` is mounted as its
-/// root, so that it may mount there later. Returns `None` if there is no such process.
+/// root, so that it may mount there later. A process whose mount table can't be read as a whole counts as one. Returns
+/// `None` if there is no such process.
 pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &Budget) -> Result<Option<u32>, SysError> {
+    let budget = budget.within(PATIENCE);
     let root = Location::of(root.directory())?;
     let places = paths.iter().map(|at| root.join(at)).collect();
     let wanted = Wanted { root, places };
-    let roots = wanted.roots(mount_table::OWN)?;
+    let own_roots = wanted.own_roots()?;
     let mut seen = HashSet::new();
     seen.extend(others::namespace("self", "mnt"));
+    // The namespaces of which only a part was seen, and the process that sees it.
+    let mut seen_in_part = HashMap::new();
     for pid in others::pids()? {
-        let namespace = others::namespace(&pid.to_string(), "mnt");
+        let task = others::living_task(pid);
+        let namespace = others::namespace(&task, "mnt");
         if namespace.is_some_and(|namespace| seen.contains(&namespace)) {
             continue;
         }
-        let table = others::mount_table(pid);
-        // Whoever may make mounts can make a table long.
-        budget.check(|| format!("read({table:?})"))?;
-        match wanted.is_used(&table, &roots) {
+        match wanted.is_used(&format!("/proc/{task}/mountinfo"), &own_roots, &budget) {
             Ok(true) => return Ok(Some(pid)),
+            // chroot(2) hides all mounts that aren't below the new root.
+            Ok(false) if others::has_changed_root(&task) => {
+                seen_in_part.extend(namespace.map(|namespace| (namespace, pid)));
+            }
             Ok(false) => seen.extend(namespace),
             Err(error) if others::is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    Ok(None)
+    Ok(seen_in_part.into_iter().find(|(namespace, _)| !seen.contains(namespace)).map(|(_, pid)| pid))
 }
 
 struct Wanted {
@@ -78,50 +91,82 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn is_used(&self, table: &Path, own_roots: &HashMap<PathBuf, usize>) -> Result<bool, SysError> {
-        let table = table.to_string_lossy();
-        // The first thing that a runtime mounts in a container's namespace is the root itself. Other namespaces only
-        // have copies of the host's mounts.
-        let roots = self.roots(&table)?;
-        if roots.iter().any(|(at, count)| *count > own_roots.get(at).copied().unwrap_or_default()) {
-            return Ok(true);
-        }
-        let shows_one = |entry: &Entry<'_>| {
-            let (device, root) = (entry.device(), entry.root());
-            self.places.iter().any(|place| place.device == device && place.path.starts_with(&root))
-        };
-        let below: RefCell<HashMap<u64, (String, PathBuf, PathBuf)>> = RefCell::default();
-        mount_table::read(&table, |entry| {
-            if let Some(id) = entry.id().filter(|_| shows_one(entry)) {
-                below.borrow_mut().insert(id, (entry.device(), entry.root(), entry.mount_point()));
+    /// Whether a mount namespace needs one of the places, by a mount table of it.
+    fn is_used(&self, table: &str, own_roots: &Roots, budget: &Budget) -> Result<bool, SysError> {
+        let mut roots = own_roots.clone();
+        let mut below: HashMap<u64, (String, PathBuf, PathBuf)> = HashMap::new();
+        let mut kept_bytes = 0;
+        let first = proves_use(table, budget, |entry| {
+            // The first thing that a runtime mounts in a container's namespace is the root itself. Other namespaces only
+            // have copies of the host's mounts.
+            if self.is_root(entry) && !roots.take(&entry.mount_point()) {
+                return true;
             }
-            false
+            if let Some(id) = entry.id().filter(|_| self.shows_one(entry)) {
+                let (device, root, at) = (entry.device(), entry.root(), entry.mount_point());
+                kept_bytes += device.len() + root.as_os_str().len() + at.as_os_str().len();
+                below.insert(id, (device, root, at));
+            }
+            kept_bytes > KEPT_BYTES_MAX
         })?;
-        let (below, is_used) = (below.into_inner(), Cell::new(false));
-        if below.is_empty() {
-            return Ok(false);
+        if first || below.is_empty() {
+            return Ok(first);
         }
-        mount_table::read(&table, |entry| {
-            if let Some((device, root, at)) = entry.parent().and_then(|parent| below.get(&parent)) {
+        proves_use(table, budget, |entry| {
+            entry.parent().and_then(|parent| below.get(&parent)).is_some_and(|(device, root, at)| {
                 let mount_point = entry.mount_point();
                 let path = mount_point.strip_prefix(at).map(|below| root.join(below));
-                let is_one = |path| self.places.iter().any(|place| place.device == *device && place.path == path);
-                is_used.set(is_used.get() || path.is_ok_and(is_one));
-            }
-            false
-        })?;
-        Ok(is_used.get())
+                path.is_ok_and(|path| self.places.iter().any(|place| place.device == *device && place.path == path))
+            })
+        })
     }
 
-    /// The number of mounts of the root at each mount point.
-    fn roots(&self, table: &str) -> Result<HashMap<PathBuf, usize>, SysError> {
-        let roots: RefCell<HashMap<PathBuf, usize>> = RefCell::default();
-        mount_table::read(table, |entry| {
-            if entry.device() == self.root.device && entry.root() == self.root.path {
-                *roots.borrow_mut().entry(entry.mount_point()).or_default() += 1;
-            }
-            false
-        })?;
-        Ok(roots.into_inner())
+    fn is_root(&self, entry: &Entry<'_>) -> bool {
+        entry.device() == self.root.device && entry.root() == self.root.path
     }
+
+    fn shows_one(&self, entry: &Entry<'_>) -> bool {
+        let (device, root) = (entry.device(), entry.root());
+        self.places.iter().any(|place| place.device == device && place.path.starts_with(&root))
+    }
+
+    /// The mounts of the root in this process's namespace.
+    fn own_roots(&self) -> Result<Roots, SysError> {
+        let table = mount_table::read(mount_table::OWN, |entry| self.is_root(entry))?;
+        let mut roots = Roots::default();
+        for entry in mountinfo::entries(&table) {
+            *roots.0.entry(entry.mount_point()).or_default() += 1;
+        }
+        Ok(roots)
+    }
+}
+
+/// The number of mounts of a root at each mount point.
+#[derive(Clone, Default)]
+struct Roots(HashMap<PathBuf, usize>);
+
+impl Roots {
+    /// Counts off one that is mounted there. Returns whether there was one.
+    fn take(&mut self, at: &Path) -> bool {
+        match self.0.get_mut(at) {
+            Some(count @ 1..) => {
+                *count -= 1;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+/// Passes each line of a table to `proves`. Returns whether one proves a use, or the table is too long.
+fn proves_use(table: &str, budget: &Budget, mut proves: impl FnMut(&Entry<'_>) -> bool) -> Result<bool, SysError> {
+    let mut read_bytes = 0;
+    let mut in_time = Ok(());
+    let is_used = mount_table::each(table, |line| {
+        in_time = budget.check(|| format!("read({table:?})"));
+        let Some(line) = line else { return true };
+        read_bytes += line.len();
+        in_time.is_err() || read_bytes > TABLE_BYTES_MAX || mountinfo::entry(line).is_some_and(|entry| proves(&entry))
+    })?;
+    in_time.map(|()| is_used)
 }

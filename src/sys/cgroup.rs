@@ -48,6 +48,13 @@ impl Budget {
         Self { patience: Duration::ZERO, deadline: Some(deadline) }
     }
 
+    /// The same, but for no longer than this.
+    #[must_use]
+    pub fn within(&self, time: Duration) -> Self {
+        let then = Instant::now() + time;
+        Self { deadline: Some(self.deadline.map_or(then, |deadline| deadline.min(then))), ..*self }
+    }
+
     /// For how long to wait for others.
     #[must_use]
     pub fn patience(&self) -> Duration {

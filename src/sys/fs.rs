@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
@@ -434,21 +434,39 @@ pub fn read_host(path: &Path) -> Result<Vec<u8>, SysError> {
 }
 
 /// Reads those lines of a file of the host that are `wanted`: a table of the kernel's can be a hundred times as long as what
-/// matters of it. `EFBIG` where they are more than half a mebibyte.
+/// matters of it. `EFBIG` where they are more than half a mebibyte. Lines that are too long are not wanted.
 pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<Vec<u8>, SysError> {
     const LIMIT_BYTES: usize = 512 * 1024;
-    let mut file = BufReader::with_capacity(USUAL_BYTES, open_host(path)?);
-    let (mut lines, mut line) = (Vec::new(), Vec::new());
-    while file.read_until(b'\n', &mut line).call(|| format!("read({path:?})"))? > 0 {
-        if wanted(line.strip_suffix(b"\n").unwrap_or(&line)) {
-            lines.extend_from_slice(&line);
+    let mut lines = Vec::new();
+    let is_too_long = each_host_line(path, |line| {
+        if let Some(line) = line.filter(|line| wanted(line)) {
+            lines.extend_from_slice(line);
+            lines.push(b'\n');
         }
-        if lines.len() > LIMIT_BYTES {
-            return Err(SysError::new(format!("read({path:?})"), Errno::FBIG));
+        lines.len() > LIMIT_BYTES
+    })?;
+    if is_too_long { Err(SysError::new(format!("read({path:?})"), Errno::FBIG)) } else { Ok(lines) }
+}
+
+/// Passes each line of a file of the host to `act`, and `None` for one that is too long, until that returns `true`. Returns
+/// whether it did.
+pub fn each_host_line(path: &Path, mut act: impl FnMut(Option<&[u8]>) -> bool) -> Result<bool, SysError> {
+    /// A mount table shows paths that are longer than any path may be, each byte as four. The longest that runtimes make
+    /// are those of overlays with hundreds of layers.
+    const LINE_BYTES_MAX: usize = 128 * 1024;
+    let mut file = BufReader::with_capacity(USUAL_BYTES, open_host(path)?);
+    let mut line = Vec::new();
+    while (&mut file).take(LINE_BYTES_MAX as u64).read_until(b'\n', &mut line).call(|| format!("read({path:?})"))? > 0 {
+        let is_whole = line.last() == Some(&b'\n') || line.len() != LINE_BYTES_MAX;
+        if act(is_whole.then_some(line.strip_suffix(b"\n").unwrap_or(&line))) {
+            return Ok(true);
+        }
+        if !is_whole {
+            file.skip_until(b'\n').call(|| format!("read({path:?})"))?;
         }
         line.clear();
     }
-    Ok(lines)
+    Ok(false)
 }
 
 /// Reads a text of the host; what isn't UTF-8 in it is replaced.

@@ -3,7 +3,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
-use std::path::PathBuf;
+use std::path::Path;
 
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
@@ -31,6 +31,24 @@ pub fn has_one_thread(pid: u32) -> bool {
     /// The directory's own links, and one for each thread: `proc_task_getattr` in the kernel's fs/proc/base.c.
     const LINKS: u64 = 2 + 1;
     std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|status| status.nlink() == LINKS)
+}
+
+/// The name in /proc of a process, `70`, or of one of its threads, `70/task/71`, if the first one has ended: the rest of
+/// the process goes on without it, but /proc tells nothing of it any more.
+#[must_use]
+pub fn living_task(pid: u32) -> String {
+    let process = pid.to_string();
+    if namespace(&process, "mnt").is_some() || has_one_thread(pid) {
+        return process;
+    }
+    let tasks = tasks(pid).unwrap_or_default().into_iter().map(|task| format!("{pid}/task/{task}"));
+    tasks.into_iter().find(|task| namespace(task, "mnt").is_some()).unwrap_or(process)
+}
+
+/// Whether a process has left the root of its mount namespace by chroot(2). The process is given by its name in /proc.
+#[must_use]
+pub fn has_changed_root(task: &str) -> bool {
+    std::fs::read_link(format!("/proc/{task}/root")).is_ok_and(|root| root != Path::new("/"))
 }
 
 fn numbers(path: &str) -> Result<Vec<u32>, SysError> {
@@ -79,12 +97,6 @@ pub fn are_hidden() -> Result<bool, SysError> {
     let table =
         super::mount_table::read(super::mount_table::OWN, |entry| entry.is_type("proc") && entry.is_at("/proc"))?;
     Ok(mountinfo::entries(&table).any(|entry| HIDING.iter().any(|option| entry.has_super_option(option))))
-}
-
-/// The path of a process's mount table.
-#[must_use]
-pub fn mount_table(pid: u32) -> PathBuf {
-    PathBuf::from(format!("/proc/{pid}/mountinfo"))
 }
 
 /// Whether an error of reading a process's files in /proc means that the process has ended. mountinfo fails with

@@ -24,16 +24,6 @@ pub fn everything(realm: Realm) -> Check {
         for top in COPIED {
             fill(bundle, top);
         }
-        if realm == Realm::Initial {
-            for (name, kind, device) in [
-                ("null", FileType::CharacterDevice, makedev(1, 3)),
-                ("whiteout", FileType::CharacterDevice, 0),
-                ("loop", FileType::BlockDevice, makedev(7, 0)),
-            ] {
-                node(&bundle.image("run").join(name), kind, 0o640, device);
-            }
-            fs::hard_link(bundle.image("run/null"), bundle.image("run/deep/null")).unwrap();
-        }
         for top in COPIED {
             age(&bundle.image(top));
         }
@@ -61,9 +51,6 @@ pub fn links_to_the_host(realm: Realm) -> Check {
         node(&host.join("fifo"), FileType::Fifo, 0o600, 0);
         node(&host.join("socket"), FileType::Socket, 0o600, 0);
         symlink("/etc/passwd", host.join("link")).unwrap();
-        if realm == Realm::Initial {
-            node(&host.join("device"), FileType::CharacterDevice, 0o600, makedev(1, 3));
-        }
         let names: Vec<_> = fs::read_dir(&host).unwrap().map(|entry| entry.unwrap()).collect();
         let names = names.iter().filter(|entry| !entry.file_type().unwrap().is_dir()).map(fs::DirEntry::file_name);
         let names: Vec<_> = names.collect();
@@ -97,8 +84,42 @@ pub fn links_to_the_host(realm: Realm) -> Check {
     })
 }
 
-/// Device nodes can't be made in a user namespace: they are left out, under all their names.
-pub fn devices_in_a_user_namespace(realm: Realm) -> Check {
+/// Device nodes are left out, under all their names: a container with CAP_SYS_ADMIN in its own user namespace can mount
+/// the tmpfs anew with devices, even if the root is mounted without.
+pub fn devices(realm: Realm) -> Check {
+    if realm == Realm::User {
+        return devices_in_a_user_namespace(realm);
+    }
+    with_bundle(realm, |bundle| {
+        let nodes = [
+            ("null", FileType::CharacterDevice, makedev(1, 3)),
+            ("whiteout", FileType::CharacterDevice, 0),
+            ("loop", FileType::BlockDevice, makedev(7, 0)),
+        ];
+        for top in COPIED {
+            let image = bundle.image(top);
+            fs::create_dir_all(image.join("deep")).unwrap();
+            fs::write(image.join("deep/kept"), "kept").unwrap();
+            for (name, kind, device) in nodes {
+                node(&image.join(name), kind, 0o640, device);
+                fs::hard_link(image.join(name), image.join("deep").join(name)).unwrap();
+            }
+        }
+        bundle.start(Cgroup::Mounted);
+        let watch = bundle.watch();
+        bundle.create()?.silently()?;
+        for top in COPIED {
+            let copy = bundle.root(top);
+            ensure!(copy.join("deep/kept").exists(), "/{top} has no copy");
+            for path in nodes.iter().flat_map(|(name, ..)| [copy.join(name), copy.join("deep").join(name)]) {
+                ensure!(fs::symlink_metadata(&path).is_err(), "{path:?} was copied");
+            }
+        }
+        watch.image(bundle)
+    })
+}
+
+fn devices_in_a_user_namespace(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let devices = SCRATCH.get().unwrap().join("devices");
         if realm == Realm::Initial || !devices.exists() {

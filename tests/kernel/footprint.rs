@@ -14,7 +14,7 @@ use crate::hook::{Finished, How};
 use crate::namespace::Realm;
 
 /// In KiB, as a shell wants it. It counts what is mapped, so that what is used is less.
-const EIGHT_MIB: &str = "ulimit -v 8192;";
+pub const EIGHT_MIB: &str = "ulimit -v 8192;";
 /// What a config.json may have at most, and a state.
 const CONFIG_BYTES: usize = 1024 * 1024;
 const STATE_BYTES: usize = 512 * 1024;

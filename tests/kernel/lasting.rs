@@ -46,6 +46,32 @@ pub fn is_taken_back(realm: Realm) -> Check {
     Ok(())
 }
 
+/// Each missing directory takes a descriptor when it is made, and when it is removed: there is a bound, and whoever
+/// exceeds it gets nothing made.
+pub fn too_many_are_missing(realm: Realm) -> Check {
+    const MOST: usize = 64;
+    let link_to = |bundle: &Bundle, count: usize| {
+        let names: Vec<String> = (1..=count).map(|number| number.to_string()).collect();
+        relink(bundle, "run", format!("/{}", names.join("/")));
+    };
+    with_bundle(realm, |bundle| {
+        link_to(bundle, MOST);
+        let watch = created(bundle)?;
+        ensure!(bundle.image(&MOST.to_string()).symlink_metadata().is_err(), "a directory is in the wrong place");
+        end(bundle, &watch)
+    })
+    .map_err(|message| format!("as many as there may be: {message}"))?;
+    with_bundle(realm, |bundle| {
+        link_to(bundle, MOST + 1);
+        bundle.start(Cgroup::Mounted);
+        let watch = bundle.watch();
+        bundle.create()?.refused(&["missing directories", "at most 64"])?;
+        watch.everything(bundle)?;
+        watch.restored(bundle)
+    })
+    .map_err(|message| format!("one more: {message}"))
+}
+
 /// What leads to a missing path has the directories above it made, too.
 pub fn is_taken_back_with_what_is_above(realm: Realm) -> Check {
     type Change = fn(&Bundle);

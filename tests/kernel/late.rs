@@ -74,7 +74,7 @@ pub fn root(realm: Realm) -> Check {
 /// process that waits for an answer can't even be killed.
 pub fn volume(realm: Realm) -> Check {
     type Make = fn(&Bundle);
-    let cases: [(&str, &str, Make); 14] = [
+    let cases: [(&str, &str, Make); 17] = [
         ("data", "the command", |bundle| put_link(bundle, "sbin/init", "/data/init")),
         ("data", "its directory", |bundle| put_link(bundle, "sbin", "../data/./sbin")),
         ("data", "systemd", |bundle| put_link(bundle, "usr/lib/systemd/systemd", "/data/x/../systemd")),
@@ -84,6 +84,9 @@ pub fn volume(realm: Realm) -> Check {
         ("data", "the machine id", |bundle| put_link(bundle, "etc/machine-id", "/srv/up/data")),
         ("usr", "all of /usr", |_| {}),
         ("usr/lib/systemd", "systemd's directory", |_| {}),
+        ("usr/lib/systemd/system", "the units' directory", |_| {}),
+        ("etc/systemd/system", "the administrator's units", |_| {}),
+        ("dev", "all of /dev", |_| {}),
         ("tmp", "/tmp itself", |_| {}),
         ("var", "all of /var", |_| {}),
         ("etc", "all of /etc", |_| {}),

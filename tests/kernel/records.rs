@@ -3,12 +3,14 @@
 //! containers here are processes with mounts of their own, as a runtime has made them at createRuntime.
 
 use std::fs;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FlockOperation, flock};
+use oci_systemd_hook::sys::others;
+use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 use serde_json::{Value, json};
 
@@ -16,10 +18,11 @@ use crate::Check;
 use crate::bundle::{
     Bundle, Cgroup, ELF, ID, IMAGE_ID, bind, own_cgroup_mount, rbind, runtime_directory, tmpfs, with_bundle,
 };
+use crate::footprint::EIGHT_MIB;
 use crate::fuse::Server;
 use crate::hook::{Finished, How, program};
 use crate::namespace::{Realm, isolated};
-use crate::runtime::Container;
+use crate::runtime::{Container, Forked, until};
 use crate::tree::{self, Detail, Snapshot, same};
 
 /// The mount points that the images here lack.
@@ -56,15 +59,17 @@ impl<'a> Guest<'a> {
 
     /// Does what a runtime does before it calls the hook.
     fn start(&mut self) -> Result<(), String> {
-        fs::write(self.directory.join("config.json"), self.config.to_string()).unwrap();
         let root = self.root.clone();
-        let process = Container::with_mounts(|| {
-            bind(&root, &root);
-            rbind(Path::new("/proc"), &root.join("proc"));
-        })?;
+        let process = Container::with_mounts(|| mount_root(&root))?;
+        self.adopt(process);
+        Ok(())
+    }
+
+    /// Does the same with a process that has mounted the root.
+    fn adopt(&mut self, process: Container) {
+        fs::write(self.directory.join("config.json"), self.config.to_string()).unwrap();
         self.state["pid"] = json!(process.id());
         self.process = Some(process);
-        Ok(())
     }
 
     fn call(&self) -> Result<Finished, String> {
@@ -84,11 +89,15 @@ impl<'a> Guest<'a> {
     }
 
     fn poststop_as(&self, change: impl FnOnce(&mut Value)) -> Result<Finished, String> {
+        self.stop(&How::default(), change)
+    }
+
+    fn stop(&self, how: &How<'_>, change: impl FnOnce(&mut Value)) -> Result<Finished, String> {
         let mut state = self.state.clone();
         state["status"] = json!("stopped");
         state["pid"] = json!(0);
         change(&mut state);
-        let how = How { cwd: Some("/".into()), word: Some("poststop"), ..How::default() };
+        let how = How { cwd: Some("/".into()), word: Some("poststop"), first: how.first, ..How::default() };
         self.bundle.call(state.to_string().as_bytes(), &how)
     }
 
@@ -123,6 +132,11 @@ impl<'a> Guest<'a> {
     fn image(&self) -> Snapshot {
         tree::read(&self.root, Detail::Restored)
     }
+}
+
+fn mount_root(root: &Path) {
+    bind(root, root);
+    rbind(Path::new("/proc"), &root.join("proc"));
 }
 
 /// An image that lacks mount points.
@@ -223,6 +237,122 @@ pub fn one_root(realm: Realm) -> Check {
         .map_err(|message| format!("while the other one is {name}: {message}"))?;
     }
     Ok(())
+}
+
+/// A process that has called chroot(2) sees few mounts of its namespace, and doesn't speak for the others.
+pub fn one_root_with_chroot(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut first = Guest::new(bundle, "a", ID);
+        let mut second = Guest::on(bundle, "b", "other", &first.root);
+        let before = first.image();
+        first.create()?;
+        let place = first.root.join("srv");
+        fs::create_dir_all(&place).unwrap();
+        let (mut process, mut chrooted) = (None, None);
+        let root = first.root.clone();
+        isolated(|| {
+            mount_root(&root);
+            // It has the lower pid of the two.
+            chrooted = Some(Forked::start(|| {
+                rustix::process::chroot(&place).unwrap();
+                wait_for_ever();
+            }));
+            process = Some(Container::beside()?);
+            Ok(())
+        })?;
+        let chrooted = chrooted.unwrap();
+        until("chroot(2)", || others::has_changed_root(&chrooted.id().to_string()))?;
+        second.adopt(process.unwrap());
+        ensure!(chrooted.id() < second.process.as_ref().unwrap().id(), "the pids have wrapped around");
+        second.call()?.silently()?;
+        first.end();
+        first.poststop()?.silently()?;
+        second.runs()?;
+        // Nor does it alone: what it doesn't see may be there.
+        second.end();
+        second.poststop()?.silently()?;
+        first.has(true)?;
+        drop(chrooted);
+        first.poststop()?.silently()?;
+        second.poststop()?.silently()?;
+        fs::remove_dir(first.root.join("srv")).unwrap();
+        same("the image", &before, &first.image())?;
+        none(bundle)
+    })
+}
+
+/// A process whose first thread has ended goes on.
+pub fn first_thread_ended(_: Realm) -> Check {
+    let process = Forked::start(|| {
+        std::thread::spawn(wait_for_ever);
+        end_thread();
+    });
+    let stat = || fs::read_to_string(format!("/proc/{}/stat", process.id())).unwrap();
+    until("the end of the first thread", || stat().contains(") Z "))?;
+    let read = others::stat(process.id()).map_err(|error| error.to_string())?;
+    ensure!(read.is_some_and(|stat| !stat.has_ended), "it counts as ended: {}", stat());
+    let (task, own) = (others::living_task(process.id()), others::namespace("self", "mnt"));
+    ensure!(task.contains("/task/"), "its living thread is {task}");
+    ensure!(own.is_some() && others::namespace(&task, "mnt") == own, "{task} is in no mount namespace");
+    Ok(())
+}
+
+fn wait_for_ever() {
+    loop {
+        std::thread::sleep(Duration::from_secs(600));
+    }
+}
+
+/// Ends this thread and no other of its process.
+#[allow(unsafe_code)]
+fn end_thread() {
+    // SAFETY: nothing that the thread has on its stack is used by others.
+    unsafe { libc::syscall(libc::SYS_exit, 0) };
+}
+
+/// Whoever may make mounts can make a mount table long, or a line of it. That takes neither time nor memory from other
+/// containers. What such a process has mounted can't be told, and nothing is removed under it.
+pub fn endless_table(realm: Realm) -> Check {
+    /// Names of 250 bytes in each other, and mounts there.
+    const TABLES: [(&str, usize, usize); 2] = [("a table", 390, 200), ("a line", 600, 1)];
+    for (what, depth, mounts) in TABLES {
+        with_bundle(realm, |bundle| {
+            let mut dead = Guest::new(bundle, "dead", ID);
+            let mut other = Guest::new(bundle, "other", "other");
+            let before = dead.image();
+            dead.create()?;
+            dead.end();
+            let place = bundle.elsewhere("place");
+            let long = Container::with_mounts(|| long_mounts(&place, depth, mounts))?;
+            dead.stop(&How { first: Some(EIGHT_MIB), ..How::default() }, |_| {})?.silently()?;
+            dead.has(true)?;
+            count(bundle, ID, 1)?;
+            other.create()?;
+            drop(long);
+            dead.poststop()?.silently()?;
+            same("the image", &before, &dead.image())?;
+            other.end();
+            other.poststop()?.silently()?;
+            none(bundle)
+        })
+        .map_err(|message| format!("{what}: {message}"))?;
+    }
+    Ok(())
+}
+
+/// Mounts a directory on itself, as often as asked for.
+fn long_mounts(place: &Path, depth: usize, count: usize) {
+    tmpfs(place, "mode=755");
+    let name = "x".repeat(250);
+    let mut deepest = fs::File::open(place).unwrap();
+    for _ in 0..depth {
+        mkdirat(&deepest, &name, Mode::RWXU).unwrap();
+        deepest = openat(&deepest, &name, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap().into();
+    }
+    let path = PathBuf::from(format!("/proc/self/fd/{}", deepest.as_raw_fd()));
+    for _ in 0..count {
+        bind(&path, &path);
+    }
 }
 
 /// When a failed step is undone, another container may already have mounted on what was made.

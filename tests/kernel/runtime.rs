@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::json;
 
 use crate::Check;
@@ -75,6 +76,37 @@ impl Drop for Container {
         // Worst case: it is gone already.
         let _ = self.0.kill();
         let _ = self.0.wait();
+    }
+}
+
+/// A copy of this process.
+#[derive(Debug)]
+pub struct Forked(Pid);
+
+impl Forked {
+    /// Forks this process. `act` must not return, and may only make system calls, since other threads don't exist there.
+    #[allow(unsafe_code)]
+    pub fn start(act: impl FnOnce()) -> Self {
+        // SAFETY: the child makes system calls only, and is killed.
+        match Pid::from_raw(unsafe { libc::fork() }) {
+            Some(child) => Self(child),
+            None => {
+                act();
+                unreachable!("the child goes on without what it is for")
+            }
+        }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.0.as_raw_pid().unsigned_abs()
+    }
+}
+
+impl Drop for Forked {
+    fn drop(&mut self) {
+        // Worst case: it is gone already.
+        let _ = kill_process(self.0, Signal::KILL);
+        let _ = waitpid(Some(self.0), WaitOptions::empty());
     }
 }
 
@@ -190,7 +222,7 @@ fn begun(bundle: &Bundle) -> Result<Child, String> {
     runtime.spawn().map_err(|error| format!("cannot run sh: {error}"))
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) -> Check {
+pub fn until(what: &str, is_so: impl Fn() -> bool) -> Check {
     let deadline = Instant::now() + Duration::from_secs(5);
     while !is_so() {
         ensure!(Instant::now() < deadline, "waited in vain for {what}");
