@@ -14,6 +14,7 @@ mod made;
 use std::cell::RefCell;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{ErrorKind, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -390,7 +391,10 @@ fn lock(directory: &Path, wait: Wait) -> Result<Locked, SysError> {
     // The process that had the lock may have removed the directory, and another may have made a new one.
     let own = fs::stat(&file)?;
     match std::fs::symlink_metadata(directory) {
-        Ok(now) if (now.dev(), now.ino()) == (own.st_dev, own.st_ino) => Ok(Locked::Yes(file)),
+        Ok(now) if (now.dev(), now.ino()) == (own.st_dev, own.st_ino) => {
+            time_limit::unlock_at_end(file.as_fd());
+            Ok(Locked::Yes(file))
+        }
         Err(error) if !is_missing(&error) => Err(error).call(|| format!("lstat({directory:?})")),
         _ => Ok(Locked::Nothing),
     }

@@ -73,8 +73,9 @@ pub fn chain(error: &dyn Error) -> String {
     one_line(line.replace('\n', " "))
 }
 
-/// A container's id as engines show it.
+/// A container's id as engines show it. Names that others chose stay whole, or several could look the same.
 #[must_use]
 pub fn short(id: &str) -> &str {
-    id.get(..12).unwrap_or(id)
+    let is_engines = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_engines { id.get(..12).unwrap_or(id) } else { id }
 }

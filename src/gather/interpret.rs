@@ -238,6 +238,13 @@ pub(super) fn cgroup_namespace(config: &Config) -> CgroupNamespace {
     if config.has_namespace("cgroup") { CgroupNamespace::Private } else { CgroupNamespace::Host }
 }
 
+/// Whose a cgroup namespace is that config.json names by a path: it can be the host's. The container's own cgroup is its
+/// root, as in those that runtimes make, or else it shows other cgroups, too.
+fn joined_cgroup_namespace(inside: &str) -> CgroupNamespace {
+    let mut paths = [Hierarchy::Unified, Hierarchy::Systemd].into_iter().filter_map(|one| cgroup::parse(inside, one));
+    if paths.all(|path| path == InnerPath::root()) { CgroupNamespace::Private } else { CgroupNamespace::Host }
+}
+
 pub(super) fn container_memory(limit_bytes: Option<u64>, host: &Host) -> Memory {
     match limit_bytes {
         Some(bytes) if bytes < host.memory_bytes => Memory { bytes, source: MemorySource::Limit },
@@ -302,7 +309,11 @@ pub(super) fn cgroup_name(state: &State) -> String {
 }
 
 fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_>) -> Cgroups {
-    let namespace = cgroup_namespace(config);
+    let namespace = if config.has_namespace("cgroup") && !config.has_new_namespace("cgroup") {
+        joined_cgroup_namespace(sources.cgroup_inside)
+    } else {
+        cgroup_namespace(config)
+    };
     let runtime = LazyCell::new(sources.runtime_cgroup);
     let member = |hierarchy| {
         let path = cgroup::parse(sources.cgroup, hierarchy)?;

@@ -16,7 +16,7 @@ use crate::kernel::cgroup::{self as text, Hierarchy};
 use crate::kernel::status;
 use crate::oci::config::Config;
 use crate::root::Root;
-use crate::sys::{SysError, cgroup, fs, others, process};
+use crate::sys::{SysError, cgroup, fs, mount_table, others, process};
 
 /// More ancestors than a process usually has.
 const ANCESTORS_MAX: usize = 64;
@@ -122,7 +122,6 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
         })?,
     };
     let Some(pids) = pids else { return Ok(Occupants::Unknown) };
-    let own_namespace = others::namespace("self", "pid");
     let mut found = Occupants::Container;
     for pid in pids {
         let is_own = match family {
@@ -132,15 +131,34 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
             Family::FirstAncestor => false,
         };
         // 0 is a process of an outer pid namespace, about which /proc tells nothing.
-        if is_own || (pid != 0 && !has_thread(pid, |_| Ok(true))?) {
+        if is_own || (pid != 0 && !has_thread(pid, |_| Ok(true))? && !are_hidden()?) {
             continue;
         }
-        match others::namespace(&pid.to_string(), "pid") {
-            its @ Some(_) if its != own_namespace => return Ok(Occupants::AnotherContainer),
-            _ => found = Occupants::Others,
+        if is_in_a_container(pid, family) {
+            return Ok(Occupants::AnotherContainer);
         }
+        found = Occupants::Others;
     }
     Ok(found)
+}
+
+/// Whether a process is in other namespaces than the host, as far as this process can tell. A container can have the
+/// host's pid namespace, but not its mounts.
+fn is_in_a_container(pid: u32, family: &Family) -> bool {
+    let (pid, own) = (pid.to_string(), others::namespace("self", "pid"));
+    let is_in_another = |its: Option<u64>, known: &[Option<u64>]| its.is_some() && !known.contains(&its);
+    let heads = match family {
+        Family::Of(heads) => heads.as_slice(),
+        Family::PidNamespace | Family::FirstAncestor => &[],
+    };
+    let mounts: Vec<_> = heads.iter().map(|head| others::namespace(&head.to_string(), "mnt")).collect();
+    is_in_another(others::namespace(&pid, "pid"), &[own])
+        || !mounts.is_empty() && is_in_another(others::namespace(&pid, "mnt"), &mounts)
+}
+
+/// Whether /proc hides processes, so that one that isn't there may run all the same.
+fn are_hidden() -> Result<bool, GatherError> {
+    others::are_hidden().map_err(|source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source })
 }
 
 /// Whether a process has a thread that isn't ending and fulfills a condition. The condition is checked first, since in v1
@@ -156,13 +174,13 @@ fn has_thread(pid: u32, is_one: impl Fn(u32) -> Result<bool, GatherError>) -> Re
 }
 
 /// Whether a process is one of `heads` or a descendant of one. A process that is gone counts as one, since it can do no
-/// harm.
+/// harm, but one that is hidden doesn't.
 fn descends(mut pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
     for _ in 0..ANCESTORS_MAX {
         if heads.contains(&pid) {
             return Ok(true);
         }
-        let Some(text) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(true) };
+        let Some(text) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(!are_hidden()?) };
         match status::parent(&text) {
             Some(parent) if parent > 1 || heads.contains(&1) => pid = parent,
             _ => return Ok(false),

@@ -151,6 +151,11 @@ fn writable(
         CgroupRoot::Outside => None,
     };
     let is_at_own_path = below.is_some_and(|below| at.join(below) == own);
+    if below.is_none() && matches!(mount_root, CgroupRoot::At(_)) {
+        // A volume shows another cgroup.
+        let refusal = Refusal::CoveredCgroup { at: own, fs_type: mount.fs_type.clone(), by: at.clone() };
+        return unless_needed(plan, refusal, "another cgroup than the container's is mounted there");
+    }
     if is_at_own_path {
         // A volume may show another cgroup there, even one of the host's.
         let by = facts.mounts.holding(&own).filter(|by| shown(by, &own) != Some((hierarchy, member.path.clone())));

@@ -10,8 +10,6 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use rustix::io::Errno;
-
 use super::container::{Container, First, Life, Namespaces};
 use super::made::{Line, Locking, Made};
 use super::{
@@ -21,13 +19,13 @@ use super::{
 use crate::kernel::{fs_type, mountinfo};
 use crate::oci::state::State;
 use crate::sys::cgroup::Budget;
-use crate::sys::{Context, SysError, fs, mount_table, others};
+use crate::sys::{Context, SysError, fs, mount_table, others, process};
 
 /// The pause between two looks at a process that is ending.
 const PAUSE: Duration = Duration::from_millis(5);
 /// How long to wait for the first process of a container that is being killed.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The most records of one ID that are looked at.
+/// The most records of one ID that a call cleans up.
 const OF_ID_MAX: usize = 64;
 
 /// The number of IDs for which a call checks whether their containers are gone. poststop checks more: if two containers
@@ -136,7 +134,10 @@ impl Found {
     /// Notes that a process still uses what the record names, so that later calls need not examine all processes while
     /// it runs. Worst case: they do.
     fn note_user(&self, pid: u32) {
-        let user = First::of(pid).filter(|user| self.made.used_by != Some(*user));
+        /// Far below the size up to which a record is read.
+        const RECORD_BYTES_MAX: u64 = 64 * 1024;
+        let has_room = self.file.metadata().is_ok_and(|file| file.len() < RECORD_BYTES_MAX);
+        let user = First::of(pid).filter(|user| has_room && self.made.used_by != Some(*user));
         let _ = user.map(|user| append(&self.file, &self.path, &Line::UsedBy(user)));
     }
 }
@@ -148,12 +149,16 @@ fn of_id(directory: &Path, bundle: Option<&Path>) -> Vec<RecordError> {
         Ok(Locked::Nothing | Locked::Busy) => return Vec::new(),
         Err(source) => return vec![read_error(source)],
     };
-    let (found, mut errors) = match records(&lock, directory) {
+    let is_of = |record: &Found| {
+        let is_of = |bundle| record.made.container.as_ref().is_some_and(|container| container.is_of(bundle));
+        record.is_old() || bundle.is_none_or(is_of)
+    };
+    let (found, mut errors) = match records(&lock, directory, is_of) {
         Ok(all) => all,
         Err(source) => return vec![read_error(source)],
     };
     match bundle {
-        Some(bundle) => errors.extend(of_bundle(&found, bundle)),
+        Some(_) => errors.extend(of_bundle(&found)),
         None => errors.extend(of_any_bundle(&found, directory)),
     }
     if errors.is_empty() {
@@ -162,18 +167,23 @@ fn of_id(directory: &Path, bundle: Option<&Path>) -> Vec<RecordError> {
     errors
 }
 
-/// The records in the directory of an ID, and the errors about those that can't be read. Empty records, which a killed
-/// hook leaves, are removed.
-fn records(lock: &File, directory: &Path) -> Result<(Vec<Found>, Vec<RecordError>), SysError> {
-    let (mut found, mut errors) = (Vec::new(), Vec::new());
-    for name in names(lock, OF_ID_MAX)? {
+/// The records in the directory of an ID that are `wanted`, and the errors about those that can't be read. Empty records,
+/// which a killed hook leaves, are removed.
+fn records(
+    lock: &File,
+    directory: &Path,
+    wanted: impl Fn(&Found) -> bool,
+) -> Result<(Vec<Found>, Vec<RecordError>), SysError> {
+    let (mut found, mut errors, mut names) = (Vec::new(), Vec::new(), fs::Names::default());
+    while found.len() + errors.len() < OF_ID_MAX {
+        let Some(name) = names.next(lock.as_fd())? else { break };
         let path = directory.join(name);
         match open(&path) {
             Ok(Some((file, made))) => {
                 let record = Found { path, file, made };
                 if record.made.container.is_none() && !record.is_old() {
                     errors.extend(remove_file(&record.path).err());
-                } else {
+                } else if wanted(&record) {
                     found.push(record);
                 }
             }
@@ -196,20 +206,17 @@ fn open(path: &Path) -> Result<Option<(File, Made)>, SysError> {
     Ok(Some((file, made)))
 }
 
-/// Cleans up the records of this bundle's containers whose first process has ended. Another container with the same ID
+/// Cleans up the records of a bundle's containers whose first process has ended. Another container with the same ID
 /// may still run in the same bundle. If all of them run, waits a moment for a process that is being killed.
-fn of_bundle(found: &[Found], bundle: &Path) -> Vec<RecordError> {
-    let is_of =
-        |record: &&Found| record.is_old() || record.made.container.as_ref().is_some_and(|one| one.is_of(bundle));
-    let these: Vec<&Found> = found.iter().filter(is_of).collect();
+fn of_bundle(these: &[Found]) -> Vec<RecordError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
         let is_alive = |record: &Found| matches!(record.life(), Life::Alive(_));
-        let ended: Vec<&&Found> = these.iter().filter(|record| !is_alive(record)).collect();
+        let ended: Vec<&Found> = these.iter().filter(|record| !is_alive(record)).collect();
         if !ended.is_empty() {
             return ended.into_iter().flat_map(|record| record.work_off(&Budget::FULL)).collect();
         }
-        match these.first().map(|record| record.life()) {
+        match these.first().map(Found::life) {
             Some(Life::Alive(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             Some(Life::Alive(pid)) => return vec![RecordError::Alive { pid }],
             Some(Life::Gone | Life::Unknown) => {}
@@ -269,13 +276,12 @@ fn sweep_id(directory: &Path, budget: &Budget) -> Vec<RecordError> {
     // The process that has the lock is working on these records.
     let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
     // A record that can't be read is reported at its own container's poststop.
-    let Ok((found, _)) = records(&lock, directory) else { return Vec::new() };
     let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
-    let is_of_dead = |record: &&Found| {
+    let is_of_dead = |record: &Found| {
         record.life() == Life::Gone && !is_used(record) && record.is_here() && record.is_within_reach()
     };
-    let of_the_dead = found.iter().filter(is_of_dead);
-    let errors: Vec<_> = of_the_dead.flat_map(|record| record.work_off(budget)).collect();
+    let Ok((of_the_dead, _)) = records(&lock, directory, is_of_dead) else { return Vec::new() };
+    let errors: Vec<_> = of_the_dead.iter().flat_map(|record| record.work_off(budget)).collect();
     // Worst case: an empty directory stays until the next call.
     let _ = remove_if_empty(directory.to_owned());
     errors
@@ -302,18 +308,21 @@ fn is_on_server(path: &Path) -> Result<bool, SysError> {
     Ok(holder.1)
 }
 
-/// The namespaces of all processes that this one may look at. Returns `None` if they can't be determined.
+/// The namespaces of all processes. Returns `None` if they can't be determined, or if this process may not look into those
+/// of other engines.
 fn living_namespaces() -> Option<HashSet<Namespaces>> {
+    if !process::may_trace() {
+        return None;
+    }
     let pids = others::pids().ok()?;
-    Some(pids.into_iter().filter_map(|pid| Namespaces::of(&pid.to_string())).collect())
+    Some(pids.into_iter().filter_map(|pid| Namespaces::of(&others::living_task(pid))).collect())
 }
 
+/// The names in a directory, but no more than `most` of them.
 fn names(directory: &File, most: usize) -> Result<Vec<OsString>, SysError> {
     let (mut names, mut all) = (fs::Names::default(), Vec::new());
-    while let Some(name) = names.next(directory.as_fd())? {
-        if all.len() == most {
-            return Err(SysError::new("getdents64()", Errno::TOOBIG));
-        }
+    while all.len() < most {
+        let Some(name) = names.next(directory.as_fd())? else { break };
         all.push(name);
     }
     Ok(all)

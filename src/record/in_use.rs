@@ -14,7 +14,7 @@ use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::cgroup::Budget;
-use crate::sys::{SysError, fs, mount_table, others};
+use crate::sys::{SysError, fs, mount_table, others, process};
 
 /// A place in a file system, independent of the mount that shows it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -82,7 +82,12 @@ pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &Budget) -> Result<
             Err(error) => return Err(error),
         }
     }
-    Ok(seen_in_part.into_iter().find(|(namespace, _)| !seen.contains(namespace)).map(|(_, pid)| pid))
+    for (namespace, pid) in seen_in_part {
+        if !seen.contains(&namespace) && wanted.is_used_inside(pid, &own_roots, &budget)? {
+            return Ok(Some(pid));
+        }
+    }
+    Ok(None)
 }
 
 struct Wanted {
@@ -119,6 +124,16 @@ impl Wanted {
                 path.is_ok_and(|path| self.places.iter().any(|place| place.device == *device && place.path == path))
             })
         })
+    }
+
+    /// The same as a child of this process sees it that enters the namespace. Where it can't, the places may be needed.
+    fn is_used_inside(&self, pid: u32, own_roots: &Roots, budget: &Budget) -> Result<bool, SysError> {
+        const UNUSED: &[u8] = b"unused";
+        let answer = process::in_child(|| {
+            let is_used = process::with_mount_table_of(pid, |table| self.is_used(table, own_roots, budget));
+            if matches!(is_used, Ok(false)) { UNUSED.to_owned() } else { Vec::new() }
+        })?;
+        Ok(answer.as_deref() != Some(UNUSED))
     }
 
     fn is_root(&self, entry: &Entry<'_>) -> bool {

@@ -179,7 +179,7 @@ pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysErro
         if is_enough { Err(too_many()) } else { Ok(()) }
     };
     match walk(cgroup, OsStr::new("."), |_, _| Ok(Way::In), look, |_, _| Ok(())) {
-        Err(error) if error.errno() == Errno::TOOBIG => Ok(None),
+        Err(error) if matches!(error.errno(), Errno::TOOBIG | Errno::FBIG) => Ok(None),
         result => result.map(|()| Some(found.into_inner())),
     }
 }
@@ -303,7 +303,8 @@ fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>, budg
     }
 }
 
-/// Removes a cgroup with all below it; `EBUSY`, and nothing removed, where a process is in one of them.
+/// Removes a cgroup with all below it; `EBUSY`, and nothing removed, where a process is in one of them. If there is little
+/// time, empty cgroups of v1 are removed even then.
 pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Result<(), SysError> {
     let busy = || SysError::new(format!("rmdir({name:?})"), Errno::BUSY);
     let check = |name: &OsStr| budget.check(|| format!("rmdir({name:?})"));
@@ -315,6 +316,8 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Re
     match is_populated(above, name)? {
         Some(true) => return Err(busy()),
         Some(false) => {}
+        // What a call that ends in time has removed, the next one needs not look at.
+        None if budget.deadline.is_some() => {}
         None => walk(above, name, |_, name| check(name).map(|()| Way::In), is_unused, |_, _| Ok(()))?,
     }
     // Most cgroups have no children and can be removed at once.
@@ -436,8 +439,10 @@ fn let_go_of_systemd() {
 }
 
 pub(super) fn read(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<String, SysError> {
+    let name = name.as_ref();
     let text = fs::read_up_to(fs::open_at(cgroup, name, OFlags::RDONLY)?, LIMIT_BYTES)?;
-    Ok(String::from_utf8_lossy(&text.unwrap_or_default()).into_owned())
+    let text = text.ok_or_else(|| SysError::new(format!("read({name:?})"), Errno::FBIG))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn write(cgroup: BorrowedFd<'_>, name: &str, text: &str) -> Result<(), SysError> {

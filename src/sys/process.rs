@@ -61,6 +61,15 @@ pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
 }
 
+/// Enters the mount namespace of another process, and does something with the path of this process's mount table there.
+pub fn with_mount_table_of<T>(pid: u32, act: impl FnOnce(&str) -> Result<T, SysError>) -> Result<T, SysError> {
+    // There, nothing or another /proc is mounted.
+    let own = fs::open_host_directory(Path::new("/proc/self"))?;
+    enter_mount_namespace(pid)?;
+    rustix::process::fchdir(own).call(|| "fchdir(\"/proc/self\")")?;
+    act("mountinfo")
+}
+
 /// What this process may do, capabilities(7).
 pub fn effective_capabilities() -> Result<CapabilitySet, SysError> {
     rustix::thread::capabilities(None).map(|sets| sets.effective).call(|| "capget()")

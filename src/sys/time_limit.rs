@@ -8,8 +8,9 @@
 #![allow(unsafe_code)]
 
 use std::fmt::{self, Write as _};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::path::Path;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -80,9 +81,43 @@ pub fn watch() {
         return;
     }
     LEFT.store(u64::try_from(limit.saturating_sub(begun.elapsed()).as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    // Worst case: no thread can be started, and the runtime's own timeout ends the call.
-    call.is_watched = start_thread();
+    if start_thread() {
+        call.is_watched = true;
+    } else {
+        // At createContainer this process is in the container's cgroup, whose limit on processes may leave no room.
+        start_timer();
+    }
 }
+
+/// Lets a signal end this process with a line when the time expires. It can't end a call that waits in the kernel for a
+/// file server.
+fn start_timer() {
+    extern "C" fn expired(_: libc::c_int) {
+        const LINE: &[u8] =
+            b"oci-systemd-hook: gave up because of the time limit; the container's limit on processes leaves no room to tell more\n";
+        // SAFETY: both calls may be made in a signal handler, signal-safety(7).
+        unsafe {
+            libc::write(libc::STDERR_FILENO, LINE.as_ptr().cast(), LINE.len());
+            libc::_exit(libc::EXIT_FAILURE);
+        }
+    }
+    let seconds = LEFT.load(Ordering::Relaxed).div_ceil(1000).max(1);
+    let handler = expired as extern "C" fn(libc::c_int);
+    // SAFETY: the handler has the signature that signal(2) wants, and makes no calls but those above.
+    unsafe {
+        libc::signal(libc::SIGALRM, handler as libc::sighandler_t);
+        libc::alarm(libc::c_uint::try_from(seconds).unwrap_or(libc::c_uint::MAX));
+    }
+}
+
+/// Lets go of a lock, flock(2), when the time expires: a process that waits for a file server keeps its files open until
+/// the server answers. Only the last lock counts.
+pub fn unlock_at_end(file: BorrowedFd<'_>) {
+    LOCK.store(file.as_raw_fd(), Ordering::Relaxed);
+}
+
+/// A descriptor, or -1.
+static LOCK: AtomicI32 = AtomicI32::new(-1);
 
 /// How long the thread waits, in milliseconds.
 static LEFT: AtomicU64 = AtomicU64::new(0);
@@ -130,8 +165,12 @@ fn end() -> ! {
             limit.as_secs()
         ));
     }
-    // SAFETY: the call ends the process without running exit handlers.
-    unsafe { libc::_exit(call.status) };
+    // SAFETY: the first call does no harm if the descriptor is that of another file by now, since no file is used any more.
+    // The second one ends the process without running exit handlers.
+    unsafe {
+        libc::flock(LOCK.load(Ordering::Relaxed), libc::LOCK_UN);
+        libc::_exit(call.status)
+    };
 }
 
 /// Waits until a stream has data to read or is closed. Fails with `ETIMEDOUT` if the time expires.

@@ -3,7 +3,7 @@
 //! doesn't answer.
 
 use std::fs::{self, File};
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -19,7 +19,7 @@ use crate::fuse::Server;
 use crate::hook::{Finished, How, program};
 use crate::hostile::clear;
 use crate::namespace::Realm;
-use crate::runtime::Container;
+use crate::runtime::{Container, until};
 
 const LIMIT: &[&str] = &["--time-limit=1"];
 /// The beginning of the message, whatever the hook waited for.
@@ -158,11 +158,50 @@ pub fn lock(realm: Realm) -> Check {
         let held = File::open(&records).unwrap();
         rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
         create(bundle, Some(&bundle.directory()))?.refused(&[SAYS, "waiting for the lock of", ID])?;
+        // The container's limit on processes leaves no room for a thread.
+        let under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN"];
+        let under = under.map(str::to_owned);
+        let how = How { cwd: Some(bundle.directory()), options: LIMIT, under: &under, ..How::default() };
+        bundle.create_as(&how)?.refused(&["gave up because of the time limit"])?;
         let how = How { cwd: Some("/".into()), options: LIMIT, ..How::default() };
         bundle.poststop_as(&how)?.with_warning(&[SAYS, "waiting for the lock of"])?;
         drop(held);
         bundle.poststop()?.silently()?;
         watch.everything(bundle)
+    })
+}
+
+/// A call that waits for a file server when its time is over keeps its files open until the server answers, but not its
+/// locks: another container of the same ID can be created.
+pub fn lock_of_a_stuck_call(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        fs::remove_file(bundle.image("etc/machine-id")).unwrap();
+        bundle.start(Cgroup::Mounted);
+        bundle.create()?.silently()?;
+        bundle.end();
+        let served = bundle.elsewhere("served");
+        let Some(server) = Server::mount(&served) else { return skipped("FUSE is missing") };
+        bind(&served, &bundle.root(""));
+        server.is_mute();
+        let state = bundle.state.to_string().replace("creating", "stopped");
+        let mut hook = Command::new(program());
+        hook.args(LIMIT).arg("poststop").stdin(Stdio::piped()).stderr(Stdio::piped());
+        let mut hook = hook.spawn().unwrap();
+        hook.stdin.take().unwrap().write_all(state.as_bytes()).unwrap();
+        let mut said = String::new();
+        let told = BufReader::new(hook.stderr.take().unwrap()).read_line(&mut said);
+        let records = File::open(bundle.records().join(ID)).unwrap();
+        let is_free =
+            until("the lock", || rustix::fs::flock(&records, FlockOperation::NonBlockingLockExclusive).is_ok());
+        let is_stuck = hook.try_wait().unwrap().is_none();
+        drop(records);
+        drop(server);
+        Server::detach(&bundle.root(""));
+        hook.wait().unwrap();
+        ensure!(told.is_ok() && said.contains(SAYS), "it said {said:?}");
+        is_free?;
+        ensure!(is_stuck, "it did not wait for the server");
+        bundle.poststop()?.silently()
     })
 }
 

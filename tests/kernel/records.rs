@@ -268,10 +268,16 @@ pub fn one_root_with_chroot(realm: Realm) -> Check {
         first.end();
         first.poststop()?.silently()?;
         second.runs()?;
-        // Nor does it alone: what it doesn't see may be there.
+        // Nor does it alone.
         second.end();
         second.poststop()?.silently()?;
         first.has(true)?;
+        // In a namespace in which nothing of a root is mounted, it is in nobody's way.
+        let mut third = Guest::new(bundle, "c", "third");
+        third.create()?;
+        third.end();
+        third.poststop()?.silently()?;
+        third.has(false)?;
         drop(chrooted);
         first.poststop()?.silently()?;
         second.poststop()?.silently()?;
@@ -353,6 +359,26 @@ fn long_mounts(place: &Path, depth: usize, count: usize) {
     for _ in 0..count {
         bind(&path, &path);
     }
+}
+
+/// More containers of one ID, under as many runtimes, than a call cleans up.
+pub fn many_of_one_id(realm: Realm) -> Check {
+    const COUNT: usize = 66;
+    with_bundle(realm, |bundle| {
+        let mut guests: Vec<Guest<'_>> = Vec::new();
+        for number in 0..COUNT {
+            let mut guest = Guest::new(bundle, &format!("of-{number}"), ID);
+            guest.create()?;
+            guests.push(guest);
+        }
+        count(bundle, ID, COUNT)?;
+        for guest in &mut guests {
+            guest.end();
+            guest.poststop()?.silently()?;
+            guest.has(false)?;
+        }
+        none(bundle)
+    })
 }
 
 /// When a failed step is undone, another container may already have mounted on what was made.

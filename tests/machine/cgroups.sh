@@ -111,6 +111,19 @@ keeps_limits() {
     same "pids.max" "$(cat "/sys/fs/cgroup$1/pids.max")" "$limit_tasks"
 }
 
+# nests_namespace: a process in a cgroup namespace of its own, whose root is further below, is not bound by nsdelegate.
+nests_namespace() {
+    # shellcheck disable=SC2016 # for the container
+    tried=$(ask sh -c 'own=$(find /sys/fs/cgroup -type d -writable | head -n 1)
+        mkdir "$own/nested" && echo $$ >"$own/nested/cgroup.procs" && exec unshare --user --map-root-user --cgroup sh -c "
+            find /sys/fs/cgroup -name memory.max -o -name pids.max | while read -r file; do echo max >\$file; done 2>/dev/null
+            cat /proc/self/cgroup"')
+    case $tried in
+    *0::/) ;;
+    *) wrong "no process in a cgroup namespace of its own, but $tried" ;;
+    esac
+}
+
 # limits_services: by the controllers that the container has.
 limits_services() {
     # shellcheck disable=SC2016 # for the service
@@ -143,6 +156,7 @@ limits() {
             start limits systemd "$each" "$namespace" "$hook" ""
             boots
             has_layout unified
+            nests_namespace
             keeps_limits /cgroup-test-limits
             limits_services
             stops_in_order
