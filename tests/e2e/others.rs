@@ -35,9 +35,9 @@ impl Stranger {
         Self::with(process, &pid, container, below)
     }
 
-    /// It is in a pid namespace of its own, as the processes of another container are.
-    fn contained(container: &Container) -> Result<Self, Failed> {
-        let process = Command::new("unshare").args(["--pid", "--fork", "--kill-child", "sleep", "120"]).spawn()?;
+    /// It is in a namespace of its own, as the processes of another container are.
+    fn contained(container: &Container, namespace: &str) -> Result<Self, Failed> {
+        let process = Command::new("unshare").args([namespace, "--fork", "--kill-child", "sleep", "120"]).spawn()?;
         let children = format!("/proc/{0}/task/{0}/children", process.id());
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -126,10 +126,15 @@ pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Nothing is made below a cgroup that another container may write, since that one could rename it and write to it.
+/// Nothing is made below a cgroup that another container may write, since that one could rename it and write to it. That
+/// container can have the host's pid namespace.
 pub fn container_is_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+    ["--pid", "--mount"].into_iter().try_for_each(|namespace| contained_is_left_alone(site, cell, namespace))
+}
+
+fn contained_is_left_alone(site: &Arc<Site>, cell: Cell, namespace: &str) -> Result<(), Failed> {
     let container = Container::new(site, cell, &Config::default(), &PROBE)?;
-    let stranger = Stranger::contained(&container)?;
+    let stranger = Stranger::contained(&container, namespace)?;
     container.explain(|container| {
         let created = container.create()?;
         let said = container.said();

@@ -4,7 +4,9 @@
 use std::fs;
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
@@ -17,10 +19,14 @@ use oci_systemd_hook::report::chain;
 use oci_systemd_hook::root::Root;
 use oci_systemd_hook::sys::cgroup::{Budget, all_processes, remove_unused};
 use oci_systemd_hook::sys::fs::identity as fs_identity;
+use rustix::mount::{MountFlags, mount};
+use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup as CgroupMount, OwnCgroup, bind, own_cgroup_mount, with_bundle};
-use crate::namespace::Realm;
+use crate::hook::How;
+use crate::namespace::{Realm, isolated};
+use crate::runtime::Container;
 
 /// All steps that open a cgroup.
 pub fn are_the_same(realm: Realm) -> Check {
@@ -94,6 +100,45 @@ pub fn come_and_go(_: Realm) -> Check {
         ensure!(rounds > 10, "nothing came and went: {rounds} rounds");
         looked
     })
+}
+
+/// A process that /proc hides from the hook, and that is in the container's cgroup, is somebody else's.
+pub fn of_hidden_processes(realm: Realm) -> Check {
+    const STRANGER: u32 = 12345;
+    /// Without the capability that shows hidden processes.
+    const UNDER: [&str; 2] = ["setpriv", "--bounding-set=-sys_ptrace"];
+    if realm == Realm::User {
+        return Ok(());
+    }
+    for is_there in [false, true] {
+        with_bundle(realm, |bundle| {
+            bundle.config["linux"]["cgroupsPath"] = json!("/own");
+            // Without poststop no cgroup is made below.
+            bundle.config["hooks"] = json!({});
+            isolated(|| {
+                mount("proc", "/proc", "proc", MountFlags::empty(), c"hidepid=4").unwrap();
+                let container = Container::start_under(bundle, &UNDER, |bundle| bundle.start(CgroupMount::Mounted))?;
+                bundle.state["pid"] = json!(container.id());
+                let Some(own) = bundle.cgroup.as_ref().map(|own| own.path().to_owned()) else { return Ok(()) };
+                let mut stranger = Command::new("sleep").arg("600").uid(STRANGER).gid(STRANGER).spawn().unwrap();
+                for pid in [Some(container.id()), is_there.then(|| stranger.id())].into_iter().flatten() {
+                    fs::write(own.join("cgroup.procs"), pid.to_string()).unwrap();
+                }
+                let how = How { cwd: Some(bundle.directory()), under: &UNDER.map(str::to_owned), ..How::default() };
+                let finished = bundle.create_as(&how);
+                stranger.kill().unwrap();
+                stranger.wait().unwrap();
+                let finished = finished?;
+                if is_there {
+                    finished.refused(&["processes that are not the container's"])
+                } else {
+                    finished.silently()
+                }
+            })
+        })
+        .map_err(|message| format!("whether somebody is there: {is_there}: {message}"))?;
+    }
+    Ok(())
 }
 
 /// A volume can show any cgroup where the container's own one belongs. The hook doesn't take it for that one.

@@ -88,6 +88,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("cgroups/changed", cgroups::are_the_same),
     ("cgroups/removed-in-time", cgroups::removed_in_time),
     ("cgroups/come-and-go", cgroups::come_and_go),
+    ("cgroups/hidden-processes", cgroups::of_hidden_processes),
     ("cgroups/volumes", cgroups::of_volumes),
     ("memory-limit", memory::of_the_cgroup),
     ("memory/charged", memory::is_charged_to_the_container),

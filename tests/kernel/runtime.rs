@@ -31,12 +31,22 @@ impl Container {
 
     /// The same, with what the runtime mounts there.
     pub fn start_as(bundle: &mut Bundle, mount: impl FnOnce(&mut Bundle) + Send) -> Result<Self, String> {
+        Self::start_under(bundle, &[], mount)
+    }
+
+    /// The same, with a program that runs it.
+    pub fn start_under(
+        bundle: &mut Bundle,
+        under: &[&str],
+        mount: impl FnOnce(&mut Bundle) + Send,
+    ) -> Result<Self, String> {
+        let words: Vec<&str> = under.iter().copied().chain(["cat"]).collect();
         // The runtime sees the root's files, and not what is mounted there.
         bind(&bundle.image(""), &bundle.root(""));
         isolated(|| {
             mount(bundle);
             // It ends with its standard input at the latest.
-            let child = Command::new("cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
+            let child = Command::new(words[0]).args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
             child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
         })
     }
