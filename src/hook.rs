@@ -107,14 +107,14 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let id = short(&state.id);
     let parent = process::parent();
     let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
-    let unproven = gather::stage::prove(stage, text.config()?)?;
+    let proof = gather::stage::prove(stage, text.config()?)?;
     process::clear_umask();
     if stage == Stage::CreateRuntime {
         // This must happen in the runtime's mount namespace, in which the paths of records are valid.
         tell(record::sweep());
     }
     let seen = seen(state, stage);
-    let (container, facts) = match gather::live::surroundings(state, stage, &text, policy) {
+    let (container, facts) = match gather::live::surroundings(state, stage, &text, policy, proof.runtime) {
         // A call with a wrong state fails here, without leaving it to the call at createContainer.
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
         // What goes wrong at createContainer, too, is told there.
@@ -124,7 +124,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         }
         result => result?,
     };
-    let plan = match (prepare(&facts), unproven) {
+    let plan = match (prepare(&facts), proof.lacking) {
         (Ok(plan), _) if plan.steps.is_empty() => {
             say_why_left_alone(id, stage, facts.follow_up);
             return Ok(());

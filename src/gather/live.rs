@@ -50,12 +50,13 @@ pub struct Container {
 const LOCK_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
-/// namespace on the way, and stays there.
+/// namespace on the way, and stays there. `runtime` is the runtime's pid, if it is known.
 pub fn surroundings(
     state: &State,
     stage: Stage,
     text: &ConfigText,
     policy: &Policy,
+    runtime: Option<u32>,
 ) -> Result<(Container, Surroundings), GatherError> {
     let config = config_to_prepare(text)?;
     let Annotated { options, stop_signal, manager, mount_context } = annotated(state, text, policy)?;
@@ -101,7 +102,7 @@ pub fn surroundings(
         places,
         cgroup: &cgroup,
         cgroup_inside: cgroup_inside.as_deref().unwrap_or(&cgroup),
-        runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime())),
+        runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime(runtime))),
         look_at_cgroup: &|place| failure.note(occupants::look(&root, &family, place).map(Some)).unwrap_or(NOT_SEEN),
         inside: &|at| failure.note(read_inside(&root, at)),
         owner_of: &|at| failure.note(owner_of(&root, at)),
@@ -261,11 +262,14 @@ pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysErro
     mount_table::read(mount_table::OWN, |entry| is_inside(entry, &sieve, root_mount) || is_hosts_hierarchy(entry))
 }
 
-/// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. None
-/// where the container has no pid namespace of its own, and it can't be told.
-fn cgroup_of_runtime() -> Result<Option<String>, GatherError> {
+/// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. Returns `None` if the
+/// container has no pid namespace of its own, or if it can't be told.
+fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<String>, GatherError> {
     /// The container's first process, and what may wrap this hook.
     const ANCESTORS_MAX: usize = 8;
+    if let Some(pid) = known {
+        return read_if_shown(&format!("/proc/{pid}/cgroup"));
+    }
     let Some(mut status) = read_if_shown("/proc/self/status")? else { return Ok(None) };
     let own_depth = status::pid_namespaces(&status);
     for _ in 0..ANCESTORS_MAX {

@@ -122,28 +122,41 @@ pub enum Lacking {
     Mounts(PathBuf),
 }
 
+/// What is known about this process's place.
+#[derive(Debug, Default)]
+pub struct Proof {
+    /// The runtime, by its pid in the mounted /proc, if this process was found to be in another pid namespace.
+    pub runtime: Option<u32>,
+    /// A lack of evidence, for the caller to fail with if there is something to do.
+    pub lacking: Option<StageError>,
+}
+
 /// Proves at createContainer that this process is in the container's mount namespace. Evidence against it is an error.
-/// A lack of evidence is returned as `Some`, for the caller to fail with if there is something to do.
-pub fn prove(stage: Stage, config: &Config) -> Result<Option<StageError>, GatherError> {
+pub fn prove(stage: Stage, config: &Config) -> Result<Proof, GatherError> {
     match stage {
         Stage::CreateContainer if config.has_namespace("mount") => match prove_inside(config) {
-            Err(GatherError::Stage(error @ StageError::Unproven(_))) => Ok(Some(error)),
-            result => result.map(|()| None),
+            Err(GatherError::Stage(error @ StageError::Unproven(_))) => {
+                Ok(Proof { lacking: Some(error), ..Proof::default() })
+            }
+            result => result.map(|runtime| Proof { runtime, lacking: None }),
         },
         // At createRuntime, `pid_of` checks the process whose mount namespace will be entered.
-        Stage::CreateContainer | Stage::CreateRuntime => Ok(None),
+        Stage::CreateContainer | Stage::CreateRuntime => Ok(Proof::default()),
     }
 }
 
-fn prove_inside(config: &Config) -> Result<(), GatherError> {
+/// Returns the runtime's pid if the pid namespaces tell which process it is.
+fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
     let own = process::namespace("self", "mnt").map_err(StageError::Unproven)?;
     // A different namespace proves nothing, since an engine can be in a mount namespace of its own.
     if own.is_some() && own == if_shown(process::namespace("1", "mnt")).map_err(StageError::Unproven)?.flatten() {
         return Err(StageError::Outside(Outside::WithInit).into());
     }
-    let runtime = runtime(own.as_deref())?;
+    let (runtime, told_by) = runtime(own.as_deref())?;
+    let is_told = (told_by == ToldBy::PidNamespaces).then_some(runtime);
     let of = runtime.to_string();
-    let with_runtime = |kind| Err(StageError::Outside(Outside::WithRuntime { pid: runtime, kind }).into());
+    let with_runtime =
+        |kind: &'static str| Err(StageError::Outside(Outside::WithRuntime { pid: runtime, kind }).into());
     let its = match process::namespace(&of, "mnt") {
         Ok(Some(its)) => its,
         Ok(None) => return Err(StageError::Unproven(SysError::new(format!("/proc/{of}/ns/mnt"), Errno::SRCH)).into()),
@@ -156,7 +169,7 @@ fn prove_inside(config: &Config) -> Result<(), GatherError> {
                 && process::owns_mount_namespace()
                 && is_in_another_user_namespace(&of)? =>
         {
-            return Ok(());
+            return Ok(is_told);
         }
         Err(error) => return Err(StageError::Unproven(error).into()),
     };
@@ -166,7 +179,7 @@ fn prove_inside(config: &Config) -> Result<(), GatherError> {
     // If the runtime could not be told apart from the container, the process found is an ancestor of the runtime.
     match shared_kind(config, &of).map_err(StageError::Unproven)? {
         Some(kind) => with_runtime(kind),
-        None => Ok(()),
+        None => Ok(is_told),
     }
 }
 
@@ -195,17 +208,26 @@ pub(super) fn is_ancestor(pid: u32) -> bool {
     std::iter::successors(above("self"), |of| above(&of.to_string())).take(ANCESTORS_MAX).any(|above| above == pid)
 }
 
+/// How the runtime was told apart from processes of the container.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum ToldBy {
+    PidNamespaces,
+    MountNamespaces,
+}
+
 /// The nearest ancestor outside the container, by its pid in the mounted /proc, which is the runtime's until
 /// pivot_root(2) to the container's root.
-fn runtime(own: Option<&Path>) -> Result<u32, GatherError> {
+fn runtime(own: Option<&Path>) -> Result<(u32, ToldBy), GatherError> {
     let mut status = read("/proc/self/status")?;
     let own_depth = status::pid_namespaces(&status);
     for _ in 0..ANCESTORS_MAX {
         let Some(pid) = status::parent(&status) else { break };
         let above = read(&format!("/proc/{pid}/status"))?;
-        let is_above = status::pid_namespaces(&above).zip(own_depth).is_some_and(|(depth, own)| depth < own);
-        if is_above || has_other_mounts(pid, own)? {
-            return Ok(pid);
+        if status::pid_namespaces(&above).zip(own_depth).is_some_and(|(depth, own)| depth < own) {
+            return Ok((pid, ToldBy::PidNamespaces));
+        }
+        if has_other_mounts(pid, own)? {
+            return Ok((pid, ToldBy::MountNamespaces));
         }
         status = above;
     }

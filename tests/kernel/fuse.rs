@@ -19,6 +19,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
 #[derive(Debug)]
 pub struct Server {
     answers: Arc<AtomicBool>,
+    keeps: Arc<AtomicBool>,
     asked: Arc<AtomicUsize>,
     ends: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -31,13 +32,14 @@ impl Server {
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
         let options = CString::new(options).unwrap();
         mount("trial", at, "fuse", MountFlags::empty(), options.as_c_str()).ok()?;
-        let (answers, ends) = (Arc::new(AtomicBool::new(true)), Arc::new(AtomicBool::new(false)));
+        let [answers, keeps, ends] = [true, false, false].map(|value| Arc::new(AtomicBool::new(value)));
         let asked = Arc::new(AtomicUsize::new(0));
         let thread = std::thread::spawn({
-            let (answers, asked, ends) = (Arc::clone(&answers), Arc::clone(&asked), Arc::clone(&ends));
-            move || serve(&device, &answers, &asked, &ends)
+            let (answers, keeps) = (Arc::clone(&answers), Arc::clone(&keeps));
+            let (asked, ends) = (Arc::clone(&asked), Arc::clone(&ends));
+            move || serve(&device, &answers, &keeps, &asked, &ends)
         });
-        Some(Self { answers, asked, ends, thread: Some(thread) })
+        Some(Self { answers, keeps, asked, ends, thread: Some(thread) })
     }
 
     /// The number of requests so far.
@@ -52,6 +54,11 @@ impl Server {
         self.answers.store(false, Ordering::SeqCst);
         // The server may be in the middle of an answer.
         std::thread::sleep(PAUSE * 4);
+    }
+
+    /// Goes on reading requests, but answers none. A process whose request was read can't be killed.
+    pub fn keeps_requests(&self) {
+        self.keeps.store(true, Ordering::SeqCst);
     }
 
     /// Detaches a mount of it, even if it is in use.
@@ -71,7 +78,7 @@ impl Drop for Server {
 
 const PAUSE: Duration = Duration::from_millis(5);
 
-fn serve(mut device: &File, answers: &AtomicBool, asked: &AtomicUsize, ends: &AtomicBool) {
+fn serve(mut device: &File, answers: &AtomicBool, keeps: &AtomicBool, asked: &AtomicUsize, ends: &AtomicBool) {
     let mut request = vec![0; 256 * 1024];
     while !ends.load(Ordering::SeqCst) {
         if !answers.load(Ordering::SeqCst) {
@@ -84,7 +91,7 @@ fn serve(mut device: &File, answers: &AtomicBool, asked: &AtomicUsize, ends: &At
         }
         // The file system isn't mounted any more.
         let Ok(length) = device.read(&mut request) else { return };
-        if let Some(answer) = answer(&request[..length]) {
+        if let Some(answer) = answer(&request[..length]).filter(|_| !keeps.load(Ordering::SeqCst)) {
             // The kernel's first request comes after the mount.
             let is_first = request[4..8] == 26_u32.to_ne_bytes();
             asked.fetch_add(usize::from(!is_first), Ordering::SeqCst);

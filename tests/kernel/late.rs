@@ -182,7 +182,9 @@ pub fn lock_of_a_stuck_call(realm: Realm) -> Check {
         let served = bundle.elsewhere("served");
         let Some(server) = Server::mount(&served) else { return skipped("FUSE is missing") };
         bind(&served, &bundle.root(""));
-        server.is_mute();
+        // It has begun to answer.
+        fs::metadata(&served).unwrap();
+        server.keeps_requests();
         let state = bundle.state.to_string().replace("creating", "stopped");
         let mut hook = Command::new(program());
         hook.args(LIMIT).arg("poststop").stdin(Stdio::piped()).stderr(Stdio::piped());
