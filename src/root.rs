@@ -85,7 +85,7 @@ impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
         // The root, or a layer of it, may lie on a file server, which may not answer.
-        if may_ask_a_server(path) {
+        if may_ask_a_server() {
             time_limit::watch();
         }
         time_limit::note(Doing::Looking, path);
@@ -213,11 +213,12 @@ impl Root {
         Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
     }
 
-    /// The mount of a file server that a path without symbolic links leads to, or below.
-    fn server_of(&self, at: &InnerPath) -> Option<&Path> {
+    /// Whether a file server would have to be asked about a path without symbolic links, by the way from the server's
+    /// mount to the path.
+    fn asks_a_server(&self, at: &InnerPath, is_asked: impl Fn(&Path) -> bool) -> bool {
         let servers = self.servers.get().map(Vec::as_slice).unwrap_or_default();
         let path = at.below(&InnerPath::root()).map(|below| self.path.join(below)).unwrap_or_default();
-        servers.iter().map(PathBuf::as_path).find(|server| path.starts_with(server))
+        servers.iter().filter_map(|server| path.strip_prefix(server).ok()).any(is_asked)
     }
 
     fn describe(&self, file: BorrowedFd<'_>) -> Result<Found, SysError> {
@@ -293,8 +294,7 @@ impl Root {
     /// Opens a path that has no link in it, as a mere place (`O_PATH`). That doesn't ask the file server whose mount is
     /// there.
     pub fn place(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        let is_the_mount = |server: &Path| at.below(&InnerPath::root()).is_some_and(|at| self.path.join(at) == server);
-        if self.server_of(at).is_some_and(|server| !is_the_mount(server)) {
+        if self.asks_a_server(at, |way| !way.as_os_str().is_empty()) {
             return Err(on_server(at));
         }
         self.resolve(at, OFlags::NOFOLLOW, Links::Refused, Mounts::Crossed)
@@ -303,7 +303,7 @@ impl Root {
     /// Opens a directory that has no link in its path, as a mere place. Whoever opens one will look something up in it,
     /// which would ask the file server whose mount is there.
     pub fn open_directory(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
-        if self.server_of(at).is_some() {
+        if self.asks_a_server(at, |_| true) {
             return Err(on_server(at));
         }
         self.resolve(at, OFlags::DIRECTORY, Links::Refused, Mounts::Crossed)
@@ -369,17 +369,17 @@ impl Root {
     }
 }
 
-/// Whether a file server may have to be asked about a root at this path. If none is mounted, the thread that watches the
-/// time isn't needed, which costs more than a look at a mount table of usual size.
-fn may_ask_a_server(path: &Path) -> bool {
+/// Whether a file server may have to be asked about a root. If none is mounted, the thread that watches the time isn't
+/// needed, which costs more than a look at a mount table of usual size.
+fn may_ask_a_server() -> bool {
     /// Some 150 mounts.
     const USUAL_BYTES: u64 = 16 * 1024;
     let table = fs::open_host(Path::new(mount_table::OWN)).and_then(|file| fs::read_up_to(file, USUAL_BYTES));
-    // systemd has an autofs mount on each host, below /proc.
-    let is_elsewhere = |entry: &Entry<'_>| entry.is_type("autofs") && !path.starts_with(entry.mount_point());
+    // systemd has one such mount on each host, and no root lies there.
+    let is_of_systemd = |entry: &Entry<'_>| entry.is_type("autofs") && entry.is_at("/proc/sys/fs/binfmt_misc");
     match table {
         Ok(Some(table)) => {
-            mountinfo::entries(&table).any(|entry| asks_somebody(&entry.fs_type()) && !is_elsewhere(&entry))
+            mountinfo::entries(&table).any(|entry| asks_somebody(&entry.fs_type()) && !is_of_systemd(&entry))
         }
         Ok(None) | Err(_) => true,
     }

@@ -19,6 +19,7 @@ use super::{Run, StepCause, StepError};
 use crate::path::InnerPath;
 use crate::plan::{Content, Copying, Excess};
 use crate::sys::memory::MemoryCgroup;
+use crate::sys::time_limit::{self, Doing};
 use crate::sys::{SysError, mount, process};
 
 /// The pages that are copied regardless of who is charged for them. It is enough for what images usually have below
@@ -164,6 +165,9 @@ impl Run<'_> {
             cgroup.enter_beside(pid)?;
             Ok::<_, SysError>(budget.left(plan.most_bytes, Some(&cgroup)))
         };
+        // The container's cgroup may be frozen, or have no memory left.
+        time_limit::watch();
+        time_limit::note(Doing::Copying, source.at.as_path());
         let told = process::in_child(|| {
             let (all, unentered) = match enter() {
                 Ok(all) => (all, None),

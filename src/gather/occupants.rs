@@ -131,7 +131,7 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
             Family::FirstAncestor => false,
         };
         // 0 is a process of an outer pid namespace, about which /proc tells nothing.
-        if is_own || (pid != 0 && !has_thread(pid, |_| Ok(true))? && !are_hidden()?) {
+        if is_own || (pid != 0 && !has_thread(pid, |_| Ok(true))? && !is_hidden(pid)?) {
             continue;
         }
         if is_in_a_container(pid, family) {
@@ -156,9 +156,11 @@ fn is_in_a_container(pid: u32, family: &Family) -> bool {
         || !mounts.is_empty() && is_in_another(others::namespace(&pid, "mnt"), &mounts)
 }
 
-/// Whether /proc hides processes, so that one that isn't there may run all the same.
-fn are_hidden() -> Result<bool, GatherError> {
-    others::are_hidden().map_err(|source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source })
+/// Whether a process that /proc doesn't show may run all the same. On the host CAP_SYS_PTRACE shows all of them.
+fn is_hidden(pid: u32) -> Result<bool, GatherError> {
+    let failed = |source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source };
+    let shows_all = process::may_trace() && !process::is_in_user_namespace();
+    Ok(!shows_all && others::tasks(pid).map_err(failed)?.is_empty() && others::are_hidden().map_err(failed)?)
 }
 
 /// Whether a process has a thread that isn't ending and fulfills a condition. The condition is checked first, since in v1
@@ -180,7 +182,7 @@ fn descends(mut pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
         if heads.contains(&pid) {
             return Ok(true);
         }
-        let Some(text) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(!are_hidden()?) };
+        let Some(text) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(!is_hidden(pid)?) };
         match status::parent(&text) {
             Some(parent) if parent > 1 || heads.contains(&1) => pid = parent,
             _ => return Ok(false),

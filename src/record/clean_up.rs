@@ -3,6 +3,7 @@
 //! At each call that prepares or cleans up they also are those of containers that are provably gone, because an engine
 //! may never call poststop.
 
+use std::cell::OnceCell;
 use std::collections::HashSet;
 use std::ffi::OsString;
 use std::fs::File;
@@ -84,6 +85,9 @@ pub fn sweep() -> Vec<Finding> {
     }
 }
 
+/// The namespaces that still have processes, once they have been looked up.
+type Living = OnceCell<Option<HashSet<Namespaces>>>;
+
 /// A record that was found on disk.
 struct Found {
     path: PathBuf,
@@ -97,8 +101,9 @@ impl Found {
     }
 
     /// Whether its paths are valid in the namespaces of this process.
-    fn is_here(&self) -> bool {
-        self.made.container.as_ref().is_some_and(|container| container.is_here(living_namespaces))
+    fn is_here(&self, living: &Living) -> bool {
+        let living = || living.get_or_init(living_namespaces).as_ref();
+        self.made.container.as_ref().is_some_and(|container| container.is_here(living))
     }
 
     /// Whether a call for another container can work it off. It must not wait for the file server of a root, since nothing
@@ -231,7 +236,7 @@ fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
         [] => Vec::new(),
         [record] if record.is_old() => record.work_off(&Budget::FULL),
         [record] => match record.life() {
-            Life::Gone if record.is_here() => record.work_off(&Budget::FULL),
+            Life::Gone if record.is_here(&Living::new()) => record.work_off(&Budget::FULL),
             Life::Gone => vec![RecordError::Elsewhere],
             Life::Alive(pid) => vec![RecordError::Alive { pid }],
             Life::Unknown => {
@@ -254,7 +259,7 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
     let start = start.checked_rem(names.len()).unwrap_or_default();
     let mut told = Vec::new();
-    let budget = Budget::spare(Instant::now() + spare);
+    let (budget, living) = (Budget::spare(Instant::now() + spare), Living::new());
     for name in names.iter().cycle().skip(start).take(names.len().min(most)) {
         if but.is_some_and(|but| name == but) {
             continue;
@@ -263,7 +268,7 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
         if budget.check(String::new).is_err() {
             break;
         }
-        let errors = sweep_id(&place.join(name), &budget);
+        let errors = sweep_id(&place.join(name), &budget, &living);
         told.extend(errors.into_iter().map(|error| {
             let is_of_another_call = error.keeps_record();
             Finding { id: id.clone(), error, is_of_another_call }
@@ -272,13 +277,17 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
     Some(told)
 }
 
-fn sweep_id(directory: &Path, budget: &Budget) -> Vec<RecordError> {
+fn sweep_id(directory: &Path, budget: &Budget, living: &Living) -> Vec<RecordError> {
     // The process that has the lock is working on these records.
     let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
     // A record that can't be read is reported at its own container's poststop.
     let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
     let is_of_dead = |record: &Found| {
-        record.life() == Life::Gone && !is_used(record) && record.is_here() && record.is_within_reach()
+        budget.check(String::new).is_ok()
+            && record.life() == Life::Gone
+            && !is_used(record)
+            && record.is_here(living)
+            && record.is_within_reach()
     };
     let Ok((of_the_dead, _)) = records(&lock, directory, is_of_dead) else { return Vec::new() };
     let errors: Vec<_> = of_the_dead.iter().flat_map(|record| record.work_off(budget)).collect();
@@ -311,7 +320,7 @@ fn is_on_server(path: &Path) -> Result<bool, SysError> {
 /// The namespaces of all processes. Returns `None` if they can't be determined, or if this process may not look into those
 /// of other engines.
 fn living_namespaces() -> Option<HashSet<Namespaces>> {
-    if !process::may_trace() {
+    if !process::may_trace() || process::is_in_user_namespace() {
         return None;
     }
     let pids = others::pids().ok()?;

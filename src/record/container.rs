@@ -124,7 +124,7 @@ impl Container {
     /// Whether what this process sees of the container is proof: it sees all processes, with the pids that the runtime
     /// saw, and the paths of the record lead where they led for the runtime, or else the runtime's namespaces are gone.
     /// `living` returns the namespaces that still have processes.
-    pub(super) fn is_here(&self, living: impl FnOnce() -> Option<HashSet<Namespaces>>) -> bool {
+    pub(super) fn is_here<'a>(&self, living: impl FnOnce() -> Option<&'a HashSet<Namespaces>>) -> bool {
         let Some(noted) = self.namespaces else { return self.is_of_another_boot() };
         let Some(own) = Namespaces::own() else { return false };
         if (noted.pid, noted.time) != (own.pid, own.time) || others::are_hidden().unwrap_or(true) {

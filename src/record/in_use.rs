@@ -75,15 +75,15 @@ pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &Budget) -> Result<
             Ok(true) => return Ok(Some(pid)),
             // chroot(2) hides all mounts that aren't below the new root.
             Ok(false) if others::has_changed_root(&task) => {
-                seen_in_part.extend(namespace.map(|namespace| (namespace, pid)));
+                seen_in_part.extend(namespace.map(|namespace| (namespace, (pid, task))));
             }
             Ok(false) => seen.extend(namespace),
             Err(error) if others::is_gone(&error) => {}
             Err(error) => return Err(error),
         }
     }
-    for (namespace, pid) in seen_in_part {
-        if !seen.contains(&namespace) && wanted.is_used_inside(pid, &own_roots, &budget)? {
+    for (namespace, (pid, task)) in seen_in_part {
+        if !seen.contains(&namespace) && wanted.is_used_inside(&task, &own_roots, &budget)? {
             return Ok(Some(pid));
         }
     }
@@ -126,14 +126,18 @@ impl Wanted {
         })
     }
 
-    /// The same as a child of this process sees it that enters the namespace. Where it can't, the places may be needed.
-    fn is_used_inside(&self, pid: u32, own_roots: &Roots, budget: &Budget) -> Result<bool, SysError> {
-        const UNUSED: &[u8] = b"unused";
+    /// The same as a child of this process sees it that enters the namespace. If it has no right to, what was seen from
+    /// outside has to do.
+    fn is_used_inside(&self, task: &str, own_roots: &Roots, budget: &Budget) -> Result<bool, SysError> {
+        const USED: &[u8] = b"used";
         let answer = process::in_child(|| {
-            let is_used = process::with_mount_table_of(pid, |table| self.is_used(table, own_roots, budget));
-            if matches!(is_used, Ok(false)) { UNUSED.to_owned() } else { Vec::new() }
+            match process::with_mount_table_of(task, |table| self.is_used(table, own_roots, budget)) {
+                Ok(true) => USED.to_owned(),
+                _ => Vec::new(),
+            }
         })?;
-        Ok(answer.as_deref() != Some(UNUSED))
+        budget.check(|| format!("read(\"/proc/{task}/mountinfo\") in its namespace"))?;
+        Ok(answer.as_deref() == Some(USED))
     }
 
     fn is_root(&self, entry: &Entry<'_>) -> bool {

@@ -9,6 +9,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::Root;
+use crate::sys::time_limit::{self, Doing};
 use crate::sys::{Context, SysError, fs};
 
 /// Between two attempts.
@@ -32,9 +33,17 @@ impl Root {
         let deadline = Instant::now() + patience;
         loop {
             match rustix::fs::flock(&directory, operation) {
-                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => std::thread::sleep(PAUSE),
+                Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
+                    time_limit::watch();
+                    time_limit::note(Doing::Locking, self.path());
+                    std::thread::sleep(PAUSE);
+                }
                 Err(Errno::WOULDBLOCK) => return Ok(None),
-                result => return result.map(|()| Some(directory)).call(|| format!("flock({:?})", self.path())),
+                result => {
+                    result.call(|| format!("flock({:?})", self.path()))?;
+                    time_limit::unlock_at_end(directory.as_fd());
+                    return Ok(Some(directory));
+                }
             }
         }
     }

@@ -15,7 +15,7 @@ use rustix::pipe::PipeFlags;
 use rustix::process::{Pid, Signal, WaitOptions};
 use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 
-use super::{Context, SysError, fs, mount};
+use super::{Context, SysError, fs, mount, time_limit};
 use crate::kernel::id_map;
 
 /// The pid of this process's parent, in its own pid namespace.
@@ -50,9 +50,13 @@ pub fn page_bytes() -> u64 {
 
 /// Enters the mount namespace of another process, and no other namespace of it. This process's root
 /// is then that namespace's root.
-#[allow(unsafe_code)]
 pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
-    let path = PathBuf::from(format!("/proc/{pid}/ns/mnt"));
+    enter_mount_namespace_of(&pid.to_string())
+}
+
+#[allow(unsafe_code)]
+fn enter_mount_namespace_of(task: &str) -> Result<(), SysError> {
+    let path = PathBuf::from(format!("/proc/{task}/ns/mnt"));
     let namespace = fs::open_host(&path)?;
     // A thread that shares its working directory with another one can't enter a mount namespace, setns(2). SAFETY: no
     // code relies on the threads sharing their working directory.
@@ -61,11 +65,12 @@ pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
 }
 
-/// Enters the mount namespace of another process, and does something with the path of this process's mount table there.
-pub fn with_mount_table_of<T>(pid: u32, act: impl FnOnce(&str) -> Result<T, SysError>) -> Result<T, SysError> {
+/// Enters the mount namespace of another process, given by its name in /proc, and does something with the path of this
+/// process's mount table there.
+pub fn with_mount_table_of<T>(task: &str, act: impl FnOnce(&str) -> Result<T, SysError>) -> Result<T, SysError> {
     // There, nothing or another /proc is mounted.
     let own = fs::open_host_directory(Path::new("/proc/self"))?;
-    enter_mount_namespace(pid)?;
+    enter_mount_namespace_of(task)?;
     rustix::process::fchdir(own).call(|| "fchdir(\"/proc/self\")")?;
     act("mountinfo")
 }
@@ -286,6 +291,8 @@ pub fn become_program(path: &Path, arguments: &[OsString]) -> SysError {
     let (Ok(program), Ok(texts)) = (string(path.as_os_str()), texts) else {
         return SysError::new(format!("execv({path:?})"), Errno::INVAL);
     };
+    // A timer outlives execve(2).
+    time_limit::stop_timer();
     let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
     // SAFETY: the strings and the list of them, which ends in a null pointer, outlive the call.
     unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };

@@ -8,7 +8,7 @@
 #![allow(unsafe_code)]
 
 use std::fmt::{self, Write as _};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,8 @@ pub enum Doing {
     Looking,
     /// Waiting for a lock that another process may hold.
     Locking,
+    /// Waiting for a process in the container's memory cgroup that copies what the image has.
+    Copying,
 }
 
 impl fmt::Display for Doing {
@@ -40,6 +42,7 @@ impl fmt::Display for Doing {
         f.write_str(match self {
             Self::Looking => "looking at",
             Self::Locking => "waiting for the lock of",
+            Self::Copying => "copying",
         })
     }
 }
@@ -52,11 +55,14 @@ struct Call {
     is_watched: bool,
     doing: Doing,
     at: String,
-    status: i32,
+    locks: Vec<RawFd>,
 }
 
 static CALL: Mutex<Call> =
-    Mutex::new(Call { limit: None, is_watched: false, doing: Doing::Looking, at: String::new(), status: 1 });
+    Mutex::new(Call { limit: None, is_watched: false, doing: Doing::Looking, at: String::new(), locks: Vec::new() });
+
+/// The status with which the process exits when the time expires.
+static STATUS: AtomicI32 = AtomicI32::new(1);
 
 fn call() -> MutexGuard<'static, Call> {
     CALL.lock().unwrap_or_else(PoisonError::into_inner)
@@ -70,7 +76,7 @@ pub fn begin(limit: Duration, say: impl Fn(&str) + Send + 'static) {
 
 /// Sets the status with which the process exits when the time expires.
 pub fn end_with(status: u8) {
-    call().status = status.into();
+    STATUS.store(status.into(), Ordering::Relaxed);
 }
 
 /// Starts the watching thread, before an operation that may block. Does nothing if there is no limit.
@@ -94,30 +100,41 @@ pub fn watch() {
 fn start_timer() {
     extern "C" fn expired(_: libc::c_int) {
         const LINE: &[u8] =
-            b"oci-systemd-hook: gave up because of the time limit; the container's limit on processes leaves no room to tell more\n";
-        // SAFETY: both calls may be made in a signal handler, signal-safety(7).
+            b"oci-systemd-hook: gave up because of the time limit, when no other thread could be started\n";
+        let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
+        // SAFETY: all of these calls may be made in a signal handler, signal-safety(7).
         unsafe {
-            libc::write(libc::STDERR_FILENO, LINE.as_ptr().cast(), LINE.len());
-            libc::_exit(libc::EXIT_FAILURE);
+            if libc::poll(&raw mut stderr, 1, 0) == 1 {
+                libc::write(libc::STDERR_FILENO, LINE.as_ptr().cast(), LINE.len());
+            }
+            libc::_exit(STATUS.load(Ordering::Relaxed));
         }
     }
     let seconds = LEFT.load(Ordering::Relaxed).div_ceil(1000).max(1);
     let handler = expired as extern "C" fn(libc::c_int);
-    // SAFETY: the handler has the signature that signal(2) wants, and makes no calls but those above.
+    // SAFETY: the handler has the signature that signal(2) wants, and makes no calls but those above. The set is initialized
+    // before it is used.
     unsafe {
         libc::signal(libc::SIGALRM, handler as libc::sighandler_t);
+        let mut alarm = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+        libc::sigemptyset(alarm.as_mut_ptr());
+        libc::sigaddset(alarm.as_mut_ptr(), libc::SIGALRM);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, alarm.as_ptr(), std::ptr::null_mut());
         libc::alarm(libc::c_uint::try_from(seconds).unwrap_or(libc::c_uint::MAX));
     }
 }
 
-/// Lets go of a lock, flock(2), when the time expires: a process that waits for a file server keeps its files open until
-/// the server answers. Only the last lock counts.
-pub fn unlock_at_end(file: BorrowedFd<'_>) {
-    LOCK.store(file.as_raw_fd(), Ordering::Relaxed);
+/// Stops the timer, if there is one.
+pub fn stop_timer() {
+    // SAFETY: the call takes a number.
+    unsafe { libc::alarm(0) };
 }
 
-/// A descriptor, or -1.
-static LOCK: AtomicI32 = AtomicI32::new(-1);
+/// Lets go of a lock, flock(2), when the time expires: a process that waits for a file server keeps its files open until
+/// the server answers.
+pub fn unlock_at_end(file: BorrowedFd<'_>) {
+    call().locks.push(file.as_raw_fd());
+}
 
 /// How long the thread waits, in milliseconds.
 static LEFT: AtomicU64 = AtomicU64::new(0);
@@ -161,16 +178,16 @@ fn end() -> ! {
         let (doing, at) = (call.doing, &call.at);
         say(&format!(
             "gave up after {} s while {doing} {at}, or soon after: a file server (FUSE, NFS) or another call of this \
-             program does not answer there",
+             program does not answer there, or the container's cgroup is frozen",
             limit.as_secs()
         ));
     }
-    // SAFETY: the first call does no harm if the descriptor is that of another file by now, since no file is used any more.
-    // The second one ends the process without running exit handlers.
-    unsafe {
-        libc::flock(LOCK.load(Ordering::Relaxed), libc::LOCK_UN);
-        libc::_exit(call.status)
-    };
+    for lock in &call.locks {
+        // SAFETY: the call does no harm if the descriptor is that of another file by now, since no file is used any more.
+        unsafe { libc::flock(*lock, libc::LOCK_UN) };
+    }
+    // SAFETY: the call ends the process without running exit handlers.
+    unsafe { libc::_exit(STATUS.load(Ordering::Relaxed)) };
 }
 
 /// Waits until a stream has data to read or is closed. Fails with `ETIMEDOUT` if the time expires.

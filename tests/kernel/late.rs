@@ -163,6 +163,8 @@ pub fn lock(realm: Realm) -> Check {
         let under = under.map(str::to_owned);
         let how = How { cwd: Some(bundle.directory()), options: LIMIT, under: &under, ..How::default() };
         bundle.create_as(&how)?.refused(&["gave up because of the time limit"])?;
+        let how = How { cwd: Some("/".into()), word: Some("poststop"), ..how };
+        bundle.poststop_as(&how)?.with_warning(&["gave up because of the time limit"])?;
         let how = How { cwd: Some("/".into()), options: LIMIT, ..How::default() };
         bundle.poststop_as(&how)?.with_warning(&[SAYS, "waiting for the lock of"])?;
         drop(held);

@@ -263,7 +263,7 @@ pub fn one_root_with_chroot(realm: Realm) -> Check {
         let chrooted = chrooted.unwrap();
         until("chroot(2)", || others::has_changed_root(&chrooted.id().to_string()))?;
         second.adopt(process.unwrap());
-        ensure!(chrooted.id() < second.process.as_ref().unwrap().id(), "the pids have wrapped around");
+        ensure!(chrooted.id() < second.process.as_ref().unwrap().id(), "the pids have wrapped around; try again");
         second.call()?.silently()?;
         first.end();
         first.poststop()?.silently()?;
@@ -630,6 +630,11 @@ pub fn of_another_namespace(realm: Realm) -> Check {
         // A record whose paths can't be followed any more is removed.
         drop(engine);
         elsewhere()?;
+        if realm == Realm::User {
+            // Engines in other user namespaces can't be seen, so that it stays until its own poststop.
+            count(bundle, ID, 1)?;
+            guest.poststop()?.silently()?;
+        }
         none(bundle)
     })
 }
