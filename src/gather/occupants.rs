@@ -134,7 +134,7 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
         if is_own || (pid != 0 && !has_thread(pid, |_| Ok(true))? && !is_hidden(pid)?) {
             continue;
         }
-        if is_in_a_container(pid, family) {
+        if is_in_a_container(pid) {
             return Ok(Occupants::AnotherContainer);
         }
         found = Occupants::Others;
@@ -142,18 +142,13 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
     Ok(found)
 }
 
-/// Whether a process is in other namespaces than the host, as far as this process can tell. A container can have the
-/// host's pid namespace, but not its mounts.
-fn is_in_a_container(pid: u32, family: &Family) -> bool {
-    let (pid, own) = (pid.to_string(), others::namespace("self", "pid"));
-    let is_in_another = |its: Option<u64>, known: &[Option<u64>]| its.is_some() && !known.contains(&its);
-    let heads = match family {
-        Family::Of(heads) => heads.as_slice(),
-        Family::PidNamespace | Family::FirstAncestor => &[],
-    };
-    let mounts: Vec<_> = heads.iter().map(|head| others::namespace(&head.to_string(), "mnt")).collect();
-    is_in_another(others::namespace(&pid, "pid"), &[own])
-        || !mounts.is_empty() && is_in_another(others::namespace(&pid, "mnt"), &mounts)
+/// Whether a process is in a container, as far as this process can tell: it has another pid namespace or, as in a container
+/// that has the host's, another root directory. Services of the host can have mounts of their own, but not these.
+fn is_in_a_container(pid: u32) -> bool {
+    let pid = pid.to_string();
+    let is_another = |its: Option<_>, own| its.is_some() && its != own;
+    is_another(others::namespace(&pid, "pid"), others::namespace("self", "pid"))
+        || others::root(&pid).is_some_and(|root| Some(root) != others::root("self"))
 }
 
 /// Whether a process that /proc doesn't show may run all the same. On the host CAP_SYS_PTRACE shows all of them.

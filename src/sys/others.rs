@@ -45,6 +45,12 @@ pub fn living_task(pid: u32) -> String {
     tasks.into_iter().find(|task| namespace(task, "mnt").is_some()).unwrap_or(process)
 }
 
+/// The device and inode of a process's root directory. Returns `None` if this process has no rights over the other one.
+#[must_use]
+pub fn root(pid: &str) -> Option<(u64, u64)> {
+    std::fs::metadata(format!("/proc/{pid}/root")).ok().map(|root| (root.dev(), root.ino()))
+}
+
 /// Whether a process has left the root of its mount namespace by chroot(2). The process is given by its name in /proc.
 #[must_use]
 pub fn has_changed_root(task: &str) -> bool {

@@ -35,9 +35,9 @@ impl Stranger {
         Self::with(process, &pid, container, below)
     }
 
-    /// It is in a namespace of its own, as the processes of another container are.
-    fn contained(container: &Container, namespace: &str) -> Result<Self, Failed> {
-        let process = Command::new("unshare").args([namespace, "--fork", "--kill-child", "sleep", "120"]).spawn()?;
+    /// It has what the processes of another container have, by an option of unshare(1).
+    fn contained(container: &Container, option: &str) -> Result<Self, Failed> {
+        let process = Command::new("unshare").args([option, "--fork", "--kill-child", "sleep", "120"]).spawn()?;
         let children = format!("/proc/{0}/task/{0}/children", process.id());
         let deadline = Instant::now() + Duration::from_secs(10);
         loop {
@@ -129,12 +129,13 @@ pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
 /// Nothing is made below a cgroup that another container may write, since that one could rename it and write to it. That
 /// container can have the host's pid namespace.
 pub fn container_is_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    ["--pid", "--mount"].into_iter().try_for_each(|namespace| contained_is_left_alone(site, cell, namespace))
+    let root = format!("--root={}", site.root(cell.suite)?.display());
+    ["--pid", &root].into_iter().try_for_each(|option| contained_is_left_alone(site, cell, option))
 }
 
-fn contained_is_left_alone(site: &Arc<Site>, cell: Cell, namespace: &str) -> Result<(), Failed> {
+fn contained_is_left_alone(site: &Arc<Site>, cell: Cell, option: &str) -> Result<(), Failed> {
     let container = Container::new(site, cell, &Config::default(), &PROBE)?;
-    let stranger = Stranger::contained(&container, namespace)?;
+    let stranger = Stranger::contained(&container, option)?;
     container.explain(|container| {
         let created = container.create()?;
         let said = container.said();
