@@ -49,7 +49,7 @@ make_bundle .
 starts_unit $unit
 same "the main process" "$(systemctl show --property MainPID --value $unit)" "$(pid)"
 own=$(systemctl show --property ControlGroup --value $unit)
-same "the cgroup of process 1" "$(sed -n 's/^0:://p' "/proc/$(pid)/cgroup")" "$own/$name/init.scope"
+same "the cgroup of process 1" "$(sed -n 's/^0:://p' "/proc/$(pid)/cgroup")" "$own/$name/payload/init.scope"
 systemctl set-property --runtime $unit MemoryMax=512M
 same "the limit above the container" "$(cat "/sys/fs/cgroup$own/memory.max")" 536870912
 says_nothing
