@@ -103,7 +103,6 @@ make_bundle() {
     ln "$bundle/upper/run/app/file" "$bundle/upper/run/app/deeper/name"
     ln -s file "$bundle/upper/run/app/link"
     mkfifo "$bundle/upper/run/app/fifo"
-    mknod "$bundle/upper/run/app/null" c 1 3
     mount -t overlay overlay "$bundle/rootfs" \
         -o "lowerdir=/srv/systemd,upperdir=$bundle/upper,workdir=$bundle/scratch$context"
     runc spec --bundle "$bundle"
@@ -153,7 +152,7 @@ ended() {
     remove_bundle
 }
 
-copies="/run/app /run/app/file /run/app/link /run/app/fifo /run/app/null /run/app/deeper /run/app/deeper/name"
+copies="/run/app /run/app/file /run/app/link /run/app/fifo /run/app/deeper /run/app/deeper/name"
 
 for each in runc crun; do
     begin "a labelled bundle, $each"
