@@ -153,9 +153,19 @@ impl Inside for Task<'_> {
     }
 
     fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed> {
+        /// ctr(8) of containerd 1.6 can end before it has printed what a short command has said.
+        const TRIES: u32 = 3;
         static COUNT: AtomicU32 = AtomicU32::new(0);
-        let name = format!("exec-{}", COUNT.fetch_add(1, Ordering::Relaxed));
-        self.containerd.ctr(&[&["task", "exec", "--exec-id", &name, &self.id], arguments].concat())
+        let mut tries = 0;
+        loop {
+            let name = format!("exec-{}", COUNT.fetch_add(1, Ordering::Relaxed));
+            let finished =
+                self.containerd.ctr(&[&["task", "exec", "--exec-id", &name, &self.id], arguments].concat())?;
+            tries += 1;
+            if !finished.status.success() || !finished.output.is_empty() || tries == TRIES {
+                return Ok(finished);
+            }
+        }
     }
 
     fn mounts(&self) -> Result<Vec<Mount>, Failed> {
