@@ -7,7 +7,7 @@ usage() {
 contrib/check.sh [--full]
 
 The test suite with its set-up, on a Debian machine: as root, or with sudo. Packages are installed by apt, all else is made
-below target/: 5 GB of disk, twenty minutes on two processors.
+below target/: 5 GB of disk, half an hour on two processors.
 
   --full  also under load, by fuzzing, and in a virtual machine (amd64; KVM isn't used) with SELinux enforcing and cgroup v2
           alone: 3 GiB of memory, 9 GB more of disk, 40 minutes more

@@ -372,12 +372,9 @@ impl Root {
 /// Whether a file server may have to be asked about a root. If none is mounted, the thread that watches the time isn't
 /// needed, which costs more than a look at a mount table of usual size.
 fn may_ask_a_server() -> bool {
-    /// Some 150 mounts.
-    const USUAL_BYTES: u64 = 16 * 1024;
-    let table = fs::open_host(Path::new(mount_table::OWN)).and_then(|file| fs::read_up_to(file, USUAL_BYTES));
     // systemd has one such mount on each host, and no root lies there.
     let is_of_systemd = |entry: &Entry<'_>| entry.is_type("autofs") && entry.is_at("/proc/sys/fs/binfmt_misc");
-    match table {
+    match mount_table::usual() {
         Ok(Some(table)) => {
             mountinfo::entries(&table).any(|entry| asks_somebody(&entry.fs_type()) && !is_of_systemd(&entry))
         }

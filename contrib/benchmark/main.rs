@@ -240,7 +240,12 @@ fn compare(options: &Options, subjects: &[Subject]) {
         name: "plain".to_owned(),
         subjects: subjects.to_vec(),
         layout: Layout::V1,
-        cgroups: janitor.cgroups().iter().filter(|path| !path.starts_with("/sys/fs/cgroup/unified")).cloned().collect(),
+        cgroups: janitor
+            .cgroups()
+            .iter()
+            .filter(|path| !path.starts_with(Path::new(cgroup::ROOT).join("unified")))
+            .cloned()
+            .collect(),
         skip_rounds: wants("skip").then_some(rounds),
         create_rounds: wants("create").then_some(rounds / CONTAINER_ROUNDS_DIVISOR),
         host_mounts: 0,

@@ -238,8 +238,9 @@ pub(super) fn cgroup_namespace(config: &Config) -> CgroupNamespace {
     if config.has_namespace("cgroup") { CgroupNamespace::Private } else { CgroupNamespace::Host }
 }
 
-/// Whose a cgroup namespace is that config.json names by a path: it can be the host's. The container's own cgroup is its
-/// root, as in those that runtimes make, or else it shows other cgroups, too.
+/// Determines whether a cgroup namespace that config.json names by a path is a container's or the host's. In a namespace
+/// that a runtime made for a container, the container's cgroup is the root. In any other one it has a longer path, and the
+/// namespace also shows the cgroups of others.
 fn joined_cgroup_namespace(inside: &str) -> CgroupNamespace {
     let mut paths = [Hierarchy::Unified, Hierarchy::Systemd].into_iter().filter_map(|one| cgroup::parse(inside, one));
     if paths.all(|path| path == InnerPath::root()) { CgroupNamespace::Private } else { CgroupNamespace::Host }

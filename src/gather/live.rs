@@ -6,7 +6,7 @@ use std::collections::HashSet;
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -233,8 +233,6 @@ fn mount_table_unread(source: SysError) -> GatherError {
 /// A table of usual size is read as a whole. A host can have 10,000 mounts; then the kernel is asked only for the
 /// container's mounts and the host's cgroup hierarchies, unless the container has too many mounts for that as well.
 fn mounted(root: &Root) -> Result<Mounted, GatherError> {
-    /// Some 150 mounts.
-    const USUAL_BYTES: u64 = 16 * 1024;
     /// Asking for a mount takes the kernel half as long again as to write it into the table.
     const ASKED_MAX: usize = 400;
     let by_number = |text: Vec<u8>, is_whole| -> Result<Mounted, GatherError> {
@@ -242,8 +240,7 @@ fn mounted(root: &Root) -> Result<Mounted, GatherError> {
         let mounts = Mounts::read(&text, root.path(), root_mount);
         Ok(Mounted { text, is_whole, mounts, number_of: |file| fs::mount_number(file) })
     };
-    let short = fs::open_host(Path::new(mount_table::OWN)).and_then(|file| fs::read_up_to(file, USUAL_BYTES));
-    if let Some(text) = short.map_err(mount_table_unread)? {
+    if let Some(text) = mount_table::usual().map_err(mount_table_unread)? {
         return by_number(text, true);
     }
     if let Some(Table { text, root_mount }) = mount_table::below(root.directory(), &interface::HIERARCHIES, ASKED_MAX) {

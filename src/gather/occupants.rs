@@ -146,9 +146,8 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Resu
 /// that has the host's, another root directory. Services of the host can have mounts of their own, but not these.
 fn is_in_a_container(pid: u32) -> bool {
     let pid = pid.to_string();
-    let is_another = |its: Option<_>, own| its.is_some() && its != own;
-    is_another(others::namespace(&pid, "pid"), others::namespace("self", "pid"))
-        || others::root(&pid).is_some_and(|root| Some(root) != others::root("self"))
+    others::namespace(&pid, "pid").is_some_and(|its| Some(its) != others::namespace("self", "pid"))
+        || others::root(&pid).is_some_and(|its| Some(its) != others::root("self"))
 }
 
 /// Whether a process that /proc doesn't show may run all the same. On the host CAP_SYS_PTRACE shows all of them.

@@ -354,8 +354,8 @@ enum Way {
 
 /// Walks a cgroup and its descendants. For each cgroup, `meet` gets its parent directory and name and says whether to
 /// go into it, `enter` is called before its children, and `leave` gets its parent directory and name after its
-/// children. Descendants may come and go meanwhile. The walk uses descriptors, since a path could be too long, and no recursion, since a container can nest
-/// cgroups as deep as it likes.
+/// children. Descendants may come and go meanwhile. The walk uses descriptors, since a path could be too long, and no
+/// recursion, since a container can nest cgroups as deep as it likes.
 fn walk(
     above: BorrowedFd<'_>,
     name: &OsStr,

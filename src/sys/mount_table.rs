@@ -64,6 +64,13 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
     Some(Table { text, root_mount })
 }
 
+/// The whole table of this process's mount namespace. Returns `None` if it is longer than the tables of most hosts.
+pub fn usual() -> Result<Option<Vec<u8>>, SysError> {
+    /// Some 150 mounts.
+    const USUAL_BYTES: u64 = 16 * 1024;
+    fs::open_host(Path::new(OWN)).and_then(|file| fs::read_up_to(file, USUAL_BYTES))
+}
+
 /// The lines of a table in /proc that are `wanted`, in its order.
 pub fn read(table: &str, wanted: impl Fn(&Entry<'_>) -> bool) -> Result<Vec<u8>, SysError> {
     fs::read_host_lines(Path::new(table), |line| mountinfo::entry(line).is_some_and(|entry| wanted(&entry)))

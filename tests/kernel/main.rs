@@ -273,7 +273,8 @@ fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
     trials
 }
 
-/// Runs a trial beside others, unless it makes what calls for other containers find, too.
+/// Runs a trial in parallel with others. A trial runs alone if what it does changes the result of the hook's calls in other
+/// trials.
 fn in_turn<T>(name: &str, run: impl FnOnce() -> T) -> T {
     const ALONE: [&str; 1] = ["records/endless-table"];
     static TURN: RwLock<()> = RwLock::new(());

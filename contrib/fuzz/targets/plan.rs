@@ -74,11 +74,11 @@ fn is_one_cgroup(world: &World) -> bool {
 fn is_image(facts: &Surroundings) -> bool {
     let found: Vec<_> = PATHS.into_iter().map(|path| (InnerPath::new(path), facts.image.at(path))).collect();
     found.iter().all(|(path, what)| {
-        let Some(at) = place(what) else { return true };
+        let Some(at) = what.place() else { return true };
         let is_empty = matches!(what, Found::Nothing(_) | Found::EmptyDirectory(_));
         let has_mounts = facts.mounts.at(at).is_some() || !facts.mounts.directly_below(at).is_empty();
         !(matches!(what, Found::Nothing(_)) && has_mounts)
-            && found.iter().all(|(other_path, other)| match place(other) {
+            && found.iter().all(|(other_path, other)| match other.place() {
                 None => true,
                 // Where nothing is, nothing is below.
                 Some(other_at) if other_at.is_below(at) => {
@@ -92,16 +92,4 @@ fn is_image(facts: &Surroundings) -> bool {
                 }
             })
     })
-}
-
-fn place(found: &Found) -> Option<&InnerPath> {
-    match found {
-        Found::Directory(at)
-        | Found::EmptyDirectory(at)
-        | Found::File(at)
-        | Found::Nothing(at)
-        | Found::Else(at, _)
-        | Found::OnServer(at) => Some(at),
-        Found::Unreachable(_) => None,
-    }
 }
