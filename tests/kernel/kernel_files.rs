@@ -4,17 +4,19 @@
 //! the messages.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{MetadataExt, symlink};
 use std::path::{Path, PathBuf};
 
 use rustix::mount::{MountFlags, mount};
+use rustix::thread::UnshareFlags;
 use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, ELF, SCRATCH, bind, rbind, tmpfs, with_bundle};
+use crate::fuse::Server;
 use crate::hook::{Finished, How};
 use crate::hostile::clear;
-use crate::namespace::{Realm, isolated};
+use crate::namespace::{self, Realm, isolated};
 use crate::opened::Opened;
 use crate::runtime::Container;
 use crate::table;
@@ -101,7 +103,7 @@ struct Case<'a> {
 /// Each path leads to each file.
 pub fn none_is_read(realm: Realm) -> Check {
     isolated(|| {
-        let files = files();
+        let (files, _connection) = files();
         ensure!(files.len() > 8, "only {files:?}");
         let mut cases = Vec::new();
         for (stage, way, annotation) in calls() {
@@ -120,7 +122,7 @@ pub fn none_is_read(realm: Realm) -> Check {
 /// Each directory that is listed.
 pub fn no_directory_is_listed(realm: Realm) -> Check {
     isolated(|| {
-        files();
+        let (_, _connection) = files();
         let mut cases = Vec::new();
         for (stage, way, annotation) in calls() {
             for path in DIRECTORY_PATHS {
@@ -144,20 +146,35 @@ fn place() -> PathBuf {
     SCRATCH.get().unwrap().join("kernel")
 }
 
-/// The kernel's files that exist, by their paths on the host.
-fn files() -> Vec<PathBuf> {
+/// The kernel's files that exist, by their paths on the host, and the FUSE server that one of them belongs to. They
+/// must not be files that other trials use, because the watch sees those, too.
+fn files() -> (Vec<PathBuf>, Option<Server>) {
     fs::create_dir_all(place()).unwrap();
     tmpfs(&place(), "mode=755");
+    // All mounts of mqueue in one IPC namespace show the same queues.
+    namespace::unshare(UnshareFlags::NEWIPC).unwrap();
+    let volume = place().with_file_name("kernel-fuse");
+    fs::create_dir_all(&volume).unwrap();
+    let server = Server::mount(&volume);
     let mut files: Vec<PathBuf> = FILES.map(PathBuf::from).into();
     for kind in KINDS {
         let at = place().join(kind);
         fs::create_dir(&at).unwrap();
         // File systems that this kernel or user namespace lacks are left out.
         if mount(kind, &at, kind, MountFlags::empty(), None).is_ok() {
-            if kind == "mqueue" {
-                fs::write(at.join("queue"), "").unwrap();
+            match kind {
+                "mqueue" => {
+                    fs::write(at.join("queue"), "").unwrap();
+                    files.push(at.join("queue"));
+                }
+                // The directory of a connection disappears with it. It is named after the device number of the mount.
+                "fusectl" if server.is_some() => {
+                    let device = rustix::fs::minor(fs::metadata(&volume).unwrap().dev());
+                    files.push(at.join(device.to_string()).join("waiting"));
+                }
+                "fusectl" => {}
+                _ => files.extend(regular_file_in(&at)),
             }
-            files.extend(regular_file_in(&at));
         }
     }
     let namespace = place().join("nsfs");
@@ -165,7 +182,7 @@ fn files() -> Vec<PathBuf> {
     bind(Path::new("/proc/thread-self/ns/net"), &namespace);
     files.push(namespace);
     files.retain(|file| fs::symlink_metadata(file).is_ok_and(|file| file.is_file()));
-    files
+    (files, server)
 }
 
 fn regular_file_in(top: &Path) -> Option<PathBuf> {

@@ -102,8 +102,9 @@ fn make_private() -> Result<(), String> {
     mount_change("/", flags).map_err(|error| format!("cannot make / private: {error}"))
 }
 
+/// Gives this thread namespaces of its own.
 #[allow(unsafe_code)]
-fn unshare(flags: UnshareFlags) -> Result<(), String> {
+pub fn unshare(flags: UnshareFlags) -> Result<(), String> {
     // SAFETY: the descriptor table, whose unsharing would be unsound, stays shared.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(|error| format!("unshare({flags:?}): {error}"))
 }
