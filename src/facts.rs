@@ -181,11 +181,22 @@ impl Image {
         self.0.iter()
     }
 
-    /// What must be at `path`, where something above it was looked for and isn't there.
+    /// What must be at `path`, where something above it was looked for and isn't there, or is an empty directory.
     #[must_use]
     pub fn below_nothing(&self, path: &InnerPath) -> Option<Found> {
         std::iter::successors(path.parent(), InnerPath::parent).find_map(|above| match self.0.get(&above) {
-            Some(Found::Nothing(at)) => path.below(&above).map(|name| Found::Nothing(at.join(name))),
+            Some(Found::Nothing(at) | Found::EmptyDirectory(at)) => {
+                path.below(&above).map(|name| Found::Nothing(at.join(name)))
+            }
+            _ => None,
+        })
+    }
+
+    /// The directory below which `path` would be, if it is known to be empty.
+    #[must_use]
+    pub fn empty_above(&self, path: &InnerPath) -> Option<&InnerPath> {
+        std::iter::successors(path.parent(), InnerPath::parent).find_map(|above| match self.0.get(&above) {
+            Some(Found::EmptyDirectory(at)) => Some(at),
             _ => None,
         })
     }

@@ -26,6 +26,7 @@ use crate::plan::{Change, Plan};
 use crate::prepare::{Refusal, config, prepare};
 use crate::record::{self, Finding, Namespaces, Record, Seen};
 use crate::report::{chain, short};
+use crate::root::Root;
 use crate::sys::{SysError, fs, process, time_limit};
 
 /// Why a call failed; the container is as it was.
@@ -106,7 +107,7 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
 fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError> {
     let id = short(&state.id);
     let parent = process::parent();
-    let Some(text) = to_prepare(state, stage)? else { return Ok(()) };
+    let Some((text, root)) = to_prepare(state, stage)? else { return Ok(()) };
     let proof = gather::stage::prove(stage, text.config()?)?;
     process::clear_umask();
     if stage == Stage::CreateRuntime {
@@ -114,7 +115,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         tell(record::sweep());
     }
     let seen = seen(state, stage);
-    let (container, facts) = match gather::live::surroundings(state, stage, &text, policy, proof.runtime) {
+    let (container, facts) = match gather::live::surroundings(state, stage, &text, root, policy, proof.runtime) {
         // A call with a wrong state fails here, without leaving it to the call at createContainer.
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
         // What goes wrong at createContainer, too, is told there.
@@ -189,8 +190,8 @@ fn announce(id: &str, plan: &Plan) {
     }
 }
 
-/// config.json, if the container is to be prepared; otherwise says why not.
-fn to_prepare(state: &State, stage: Stage) -> Result<Option<ConfigText>, HookError> {
+/// config.json and, if it is open already, the root, if the container is to be prepared; otherwise says why not.
+fn to_prepare(state: &State, stage: Stage) -> Result<Option<(ConfigText, Option<Root>)>, HookError> {
     let (id, at) = (short(&state.id), stage.name());
     let text = match ConfigText::read(state) {
         // What may call the hook at createRuntime has read it itself.
@@ -199,11 +200,13 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<ConfigText>, HookErr
                 && source.errno() == Errno::ACCESS
                 && process::is_in_user_namespace() =>
         {
-            return Ok(without_config(id, at, &path, &source, unreadable::tell(state)?));
+            let text = without_config(id, at, &path, &source, unreadable::tell(state)?);
+            return Ok(text.map(|text| (text, None)));
         }
         result => result?,
     };
-    match decide(&gather::container(state, &text, &text.peek()?)?) {
+    let (container, root) = gather::container(state, &text, &text.peek()?)?;
+    match decide(&container) {
         Decision::Skip(reason) => {
             // What can't be told may be systemd, and then its container will not start.
             let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
@@ -212,7 +215,7 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<ConfigText>, HookErr
         }
         Decision::Prepare(because) => {
             debug!("{id}: prepare at {at}: {because}");
-            Ok(Some(text))
+            Ok(Some((text, root)))
         }
     }
 }
@@ -266,7 +269,7 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
 
 /// What a config.json lacks before the container is created, and why it is a matter of this hook.
 pub fn changes(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Decision, Vec<Change>), GatherError> {
-    let decision = decide(&gather::container(state, text, peek)?);
+    let decision = decide(&gather::container(state, text, peek)?.0);
     let changes = match decision {
         Decision::Skip(_) => Vec::new(),
         Decision::Prepare(_) => config::changes(text.config()?, &gather::before::before(state, text)?),
@@ -306,7 +309,7 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) ->
         None => gather::before::foretold_state(absolute(bundle)),
     };
     let text = ConfigText::read(&state)?;
-    let (decision, because, plan) = match decide(&gather::container(&state, &text, &text.peek()?)?) {
+    let (decision, because, plan) = match decide(&gather::container(&state, &text, &text.peek()?)?.0) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
         Decision::Prepare(because) => {
             ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text, policy)?)?)

@@ -44,6 +44,8 @@ pub struct Root {
     path: PathBuf,
     /// The device number of its file system.
     device: u64,
+    /// See [`Self::mount_table`].
+    mount_table: Option<Vec<u8>>,
     /// The mount points of file servers in it, as paths of the host, once they have been looked up.
     servers: OnceCell<Vec<PathBuf>>,
 }
@@ -84,8 +86,10 @@ enum Mounts {
 impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
+        // An error is reported by whoever needs the table.
+        let mount_table = mount_table::usual().ok().flatten();
         // The root, or a layer of it, may lie on a file server, which may not answer.
-        if may_ask_a_server() {
+        if mount_table.as_deref().is_none_or(has_file_server) {
             time_limit::watch();
         }
         time_limit::note(Doing::Looking, path);
@@ -94,8 +98,16 @@ impl Root {
             path: fs::path_of(directory.as_fd())?,
             device: fs::stat(&directory)?.st_dev,
             directory,
+            mount_table,
             servers: OnceCell::new(),
         })
+    }
+
+    /// The mount table of the namespace in which the root was opened, as it was before that. Returns `None` if it is
+    /// longer than the tables of most hosts.
+    #[must_use]
+    pub fn mount_table(&self) -> Option<&[u8]> {
+        self.mount_table.as_deref()
     }
 
     /// Where it is on the host, without symbolic links.
@@ -369,17 +381,12 @@ impl Root {
     }
 }
 
-/// Whether a file server may have to be asked about a root. If none is mounted, the thread that watches the time isn't
-/// needed, which costs more than a look at a mount table of usual size.
-fn may_ask_a_server() -> bool {
+/// Whether a mount table has a file server's mount, which a root may lie on. If none is mounted, the thread that watches
+/// the time isn't needed, which costs more than a look at a mount table of usual size.
+fn has_file_server(table: &[u8]) -> bool {
     // systemd has one such mount on each host, and no root lies there.
     let is_of_systemd = |entry: &Entry<'_>| entry.is_type("autofs") && entry.is_at("/proc/sys/fs/binfmt_misc");
-    match mount_table::usual() {
-        Ok(Some(table)) => {
-            mountinfo::entries(&table).any(|entry| asks_somebody(&entry.fs_type()) && !is_of_systemd(&entry))
-        }
-        Ok(None) | Err(_) => true,
-    }
+    mountinfo::entries(table).any(|entry| asks_somebody(&entry.fs_type()) && !is_of_systemd(&entry))
 }
 
 fn on_server(at: &InnerPath) -> SysError {

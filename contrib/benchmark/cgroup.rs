@@ -91,13 +91,18 @@ impl Drop for Janitor {
 /// What the janitor does.
 pub fn clean_up_at_end_of_input(cgroups: impl Iterator<Item = PathBuf>) {
     io::copy(&mut io::stdin(), &mut io::sink()).expect("cannot read standard input");
-    let step = Duration::from_millis(50);
     for cgroup in cgroups {
-        let mut waited = Duration::ZERO;
-        while remove(&cgroup).is_err() && waited < PATIENCE {
-            thread::sleep(step);
-            waited += step;
-        }
+        remove_once_empty(&cgroup);
+    }
+}
+
+/// Removes a cgroup and those below it as soon as no process is in them any more.
+pub fn remove_once_empty(cgroup: &Path) {
+    let step = Duration::from_millis(5);
+    let mut waited = Duration::ZERO;
+    while remove(cgroup).is_err() && waited < PATIENCE {
+        thread::sleep(step);
+        waited += step;
     }
 }
 

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
-use rustix::mount::{MountFlags, mount, mount_bind, mount_remount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_remount, unmount};
 use rustix::process::{Signal, set_parent_process_death_signal};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 use serde::{Deserialize, Serialize};
@@ -23,7 +23,7 @@ use crate::measure::{self, Run, Subject};
 pub struct Order {
     /// The bundle's directory.
     pub bundle: PathBuf,
-    /// The cgroups to move to.
+    /// The container's cgroups, which are made for it.
     pub cgroups: Vec<PathBuf>,
     /// Whether they become the root of a cgroup namespace.
     pub has_cgroup_namespace: bool,
@@ -54,6 +54,12 @@ pub fn program() -> PathBuf {
 
 /// Makes a container and measures a program on it.
 pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
+    for cgroup in &order.cgroups {
+        fs::create_dir(cgroup).expect("cannot make the container's cgroup");
+    }
+    // The runtime sees the root's files, too.
+    mount_on(&bundle.root(), "", "tmpfs", MountFlags::empty(), "mode=755");
+    bundle.fill_root(&order.any_elf, order.extra_mounts);
     let mut process = Command::new("unshare")
         .args(IN_OWN_NAMESPACES)
         .arg(program())
@@ -72,6 +78,10 @@ pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
     drop(process.stdin.take());
     let outcome = lines.next().expect("no outcome").unwrap();
     assert!(process.wait().unwrap().success());
+    unmount(bundle.root(), UnmountFlags::DETACH).expect("cannot unmount the root");
+    for cgroup in &order.cgroups {
+        cgroup::remove_once_empty(cgroup);
+    }
     let outcome: Outcome = serde_json::from_str(&outcome).unwrap();
     let mut run = outside.or(outcome.run).expect("nothing was run");
     if run.problem.is_none() && !outcome.has_run_tmpfs {
@@ -89,8 +99,6 @@ pub fn main(order: &str) {
         fs::write(cgroup.join("cgroup.procs"), "0").expect("cannot move to the cgroup");
     }
     let bundle = Bundle::open(order.bundle);
-    mount_on(&bundle.root(), "", "tmpfs", MountFlags::empty(), "mode=755");
-    bundle.fill_root(&order.any_elf, order.extra_mounts);
     make_mounts(&bundle, order.extra_mounts);
     if order.has_cgroup_namespace {
         // SAFETY: a cgroup namespace is nothing that other threads rely on, and there are none.

@@ -57,7 +57,9 @@ usage: benchmark.sh [--rounds N] [--peer 'PROGRAM [ARGUMENT…]']… [--only ski
   --rounds N  how often each program runs on the skip path (400); a quarter of
               it for systemd containers
   --peer P    another hook to compare with; as root, on a host with cgroup v1
-              or hybrid, called as prestart with the pid of a prepared process
+              or hybrid. Like the hook, it is called at createRuntime, or
+              prestart, which the descriptors name; the hook is also measured
+              at createContainer
   --only M    one of the two measures
   --boot R    how long the images bullseye, bookworm, trixie and sid, which are
               below R, take to boot with runc in several cgroup layouts, each
@@ -131,11 +133,15 @@ impl Options {
 
     /// The programs to compare; the empty one, the measure of the others, is the first.
     fn subjects(&self) -> Option<Vec<Subject>> {
-        let mut subjects =
-            vec![Subject::new("empty program", self.empty.as_ref()?), Subject::new("hook", self.hook.as_ref()?)];
+        let hook = self.hook.as_ref()?;
+        let mut subjects = vec![
+            Subject::new("empty program", self.empty.as_ref()?),
+            Subject::new("hook", hook),
+            Subject::inside("at createContainer", hook),
+        ];
         for (index, peer) in self.peers.iter().enumerate() {
             let name = format!("peer {}", index + 1);
-            subjects.push(Subject::peer(&name, peer));
+            subjects.push(Subject::new(&name, peer));
         }
         Some(subjects)
     }

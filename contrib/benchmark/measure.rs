@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 /// How a program takes part in the making of a container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
-    /// In the container's mount namespace, as createContainer.
+    /// In the container's mount namespace, at createContainer.
     Inside,
-    /// In the runtime's, with the pid of a process of the container, as prestart.
+    /// In the runtime's, with the pid of a process of the container, at createRuntime or prestart.
     Outside,
 }
 
@@ -33,7 +33,7 @@ pub struct Subject {
 }
 
 impl Subject {
-    /// A program that runs in the container's namespace.
+    /// A program that runs in the runtime's namespaces.
     pub fn new(name: &str, command: &str) -> Self {
         let mut words = command.split_whitespace();
         Self {
@@ -41,13 +41,13 @@ impl Subject {
             command: command.to_owned(),
             program: words.next().unwrap_or_default().into(),
             arguments: words.map(str::to_owned).collect(),
-            role: Role::Inside,
+            role: Role::Outside,
         }
     }
 
-    /// A program that enters the container's namespace by itself.
-    pub fn peer(name: &str, command: &str) -> Self {
-        Self { role: Role::Outside, ..Self::new(name, command) }
+    /// A program that runs in the container's mount namespace.
+    pub fn inside(name: &str, command: &str) -> Self {
+        Self { role: Role::Inside, ..Self::new(name, command) }
     }
 }
 

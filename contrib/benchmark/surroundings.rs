@@ -11,7 +11,7 @@ use rustix::mount::{MountFlags, UnmountFlags, mount, mount_bind, mount_move, unm
 use rustix::process::{Signal, set_parent_process_death_signal};
 use serde::{Deserialize, Serialize};
 
-use crate::bundle::Bundle;
+use crate::bundle::{Bundle, ID};
 use crate::cgroup;
 use crate::container::{self, Order};
 use crate::measure::{self, Role, Run, Subject};
@@ -46,7 +46,7 @@ pub struct Setting {
     pub subjects: Vec<Subject>,
     /// How cgroups are mounted.
     pub layout: Layout,
-    /// The cgroups that the container's processes move to.
+    /// The cgroups in which the container's are made.
     pub cgroups: Vec<PathBuf>,
     /// Rounds of the skip path, if it is wanted.
     pub skip_rounds: Option<usize>,
@@ -171,7 +171,9 @@ fn skip(setting: &Setting, rounds: usize) -> Vec<Line> {
     let bundle = Bundle::write(directory, "nginx", setting.config_mounts, setting.layout.has_cgroup_namespace());
     let state = bundle.write_state(None);
     std::env::set_current_dir(bundle.root()).unwrap();
-    interleave(&setting.subjects, rounds, |subject| measure::run(subject, &state, &Path::new(ROOM).join("stderr")))
+    // The stage makes no difference yet.
+    let subjects: Vec<_> = setting.subjects.iter().filter(|subject| subject.role == Role::Outside).cloned().collect();
+    interleave(&subjects, rounds, |subject| measure::run(subject, &state, &Path::new(ROOM).join("stderr")))
 }
 
 /// A container of systemd, made anew for each run.
@@ -183,7 +185,7 @@ fn create(setting: &Setting, rounds: usize) -> Vec<Line> {
     let mut lines = interleave(&setting.subjects, rounds, |subject| {
         let order = Order {
             bundle: bundle.directory().to_owned(),
-            cgroups: setting.cgroups.clone(),
+            cgroups: setting.cgroups.iter().map(|above| above.join(ID)).collect(),
             has_cgroup_namespace: setting.layout.has_cgroup_namespace(),
             any_elf: any_elf.clone(),
             extra_mounts: setting.config_mounts,

@@ -99,11 +99,11 @@ impl Run<'_> {
     }
 
     pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str, context: Option<&str>) -> Result<(), StepCause> {
-        let place = self.place(at)?;
+        let (place, kind) = self.place_and_kind(at)?;
         let (Some(above), Some(name)) = (at.parent(), at.as_path().file_name()) else {
             return Err(StepCause::Unidentified(at.clone()));
         };
-        if fs::kind(&fs::stat(&place)?) != FileType::RegularFile {
+        if kind != FileType::RegularFile {
             return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL).into());
         }
         // The directory and the file; since Linux 6.6 their extended attributes are counted, too.

@@ -29,23 +29,25 @@ pub(super) struct Own {
 impl Run<'_> {
     /// Opens what the current step acts on with `O_PATH`.
     pub(super) fn place(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
-        if let Some(kept) = self.kept.get(at) {
-            return Ok(Rc::clone(kept));
-        }
-        let Some((above, own)) = self.own_above(at) else { return self.identified(at) };
-        let file = below(&own.file, above, at)?;
-        is_on(at, &file, own.mount)?;
-        Ok(file)
+        Ok(self.place_and_kind(at)?.0)
     }
 
     /// Opens a directory that the current step acts on with `O_PATH`.
     pub(super) fn directory_at(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
-        let place = self.place(at)?;
-        if fs::kind_of(&place)? == FileType::Directory {
-            Ok(place)
-        } else {
-            Err(SysError::new(format!("open(\"{at}\", O_DIRECTORY)"), Errno::NOTDIR).into())
+        match self.place_and_kind(at)? {
+            (place, FileType::Directory) => Ok(place),
+            _ => Err(SysError::new(format!("open(\"{at}\", O_DIRECTORY)"), Errno::NOTDIR).into()),
         }
+    }
+
+    pub(super) fn place_and_kind(&self, at: &InnerPath) -> Result<(Rc<OwnedFd>, FileType), StepCause> {
+        if let Some(kept) = self.kept.get(at) {
+            return Ok((Rc::clone(kept), fs::kind_of(kept)?));
+        }
+        let Some((above, own)) = self.own_above(at) else { return self.identified(at) };
+        let file = below(&own.file, above, at)?;
+        let kind = is_on(at, &file, own.mount)?;
+        Ok((file, kind))
     }
 
     /// The deepest directory at or above a path that exists already, and the mount that it lies on.
@@ -55,7 +57,7 @@ impl Run<'_> {
         }
         let above = self.on.iter().filter(|place| at.is_at_or_below(&place.at)).max_by_key(|place| &place.at);
         let place = above.ok_or_else(|| StepCause::Unidentified(at.clone()))?;
-        let own = Own { file: self.identified(&place.at)?, mount: place.identity.mount };
+        let own = Own { file: self.identified(&place.at)?.0, mount: place.identity.mount };
         Ok((place.at.clone(), own))
     }
 
@@ -77,21 +79,24 @@ impl Run<'_> {
         self.own.iter().filter(|(above, _)| at.is_at_or_below(above)).max_by_key(|(above, _)| *above)
     }
 
-    fn identified(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
+    fn identified(&self, at: &InnerPath) -> Result<(Rc<OwnedFd>, FileType), StepCause> {
         let Some(expected) = self.on.iter().find(|place| place.at == *at) else { return self.made_cgroup(at) };
         let file = self.root.place(at).map_err(|error| changed(at, error))?;
-        if fs::identity(&file)? == expected.identity { Ok(Rc::new(file)) } else { Err(StepCause::Changed(at.clone())) }
+        match fs::identity_and_kind(&file)? {
+            (identity, kind) if identity == expected.identity => Ok((Rc::new(file), kind)),
+            _ => Err(StepCause::Changed(at.clone())),
+        }
     }
 
     /// Opens a cgroup that an earlier step made through the hierarchy, below one whose identity the plan has.
-    fn made_cgroup(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
+    fn made_cgroup(&self, at: &InnerPath) -> Result<(Rc<OwnedFd>, FileType), StepCause> {
         let above = self.on.iter().filter(|place| at.is_below(&place.at)).max_by_key(|place| &place.at);
         let above = above.ok_or_else(|| StepCause::Unidentified(at.clone()))?;
-        let file = below(&self.identified(&above.at)?, &above.at, at)?;
-        let identity = fs::identity(&file)?;
+        let file = below(&self.identified(&above.at)?.0, &above.at, at)?;
+        let (identity, kind) = fs::identity_and_kind(&file)?;
         let is_made = identity.mount == above.identity.mount
             && self.made_cgroups.values().any(|made| *made == (identity.device, identity.inode));
-        if is_made { Ok(file) } else { Err(StepCause::Changed(at.clone())) }
+        if is_made { Ok((file, kind)) } else { Err(StepCause::Changed(at.clone())) }
     }
 }
 
@@ -120,8 +125,12 @@ fn below(top: &Rc<OwnedFd>, above: &InnerPath, at: &InnerPath) -> Result<Rc<Owne
     names.iter().try_fold(Rc::clone(top), open).map_err(|error| changed(at, error))
 }
 
-fn is_on(at: &InnerPath, file: &OwnedFd, mount: u64) -> Result<(), StepCause> {
-    if fs::identity(file)?.mount == mount { Ok(()) } else { Err(StepCause::Changed(at.clone())) }
+/// Checks that a file lies on a mount, and returns its kind.
+fn is_on(at: &InnerPath, file: &OwnedFd, mount: u64) -> Result<FileType, StepCause> {
+    match fs::identity_and_kind(file)? {
+        (identity, kind) if identity.mount == mount => Ok(kind),
+        _ => Err(StepCause::Changed(at.clone())),
+    }
 }
 
 /// Turns an error which shows that a path no longer leads to the same file into [`StepCause::Changed`].

@@ -347,7 +347,8 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
             (CgroupOwner::Container, Occupants::Unknown) => CgroupOwner::Shared(Sharing::Unknown),
             (owner, _) => owner,
         };
-        let owner_of_limits = at.and_then(|at| (sources.owner_of)(&at.join("cgroup.max.depth")));
+        let limits = at.filter(|_| hierarchy == Hierarchy::Unified).map(|at| at.join("cgroup.max.depth"));
+        let owner_of_limits = limits.and_then(|at| (sources.owner_of)(&at));
         Some(Membership {
             owner,
             inode: look.inode,

@@ -50,11 +50,13 @@ pub struct Container {
 const LOCK_PATIENCE: Duration = Duration::from_secs(12);
 
 /// Gathers the facts of the plan. At createRuntime this process enters the container's mount
-/// namespace on the way, and stays there. `runtime` is the runtime's pid, if it is known.
+/// namespace on the way, and stays there. `root` is the root as this process has opened it in its namespace, and
+/// `runtime` the runtime's pid, if they are known.
 pub fn surroundings(
     state: &State,
     stage: Stage,
     text: &ConfigText,
+    root: Option<Root>,
     policy: &Policy,
     runtime: Option<u32>,
 ) -> Result<(Container, Surroundings), GatherError> {
@@ -63,12 +65,12 @@ pub fn surroundings(
     let host = host(state, config);
     let id_maps;
     let of;
-    let (cgroup, cgroup_inside, runtime_cgroup) = match stage {
+    let (root, cgroup, cgroup_inside, runtime_cgroup) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
         Stage::CreateContainer => {
             id_maps = read_id_maps("self");
             of = Of::Own;
-            (read_text("/proc/self/cgroup")?, None, None)
+            (root, read_text("/proc/self/cgroup")?, None, None)
         }
         Stage::CreateRuntime => {
             let pid = stage::pid_of(state, config)?;
@@ -76,10 +78,10 @@ pub fn surroundings(
             id_maps = read_id_maps(&pid.to_string());
             let (cgroup, inside, own) = cgroups_of(pid)?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
-            (cgroup, Some(inside), Some(own))
+            (None, cgroup, Some(inside), Some(own))
         }
     };
-    let root = open_root(state, text)?;
+    let root = root.map_or_else(|| open_root(state, text), Ok)?;
     let mut mounted = mounted(&root)?;
     root.know_mounts(&mounted.text);
     stage::is_set_up(&root, config, of)?;
@@ -151,14 +153,17 @@ impl Failure {
 fn cgroups_of(pid: u32) -> Result<(String, String, String), GatherError> {
     const TRIES_MAX: u32 = 100;
     let path = format!("/proc/{pid}/cgroup");
+    let enter = |source| GatherError::Enter { pid, source };
+    let shares_namespace = process::shares_cgroup_namespace(pid).map_err(enter)?;
     let mut tries = 0;
     loop {
-        let texts = (
-            read_text(&path)?,
-            process::in_cgroup_namespace(pid, || fs::read_host_text(&path))
-                .map_err(|source| GatherError::Enter { pid, source })?,
-            read_text("/proc/self/cgroup")?,
-        );
+        let as_here = read_text(&path)?;
+        let inside = if shares_namespace {
+            as_here.clone()
+        } else {
+            process::in_cgroup_namespace(pid, || fs::read_host_text(&path)).map_err(enter)?
+        };
+        let texts = (as_here, inside, read_text("/proc/self/cgroup")?);
         let told = [&texts.0, &texts.1, &texts.2].map(|text| cgroup::has(text, Hierarchy::Systemd));
         tries += 1;
         if told == [told[0]; 3] || tries == TRIES_MAX {
@@ -240,8 +245,8 @@ fn mounted(root: &Root) -> Result<Mounted, GatherError> {
         let mounts = Mounts::read(&text, root.path(), root_mount);
         Ok(Mounted { text, is_whole, mounts, number_of: |file| fs::mount_number(file) })
     };
-    if let Some(text) = mount_table::usual().map_err(mount_table_unread)? {
-        return by_number(text, true);
+    if let Some(text) = root.mount_table() {
+        return by_number(text.to_owned(), true);
     }
     if let Some(Table { text, root_mount }) = mount_table::below(root.directory(), &interface::HIERARCHIES, ASKED_MAX) {
         let mounts = Mounts::read(&text, root.path(), root_mount);

@@ -286,11 +286,12 @@ fn is_in_container(state: &State) -> bool {
     process::shares_mount_namespace(pid).unwrap_or_else(|_| stage::is_ancestor(pid))
 }
 
-/// Gathers the facts of the decision, looking no further than it needs. `peek` is of `text`.
-pub fn container(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<Container, GatherError> {
+/// Gathers the facts of the decision, looking no further than it needs. `peek` is of `text`. Also returns the container's
+/// root if it had to be opened.
+pub fn container(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Container, Option<Root>), GatherError> {
     let annotations = Annotations::of(state, peek);
     if annotations.pod == Pod::Sandbox {
-        return Ok(Container { id: state.id.clone(), switch: Switch::Unset, command: Command::Sandbox });
+        return Ok((Container { id: state.id.clone(), switch: Switch::Unset, command: Command::Sandbox }, None));
     }
     let switch = annotations.switch()?;
     let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
@@ -299,12 +300,14 @@ pub fn container(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<Co
         Switch::EnabledForPod => true,
         Switch::Enabled(_) | Switch::Disabled(_) => false,
     };
-    let command = if is_undecided {
-        Command::LookedUp { name: program.to_owned(), program: look_up(&open_root(state, text)?, program, peek) }
+    let (command, root) = if is_undecided {
+        let root = open_root(state, text)?;
+        let looked_up = Command::LookedUp { name: program.to_owned(), program: look_up(&root, program, peek) };
+        (looked_up, Some(root))
     } else {
-        Command::Other(program.to_owned())
+        (Command::Other(program.to_owned()), None)
     };
-    Ok(Container { id: state.id.clone(), switch, command })
+    Ok((Container { id: state.id.clone(), switch, command }, root))
 }
 
 /// Opens the root directory that config.json names, or crun's state.
@@ -338,6 +341,9 @@ pub fn follow_up(config: &Config, stage: Stage) -> Result<FollowUp, GatherError>
 fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
     /// No hook of this process's namespace, or none that it may look at.
     const NONE: [Errno; 6] = [Errno::NOENT, Errno::NOTDIR, Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NAMETOOLONG];
+    if hooks.is_empty() {
+        return Ok(false);
+    }
     let file = |path: &Path| match std::fs::metadata(path).call(|| format!("stat({path:?})")) {
         Ok(file) => Ok(Some((file.dev(), file.ino()))),
         Err(error) if NONE.contains(&error.errno()) || error.is_of_a_server() => Ok(None),

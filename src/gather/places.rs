@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Identifies the files that a plan may act on.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::io::Errno;
@@ -10,6 +10,7 @@ use super::GatherError;
 use crate::facts::{Found, Image, Mounts, Places};
 use crate::interface::{self, CGROUP};
 use crate::kernel::cgroup::Hierarchy;
+use crate::kernel::statx::FileIdentity;
 use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs};
@@ -26,8 +27,15 @@ pub(super) fn identify(
     cgroups: &[InnerPath],
     number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
 ) -> Result<(Places, Vec<OwnedFd>), GatherError> {
-    let mut look =
-        Look { root, mounts, number_of, places: Places::default(), pins: Vec::new(), missing: BTreeSet::new() };
+    let mut look = Look {
+        root,
+        mounts,
+        number_of,
+        numbers: BTreeMap::new(),
+        places: Places::default(),
+        pins: Vec::new(),
+        missing: BTreeSet::new(),
+    };
     for (path, found) in image.all() {
         let (at, is_there) = match found {
             Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => (at, true),
@@ -37,7 +45,10 @@ pub(super) fn identify(
         if is_there {
             look.at(at)?;
         }
-        look.above(at)?;
+        match image.empty_above(path) {
+            Some(above) => drop(look.at(above)?),
+            None => look.above(at)?,
+        }
         if let Some(holder) = mounts.holding(at) {
             look.at(&holder.at)?;
         }
@@ -64,6 +75,8 @@ struct Look<'a> {
     root: &'a Root,
     mounts: &'a Mounts,
     number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
+    /// The IDs in `mounts` of the mounts that were met, by the IDs in [`FileIdentity`].
+    numbers: BTreeMap<u64, u64>,
     places: Places,
     pins: Vec<OwnedFd>,
     missing: BTreeSet<InnerPath>,
@@ -88,8 +101,10 @@ impl Look<'_> {
         if self.missing.contains(at) {
             return Ok(false);
         }
-        let looked =
-            self.root.place(at).and_then(|file| Ok((fs::identity(&file)?, (self.number_of)(file.as_fd())?, file)));
+        let looked = self.root.place(at).and_then(|file| {
+            let identity = fs::identity(&file)?;
+            Ok((identity, self.number(identity, file.as_fd())?, file))
+        });
         let (identity, number, file) = match looked {
             // A step of the plan that needs the path will fail.
             Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {
@@ -107,5 +122,14 @@ impl Look<'_> {
         }
         self.places.insert(at.clone(), identity);
         Ok(true)
+    }
+
+    fn number(&mut self, identity: FileIdentity, file: BorrowedFd<'_>) -> Result<u64, SysError> {
+        if let Some(number) = self.numbers.get(&identity.mount) {
+            return Ok(*number);
+        }
+        let number = (self.number_of)(file)?;
+        self.numbers.insert(identity.mount, number);
+        Ok(number)
     }
 }

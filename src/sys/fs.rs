@@ -124,21 +124,27 @@ const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
 
 /// The identity of an open file, which no other file has.
 pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
+    Ok(identity_and_kind(file)?.0)
+}
+
+/// The identity of an open file, and its kind.
+pub fn identity_and_kind(file: impl AsFd) -> Result<(FileIdentity, FileType), SysError> {
     // Kernels that don't know the unique mount ID return the other one.
-    let wanted = MNT_ID_UNIQUE | StatxFlags::MNT_ID | StatxFlags::INO;
+    let wanted = MNT_ID_UNIQUE | StatxFlags::MNT_ID | StatxFlags::INO | StatxFlags::TYPE;
     let told = match rustix::fs::statx(&file, "", UNASKED, wanted) {
         Err(Errno::NOSYS) => None,
         result => Some(result.call(|| "statx()")?),
     };
     Ok(match told {
-        Some(told) if told.stx_mask & (MNT_ID_UNIQUE | StatxFlags::MNT_ID).bits() != 0 => FileIdentity {
-            mount: told.stx_mnt_id,
-            device: rustix::fs::makedev(told.stx_dev_major, told.stx_dev_minor),
-            inode: told.stx_ino,
-        },
+        Some(told) if told.stx_mask & (MNT_ID_UNIQUE | StatxFlags::MNT_ID).bits() != 0 => {
+            let device = rustix::fs::makedev(told.stx_dev_major, told.stx_dev_minor);
+            let identity = FileIdentity { mount: told.stx_mnt_id, device, inode: told.stx_ino };
+            (identity, FileType::from_raw_mode(told.stx_mode.into()))
+        }
         Some(_) | None => {
             let status = stat(&file)?;
-            FileIdentity { mount: mount_by_fdinfo(file.as_fd())?, device: status.st_dev, inode: status.st_ino }
+            let mount = mount_by_fdinfo(file.as_fd())?;
+            (FileIdentity { mount, device: status.st_dev, inode: status.st_ino }, kind(&status))
         }
     })
 }

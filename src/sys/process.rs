@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::fs::{FileType, makedev};
 use rustix::io::Errno;
@@ -120,14 +121,15 @@ fn mount_namespace_owner() -> Result<Option<OwnedFd>, SysError> {
     Ok(Some(unsafe { OwnedFd::from_raw_fd(owner) }))
 }
 
+/// Whether a process is in this one's cgroup namespace.
+pub fn shares_cgroup_namespace(pid: u32) -> Result<bool, SysError> {
+    Ok(namespace(&pid.to_string(), "cgroup")? == namespace("self", "cgroup")?)
+}
+
 /// Does something in the cgroup namespace of another process, where the paths of cgroups are those
-/// that it sees.
+/// that it sees. It must not be this process's own, which may not be entered without rights in it either.
 #[allow(unsafe_code)]
 pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, SysError> + Send) -> Result<T, SysError> {
-    // Not even its own may be entered by who has no rights in it.
-    if namespace(&of.to_string(), "cgroup")? == namespace("self", "cgroup")? {
-        return act();
-    }
     let path = PathBuf::from(format!("/proc/{of}/ns/cgroup"));
     let its = fs::open_host(&path)?;
     let enter_and_act = || {
@@ -193,6 +195,12 @@ pub fn in_child(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysErr
 /// to make a device.
 #[must_use]
 pub fn is_in_user_namespace() -> bool {
+    // This program enters no other user namespace.
+    static IS_IN_ONE: OnceLock<bool> = OnceLock::new();
+    *IS_IN_ONE.get_or_init(find_user_namespace)
+}
+
+fn find_user_namespace() -> bool {
     /// `PROC_USER_INIT_INO` in linux/proc_ns.h, Linux 3.8.
     const INITIAL: u64 = 0xefff_fffd;
     let id_map = || fs::read_host_text("/proc/self/uid_map");
