@@ -1,153 +1,310 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
+# shellcheck disable=SC2046,SC2086 # lists of packages, parts and processes are split into words
 set -eu
 
 usage() {
     cat <<'END'
 contrib/check.sh [--full]
+contrib/check.sh PART...
+contrib/check.sh --list
 
-The test suite with its set-up, on a Debian machine: as root, or with sudo. Packages are installed by apt, all else is made
-below target/: 5 GB of disk, half an hour on two processors.
+Runs the test suite on a Debian machine, as root or with sudo: all parts that need no virtual machine, or all with --full,
+or those named. Packages are installed by apt; everything else is made below target/ (5 GB, 14 GB with --full, for which
+amd64 and 3 GiB of memory are needed; KVM isn't).
 
-  --full  also under load, by fuzzing, and in a virtual machine (amd64; KVM isn't used) with SELinux enforcing and cgroup v2
-          alone: 3 GiB of memory, 9 GB more of disk, 40 minutes more
+  --list  the parts and what each tests
+
+kernel/FILTER, runtime/FILTER and e2e/FILTER are the trials of these parts whose names contain FILTER, such as e2e/docker.
 END
 }
 
-# wrong WHAT: in the call.
+# The parts in the order in which they run: the name, by which option they are chosen, and what they test.
+parts() {
+    cat <<'END'
+form                      default  formatting and lints of the sources
+units                     default  unit tests, plans of example containers, and properties of random ones
+installed                 default  what contrib/install.sh installs
+kernel                    default  the hook on real mounts and cgroups, as root and in a user namespace
+runtime                   default  the runtime wrapper
+older-kernels             default  the hook without some system calls, as on older kernels
+e2e                       default  runc, crun, podman, Docker and containerd, with real images
+load                      full     1,000 containers, 100 at a time, with random kills
+fuzz                      full     the parsers and the plan
+machine/cgroups           full     cgroup v2 as systemd mounts it: layouts, limits, memory
+machine/no-nsdelegate     full     the same limits without the mount option nsdelegate
+machine/podman            full     podman as root
+machine/podman-user       full     podman as a user
+machine/containerd        full     containerd
+machine/services          full     runc in services of the host
+machine/selinux-off       full     a kernel without SELinux
+machine/selinux           full     SELinux enforcing, engines as root
+machine/selinux-user      full     SELinux enforcing, podman as a user
+END
+}
+
+# wrong WHAT: the command line is wrong.
 wrong() {
     echo "check.sh: $*" >&2
     exit 2
 }
 
-full=
-case $# in
-0) ;;
-1)
+# chosen default|full: the names of the parts.
+chosen() {
     case $1 in
-    --full) full=yes ;;
-    --help)
-        usage
-        exit
-        ;;
-    *) wrong "$1 is no option; there are --full and --help" ;;
+    default) parts | awk '$2 == "default" { print $1 }' ;;
+    full) parts | awk '{ print $1 }' ;;
     esac
+}
+
+# is_part NAME
+is_part() {
+    case $1 in
+    kernel/?* | runtime/?* | e2e/?*) return 0 ;;
+    esac
+    parts | awk '{ print $1 }' | grep -qxF -e "$1"
+}
+
+# Packages by what needs them.
+BUILD="clang gcc libc6-dev libselinux1-dev"
+ENGINES="runc crun podman catatonit containerd docker.io jq uidmap mmdebstrap strace systemd util-linux"
+
+# The hook as it is installed, for the parts that run it. Several parts share one.
+stage() {
+    if [ -n "${OCI_SYSTEMD_HOOK_STAGE:-}" ]; then
+        stage=$OCI_SYSTEMD_HOOK_STAGE
+    else
+        stage=$PWD/target/stage
+        rm -rf "$stage"
+        # With an administrator's umask; rootless engines must be able to read what is installed all the same.
+        (umask 077 && DESTDIR=$stage PRECREATE=yes contrib/install.sh)
+    fi
+    export OCI_SYSTEMD_HOOK_STAGE="$stage"
+    export OCI_SYSTEMD_HOOK="$stage/usr/libexec/oci/hooks.d/oci-systemd-hook"
+    export OCI_HOOKS_RUNTIME="$stage/usr/bin/oci-hooks-runtime"
+}
+
+# What is built is run as root.
+as_root() {
+    [ -n "$AS_ROOT" ] || return 0
+    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
+    export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
+}
+
+images() {
+    export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"
+    for suite in bullseye bookworm trixie sid; do
+        image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
+    done
+    image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
+}
+
+# trials SUITE [FILTER]: runs the trials of tests/SUITE, or those with FILTER in their names.
+trials() {
+    if [ $# = 2 ] && ! cargo test --quiet --locked --test "$1" -- --list "$2" | grep ': test$' >/dev/null; then
+        stop "no trial of $1 has $2 in its name"
+    fi
+    cargo test --quiet --locked --test "$1" -- ${2:+"$2"}
+}
+
+# in_machine [OPTION...] SCRIPT [ARGUMENT...]: runs a script in the virtual machine, which ends with this process.
+in_machine() {
+    stage
+    setpriv --pdeathsig TERM contrib/machine.sh "$@"
+}
+
+form() {
+    need $BUILD groff-base shellcheck
+    cargo fmt --check
+    cargo clippy --quiet --locked --all-targets -- -D warnings
+    cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
+    cargo fmt --check --manifest-path contrib/fuzz/Cargo.toml
+    shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
+    (cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
+    groff -man -ww -z share/man/man*/*
+}
+
+units() {
+    need $BUILD
+    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments
+    cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
+    cargo test --quiet --locked --test properties -- --nocapture
+}
+
+installed() {
+    need $BUILD
+    stage
+    cargo test --quiet --locked --test installed
+}
+
+older_kernels() {
+    need $BUILD $ENGINES
+    stage
+    as_root
+    # The hook as on a kernel without a system call, or in which the call can't do something yet.
+    older=$PWD/target/older-kernel
+    for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
+        printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s '\''%s'\'' "$@"\n' \
+            "${lack%%:*}" "$lack" "$stage/usr/libexec/oci/hooks.d/oci-systemd-hook" >"$older"
+        chmod +x "$older"
+        for filter in plain submounts lasting copy-up undo propagation; do
+            OCI_SYSTEMD_HOOK=$older trials kernel "$filter"
+        done
+    done
+}
+
+# part NAME: runs one part in this process.
+part() {
+    case $1 in
+    form) form ;;
+    units) units ;;
+    installed) installed ;;
+    older-kernels) older_kernels ;;
+    kernel | runtime | kernel/* | runtime/*)
+        need $BUILD $ENGINES
+        stage
+        as_root
+        case $1 in
+        */*) trials "${1%%/*}" "${1#*/}" ;;
+        *) trials "$1" ;;
+        esac
+        ;;
+    e2e | e2e/* | load)
+        need $BUILD $ENGINES
+        stage
+        images
+        as_root
+        case $1 in
+        e2e/*) trials e2e "${1#*/}" ;;
+        load) cargo test --quiet --locked --test e2e -- --ignored load/ ;;
+        *) trials e2e ;;
+        esac
+        ;;
+    fuzz) contrib/fuzz.sh 5 ;;
+    machine/selinux) in_machine tests/machine/selinux.sh ;;
+    machine/selinux-user) in_machine --user tests/machine/selinux-user.sh ;;
+    machine/selinux-off) in_machine --selinux off tests/machine/selinux-off.sh ;;
+    machine/podman) in_machine --selinux off tests/machine/podman.sh ;;
+    machine/podman-user) in_machine --selinux off --user tests/machine/podman.sh ;;
+    machine/containerd) in_machine --selinux off tests/machine/containerd.sh ;;
+    machine/services) in_machine --selinux off tests/machine/services.sh ;;
+    machine/cgroups) in_machine --selinux off tests/machine/cgroups.sh layouts limits memory ;;
+    machine/no-nsdelegate) in_machine --selinux off --cgroup no-nsdelegate tests/machine/cgroups.sh limits ;;
+    esac
+}
+
+# in_turn ROW PART...: runs parts one after the other, each in a process of its own, until one fails. Writes how long each
+# took to target/check/ROW.times, and 0 or 1 to target/check/ROW.status at the end.
+in_turn() {
+    row=target/check/$1
+    shift
+    status=1 # For whoever ends this by a signal.
+    trap 'echo "$status" >"$row.status"' EXIT
+    for name in "$@"; do
+        say "$name"
+        start=$(date +%s)
+        status=0
+        # Into a file first, since what two rows say at the same time would be mixed.
+        log=target/check/$(echo "$name" | tr / -).log
+        contrib/check.sh "$name" >"$log" 2>&1 || status=$?
+        echo "$(($(date +%s) - start)) $name" >>"$row.times"
+        say "$name, after $(($(date +%s) - start)) s"
+        cat "$log"
+        if [ "$status" != 0 ]; then
+            echo "check.sh: $name failed; this runs it alone: contrib/check.sh $name" >&2
+            exit 1
+        fi
+    done
+}
+
+which=default
+case ${1:-} in
+--help)
+    usage
+    exit
     ;;
-*) wrong "one option is too much: $*" ;;
+--list)
+    parts
+    exit
+    ;;
+--full)
+    [ $# = 1 ] || wrong "--full takes no arguments, but there is $2"
+    which=full
+    shift
+    ;;
+--in-turn)
+    # The form in which check.sh calls itself.
+    shift
+    cd "$(dirname "$0")/.."
+    . contrib/prerequisites.sh
+    in_turn "$@"
+    exit
+    ;;
+-*) wrong "invalid option $1; see contrib/check.sh --help" ;;
 esac
+for name in "$@"; do
+    is_part "$name" || wrong "there is no part $name; contrib/check.sh --list shows the parts"
+done
 
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 
+if [ $# = 1 ]; then
+    part "$1"
+    exit
+fi
+
 started=$(date +%s)
-
-# phase WHAT
-phase() { say "$*, after $((($(date +%s) - started) / 60)) minutes"; }
-
-phase "packages"
-if [ -n "$full" ]; then
-    # What takes long to find out.
+[ $# -gt 0 ] || set -- $(chosen "$which")
+beside=
+if [ "$which" = full ]; then
+    # Said now rather than in an hour.
     need_for_machine
     set -- target/machine/*/disk.raw
     [ -e "$1" ] || room 14 "$PWD"
+    # The virtual machine has one processor. The parts in it run beside the others.
+    beside=$(chosen full | grep '^machine/')
+    set -- $(chosen full | grep -v '^machine/')
 fi
-need clang g++ gcc libc6-dev libselinux1-dev groff-base mmdebstrap runc crun podman catatonit containerd docker.io jq uidmap \
-    shellcheck strace systemd util-linux
+say "packages and the hook"
+need $BUILD $ENGINES g++ groff-base shellcheck
+stage
+mkdir -p target/check
+rm -f target/check/*
 
-phase "form"
-cargo fmt --check
-cargo clippy --quiet --locked --all-targets -- -D warnings
-cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
-cargo fmt --check --manifest-path contrib/fuzz/Cargo.toml
-shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
-(cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
-groff -man -ww -z share/man/man*/*
+# A row has a session of its own, so that one signal ends all its processes.
+rows='' processes=''
+start() {
+    rows="$rows $1"
+    setsid contrib/check.sh --in-turn "$@" &
+    processes="$processes -$!"
+}
+stop_rows() {
+    $AS_ROOT kill -TERM -- $processes 2>/dev/null || true # Worst case: all have ended.
+    wait
+}
+trap stop_rows EXIT
+trap 'exit 130' INT
+trap 'exit 143' TERM
+start first "$@"
+[ -z "$beside" ] || start beside $beside
 
-phase "units and plans"
-cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments
-cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
-cargo test --quiet --locked --test properties -- --nocapture
-
-phase "installation"
-stage=$PWD/target/stage
-rm -rf "$stage"
-# With an administrator's umask; rootless engines are to read what is installed all the same.
-(umask 077 && DESTDIR=$stage PRECREATE=yes contrib/install.sh)
-export OCI_SYSTEMD_HOOK="$stage/usr/libexec/oci/hooks.d/oci-systemd-hook"
-export OCI_HOOKS_RUNTIME="$stage/usr/bin/oci-hooks-runtime"
-export OCI_SYSTEMD_HOOK_STAGE="$stage"
-cargo test --quiet --locked --test installed
-
-# The rest needs root; it is built without.
-if [ -n "$AS_ROOT" ]; then
-    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-    export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
-fi
-
-phase "kernel"
-cargo test --quiet --locked --test kernel
-
-phase "the runtime wrapper"
-cargo test --quiet --locked --test runtime
-
-phase "older kernels"
-# As on a kernel without a system call, or where it can't do something yet: the other way is taken.
-older=$PWD/target/older-kernel
-for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
-    printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s '\''%s'\'' "$@"\n' \
-        "${lack%%:*}" "$lack" "$OCI_SYSTEMD_HOOK" >"$older"
-    chmod +x "$older"
-    for trials in plain submounts lasting copy-up undo propagation; do
-        OCI_SYSTEMD_HOOK=$older cargo test --quiet --locked --test kernel -- "$trials"
+# The rows end together, or with the first that fails.
+is_over() {
+    for row in $rows; do
+        [ "$(cat "target/check/$row.status" 2>/dev/null)" != 1 ] || return 0
     done
-done
+    for row in $rows; do
+        [ -e "target/check/$row.status" ] || return 1
+    done
+}
+until is_over; do sleep 1; done
 
-phase "images"
-export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"
-for suite in bullseye bookworm trixie sid; do
-    image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
-done
-image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
-
-phase "end to end on real runtimes"
-cargo test --quiet --locked --test e2e
-
-# in_machine [OPTION...] SCRIPT [ARGUMENT...]: ends with this.
-in_machine() { setpriv --pdeathsig TERM contrib/machine.sh "$@"; }
-
-if [ -n "$full" ]; then
-    phase "load, with random kills"
-    cargo test --quiet --locked --test e2e -- --ignored load/
-
-    phase "fuzzing"
-    contrib/fuzz.sh 5
-
-    phase "SELinux, rootful engines"
-    in_machine tests/machine/selinux.sh
-
-    phase "SELinux, rootless podman"
-    in_machine --user tests/machine/selinux-user.sh
-
-    phase "without SELinux"
-    in_machine --selinux off tests/machine/selinux-off.sh
-
-    phase "podman, rootful"
-    in_machine --selinux off tests/machine/podman.sh
-
-    phase "podman, rootless"
-    in_machine --selinux off --user tests/machine/podman.sh
-
-    phase "containerd"
-    in_machine --selinux off tests/machine/containerd.sh
-
-    phase "runc in services of the host's"
-    in_machine --selinux off tests/machine/services.sh
-
-    phase "cgroups, as systemd mounts them"
-    in_machine --selinux off tests/machine/cgroups.sh layouts limits memory
-
-    phase "cgroups, without nsdelegate"
-    in_machine --selinux off --cgroup no-nsdelegate tests/machine/cgroups.sh limits
+say "how long each part took"
+cat target/check/*.times | awk '{ printf "%5d s  %s\n", $1, $2 }'
+total=$(($(date +%s) - started))
+if grep -q 1 target/check/*.status; then
+    say "FAILED after $total s"
+    exit 1
 fi
-
-phase "all passed"
+say "all passed in $total s"

@@ -26,6 +26,9 @@ use oci_systemd_hook::systemd::Version;
 
 pub mod rules;
 
+/// The directory of what most cases have in common.
+#[allow(dead_code)]
+pub const DEFAULT: &str = "tests/cases/default";
 /// Where each root is, on the mount number 10.
 pub const ROOT: &str = "/bundle/rootfs";
 pub const ROOT_MOUNT: u64 = 10;
@@ -40,19 +43,21 @@ const MARK: &str = "--- ";
 pub struct World(BTreeMap<String, String>);
 
 impl World {
-    /// Reads a case's directory.
+    /// Reads a case's directory. What it leaves out is as in [`DEFAULT`].
     #[allow(dead_code)] // Not by all programs that this file is part of; so with the other functions.
     pub fn read(case: &Path) -> Self {
         let mut world = Self::default();
-        let mut directories = vec![case.to_owned()];
-        while let Some(directory) = directories.pop() {
-            for entry in fs::read_dir(directory).unwrap() {
-                let path = entry.unwrap().path();
-                if path.is_dir() {
-                    directories.push(path);
-                } else {
-                    let name = path.strip_prefix(case).unwrap().to_str().unwrap();
-                    world.set(name, fs::read_to_string(&path).unwrap());
+        for top in [Path::new(DEFAULT), case] {
+            let mut directories = vec![top.to_owned()];
+            while let Some(directory) = directories.pop() {
+                for entry in fs::read_dir(directory).unwrap() {
+                    let path = entry.unwrap().path();
+                    if path.is_dir() {
+                        directories.push(path);
+                    } else {
+                        let name = path.strip_prefix(top).unwrap().to_str().unwrap();
+                        world.set(name, fs::read_to_string(&path).unwrap());
+                    }
                 }
             }
         }
