@@ -125,8 +125,8 @@ form() {
 }
 
 units() {
-    need $BUILD
-    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments
+    need $BUILD containerd
+    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments --test workflow
     cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
     cargo test --quiet --locked --test properties -- --nocapture
 }
