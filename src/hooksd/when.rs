@@ -94,11 +94,8 @@ mod tests {
     #[test]
     fn conditions_hold_as_in_the_engines() {
         let annotations = [("a", "1"), ("b", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-        let subject = Subject {
-            args: Some(&["/sbin/init".to_owned()]),
-            annotations: &BTreeMap::from(annotations),
-            has_bind_mounts: true,
-        };
+        let args = ["/sbin/init".to_owned()];
+        let subject = Subject { args: Some(&args), annotations: &BTreeMap::from(annotations), has_bind_mounts: true };
         let table = [
             (when(ALL, None, None, &[], &[]), false),
             (when(ALL, Some(true), None, &[], &[]), true),

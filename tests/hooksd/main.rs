@@ -284,7 +284,8 @@ fn the_old_version_matches_any_condition() {
         let annotations = [BTreeMap::new(), BTreeMap::from([("a".to_owned(), "12".to_owned())])];
         let [none, one] = &annotations;
         let matches = |command: &str, annotations, has_bind_mounts| {
-            let subject = Subject { args: Some(&[command.to_owned()]), annotations, has_bind_mounts };
+            let args = [command.to_owned()];
+            let subject = Subject { args: Some(&args), annotations, has_bind_mounts };
             !hooks.matching(&subject).unwrap().is_empty()
         };
         assert_eq!(
