@@ -22,7 +22,8 @@ pub const HOOKS: &str = "oci-systemd-hook-";
 pub struct Host(BTreeSet<String>);
 
 impl Host {
-    /// Looks at the machine itself and, through its namespace, at the host of a test.
+    /// Looks at the machine itself and, through its namespace, at the host of a test. Cgroups are looked for by the names of
+    /// the test and of its container, since other programs make and remove theirs.
     pub fn look(namespace_root: &Path, namespace_mountinfo: &str) -> Result<Self, Failed> {
         let mut seen = BTreeSet::new();
         // Other programs mount what they like; ours would show by its name.
@@ -34,7 +35,6 @@ impl Host {
         for line in namespace_mountinfo.lines() {
             seen.insert(format!("mount of the test's host: {}", without_paths(line)));
         }
-        cgroups(Path::new("/sys/fs/cgroup"), &beside_own()?, &mut seen)?;
         for folder in ["/run", "/tmp", "/var/log/journal"] {
             let below = namespace_root.join(folder.trim_start_matches('/'));
             for entry in tree::walk(&below)? {
@@ -54,15 +54,13 @@ impl Host {
         Ok(Self(seen))
     }
 
-    /// What came and what went, a line each. Of cgroups, only what came: an
-    /// empty one is all that can be removed, and other programs remove theirs.
+    /// What came and what went, a line each.
     pub fn difference(&self, later: &Self) -> String {
         let mut told = String::new();
         for line in later.0.difference(&self.0) {
             told.extend(["\n  new:  ", line]);
         }
-        let gone = self.0.difference(&later.0);
-        for line in gone.filter(|line| !line.starts_with("cgroup: ")) {
+        for line in self.0.difference(&later.0) {
             told.extend(["\n  gone: ", line]);
         }
         told
@@ -75,38 +73,6 @@ fn without_paths(line: &str) -> String {
     let mut fields: Vec<&str> = line.split(' ').collect();
     fields.drain(3..5);
     fields.join(" ")
-}
-
-/// How names of cgroups of other tests, of trials by hand, of the project's demo and benchmark begin, which may run at
-/// the same time; and where podman puts a container that nobody gives a parent, as these tests always do.
-const OTHERS: [&str; 3] = ["osh-", HOOKS, "libpod_parent"];
-
-/// Where who started the tests makes cgroups for what it starts: beside the one that they are in.
-fn beside_own() -> Result<Vec<String>, Failed> {
-    let own = fs::read_to_string("/proc/self/cgroup")?;
-    let paths = own.lines().filter_map(|line| line.splitn(3, ':').nth(2));
-    let above = paths.filter_map(|path| Path::new(path).parent()).filter(|above| above.parent().is_some());
-    Ok(above.map(|above| above.display().to_string()).collect())
-}
-
-/// All cgroups but those of tests, of which each looks after its own.
-fn cgroups(folder: &Path, others: &[String], seen: &mut BTreeSet<String>) -> Result<(), Failed> {
-    let Ok(entries) = fs::read_dir(folder) else {
-        // Another program's cgroup may go while we walk.
-        return Ok(());
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let name = name.to_string_lossy();
-        let path = entry.path().display().to_string();
-        let anothers =
-            OTHERS.iter().any(|prefix| name.starts_with(prefix)) || others.iter().any(|top| path.ends_with(top));
-        if entry.file_type().is_ok_and(|kind| kind.is_dir()) && !anothers {
-            seen.insert(format!("cgroup: {path}"));
-            cgroups(&entry.path(), others, seen)?;
-        }
-    }
-    Ok(())
 }
 
 /// All that is below the cgroups of this name in the roots of the hierarchies.
