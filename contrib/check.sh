@@ -147,9 +147,7 @@ older_kernels() {
         printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s '\''%s'\'' "$@"\n' \
             "${lack%%:*}" "$lack" "$stage/usr/libexec/oci/hooks.d/oci-systemd-hook" >"$older"
         chmod +x "$older"
-        for filter in plain submounts lasting copy-up undo propagation; do
-            OCI_SYSTEMD_HOOK=$older trials kernel "$filter"
-        done
+        OCI_SYSTEMD_HOOK=$older OCI_SYSTEMD_HOOK_TRIALS='plain submounts lasting copy-up undo propagation' trials kernel
     done
 }
 
