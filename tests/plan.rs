@@ -150,6 +150,22 @@ fn takes_the_cgroup_layout_from_the_annotation() {
     }
 }
 
+/// A cgroup namespace that config.json names can be this host's, and then the container sees the host's cgroups.
+#[test]
+fn tells_the_hosts_cgroup_namespace_from_others() {
+    let of = |namespace: Option<Value>| {
+        let mut config = config("/sbin/init");
+        config["mounts"] = json!([{"destination": "/sys/fs/cgroup", "type": "cgroup", "options": ["ro"]}]);
+        config["linux"]["namespaces"].as_array_mut().unwrap().extend(namespace);
+        let (_directory, bundle) = bundle(&config);
+        String::from_utf8(plan(&[&bundle]).stdout).unwrap()
+    };
+    let hosts = of(None);
+    assert!(hosts.starts_with("prepare "), "{hosts}");
+    assert_eq!(of(Some(json!({"type": "cgroup", "path": "/proc/self/ns/cgroup"}))), hosts);
+    assert_ne!(of(Some(json!({"type": "cgroup"}))), hosts);
+}
+
 #[test]
 fn says_why_a_container_is_left_alone() {
     let (_directory, bundle) = bundle(&config("nginx"));

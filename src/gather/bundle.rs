@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The facts that a bundle alone foretells, for `plan`: no container is there yet.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
@@ -27,7 +28,7 @@ pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result
     let Annotated { options, stop_signal, mount_context, .. } = annotated(state, text, policy)?;
     let root = open_root(state, text)?;
     let layout = layout_of_host();
-    let namespace = cgroup_namespace(config);
+    let namespace = namespace_of(config);
     let mounts = mounts(&config.mounts, layout, namespace, &own_cgroup(state, namespace));
     let host = live::host(state, config);
     let (systemd, units) = (live::systemd(&root)?, live::Units::of(&root));
@@ -72,8 +73,19 @@ fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
     }
 }
 
+/// The cgroup namespace of a container. One that config.json names by a path can be this host's.
+fn namespace_of(config: &Config) -> CgroupNamespace {
+    let number = |path: &Path| std::fs::metadata(path).ok().map(|namespace| (namespace.dev(), namespace.ino()));
+    let joined = config.joined_namespace("cgroup").and_then(number);
+    if joined.is_some() && joined == number(Path::new("/proc/self/ns/cgroup")) {
+        CgroupNamespace::Host
+    } else {
+        cgroup_namespace(config)
+    }
+}
+
 fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
-    let namespace = cgroup_namespace(config);
+    let namespace = namespace_of(config);
     let path = own_cgroup(state, namespace);
     let member = |on_host: &str| Membership {
         inside: Some(path.clone()),

@@ -348,10 +348,14 @@ impl Config {
     /// Whether the container gets a new namespace of this kind.
     #[must_use]
     pub fn has_new_namespace(&self, kind: &str) -> bool {
-        let mut namespaces = self.linux.namespaces.iter().filter(|namespace| namespace.kind == kind);
-        namespaces
-            .next()
-            .is_some_and(|namespace| namespace.path.as_ref().is_none_or(|path| path.as_os_str().is_empty()))
+        self.has_namespace(kind) && self.joined_namespace(kind).is_none()
+    }
+
+    /// The namespace of this kind that the container joins.
+    #[must_use]
+    pub fn joined_namespace(&self, kind: &str) -> Option<&Path> {
+        let namespace = self.linux.namespaces.iter().find(|namespace| namespace.kind == kind)?;
+        namespace.path.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
     /// Whether the container has, or joins, a namespace of its own of this kind.
