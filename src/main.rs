@@ -37,6 +37,7 @@ fn main() -> ExitCode {
 
 fn begin(limit: Duration) {
     time_limit::begin(limit, |line| report::last_words(report::NAME, line));
+    time_limit::start_timer();
 }
 
 fn status(result: Result<(), Failure>) -> ExitCode {

@@ -155,6 +155,9 @@ impl Run<'_> {
     ) -> Option<Copied> {
         let place = plan.cgroup.as_ref();
         let cgroup = || place.map(|cgroup| MemoryCgroup::open(cgroup.hierarchy, &cgroup.path)).transpose();
+        // The container's cgroup may be frozen, or have no memory left, or hardly any processor time.
+        time_limit::watch();
+        time_limit::note(Doing::Copying, source.at.as_path());
         let Some(most_unentered_bytes) = plan.most_unentered_bytes else {
             return Some(copy(self.budget.left(plan.most_bytes, cgroup().ok().flatten().as_ref())));
         };
@@ -165,10 +168,7 @@ impl Run<'_> {
             cgroup.enter_beside(pid)?;
             Ok::<_, SysError>(budget.left(plan.most_bytes, Some(&cgroup)))
         };
-        // The container's cgroup may be frozen, or have no memory left.
-        time_limit::watch();
-        time_limit::note(Doing::Copying, source.at.as_path());
-        let told = process::in_child(|| {
+        let told = process::in_child(None, || {
             let (all, unentered) = match enter() {
                 Ok(all) => (all, None),
                 Err(error) => (budget.unentered(most_unentered_bytes), Some(error)),

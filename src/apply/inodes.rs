@@ -259,7 +259,7 @@ impl Run<'_> {
         let directory = self.directory_at(at)?;
         cgroup::is_one(&directory)?;
         for name in files {
-            match fs::open_at(directory.as_fd(), name, OFlags::PATH) {
+            match cgroup::open_in(directory.as_fd(), name, OFlags::PATH) {
                 Ok(file) => self.hand_over(Rc::new(file), owner, label)?,
                 // Each hierarchy has some of them.
                 Err(error) if error.errno() == Errno::NOENT => {}

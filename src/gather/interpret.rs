@@ -55,8 +55,6 @@ pub struct Sources<'a> {
     pub look_at_cgroup: &'a dyn Fn(&CgroupPlace<'_>) -> CgroupLook,
     /// Reads a small file inside the root.
     pub inside: &'a dyn Fn(&InnerPath) -> Option<String>,
-    /// The user id of a file inside the root.
-    pub owner_of: &'a dyn Fn(&InnerPath) -> Option<u32>,
     /// Whether this hook will run for this container again.
     pub follow_up: FollowUp,
     /// What the author chose.
@@ -114,6 +112,8 @@ pub struct CgroupLook {
     pub occupants: Occupants,
     /// How many cgroups can be made below it, one in the other, or `None` if there is no limit, or if that wasn't asked.
     pub room: Option<u32>,
+    /// The user ID that owns the files which limit it. `None` if that can't be determined, and in v1.
+    pub owner_of_limits: Option<u32>,
 }
 
 impl std::fmt::Debug for Sources<'_> {
@@ -347,8 +347,8 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
             (CgroupOwner::Container, Occupants::Unknown) => CgroupOwner::Shared(Sharing::Unknown),
             (owner, _) => owner,
         };
-        let limits = at.filter(|_| hierarchy == Hierarchy::Unified).map(|at| at.join("cgroup.max.depth"));
-        let owner_of_limits = limits.and_then(|at| (sources.owner_of)(&at));
+        // What the container doesn't see it can't write.
+        let owner_of_limits = at.and(look.owner_of_limits);
         Some(Membership {
             owner,
             inode: look.inode,

@@ -107,7 +107,6 @@ pub fn surroundings(
         runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime(runtime))),
         look_at_cgroup: &|place| failure.note(occupants::look(&root, &family, place).map(Some)).unwrap_or(NOT_SEEN),
         inside: &|at| failure.note(read_inside(&root, at)),
-        owner_of: &|at| failure.note(owner_of(&root, at)),
         follow_up: follow_up(config, stage)?,
         options,
         making: making(state, config, own, manager.as_deref(), stage)?,
@@ -130,8 +129,9 @@ pub fn surroundings(
     }
 }
 
-/// A placeholder for a cgroup that could not be looked at. The failure itself is reported later.
-const NOT_SEEN: CgroupLook = CgroupLook { inode: None, occupants: Occupants::Unknown, room: None };
+/// What is known of a cgroup that could not be looked at. If that is a failure, it is reported later.
+pub(super) const NOT_SEEN: CgroupLook =
+    CgroupLook { inode: None, occupants: Occupants::Unknown, room: None, owner_of_limits: None };
 
 /// The first failure of what is read only where it matters. "It can't be read" must not pass for "it isn't there": the
 /// container would get more than its limits leave it, or a cgroup that others are in.
@@ -425,12 +425,6 @@ fn read_inside(root: &Root, at: &InnerPath) -> Result<Option<String>, GatherErro
         result => result.map_err(|source| GatherError::ReadInRoot { at: at.clone(), source })?,
     };
     Ok(text.map(|text| String::from_utf8_lossy(&text).into_owned()))
-}
-
-/// The user id of a file inside the root, likewise.
-fn owner_of(root: &Root, at: &InnerPath) -> Result<Option<u32>, GatherError> {
-    let status = if_there(root.place(at).and_then(fs::stat), at)?;
-    Ok(status.map(|status| status.st_uid))
 }
 
 fn if_there<T>(result: Result<T, SysError>, at: &InnerPath) -> Result<Option<T>, GatherError> {

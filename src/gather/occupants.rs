@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::GatherError;
 use super::interpret::{CgroupLook, CgroupPlace, CgroupQuestion};
-use super::live::read_if_shown;
+use super::live::{NOT_SEEN, read_if_shown};
 use crate::facts::{Occupants, Stage};
 use crate::kernel::cgroup::{self as text, Hierarchy};
 use crate::kernel::status;
@@ -51,8 +51,7 @@ impl Family {
 /// Looks at a cgroup, by preference on the host's own mount of the hierarchy, which no image can influence, or else
 /// where the container sees it.
 pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Result<CgroupLook, GatherError> {
-    let unknown = CgroupLook { inode: None, occupants: Occupants::Unknown, room: None };
-    let Some(directory) = open(root, place)? else { return Ok(unknown) };
+    let Some(directory) = open(root, place)? else { return Ok(NOT_SEEN) };
     let failed = |source| GatherError::Cgroup { path: place.path.clone(), hierarchy: place.hierarchy, source };
     let inode = Some(fs::stat(&directory).map_err(failed)?.st_ino);
     let occupants = match place.question {
@@ -60,7 +59,11 @@ pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Res
         CgroupQuestion::Occupants => occupants(&directory, family, place)?,
     };
     let room = if place.asks_for_room { cgroup::room(directory.as_fd()).map_err(failed)? } else { None };
-    Ok(CgroupLook { inode, occupants, room })
+    let owner_of_limits = match place.hierarchy {
+        Hierarchy::Unified => cgroup::owner_of_limits(directory.as_fd()).map_err(failed)?,
+        Hierarchy::Systemd | Hierarchy::Memory => None,
+    };
+    Ok(CgroupLook { inode, occupants, room, owner_of_limits })
 }
 
 fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherError> {

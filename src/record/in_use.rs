@@ -130,7 +130,7 @@ impl Wanted {
     /// outside has to do.
     fn is_used_inside(&self, task: &str, own_roots: &Roots, budget: &Budget) -> Result<bool, SysError> {
         const USED: &[u8] = b"used";
-        let answer = process::in_child(|| {
+        let answer = process::in_child(None, || {
             match process::with_mount_table_of(task, |table| self.is_used(table, own_roots, budget)) {
                 Ok(true) => USED.to_owned(),
                 _ => Vec::new(),

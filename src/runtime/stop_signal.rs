@@ -5,6 +5,7 @@
 use std::ffi::OsStr;
 use std::io::Read;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use super::command_line::CommandLine;
 use super::program::Program;
@@ -14,6 +15,7 @@ use crate::gather::{self, ConfigText, GatherError};
 use crate::oci::state::{State, Status};
 use crate::report::{chain, short};
 use crate::sys::journal::{self, Priority};
+use crate::sys::process;
 
 /// SIGRTMIN+3, on which systemd halts, as the kernel counts: glibc keeps 32 and 33 for itself. runc 1.1 knows no name for
 /// it.
@@ -27,21 +29,38 @@ pub fn is_to_stop(signal: Option<&OsStr>) -> bool {
     matches!(name.strip_prefix("SIG").unwrap_or(&name), "TERM" | "INT" | "15" | "2")
 }
 
-/// Whether a container's first process is systemd, by the bundle that the runtime's state names. What can't be told is
-/// not: a signal must go through.
+/// How long the signal waits for the answer. Engines give a container some ten seconds to stop.
+const LIMIT: Duration = Duration::from_secs(3);
+
+/// Whether a container's first process is systemd, by the bundle that the runtime's state names. If that can't be
+/// determined, it isn't, since a signal must go through. So a child looks: a process that waits for a file server in the
+/// container's root couldn't even become the runtime.
 #[must_use]
 pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr) -> bool {
+    let told = process::in_child(Some(LIMIT), || vec![u8::from(looks_like_systemd(program, command_line, id))]);
+    match told {
+        Ok(told) => told.is_some_and(|told| told == [1]),
+        Err(error) => {
+            is_not_changed(&id.to_string_lossy(), &error);
+            false
+        }
+    }
+}
+
+fn looks_like_systemd(program: &Program, command_line: &CommandLine, id: &OsStr) -> bool {
     let state = state(program, command_line, id);
     // Before it is started its process is the runtime's own, which TERM ends.
     let Some(state) = state.filter(|state| state.status == Status::Running) else { return false };
     stops_by(&state).unwrap_or_else(|error| {
-        let (id, why) = (short(&state.id), chain(&error));
-        journal::send(
-            Priority::Warning,
-            &format!("{id}: the stop signal isn't changed, whatever the command is: {why}"),
-        );
+        is_not_changed(&state.id, &error);
         false
     })
+}
+
+fn is_not_changed(id: &str, error: &dyn std::error::Error) {
+    let (id, why) = (short(id), chain(error));
+    let line = format!("{id}: the stop signal isn't changed, whatever the command is: {why}");
+    journal::send(Priority::Warning, &line);
 }
 
 /// What the runtime says of the container.

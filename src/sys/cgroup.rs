@@ -10,7 +10,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use rustix::fs::{FileType, FsWord, OFlags};
+use rustix::fs::{FileType, FsWord, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::fs::Names;
@@ -139,11 +139,40 @@ fn mounted(hierarchy: Hierarchy) -> Result<Option<OwnedFd>, SysError> {
     mountinfo::entries(&table).next().map(|entry| fs::open_host_directory(&entry.mount_point())).transpose()
 }
 
+/// Opens a file or a child of a cgroup, by a path from that. Nothing else opens one. Fails with `EXDEV` if something is
+/// mounted on it: the author of a container may mount a volume on each file of the cgroup that the container sees.
+pub fn open_in(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, SysError> {
+    let name = name.as_ref();
+    let call = || format!("openat2({name:?}, {flags:?}, RESOLVE_NO_XDEV)");
+    let all = OFlags::CLOEXEC | OFlags::NOFOLLOW | flags;
+    let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
+    match rustix::fs::openat2(cgroup, name, all, Mode::empty(), resolve) {
+        // Before Linux 5.6, or because of a seccomp filter that doesn't know the call.
+        Err(Errno::NOSYS | Errno::PERM) => {
+            let place = fs::open_at(cgroup, name, OFlags::PATH | flags & OFlags::DIRECTORY)?;
+            if fs::mount_number(&place)? != fs::mount_number(cgroup)? {
+                return Err(SysError::new(call(), Errno::XDEV));
+            }
+            if flags.contains(OFlags::PATH) { Ok(place) } else { fs::reopen(place.as_fd(), flags) }
+        }
+        result => result.call(call),
+    }
+}
+
 /// Opens a cgroup of a hierarchy. There are no links in one.
 pub fn directory(hierarchy: BorrowedFd<'_>, path: &InnerPath) -> Result<OwnedFd, SysError> {
     let below = path.below(&InnerPath::root()).unwrap_or(Path::new(""));
     let name = if below.as_os_str().is_empty() { OsStr::new(".") } else { below.as_os_str() };
-    fs::open_at(hierarchy, name, OFlags::PATH | OFlags::DIRECTORY)
+    open_in(hierarchy, name, OFlags::PATH | OFlags::DIRECTORY)
+}
+
+/// The user ID that owns the files which limit a cgroup of v2. Returns `None` if it can't be determined.
+pub fn owner_of_limits(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
+    match open_in(cgroup, MAX_DEPTH, OFlags::PATH) {
+        // The kernel is older than Linux 4.14, or a volume is mounted on the file.
+        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::XDEV) => Ok(None),
+        file => Ok(Some(fs::stat(file?)?.st_uid)),
+    }
 }
 
 /// Fails where a directory is of no hierarchy, as something else may be by now that was mounted where one was.
@@ -212,6 +241,7 @@ pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, below: Below) ->
     write(cgroup, "cgroup.subtree_control", &format!("{sign}{controller}"))
 }
 
+const MAX_DEPTH: &str = "cgroup.max.depth";
 const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
 
 /// The limit on the number of descendants of a v2 cgroup. Returns `None` if there is no limit.
@@ -234,7 +264,7 @@ pub fn room(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
     let mut least: Option<u32> = None;
     for depth in 0..DEPTH_MAX {
         let depth = u32::try_from(depth).unwrap_or(u32::MAX);
-        let levels = match limit(directory.as_fd(), "cgroup.max.depth") {
+        let levels = match limit(directory.as_fd(), MAX_DEPTH) {
             // The hierarchy's root has no limits. And cgroups that this mount doesn't show can't be looked at.
             Err(error) if error.errno() == Errno::NOENT => break,
             levels => levels?.map(|most| most.saturating_sub(depth)),
@@ -244,7 +274,11 @@ pub fn room(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
             None => None,
         };
         least = [least, levels, cgroups].into_iter().flatten().min();
-        directory = fs::open_at(directory.as_fd(), "..", OFlags::RDONLY | OFlags::DIRECTORY)?;
+        directory = match open_in(directory.as_fd(), "..", OFlags::RDONLY | OFlags::DIRECTORY) {
+            // This is the top of the mount.
+            Err(error) if error.errno() == Errno::XDEV => break,
+            above => above?,
+        };
     }
     Ok(least)
 }
@@ -370,7 +404,7 @@ fn walk(
         let directory = way.last().map_or(above, |(directory, ..)| directory.as_fd());
         if let Some(name) = next {
             if meet(directory, &name)? == Way::In {
-                match fs::open_at(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
+                match open_in(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
                     Ok(cgroup) => {
                         if way.len() == DEPTH_MAX {
                             let call = format!("rmdir({name:?}) of more than {DEPTH_MAX} cgroups in each other");
@@ -440,12 +474,12 @@ fn let_go_of_systemd() {
 
 pub(super) fn read(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<String, SysError> {
     let name = name.as_ref();
-    let text = fs::read_up_to(fs::open_at(cgroup, name, OFlags::RDONLY)?, LIMIT_BYTES)?;
+    let text = fs::read_up_to(open_in(cgroup, name, OFlags::RDONLY)?, LIMIT_BYTES)?;
     let text = text.ok_or_else(|| SysError::new(format!("read({name:?})"), Errno::FBIG))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 fn write(cgroup: BorrowedFd<'_>, name: &str, text: &str) -> Result<(), SysError> {
-    let mut file = File::from(fs::open_at(cgroup, name, OFlags::WRONLY)?);
+    let mut file = File::from(open_in(cgroup, name, OFlags::WRONLY)?);
     file.write_all(text.as_bytes()).call(|| format!("write({name:?}, {text:?})"))
 }

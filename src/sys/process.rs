@@ -9,7 +9,9 @@ use std::os::unix::fs::MetadataExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, makedev};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -145,11 +147,12 @@ pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, Sys
         .unwrap_or_else(|_| Err(SysError::new("a thread that panicked", Errno::IO)))
 }
 
-/// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before.
+/// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before. If it doesn't end
+/// within `limit`, it is killed, or as soon as a file server lets it, and the call fails with `ETIMEDOUT`.
 ///
 /// The child is killed when this process ends, and is the first one that the kernel kills if memory runs out.
 #[allow(unsafe_code)]
-pub fn in_child(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysError> {
+pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysError> {
     /// Enough for the longest path as a JSON array of bytes.
     const LIMIT_BYTES: u64 = 1024 * 1024;
     let own = rustix::process::getpid();
@@ -178,10 +181,29 @@ pub fn in_child(act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysErr
         }
         Some(child) => {
             drop(to);
+            if limit.is_some_and(|limit| !is_readable(&from, limit)) {
+                // Worst case: it has just ended.
+                let _ = rustix::process::kill_process(child, Signal::KILL);
+                return Err(SysError::new("waitpid() of a process that did not end in time", Errno::TIMEDOUT));
+            }
             let said = fs::read_up_to(from, LIMIT_BYTES);
             // Worst case: this process ignores SIGCHLD, and then there is no child to wait for.
             while matches!(rustix::process::waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
             Ok(said?.filter(|said| !said.is_empty()))
+        }
+    }
+}
+
+/// Waits until a pipe has data or is closed. Returns whether that was so in time.
+fn is_readable(pipe: &OwnedFd, limit: Duration) -> bool {
+    let deadline = Instant::now() + limit;
+    loop {
+        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
+        match rustix::event::poll(&mut [PollFd::new(pipe, PollFlags::IN)], left.as_ref()) {
+            Ok(0) => return false,
+            Err(Errno::INTR) => {}
+            // What is wrong shows when it is read.
+            Ok(_) | Err(_) => return true,
         }
     }
 }

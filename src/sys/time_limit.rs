@@ -3,7 +3,8 @@
 //!
 //! A thread that waits for a file server can't look at a clock, and runs no signal handler. So another thread waits for
 //! the time to expire, reports what the first one was waiting for, and ends the process. It is started just before the
-//! first operation that may block; most calls never start it.
+//! first operation that is known to block; most calls never start it. Whatever else takes long, such as a processor that
+//! the container's cgroup hardly gets, is ended by a timer soon afterwards.
 
 #![allow(unsafe_code)]
 
@@ -86,21 +87,31 @@ pub fn watch() {
     if call.is_watched {
         return;
     }
-    LEFT.store(u64::try_from(limit.saturating_sub(begun.elapsed()).as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
-    if start_thread() {
-        call.is_watched = true;
-    } else {
+    let left = limit.saturating_sub(begun.elapsed());
+    LEFT.store(u64::try_from(left.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
+    call.is_watched = start_thread();
+    if !call.is_watched {
         // At createContainer this process is in the container's cgroup, whose limit on processes may leave no room.
-        start_timer();
+        start_timer_of(left);
     }
 }
 
-/// Lets a signal end this process with a line when the time expires. It can't end a call that waits in the kernel for a
-/// file server.
-fn start_timer() {
+/// Lets a signal end this process with a line soon after the limit, whatever takes long. It can't end a call that waits in
+/// the kernel for a file server. It changes what SIGALRM does, so that it isn't for a program that becomes another one.
+pub fn start_timer() {
+    let left = call().limit.as_ref().map(|(begun, limit, _)| limit.saturating_sub(begun.elapsed()));
+    if let Some(left) = left {
+        start_timer_of(left);
+    }
+}
+
+#[allow(clippy::cast_lossless, clippy::cast_possible_wrap, reason = "the type differs from machine to machine")]
+fn start_timer_of(left: Duration) {
+    /// The thread knows better what took long.
+    const AFTER_THREAD: Duration = Duration::from_millis(500);
     extern "C" fn expired(_: libc::c_int) {
         const LINE: &[u8] =
-            b"oci-systemd-hook: gave up because of the time limit, when no other thread could be started\n";
+            b"oci-systemd-hook: gave up because of the time limit, after waiting or with hardly any processor time\n";
         let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         // SAFETY: all of these calls may be made in a signal handler, signal-safety(7).
         unsafe {
@@ -110,7 +121,7 @@ fn start_timer() {
             libc::_exit(STATUS.load(Ordering::Relaxed));
         }
     }
-    let seconds = LEFT.load(Ordering::Relaxed).div_ceil(1000).max(1);
+    let then = left + AFTER_THREAD;
     let handler = expired as extern "C" fn(libc::c_int);
     // SAFETY: the handler has the signature that signal(2) wants, and makes no calls but those above. The set is initialized
     // before it is used.
@@ -120,11 +131,17 @@ fn start_timer() {
         libc::sigemptyset(alarm.as_mut_ptr());
         libc::sigaddset(alarm.as_mut_ptr(), libc::SIGALRM);
         libc::pthread_sigmask(libc::SIG_UNBLOCK, alarm.as_ptr(), std::ptr::null_mut());
-        libc::alarm(libc::c_uint::try_from(seconds).unwrap_or(libc::c_uint::MAX));
+        let once = libc::timeval { tv_sec: 0, tv_usec: 0 };
+        let then = libc::timeval {
+            tv_sec: libc::time_t::try_from(then.as_secs()).unwrap_or(libc::time_t::MAX),
+            tv_usec: then.subsec_micros() as libc::suseconds_t,
+        };
+        let timer = libc::itimerval { it_interval: once, it_value: then };
+        libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut());
     }
 }
 
-/// Stops the timer, if there is one.
+/// Stops the timer.
 pub fn stop_timer() {
     // SAFETY: the call takes a number.
     unsafe { libc::alarm(0) };

@@ -102,6 +102,14 @@ impl Container {
         Ok(Self { holder, cell, id, cgroup, is_cri_o: config.cri_o, planted, before, home })
     }
 
+    /// Changes config.json before the container is created.
+    pub fn edit_config(&self, edit: impl FnOnce(&mut Value)) -> Result<(), Failed> {
+        let path = self.holder.seen(&self.home.path().join("bundle/config.json"));
+        let mut config = serde_json::from_str(&fs::read_to_string(&path)?)?;
+        edit(&mut config);
+        Ok(fs::write(&path, config.to_string())?)
+    }
+
     /// The test's own directory.
     pub fn home(&self) -> &Path {
         self.home.path()

@@ -10,6 +10,7 @@
 
 mod boot;
 mod cgroup;
+mod cgroup_files;
 mod command;
 mod config;
 mod container;
@@ -339,6 +340,8 @@ impl<'a> Trials<'a> {
         self.each("cgroup-of-another-container", &[runc_hybrid, crun_legacy], others::container_is_left_alone);
         let on_v2 = [runc_unified, crun_unified];
         self.each("v1-with-sys-admin", &on_v2, others::no_v1_with_sys_admin);
+        self.each("cgroup-files", &on_v2, cgroup_files::are_the_cgroups_own);
+        self.each("cgroup-files-and-others", &on_v2, cgroup_files::show_others);
         self.each("bounded-cgroups", &on_v2, others::are_bounded);
         self.each("little-room-for-cgroups", &on_v2, others::little_room);
         self.each("host-cgroups", &PLATFORMS, outside::host_cgroups);

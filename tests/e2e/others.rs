@@ -20,7 +20,7 @@ use crate::outside::is_refused;
 use crate::site::{Layout, Site};
 
 /// A process that is not the container's, in the container's cgroup or below it.
-struct Stranger {
+pub struct Stranger {
     process: Child,
     /// The cgroups that were made, the deepest one of each hierarchy first.
     made: Vec<PathBuf>,
@@ -29,7 +29,7 @@ struct Stranger {
 }
 
 impl Stranger {
-    fn new(container: &Container, below: &str) -> Result<Self, Failed> {
+    pub fn new(container: &Container, below: &str) -> Result<Self, Failed> {
         let process = Command::new("sleep").arg("120").spawn()?;
         let pid = process.id().to_string();
         Self::with(process, &pid, container, below)

@@ -146,6 +146,28 @@ pub fn poststop(realm: Realm) -> Check {
     })
 }
 
+/// A call that hardly gets on ends as well, though nothing blocks it: whether it looks at the container or copies what the
+/// image has.
+pub fn slow(realm: Realm) -> Check {
+    // A tracer keeps each of these calls waiting.
+    for call in ["getdents64", "flistxattr"] {
+        with_bundle(realm, |bundle| {
+            let watch = bundle.watch();
+            bundle.start(Cgroup::Nowhere);
+            for number in 0..100 {
+                fs::write(bundle.image("tmp").join(number.to_string()), "content").unwrap();
+            }
+            let inject = format!("inject={call}:delay_enter=200000");
+            let under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned);
+            let finished = bundle.create_as(&How { options: LIMIT, under: &under, ..How::default() })?;
+            finished.refused(&["gave up because of the time limit"])?;
+            watch.host(bundle)
+        })
+        .map_err(|message| format!("{call}: {message}"))?;
+    }
+    Ok(())
+}
+
 /// The records of an ID are locked by another call that never ends.
 pub fn lock(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {

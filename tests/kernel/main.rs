@@ -132,6 +132,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("late/lock-of-a-stuck-call", late::lock_of_a_stuck_call),
     ("late/runtime", late::runtime),
     ("late/in-time", late::in_time),
+    ("late/slow", late::slow),
     ("input/states", input::states),
     ("input/configs", input::configs),
     ("input/tolerated", input::tolerated),

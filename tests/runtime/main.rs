@@ -94,6 +94,7 @@ const PLAIN: &[(&str, Run)] = &[
     ("errors/own-options", errors::own_options),
     ("errors/log", errors::log),
     ("errors/no-log", errors::no_log),
+    ("signals/without-an-answer", signals::without_an_answer),
 ];
 
 /// What mounts something.

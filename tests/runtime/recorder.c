@@ -95,10 +95,8 @@ int main(int argc, char **argv, char **environment) {
     if (!slash || strlen(path) > sizeof path - 16)
         return 91;
     strcpy(slash + 1, "state.json");
-    int state = open(path, O_RDONLY | O_CLOEXEC);
-    if (state >= 0 && argc > 1 && strcmp(argv[1], "state") == 0)
-        return copy(state, 1);
-    close(state);
+    if (argc > 1 && strcmp(argv[1], "state") == 0 && access(path, R_OK) == 0)
+        return copy(open(path, O_RDONLY | O_CLOEXEC), 1);
     strcpy(slash + 1, "record");
     mode_t mask = umask(022);
     int out = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0644);

@@ -1,8 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows which signal reaches a container's first process: systemd is to stop at the one that engines send anybody.
 
+use std::time::{Duration, Instant};
+
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+
 use crate::command::until;
 use crate::host::Runtime;
+use crate::room::{RECORDED, Room};
 use crate::site::Site;
 use crate::stand::{Stand, Way};
 use crate::{Check, all};
@@ -32,6 +37,26 @@ const CALLS: &[(&str, i32, i32)] = &[
 /// Those that only runc understands. `--all` means what every process would take for its end.
 const RUNCS: &[(&str, i32, i32)] =
     &[("R kill c term", HALT, 15), ("R kill --all c TERM", 15, 15), ("R kill -a c 15", 15, 15)];
+
+/// A signal goes through unchanged if nobody answers what the container is.
+pub fn without_an_answer(site: &Site) -> Check {
+    /// Less than the time that engines give a container to stop.
+    const DEADLINE: Duration = Duration::from_secs(8);
+    let room = Room::new(site)?;
+    room.runs_systemd();
+    let kill = || room.run(room.wrapper().args(["kill", "c", "TERM"]));
+    kill()?.expect_code(RECORDED)?;
+    let argument = |word: &str| room.record().is_some_and(|record| record.contains(&format!(" bytes: {word}\n")));
+    ensure!(argument("37"), "systemd's signal wasn't changed: {:?}", room.record());
+    // Whoever opens it waits for a writer.
+    std::fs::remove_file(room.path("state.json")).unwrap();
+    mknodat(CWD, room.path("state.json"), FileType::Fifo, Mode::RUSR, 0).unwrap();
+    let begun = Instant::now();
+    kill()?.expect_code(RECORDED)?;
+    ensure!(begun.elapsed() < DEADLINE, "it took {:?}", begun.elapsed());
+    ensure!(argument("TERM"), "not TERM: {:?}", room.record());
+    Ok(())
+}
 
 pub fn of_systemd(site: &Site, runtime: Runtime) -> Check {
     for args in [&["/sbin/init", "loud"][..], &["/usr/lib/systemd/systemd", "loud"]] {

@@ -130,9 +130,12 @@ impl World {
             cgroup: text("cgroup")?,
             cgroup_inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?),
             runtime_cgroup: &|| self.get("runtime-cgroup").map(str::to_owned),
-            look_at_cgroup: &|place| look_at_cgroup(self.get("occupants").unwrap_or_default(), place),
+            look_at_cgroup: &|place| {
+                let owner_of_limits = Some(if rights.contains("others own the limits") { 65534 } else { 0 });
+                let occupants = occupants(self.get("occupants").unwrap_or_default(), place);
+                CgroupLook { inode: None, occupants, room: None, owner_of_limits }
+            },
             inside: &|at| self.get(&format!("inside{at}")).map(str::to_owned),
-            owner_of: &|_| Some(if rights.contains("others own the limits") { 65534 } else { 0 }),
             follow_up,
             options: options(self.get("options").unwrap_or_default())?,
             making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
@@ -186,15 +189,14 @@ fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
 
 /// Lines with `others`, `container` or `unknown` and a hierarchy, if processes other than the container's are, or may be,
 /// in its cgroup.
-fn look_at_cgroup(text: &str, place: &CgroupPlace<'_>) -> CgroupLook {
+fn occupants(text: &str, place: &CgroupPlace<'_>) -> Occupants {
     let says = |word: &str| text.lines().any(|line| line == format!("{word} {}", place.hierarchy));
-    let occupants = match (says("others"), says("unknown")) {
+    match (says("others"), says("unknown")) {
         _ if says("container") => Occupants::AnotherContainer,
         (true, _) => Occupants::Others,
         (false, true) => Occupants::Unknown,
         (false, false) => Occupants::Container,
-    };
-    CgroupLook { inode: None, occupants, room: None }
+    }
 }
 
 /// One text after another, so that a world can be printed and made a case.
