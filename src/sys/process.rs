@@ -148,7 +148,8 @@ pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, Sys
 }
 
 /// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before. If it doesn't end
-/// within `limit`, it is killed, or as soon as a file server lets it, and the call fails with `ETIMEDOUT`.
+/// within `limit`, it is killed with those that it started, or as soon as a file server lets it, and the call fails with
+/// `ETIMEDOUT`.
 ///
 /// The child is killed when this process ends, and is the first one that the kernel kills if memory runs out.
 #[allow(unsafe_code)]
@@ -170,6 +171,10 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
             let said = catch_unwind(AssertUnwindSafe(|| {
                 // Worst case: it isn't killed with its parent, and runs to its end.
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+                if limit.is_some() {
+                    // Worst case: those that it started go on when it is killed.
+                    let _ = rustix::process::setpgid(None, None);
+                }
                 // Worst case: the kernel kills another process first.
                 let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
                 if rustix::process::getppid() == Some(own) { act() } else { Vec::new() }
@@ -183,7 +188,7 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
             drop(to);
             if limit.is_some_and(|limit| !is_readable(&from, limit)) {
                 // Worst case: it has just ended.
-                let _ = rustix::process::kill_process(child, Signal::KILL);
+                let _ = rustix::process::kill_process_group(child, Signal::KILL);
                 return Err(SysError::new("waitpid() of a process that did not end in time", Errno::TIMEDOUT));
             }
             let said = fs::read_up_to(from, LIMIT_BYTES);

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use oci_systemd_hook::apply::{Outcome, apply};
+use oci_systemd_hook::facts::Owner;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
 use oci_systemd_hook::path::InnerPath;
 use oci_systemd_hook::plan::{Action, Cgroup, Need, Place, Plan, Processes, Until, Writer};
 use oci_systemd_hook::record::{Record, Seen};
 use oci_systemd_hook::report::chain;
 use oci_systemd_hook::root::Root;
-use oci_systemd_hook::sys::cgroup::{Budget, all_processes, remove_unused};
+use oci_systemd_hook::sys::cgroup::{self, Budget, all_processes, remove_unused};
 use oci_systemd_hook::sys::fs::identity as fs_identity;
 use rustix::mount::{MountFlags, mount};
 use serde_json::json;
@@ -63,9 +64,46 @@ pub fn removed_in_time(_: Realm) -> Check {
     let failed = remove(Budget::spare(Instant::now())).err().map(|error| chain(&error)).unwrap_or_default();
     ensure!(failed.contains("ETIMEDOUT"), "without time left: {failed:?}");
     ensure!(own.path().join("below").is_dir(), "something was removed");
+    // It may have been removed, and another one made of the same name.
+    let (top, _) = own_cgroup_mount().unwrap();
+    let path = InnerPath::new(own.path().strip_prefix(top).unwrap());
+    let inode = fs::metadata(own.path()).unwrap().ino();
+    cgroup::remove(Hierarchy::Unified, &path, Some(inode + 1), &Budget::FULL).map_err(|error| chain(&error))?;
+    ensure!(own.path().join("below").is_dir(), "another cgroup of this name was removed");
     remove(Budget::FULL).map_err(|error| chain(&error))?;
     ensure!(!own.path().exists(), "it is still there");
     Ok(())
+}
+
+/// A step that fails gives a cgroup back to its owner.
+pub fn owner_again(realm: Realm) -> Check {
+    const OWNER: Owner = Owner { uid: 1000, gid: 1000 };
+    with_bundle(realm, |bundle| {
+        let Some((top, above)) = own_cgroup_mount() else { return Ok(()) };
+        let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
+        bind(&top, &bundle.image("srv/nothing"));
+        let at = InnerPath::new("/srv/nothing").join(own.path().strip_prefix(&top).unwrap());
+        let root = Root::open(Path::new(&bundle.image(""))).map_err(|error| chain(&error))?;
+        let identity = fs_identity(root.place(&at).unwrap()).unwrap();
+        let owners = || ["", "cgroup.procs"].map(|name| fs::metadata(own.path().join(name)).unwrap().uid());
+        let before = owners();
+        for (fails, expected) in [(true, before), (false, [OWNER.uid; 2])] {
+            let mut plan = Plan::default();
+            let files = vec!["cgroup.procs".to_owned()];
+            let delegate = Action::Delegate { at: at.clone(), files, owner: Some(OWNER), label: None };
+            plan.step(Need::Required, delegate, "the trial's");
+            plan.steps[0].on = vec![Place { at: at.clone(), identity }];
+            if fails {
+                let unidentified = Action::Directory { at: InnerPath::new("/nowhere/new"), mode: 0o755 };
+                plan.step(Need::Required, unidentified, "it fails");
+            }
+            let record = Record::of("trial", Path::new("/"), Seen::FromInside);
+            let outcome = apply(&root, &plan, &record, None, &|| Ok(true));
+            ensure!(matches!(outcome, Outcome::Undone(..)) == fails, "it ended with {outcome:?}");
+            ensure!(owners() == expected, "the owners are {:?}, not {expected:?}", owners());
+        }
+        Ok(())
+    })
 }
 
 /// Cgroups that others make and remove while the hook looks at those below a cgroup are no failure.

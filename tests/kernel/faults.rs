@@ -127,6 +127,13 @@ impl<'a> Stand<'a> {
         let mut all = table::whole_of(&process);
         let path = PathBuf::from(format!("/proc/{process}/cgroup"));
         all.insert(path.clone(), fs::read_to_string(path).unwrap());
+        let own = self.bundle.cgroup.as_ref().map(|own| own.path().to_owned());
+        let mut cgroups: Vec<PathBuf> = own.into_iter().collect();
+        while let Some(cgroup) = cgroups.pop() {
+            let entries = fs::read_dir(&cgroup).unwrap().map(|entry| entry.unwrap());
+            cgroups.extend(entries.filter(|entry| entry.file_type().unwrap().is_dir()).map(|entry| entry.path()));
+            all.insert(cgroup, "a cgroup of the container".to_owned());
+        }
         all
     }
 

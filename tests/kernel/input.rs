@@ -131,7 +131,9 @@ pub fn states(realm: Realm) -> Check {
         let flood = vec![byte; 100 << 20];
         refused(realm, &format!("100 MiB of {what}"), "standard input", |_| {}, Some(&flood))?;
     }
-    refused(realm, "deep nesting", "standard input", |_| {}, Some("[".repeat(500_000).as_bytes()))
+    refused(realm, "deep nesting", "standard input", |_| {}, Some("[".repeat(500_000).as_bytes()))?;
+    let above = " ".repeat(512 * 1024 + 1);
+    refused(realm, "512 KiB and a byte", "is larger than 524288 bytes", |_| {}, Some(above.as_bytes()))
 }
 
 /// What can't be a config.json.
@@ -152,7 +154,12 @@ pub fn configs(realm: Realm) -> Check {
     for (name, spoil, word) in FILES {
         refused(realm, name, word, spoil, None)?;
     }
-    Ok(())
+    let spoil = |bundle: &mut Bundle| {
+        let text = fs::read_to_string(config_file(bundle)).unwrap();
+        let padding = 1024 * 1024 + 1 - text.len();
+        fs::write(config_file(bundle), text + &" ".repeat(padding)).unwrap();
+    };
+    refused(realm, "1 MiB and a byte", "is larger than 1048576 bytes", spoil, None)
 }
 
 fn refused(

@@ -88,6 +88,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("plain/read-only-root", plain::read_only_root),
     ("cgroups/changed", cgroups::are_the_same),
     ("cgroups/removed-in-time", cgroups::removed_in_time),
+    ("cgroups/owner-again", cgroups::owner_again),
     ("cgroups/come-and-go", cgroups::come_and_go),
     ("cgroups/hidden-processes", cgroups::of_hidden_processes),
     ("cgroups/volumes", cgroups::of_volumes),
@@ -165,6 +166,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("records/another-namespace", records::of_another_namespace),
     ("records/another-boot", records::of_another_boot),
     ("records/locked-root", records::locked_root),
+    ("records/root-locked-for-removing", records::root_locked_for_removing),
     ("records/out-of-reach", records::out_of_reach),
     ("records/without-birth-time", records::without_birth_time),
     ("records/overlay", records::on_an_overlay),
@@ -265,7 +267,10 @@ fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
             all.push((race::name(pair), Box::new(move |realm| race::pair(realm, pair))));
         }
     }
-    let mut swaps: Vec<Named> = vec![("swapped/others-cgroups".to_owned(), Box::new(swapped::others_cgroups))];
+    let mut swaps: Vec<Named> = vec![
+        ("swapped/others-cgroups".to_owned(), Box::new(swapped::others_cgroups)),
+        ("swapped/a-new-directory".to_owned(), Box::new(swapped::new_directory)),
+    ];
     for path in swapped::PATHS {
         for way in [swapped::Way::CreateContainer, swapped::Way::CreateRuntime] {
             let run = Box::new(move |realm| swapped::path(realm, path, way));

@@ -7,6 +7,7 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use oci_systemd_hook::sys::others;
@@ -320,7 +321,7 @@ fn end_thread() {
 /// containers. What such a process has mounted can't be told, and nothing is removed under it.
 pub fn endless_table(realm: Realm) -> Check {
     /// Names of 250 bytes in each other, and mounts there.
-    const TABLES: [(&str, usize, usize); 2] = [("a table", 390, 200), ("a line", 600, 1)];
+    const TABLES: [(&str, usize, usize); 2] = [("a table", 200, 200), ("a line", 600, 1)];
     for (what, depth, mounts) in TABLES {
         with_bundle(realm, |bundle| {
             let mut dead = Guest::new(bundle, "dead", ID);
@@ -739,6 +740,30 @@ pub fn locked_root(realm: Realm) -> Check {
         drop(lock);
         guest.poststop()?.silently()?;
         same("the image", &before, &guest.image())?;
+        none(bundle)
+    })
+}
+
+/// A container is not created on a root while something is removed from it: what it mounts could go with that.
+pub fn root_locked_for_removing(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        let lock = fs::File::open(&guest.root).unwrap();
+        flock(&lock, FlockOperation::LockExclusive).unwrap();
+        let is_free = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                // Longer than a call takes.
+                std::thread::sleep(Duration::from_millis(500));
+                is_free.store(true, Ordering::SeqCst);
+                drop(lock);
+            });
+            guest.create()?;
+            ensure!(is_free.load(Ordering::SeqCst), "it didn't wait for the lock");
+            Ok(())
+        })?;
+        guest.end();
+        guest.poststop()?.silently()?;
         none(bundle)
     })
 }

@@ -41,6 +41,10 @@ pub const PATHS: [&str; 11] = [
     "sys",
     "sys/fs/cgroup",
 ];
+/// Stands for the directory that the hook makes for /run, where the image has none, under a name of its own at first.
+const NEW: &str = "a new directory";
+/// How that name begins.
+const NEW_NAME: &str = ".oci-";
 /// The calls after which the hook is stopped.
 const CALLS: [&str; 5] = ["openat2", "statx", "mkdirat", "open_tree", "move_mount"];
 /// More of these calls than the hook makes.
@@ -104,6 +108,11 @@ impl Drop for Victim {
     }
 }
 
+/// Exchanges a directory that the hook has just made, and has not yet given its name and owner.
+pub fn new_directory(realm: Realm) -> Check {
+    each_call(realm, NEW, Way::CreateRuntime, None)
+}
+
 /// Exchanges one directory after each call in turn.
 pub fn path(realm: Realm, path: &'static str, way: Way) -> Check {
     each_call(realm, path, way, None)
@@ -156,8 +165,12 @@ fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
     for inside in ["run/lock", "lock", "secrets", "lib/dbus", "log/journal", "fs/cgroup"] {
         fs::create_dir_all(volume.join(inside)).unwrap();
     }
-    for directory in ["run/secrets", path] {
-        fs::create_dir_all(bundle.image(directory)).unwrap();
+    if path == NEW {
+        fs::remove_dir_all(bundle.image("run")).unwrap();
+    } else {
+        for directory in ["run/secrets", path] {
+            fs::create_dir_all(bundle.image(directory)).unwrap();
+        }
     }
     fs::create_dir(bundle.image("other")).unwrap();
     fs::remove_file(bundle.image("var/lib/dbus/machine-id")).unwrap();
@@ -166,15 +179,22 @@ fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
         mount_change(&host, MountPropagationFlags::SHARED).unwrap();
     }
     let log = bundle.elsewhere("strace").join("log");
-    let pair = (bundle.image(path), bundle.image("other"));
+    let (image, other) = (bundle.image(""), bundle.image("other"));
+    let one = || {
+        if path != NEW {
+            return Some(image.join(path));
+        }
+        let mut entries = fs::read_dir(&image).unwrap().flatten();
+        entries.find(|entry| entry.file_name().to_string_lossy().starts_with(NEW_NAME)).map(|entry| entry.path())
+    };
     let is_over = AtomicBool::new(false);
     std::thread::scope(|scope| {
         let (there, is_there) = channel();
         let is_over = &is_over;
-        let (log_read, pair) = (log.clone(), &pair);
+        let (log_read, one, other) = (log.clone(), &one, &other);
         // In a mount namespace without the container's mounts, since a mount point of the own namespace can't be
         // renamed.
-        let swapper = scope.spawn(move || isolated(move || exchange_once(&log_read, pair, is_over, &there)));
+        let swapper = scope.spawn(move || isolated(move || exchange_once(&log_read, one, other, is_over, &there)));
         is_there.recv().map_err(|_| "there is no mount namespace for who exchanges")?;
         let result = call(bundle, point, &log, &host, || is_over.store(true, Ordering::Relaxed));
         is_over.store(true, Ordering::Relaxed);
@@ -190,7 +210,9 @@ fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchang
     let mount = |bundle: &mut Bundle| {
         // At createRuntime the trial's own cgroup would be one that others are in.
         bundle.start(if way == Way::CreateContainer { Cgroup::Mounted } else { Cgroup::Nowhere });
-        bundle.submount("run/secrets");
+        if point.path != NEW {
+            bundle.submount("run/secrets");
+        }
         mount_bind_recursive(host.join("full"), bundle.root("other")).unwrap();
         if let Some(victim) = point.victim {
             let below = Path::new("sys/fs/cgroup").strip_prefix(point.path).unwrap();
@@ -228,30 +250,36 @@ fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchang
     let finished = bundle.create_as(&how);
     exchange_back();
     let finished = finished?;
-    finished.in_order()?;
+    // What somebody has moved away can't be removed, which is told in a line of its own.
+    if point.path != NEW || finished.code == Some(0) {
+        finished.in_order()?;
+    }
     same("the volume", &before, &tree::read(host, Detail::Untouched))
         .map_err(|wrong| format!("{finished:?}: {wrong}"))?;
     same("the mounts outside the root", &outside, &table::outside(&bundle.root("")))
         .map_err(|wrong| format!("{finished:?}: {wrong}"))?;
     let writable = point.victim.map(Victim::writable);
     ensure!(writable == writable_before, "others' cgroups are writable at {writable:?}: {finished:?}");
-    ensure!(finished.code == Some(0) || !bundle.records().exists(), "a record is left: {finished:?}");
+    let may_leave = finished.code == Some(0) || point.path == NEW;
+    ensure!(may_leave || !bundle.records().exists(), "a record is left: {finished:?}");
     drop(container);
     unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
-    bundle.poststop()?.silently()?;
-    Ok(())
+    let after = bundle.poststop()?;
+    ensure!(after.code == Some(0), "poststop: {after:?}");
+    if point.path == NEW { Ok(()) } else { after.silently() }
 }
 
 /// Exchanges two directories of the image once the hook is stopped, and again at the end. Returns whether it was
 /// stopped.
 fn exchange_once(
     log: &Path,
-    (one, other): &(PathBuf, PathBuf),
+    one: &dyn Fn() -> Option<PathBuf>,
+    other: &Path,
     is_over: &AtomicBool,
     there: &Sender<()>,
 ) -> Result<bool, String> {
     let pause = || std::thread::sleep(Duration::from_micros(200));
-    let exchange = || {
+    let exchange = |one: &Path| {
         let result = renameat_with(CWD, one, CWD, other, RenameFlags::EXCHANGE);
         result.map_err(|errno| format!("cannot exchange {one:?} and {other:?}: {errno}"))
     };
@@ -263,14 +291,19 @@ fn exchange_once(
             continue;
         };
         let pid = line.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
-        let exchanged = exchange();
-        EXCHANGES.fetch_add(1, Ordering::Relaxed);
+        // The hook may not have made it yet, or may have given it its name.
+        let one = one();
+        let exchanged = one.as_deref().map_or(Ok(()), exchange);
+        EXCHANGES.fetch_add(usize::from(one.is_some()), Ordering::Relaxed);
         kill_process(pid.unwrap(), Signal::CONT).map_err(|errno| format!("cannot continue {pid:?}: {errno}"))?;
         exchanged?;
         while !is_over.load(Ordering::Relaxed) {
             pause();
         }
-        exchange()?;
+        // Once it has another name, it stays where it is.
+        if let Some(one) = one.filter(|one| one.exists()) {
+            exchange(&one)?;
+        }
         return Ok(true);
     }
     Ok(false)

@@ -55,7 +55,14 @@ pub fn without_an_answer(site: &Site) -> Check {
     kill()?.expect_code(RECORDED)?;
     ensure!(begun.elapsed() < DEADLINE, "it took {:?}", begun.elapsed());
     ensure!(argument("TERM"), "not TERM: {:?}", room.record());
-    Ok(())
+    let asked = format!("{}\0state\0", room.path("runtime").display());
+    let is_asked = || {
+        let processes = std::fs::read_dir("/proc").unwrap().flatten();
+        processes
+            .filter_map(|process| std::fs::read(process.path().join("cmdline")).ok())
+            .any(|line| String::from_utf8_lossy(&line).contains(&asked))
+    };
+    until("the end of the question", || if is_asked() { Err("it is still asked".to_owned()) } else { Ok(()) })
 }
 
 pub fn of_systemd(site: &Site, runtime: Runtime) -> Check {

@@ -142,9 +142,9 @@ impl Call {
             // close(2) closes, whatever it returns, and strace would keep it from that.
             // With assertions, Rust's library checks by fcntl(2) that a descriptor is open before it closes it.
             "close" | "fcntl" | "prlimit64" | "sysinfo" | "sched_getaffinity" | "sched_yield" | "rt_sigaction"
-            | "rt_sigprocmask" | "sigaltstack" | "set_tid_address" | "set_robust_list" | "rseq" | "arch_prctl"
-            | "execve" | "umask" | "getpid" | "getppid" | "gettid" | "geteuid" | "getuid" | "setfsuid" | "setfsgid"
-            | "exit_group" => &[],
+            | "rt_sigprocmask" | "setitimer" | "sigaltstack" | "set_tid_address" | "set_robust_list" | "rseq"
+            | "arch_prctl" | "execve" | "umask" | "getpid" | "getppid" | "gettid" | "geteuid" | "getuid"
+            | "setfsuid" | "setfsgid" | "exit_group" => &[],
             other => return Err(format!("which errors has {other}? It was called as: {}", self.line)),
         })
     }
@@ -154,7 +154,7 @@ impl Call {
 const UNNAMED: [&str; 1] = ["syscall_0x1ca"];
 
 /// Calls that change nothing outside of the process.
-const HARMLESS: [&str; 45] = [
+const HARMLESS: [&str; 47] = [
     "access",
     "arch_prctl",
     "brk",
@@ -192,8 +192,10 @@ const HARMLESS: [&str; 45] = [
     "readlinkat",
     "rseq",
     "rt_sigaction",
+    "rt_sigprocmask",
     "set_robust_list",
     "set_tid_address",
+    "setitimer",
     "setsockopt",
     "sigaltstack",
     "statfs",
