@@ -51,7 +51,7 @@ pub enum Other {
 }
 
 /// The paths of the image, and what they are swapped for.
-pub const PAIRS: [(&str, Other); 23] = [
+pub const PAIRS: [(&str, Other); 24] = [
     ("run", Other::Host("full")),
     ("run/lock", Other::Host("full/lock")),
     ("run/host", Other::Host("full/host")),
@@ -68,6 +68,7 @@ pub const PAIRS: [(&str, Other); 23] = [
     ("etc/machine-id", Other::Fifo),
     ("sys/fs/cgroup", Other::Host("full/fs/cgroup")),
     ("usr/lib/systemd/systemd", Other::Host("systemd/systemd")),
+    ("usr/lib/systemd/systemd", Other::Fifo),
     ("usr/lib/systemd", Other::Host("systemd")),
     // What is mounted there goes along, and is not the image's to be copied.
     ("run", Other::Volume),

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use oci_systemd_hook::sys::others;
 use rustix::fs::{FlockOperation, Mode, OFlags, flock, mkdirat, openat};
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 
 use crate::Check;
@@ -601,6 +602,39 @@ pub fn of_the_dead(realm: Realm) -> Check {
     })
 }
 
+/// Removing what dead containers have left takes a call that prepares another one at most a second. The rest is removed by
+/// later calls.
+pub fn of_many_dead(realm: Realm) -> Check {
+    const DEAD: usize = 12;
+    with_bundle(realm, |bundle| {
+        // No call but the one below is to find a record.
+        let aside = bundle.records().with_file_name("aside");
+        fs::create_dir(&aside).unwrap();
+        for number in 0..DEAD {
+            let id = format!("{number}{}", &ID[2..]);
+            let mut dead = Guest::new(bundle, &format!("dead-{number}"), &id);
+            dead.create()?;
+            dead.end();
+            fs::rename(bundle.records().join(&id), aside.join(&id)).unwrap();
+        }
+        for record in fs::read_dir(&aside).unwrap().map(|record| record.unwrap()) {
+            fs::rename(record.path(), bundle.records().join(record.file_name())).unwrap();
+        }
+        let mut other = Guest::new(bundle, "other", "other");
+        other.start()?;
+        // A tracer makes each removal slow, so that all of them would take longer than the hook may run here.
+        let under = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:delay_enter=300000"];
+        let under = under.map(str::to_owned);
+        let how = How { cwd: Some(other.directory.clone()), under: &under, ..How::default() };
+        bundle.call(other.state.to_string().as_bytes(), &how)?.silently()?;
+        let left = fs::read_dir(bundle.records()).unwrap().count();
+        ensure!(left > 1 && left < 1 + DEAD, "{left} records are left");
+        other.end();
+        other.poststop()?.silently()?;
+        none(bundle)
+    })
+}
+
 /// An engine may have mounts of its own that calls of others don't see. They must not take what was made there for
 /// gone.
 pub fn of_another_namespace(realm: Realm) -> Check {
@@ -764,7 +798,35 @@ pub fn root_locked_for_removing(realm: Realm) -> Check {
         })?;
         guest.end();
         guest.poststop()?.silently()?;
+        is_locked_until_the_end(&mut guest)?;
+        guest.end();
+        guest.poststop()?.silently()?;
         none(bundle)
+    })
+}
+
+/// While it mounts, nobody else removes anything.
+fn is_locked_until_the_end(guest: &mut Guest<'_>) -> Check {
+    guest.start()?;
+    let log = guest.bundle.elsewhere("strace").join("log");
+    let under = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", "inject=move_mount:signal=SIGSTOP:when=1"];
+    let under = under.map(str::to_owned);
+    let how = How { cwd: Some(guest.directory.clone()), under: &under, ..How::default() };
+    let (bundle, state, lock) = (guest.bundle, guest.state.to_string(), fs::File::open(&guest.root).unwrap());
+    std::thread::scope(|scope| {
+        let call = scope.spawn(|| bundle.call(state.as_bytes(), &how));
+        let stopped = || {
+            let text = fs::read_to_string(&log).unwrap_or_default();
+            let line = text.lines().find(|line| line.ends_with("--- stopped by SIGSTOP ---"))?.to_owned();
+            line.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw)
+        };
+        until("a hook that mounts", || stopped().is_some())?;
+        let is_locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
+        kill_process(stopped().unwrap(), Signal::CONT).unwrap();
+        drop(lock);
+        call.join().unwrap()?.silently()?;
+        ensure!(is_locked, "another call could remove something");
+        Ok(())
     })
 }
 

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
+use crate::bundle::SCRATCH;
 use crate::tree::Snapshot;
 
 /// One line of mountinfo.
@@ -28,6 +29,16 @@ pub struct Mount {
 impl Mount {
     pub fn has(&self, option: &str) -> bool {
         self.options.split(',').any(|each| each == option)
+    }
+
+    /// The line, but for the paths of mounts that are not the trials': other programs may rename a directory above them.
+    fn lasting(&self) -> String {
+        if self.at.starts_with(SCRATCH.get().unwrap()) {
+            return self.line.clone();
+        }
+        let mut fields: Vec<&str> = self.line.split(' ').collect();
+        fields.drain(3..5);
+        fields.join(" ")
     }
 }
 
@@ -91,7 +102,7 @@ pub fn whole() -> Snapshot {
 
 /// The same of what a process sees.
 pub fn whole_of(process: &str) -> Snapshot {
-    of(process).into_iter().map(|mount| (PathBuf::from(&mount.id), mount.line)).collect()
+    of(process).into_iter().map(|mount| (PathBuf::from(&mount.id), mount.lasting())).collect()
 }
 
 /// As [`whole`], but for what is at or below `root`.
@@ -99,7 +110,7 @@ pub fn outside(root: &Path) -> Snapshot {
     read()
         .into_iter()
         .filter(|mount| !mount.at.starts_with(root))
-        .map(|mount| (PathBuf::from(&mount.id), mount.line))
+        .map(|mount| (PathBuf::from(&mount.id), mount.lasting()))
         .collect()
 }
 
