@@ -278,7 +278,7 @@ start() {
     processes="$processes -$!"
 }
 stop_rows() {
-    $AS_ROOT kill -TERM -- $processes 2>/dev/null || true # Worst case: all have ended.
+    $AS_ROOT kill -s TERM -- $processes 2>/dev/null || true # Worst case: all have ended.
     wait
 }
 trap stop_rows EXIT
