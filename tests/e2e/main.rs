@@ -8,6 +8,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
+#[path = "../harness/mod.rs"]
+mod harness;
+
 mod boot;
 mod cgroup;
 mod cgroup_files;
@@ -38,14 +41,14 @@ mod system_container;
 mod tree;
 mod upper;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
 use crate::config::{CgroupNs, Config, Users};
 use crate::container::{Cell, message};
+use crate::harness::List;
 use crate::matrix::Matrix;
 use crate::site::{Layout, MARK, Runtime, Site, Suite};
 
@@ -80,10 +83,7 @@ fn main() -> ExitCode {
     };
     let matrix = Arc::new(Matrix::default());
     let trials = Trials::new(&site).all(&matrix);
-    for (why, count) in &trials.skipped {
-        eprintln!("skipped: {why} ({count} tests)");
-    }
-    let conclusion = libtest_mimic::run(&arguments, trials.list);
+    let conclusion = trials.list.run(&arguments);
     let readme = matrix.is_in_readme(&site);
     drop(scratch);
     if let Err(failed) = readme {
@@ -106,38 +106,18 @@ fn ways() -> [(&'static str, Config); matrix::WAYS] {
 
 struct Trials<'a> {
     site: &'a Arc<Site>,
-    list: Vec<Trial>,
-    /// How many tests can't run here, by the reason.
-    skipped: BTreeMap<String, u32>,
+    list: List,
 }
 
 impl<'a> Trials<'a> {
     fn new(site: &'a Arc<Site>) -> Self {
-        Self { site, list: Vec::new(), skipped: BTreeMap::new() }
+        Self { site, list: List::default() }
     }
 
     fn add(&mut self, name: &str, cell: Cell, check: impl Fn(&Arc<Site>, Cell) -> Result<(), Failed> + Send + 'static) {
         let site = Arc::clone(self.site);
         let missing = site.missing(cell.runtime, cell.layout, cell.suite);
-        self.push(name, missing, move || check(&site, cell));
-    }
-
-    fn push(
-        &mut self,
-        name: &str,
-        missing: Option<String>,
-        test: impl FnOnce() -> Result<(), Failed> + Send + 'static,
-    ) {
-        let in_ci = std::env::var_os("CI").is_some();
-        let trial = match missing {
-            None => Trial::test(name, test),
-            Some(why) if in_ci => Trial::test(name, move || Err(why.into())),
-            Some(why) => {
-                *self.skipped.entry(why.clone()).or_default() += 1;
-                Trial::test(name, move || Err(why.into())).with_ignored_flag(true)
-            }
-        };
-        self.list.push(trial);
+        self.list.push(name, missing, move || check(&site, cell));
     }
 
     /// One test for each of some platforms.
@@ -229,7 +209,7 @@ impl<'a> Trials<'a> {
             let site = Arc::clone(self.site);
             let Cell { runtime, layout, suite } = trial.cell;
             let missing = site.missing(runtime, layout, suite).or_else(|| site::missing_program(&podman::PROGRAMS));
-            self.push(&trial.name.clone(), missing, move || trial.run(&site));
+            self.list.push(trial.name.clone(), missing, move || trial.run(&site));
         }
     }
 
@@ -242,7 +222,7 @@ impl<'a> Trials<'a> {
                 .missing(runtime, layout, suite)
                 .or_else(|| site::missing_program(&docker::PROGRAMS))
                 .or_else(|| trial.missing(&site));
-            self.push(&trial.name.clone(), missing, move || trial.run(&site));
+            self.list.push(trial.name.clone(), missing, move || trial.run(&site));
         }
     }
 
@@ -259,7 +239,7 @@ impl<'a> Trials<'a> {
                 let site = Arc::clone(self.site);
                 let missing = site.missing(runtime, layout, cell.suite);
                 let missing = missing.or_else(|| site::missing_program(&system_container::PROGRAMS));
-                self.push(&format!("{name}/{runtime}/{layout}"), missing, move || check(&site, cell));
+                self.list.push(format!("{name}/{runtime}/{layout}"), missing, move || check(&site, cell));
             }
         }
     }
@@ -271,7 +251,7 @@ impl<'a> Trials<'a> {
             let site = Arc::clone(self.site);
             let missing = site.missing(runtime, layout, cell.suite).or_else(|| site::missing_program(&["strace"]));
             let name = format!("interrupted-hook/{runtime}/{layout}");
-            self.push(&name, missing, move || outside::interrupted_hook(&site, cell));
+            self.list.push(name, missing, move || outside::interrupted_hook(&site, cell));
         }
     }
 
@@ -289,7 +269,7 @@ impl<'a> Trials<'a> {
                     Ok(())
                 }
             };
-            self.list.push(Trial::test(format!("load/{runtime}/{layout}"), crowd).with_ignored_flag(true));
+            self.list.push_ignored(format!("load/{runtime}/{layout}"), crowd);
         }
     }
 

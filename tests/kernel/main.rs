@@ -9,14 +9,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-/// Fails the trial with a message where something doesn't hold.
-macro_rules! ensure {
-    ($holds:expr, $($message:tt)+) => {
-        if !$holds {
-            return Err(format!($($message)+));
-        }
-    };
-}
+#[macro_use]
+#[path = "../harness/mod.rs"]
+mod harness;
 
 mod bounds;
 mod bundle;
@@ -54,27 +49,14 @@ use std::process::{Command, ExitCode};
 use std::sync::atomic::Ordering;
 use std::sync::{PoisonError, RwLock};
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 use rustix::fs::FileType;
 
+use crate::harness::{Check, List, all};
 use crate::namespace::Realm;
 
-/// What a trial finds out.
-type Check = Result<(), String>;
 /// One trial.
 type Run = fn(Realm) -> Check;
-
-/// Whether all of some cases hold; if not, which ones don't.
-fn all<Name: std::fmt::Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
-    let mut count = 0;
-    let mut wrong = Vec::new();
-    for (name, result) in cases {
-        count += 1;
-        wrong.extend(result.err().map(|message| format!("{name}: {message}")));
-    }
-    ensure!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
-    Ok(())
-}
 
 /// Set where this program runs the trials of the initial user namespace.
 const REALM: &str = "OCI_SYSTEMD_HOOK_REALM";
@@ -208,22 +190,22 @@ fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let scratch = tempfile::Builder::new().prefix("oci-systemd-hook-kernel.").tempdir().unwrap();
     set_up(&scratch.path().canonicalize().unwrap());
-    let mut trials = Vec::new();
+    let mut trials = List::default();
     let mut passed = true;
     let realm = if std::env::var_os(REALM).is_some() { Realm::Initial } else { Realm::User };
     if realm == Realm::Initial {
-        trials.extend(list(Realm::Initial, &namespace::enter_initial()));
+        list(&mut trials, Realm::Initial, &namespace::enter_initial());
     } else {
         match namespace::missing_for_initial() {
             None => passed = run_again(),
-            Some(why) => trials.extend(list(Realm::Initial, &Err(why))),
+            Some(why) => list(&mut trials, Realm::Initial, &Err(why)),
         }
-        trials.extend(list(Realm::User, &namespace::enter_user()));
+        list(&mut trials, Realm::User, &namespace::enter_user());
     }
     if let Ok(words) = std::env::var("OCI_SYSTEMD_HOOK_TRIALS") {
-        trials.retain(|trial| words.split(' ').any(|word| trial.name().contains(word)));
+        trials.retain(|name| words.split(' ').any(|word| name.contains(word)));
     }
-    let conclusion = libtest_mimic::run(&arguments, trials);
+    let conclusion = trials.run(&arguments);
     let [cases, calls, swaps] =
         [&hostile::TRIED, &race::CALLS, &race::SWAPS].map(|count| count.load(Ordering::Relaxed));
     if cases + calls > 0 {
@@ -256,7 +238,7 @@ fn run_again() -> bool {
 /// A trial's name, and what it does.
 type Named = (String, Box<dyn FnOnce(Realm) -> Check + Send>);
 
-fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
+fn list(trials: &mut List, realm: Realm, entered: &Check) {
     let named = |(name, check): &(&str, Run)| -> Named { ((*name).to_owned(), Box::new(*check)) };
     let traced = entered.clone().and_then(|()| faults::missing().map_or(Ok(()), Err));
     let mut all: Vec<Named> = TRIALS.iter().map(named).collect();
@@ -279,10 +261,9 @@ fn list(realm: Realm, entered: &Check) -> Vec<Trial> {
             swaps.push((format!("swapped/{path} at {way:?}"), run));
         }
     }
-    let mut trials = where_possible(realm, &traced, swaps);
-    trials.extend(where_possible(realm, &traced, FAULTS.iter().map(named).collect()));
-    trials.extend(where_possible(realm, entered, all));
-    trials
+    push(trials, realm, &traced, swaps);
+    push(trials, realm, &traced, FAULTS.iter().map(named).collect());
+    push(trials, realm, entered, all);
 }
 
 /// Runs a trial in parallel with others. A trial runs alone if what it does changes the result of the hook's calls in other
@@ -299,18 +280,10 @@ fn in_turn<T>(name: &str, run: impl FnOnce() -> T) -> T {
     }
 }
 
-/// What is missing is a failure of each or, where `CI` isn't set, a line.
-fn where_possible(realm: Realm, possible: &Check, all: Vec<Named>) -> Vec<Trial> {
-    let in_ci = std::env::var_os("CI").is_some();
-    if let Err(why) = possible {
-        eprintln!("skipped: {why} ({} tests)", all.len());
-    }
-    let trial = |(name, check): Named| {
-        let possible = possible.clone();
-        let is_ignored = possible.is_err() && !in_ci;
+fn push(trials: &mut List, realm: Realm, possible: &Check, all: Vec<Named>) {
+    for (name, check) in all {
         let full_name = format!("{}/{name}", realm.name());
-        let run = move || in_turn(&name, || possible.and_then(|()| check(realm)).map_err(Failed::from));
-        Trial::test(full_name, run).with_ignored_flag(is_ignored)
-    };
-    all.into_iter().map(trial).collect()
+        let run = move || in_turn(&name, || check(realm).map_err(Failed::from));
+        trials.push(full_name, possible.clone().err(), run);
+    }
 }

@@ -6,14 +6,9 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
-/// Fails the trial with a message where something doesn't hold.
-macro_rules! ensure {
-    ($holds:expr, $($message:tt)+) => {
-        if !$holds {
-            return Err(format!($($message)+));
-        }
-    };
-}
+#[macro_use]
+#[path = "../harness/mod.rs"]
+mod harness;
 
 mod bad_config;
 mod command;
@@ -34,34 +29,19 @@ mod text;
 mod transparency;
 mod untouched;
 
-use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Arguments, Failed};
 
+use crate::harness::{Check, List, all};
 use crate::host::Runtime;
 use crate::site::Site;
 
-/// What a trial finds out.
-type Check = Result<(), String>;
 /// A trial on the machine as it is.
 type Run = fn(&Site) -> Check;
 /// A trial with a real runtime.
 type RunWith = fn(&Site, Runtime) -> Check;
-
-/// Whether all of some cases hold; if not, which ones don't.
-fn all<Name: std::fmt::Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
-    let mut count = 0;
-    let mut wrong = Vec::new();
-    for (name, result) in cases {
-        count += 1;
-        wrong.extend(result.err().map(|message| format!("{name}: {message}")));
-    }
-    ensure!(count > 0, "no case");
-    ensure!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
-    Ok(())
-}
 
 /// What needs nothing but the wrapper and the recorder.
 const PLAIN: &[(&str, Run)] = &[
@@ -127,7 +107,7 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    let mut trials = Trials { site: Arc::clone(&site), list: Vec::new(), skipped: BTreeMap::new() };
+    let mut trials = Trials { site: Arc::clone(&site), list: List::default() };
     for &(name, run) in PLAIN {
         trials.push(name.to_owned(), site.missing(), run);
     }
@@ -144,33 +124,19 @@ fn main() -> ExitCode {
             trials.push(format!("{name}/{runtime}"), missing, move |site| run(site, runtime));
         }
     }
-    for (why, count) in &trials.skipped {
-        eprintln!("skipped: {why} ({count} tests)");
-    }
-    let conclusion = libtest_mimic::run(&arguments, trials.list);
+    let conclusion = trials.list.run(&arguments);
     drop(site);
     conclusion.exit_code()
 }
 
 struct Trials {
     site: Arc<Site>,
-    list: Vec<Trial>,
-    /// How many tests can't run here, by the reason.
-    skipped: BTreeMap<String, u32>,
+    list: List,
 }
 
 impl Trials {
     fn push(&mut self, name: String, missing: Option<String>, run: impl FnOnce(&Site) -> Check + Send + 'static) {
-        let in_ci = std::env::var_os("CI").is_some();
         let site = Arc::clone(&self.site);
-        self.list.push(match missing {
-            None => Trial::test(name, move || run(&site).map_err(Failed::from)),
-            Some(why) => {
-                if !in_ci {
-                    *self.skipped.entry(why.clone()).or_default() += 1;
-                }
-                Trial::test(name, move || Err(why.into())).with_ignored_flag(!in_ci)
-            }
-        });
+        self.list.push(name, missing, move || run(&site).map_err(Failed::from));
     }
 }

@@ -1,0 +1,85 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What the suites of trials have in common: how a trial fails, and what happens to one for which the machine lacks
+//! something.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+
+use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+
+/// The result of a trial.
+#[allow(dead_code)] // Not all suites use all of this module.
+pub type Check = Result<(), String>;
+
+/// Fails the trial with a message if something doesn't hold.
+#[allow(unused_macros)]
+macro_rules! ensure {
+    ($holds:expr, $($message:tt)+) => {
+        if !$holds {
+            return Err(format!($($message)+));
+        }
+    };
+}
+
+/// Checks that all of some cases hold. Names those that don't.
+#[allow(dead_code)]
+pub fn all<Name: Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
+    let mut count = 0;
+    let mut wrong = Vec::new();
+    for (name, result) in cases {
+        count += 1;
+        wrong.extend(result.err().map(|message| format!("{name}: {message}")));
+    }
+    ensure!(count > 0, "no case");
+    ensure!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// The trials of a suite.
+#[derive(Default)]
+pub struct List {
+    trials: Vec<Trial>,
+    /// How many of them can't run here, by the reason.
+    skipped: BTreeMap<String, u32>,
+}
+
+impl List {
+    /// Adds a trial. If `missing` says what the machine lacks for it, it fails where `CI` is set, and is skipped elsewhere.
+    pub fn push(
+        &mut self,
+        name: impl Into<String>,
+        missing: Option<String>,
+        run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) {
+        let is_in_ci = std::env::var_os("CI").is_some();
+        self.trials.push(match missing {
+            None => Trial::test(name, run),
+            Some(why) => {
+                if !is_in_ci {
+                    *self.skipped.entry(why.clone()).or_default() += 1;
+                }
+                Trial::test(name, move || Err(why.into())).with_ignored_flag(!is_in_ci)
+            }
+        });
+    }
+
+    /// Adds a trial that runs only if the command line asks for the ignored ones.
+    #[allow(dead_code)]
+    pub fn push_ignored(&mut self, name: String, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) {
+        self.trials.push(Trial::test(name, run).with_ignored_flag(true));
+    }
+
+    /// Keeps only some of the trials, by their names.
+    #[allow(dead_code)]
+    pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
+        self.trials.retain(|trial| is_kept(trial.name()));
+    }
+
+    /// Runs them, as the command line says.
+    pub fn run(self, arguments: &Arguments) -> Conclusion {
+        for (why, count) in &self.skipped {
+            eprintln!("skipped: {why} ({count} trials)");
+        }
+        libtest_mimic::run(arguments, self.trials)
+    }
+}
