@@ -602,6 +602,23 @@ pub fn of_the_dead(realm: Realm) -> Check {
     })
 }
 
+/// A first process that has ended counts as gone, even if its parent has not yet collected its status.
+pub fn of_a_zombie(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let mut guest = Guest::new(bundle, "a", ID);
+        let before = guest.image();
+        guest.create()?;
+        let pid = guest.process.as_ref().unwrap().id();
+        kill_process(Pid::from_raw(pid.try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+        let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        until("a zombie", || stat().contains(") Z "))?;
+        guest.poststop()?.silently()?;
+        ensure!(stat().contains(") Z "), "it is no zombie any more");
+        same("the image", &before, &guest.image())?;
+        none(bundle)
+    })
+}
+
 /// Removing what dead containers have left takes a call that prepares another one at most a second. The rest is removed by
 /// later calls.
 pub fn of_many_dead(realm: Realm) -> Check {
