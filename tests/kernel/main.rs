@@ -148,6 +148,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("records/of-the-dead", records::of_the_dead),
     ("records/of-many-dead", records::of_many_dead),
     ("records/of-a-zombie", records::of_a_zombie),
+    ("records/where-processes-are-hidden", records::where_processes_are_hidden),
     ("records/another-namespace", records::of_another_namespace),
     ("records/another-boot", records::of_another_boot),
     ("records/locked-root", records::locked_root),

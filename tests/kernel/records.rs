@@ -619,6 +619,30 @@ pub fn of_a_zombie(realm: Realm) -> Check {
     })
 }
 
+/// A first process that isn't there may be one that /proc hides (hidepid, proc(5)), so that only its own poststop removes
+/// what it has left.
+pub fn where_processes_are_hidden(realm: Realm) -> Check {
+    if realm == Realm::User {
+        return Ok(());
+    }
+    for (option, left) in [(c"hidepid=4", 1), (c"hidepid=0", 0)] {
+        with_bundle(realm, |bundle| {
+            isolated(|| {
+                mount("proc", "/proc", "proc", MountFlags::empty(), option).unwrap();
+                let mut dead = Guest::new(bundle, "dead", ID);
+                dead.create()?;
+                dead.end();
+                Guest::new(bundle, "other", "other").poststop()?.silently()?;
+                count(bundle, ID, left)?;
+                dead.poststop()?.silently()?;
+                none(bundle)
+            })
+        })
+        .map_err(|message| format!("{option:?}: {message}"))?;
+    }
+    Ok(())
+}
+
 /// Removing what dead containers have left takes a call that prepares another one at most a second. The rest is removed by
 /// later calls.
 pub fn of_many_dead(realm: Realm) -> Check {
