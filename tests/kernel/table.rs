@@ -31,14 +31,11 @@ impl Mount {
         self.options.split(',').any(|each| each == option)
     }
 
-    /// The line, but for the paths of mounts that are not the trials': other programs may rename a directory above them.
-    fn lasting(&self) -> String {
-        if self.at.starts_with(SCRATCH.get().unwrap()) {
-            return self.line.clone();
-        }
-        let mut fields: Vec<&str> = self.line.split(' ').collect();
-        fields.drain(3..5);
-        fields.join(" ")
+    /// Whether nobody else takes it away or renames it. Elsewhere other programs may remove the directory that it lies on,
+    /// which takes it from all namespaces.
+    fn is_lasting(&self) -> bool {
+        let tops = ["/proc", "/sys", "/dev", "/run", "/tmp"].map(Path::new).into_iter();
+        self.at == Path::new("/") || tops.chain(SCRATCH.get().map(PathBuf::as_path)).any(|top| self.at.starts_with(top))
     }
 }
 
@@ -102,15 +99,16 @@ pub fn whole() -> Snapshot {
 
 /// The same of what a process sees.
 pub fn whole_of(process: &str) -> Snapshot {
-    of(process).into_iter().map(|mount| (PathBuf::from(&mount.id), mount.lasting())).collect()
+    let mounts = of(process).into_iter().filter(Mount::is_lasting);
+    mounts.map(|mount| (PathBuf::from(&mount.id), mount.line)).collect()
 }
 
 /// As [`whole`], but for what is at or below `root`.
 pub fn outside(root: &Path) -> Snapshot {
     read()
         .into_iter()
-        .filter(|mount| !mount.at.starts_with(root))
-        .map(|mount| (PathBuf::from(&mount.id), mount.lasting()))
+        .filter(|mount| mount.is_lasting() && !mount.at.starts_with(root))
+        .map(|mount| (PathBuf::from(&mount.id), mount.line))
         .collect()
 }
 
