@@ -47,7 +47,11 @@ impl Container {
             mount(bundle);
             // It ends with its standard input at the latest.
             let child = Command::new(words[0]).args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
-            child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
+            let container = child.map(Self).map_err(|error| format!("cannot run cat: {error}"))?;
+            // Before that, the process still has the rights that the other program takes from it.
+            let comm = format!("/proc/{}/comm", container.id());
+            until("cat", || fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == "cat"))?;
+            Ok(container)
         })
     }
 
