@@ -190,7 +190,8 @@ fn announce(id: &str, plan: &Plan) {
     }
 }
 
-/// config.json and, if it is open already, the root, if the container is to be prepared; otherwise says why not.
+/// config.json, if the container is to be prepared; otherwise says why not. Also returns the root if it was opened in the
+/// container's mount namespace.
 fn to_prepare(state: &State, stage: Stage) -> Result<Option<(ConfigText, Option<Root>)>, HookError> {
     let (id, at) = (short(&state.id), stage.name());
     let text = match ConfigText::read(state) {
@@ -215,7 +216,9 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(ConfigText, Option<
         }
         Decision::Prepare(because) => {
             debug!("{id}: prepare at {at}: {because}");
-            Ok(Some((text, root)))
+            // At createRuntime the root is opened anew in the container's mount namespace. Meanwhile the engine, whose
+            // runtime may have been killed, must be able to unmount it in its own.
+            Ok(Some((text, root.filter(|_| stage == Stage::CreateContainer))))
         }
     }
 }
