@@ -82,6 +82,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("create-runtime", runtime::does_the_whole_job),
     ("create-runtime/create-container-follows", runtime::leaves_it_to_create_container),
     ("create-runtime/given-up", runtime::given_up),
+    ("create-runtime/root-is-not-kept", runtime::root_is_not_kept),
     ("stage/bad-states", stage::bad_states),
     ("stage/with-runtime", stage::with_runtime),
     ("stage/with-process-1", stage::with_process_1),

@@ -24,7 +24,7 @@ use crate::footprint::EIGHT_MIB;
 use crate::fuse::Server;
 use crate::hook::{Finished, How, program};
 use crate::namespace::{Realm, isolated};
-use crate::runtime::{Container, Forked, until};
+use crate::runtime::{Container, Forked, stopped, stopper, until};
 use crate::tree::{self, Detail, Snapshot, same};
 
 /// The mount points that the images here lack.
@@ -850,20 +850,14 @@ pub fn root_locked_for_removing(realm: Realm) -> Check {
 fn is_locked_until_the_end(guest: &mut Guest<'_>) -> Check {
     guest.start()?;
     let log = guest.bundle.elsewhere("strace").join("log");
-    let under = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", "inject=move_mount:signal=SIGSTOP:when=1"];
-    let under = under.map(str::to_owned);
+    let under = stopper("move_mount", &log);
     let how = How { cwd: Some(guest.directory.clone()), under: &under, ..How::default() };
     let (bundle, state, lock) = (guest.bundle, guest.state.to_string(), fs::File::open(&guest.root).unwrap());
     std::thread::scope(|scope| {
         let call = scope.spawn(|| bundle.call(state.as_bytes(), &how));
-        let stopped = || {
-            let text = fs::read_to_string(&log).unwrap_or_default();
-            let line = text.lines().find(|line| line.ends_with("--- stopped by SIGSTOP ---"))?.to_owned();
-            line.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw)
-        };
-        until("a hook that mounts", || stopped().is_some())?;
+        until("a hook that mounts", || stopped(&log).is_some())?;
         let is_locked = flock(&lock, FlockOperation::NonBlockingLockExclusive).is_err();
-        kill_process(stopped().unwrap(), Signal::CONT).unwrap();
+        kill_process(stopped(&log).unwrap(), Signal::CONT).unwrap();
         drop(lock);
         call.join().unwrap()?.silently()?;
         ensure!(is_locked, "another call could remove something");

@@ -8,6 +8,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::fs::FlockOperation;
+use rustix::mount::UnmountFlags;
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 use serde_json::json;
 
@@ -181,6 +182,42 @@ pub fn leaves_it_to_create_container(realm: Realm) -> Check {
         watch.everything(bundle)?;
         watch.image(bundle)
     })
+}
+
+/// An engine whose runtime was killed unmounts the container's root, while the hook may still be at work in the container's
+/// mount namespace.
+pub fn root_is_not_kept(realm: Realm) -> Check {
+    with_bundle(realm, |bundle| {
+        let container = Container::start(bundle)?;
+        bundle.state["pid"] = json!(container.id());
+        let log = bundle.elsewhere("strace").join("log");
+        // After it has entered that namespace, and before it mounts.
+        let call = stopper("flock", &log);
+        let how = How { cwd: Some(bundle.directory()), under: &call, ..How::default() };
+        let bundle = &*bundle;
+        std::thread::scope(|scope| {
+            // In this mount namespace, which a thread gets from who starts it.
+            let call = scope.spawn(|| bundle.create_as(&how));
+            until("a hook that locks the root", || stopped(&log).is_some())?;
+            let unmounted = rustix::mount::unmount(bundle.root(""), UnmountFlags::empty());
+            kill_process(stopped(&log).unwrap(), Signal::CONT).unwrap();
+            call.join().unwrap()?.silently()?;
+            unmounted.map_err(|errno| format!("cannot unmount the root: {errno}"))
+        })
+    })
+}
+
+/// How strace(1) is called to stop a hook at the first call of a kind.
+pub fn stopper(call: &str, log: &Path) -> [String; 7] {
+    let inject = format!("inject={call}:signal=SIGSTOP:when=1");
+    ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &inject].map(str::to_owned)
+}
+
+/// The process that strace has stopped.
+pub fn stopped(log: &Path) -> Option<Pid> {
+    let text = fs::read_to_string(log).unwrap_or_default();
+    let line = text.lines().find(|line| line.ends_with("--- stopped by SIGSTOP ---"))?;
+    line.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw)
 }
 
 /// A runtime that is killed leaves the hook working, and the engine calls poststop at once: what is made after that
