@@ -192,12 +192,12 @@ part() {
 }
 
 # in_turn ROW PART...: runs parts one after the other, each in a process of its own, until one fails. Writes how long each
-# took to target/check/ROW.times, and 0 or 1 to target/check/ROW.status at the end.
+# took to target/check/ROW.times, and whether all passed to target/check/ROW.result at the end.
 in_turn() {
     row=target/check/$1
     shift
-    status=1 # For whoever ends this by a signal.
-    trap 'echo "$status" >"$row.status"' EXIT
+    result=failed # Also if this is ended by a signal.
+    trap 'echo $result >"$row.new"; mv "$row.new" "$row.result"' EXIT
     for name in "$@"; do
         say "$name"
         start=$(date +%s)
@@ -213,6 +213,7 @@ in_turn() {
             exit 1
         fi
     done
+    result=passed
 }
 
 which=default
@@ -290,10 +291,10 @@ start first "$@"
 # The rows end together, or with the first that fails.
 is_over() {
     for row in $rows; do
-        [ "$(cat "target/check/$row.status" 2>/dev/null)" != 1 ] || return 0
+        [ "$(cat "target/check/$row.result" 2>/dev/null)" != failed ] || return 0
     done
     for row in $rows; do
-        [ -e "target/check/$row.status" ] || return 1
+        [ -e "target/check/$row.result" ] || return 1
     done
 }
 until is_over; do sleep 1; done
@@ -301,7 +302,7 @@ until is_over; do sleep 1; done
 say "how long each part took"
 cat target/check/*.times | awk '{ printf "%5d s  %s\n", $1, $2 }'
 total=$(($(date +%s) - started))
-if grep -q 1 target/check/*.status; then
+if grep -q failed target/check/*.result; then
     say "FAILED after $total s"
     exit 1
 fi
