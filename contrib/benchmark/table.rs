@@ -13,7 +13,7 @@ pub fn print(results: &[(String, Results)]) {
     print_machine();
     print_measure("Skip path: args[0] is nginx", results.iter().map(|(name, results)| (name, &results.skip)));
     print_measure(
-        "createContainer for systemd, nothing to copy up",
+        "A container of systemd, nothing to copy up, at createRuntime",
         results.iter().map(|(name, results)| (name, &results.create)),
     );
     print_reading(results);
