@@ -184,8 +184,8 @@ impl Image {
     /// What must be at `path`, where something above it was looked for and isn't there, or is an empty directory.
     #[must_use]
     pub fn below_nothing(&self, path: &InnerPath) -> Option<Found> {
-        std::iter::successors(path.parent(), InnerPath::parent).find_map(|above| match self.0.get(&above) {
-            Some(Found::Nothing(at) | Found::EmptyDirectory(at)) => {
+        self.above(path).find_map(|(above, found)| match found {
+            Found::Nothing(at) | Found::EmptyDirectory(at) => {
                 path.below(&above).map(|name| Found::Nothing(at.join(name)))
             }
             _ => None,
@@ -195,10 +195,16 @@ impl Image {
     /// The directory below which `path` would be, if it is known to be empty.
     #[must_use]
     pub fn empty_above(&self, path: &InnerPath) -> Option<&InnerPath> {
-        std::iter::successors(path.parent(), InnerPath::parent).find_map(|above| match self.0.get(&above) {
-            Some(Found::EmptyDirectory(at)) => Some(at),
+        self.above(path).find_map(|(_, found)| match found {
+            Found::EmptyDirectory(at) => Some(at),
             _ => None,
         })
+    }
+
+    /// The paths above one that were looked at, beginning with the nearest, and what was found there.
+    fn above(&self, path: &InnerPath) -> impl Iterator<Item = (InnerPath, &Found)> {
+        let above = std::iter::successors(path.parent(), InnerPath::parent);
+        above.filter_map(|above| self.0.get(&above).map(|found| (above, found)))
     }
 
     /// What was found at `path`. A path that nobody looked at is left alone.

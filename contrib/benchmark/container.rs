@@ -57,7 +57,7 @@ pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
     for cgroup in &order.cgroups {
         fs::create_dir(cgroup).expect("cannot make the container's cgroup");
     }
-    // The runtime sees the root's files, too.
+    // An engine mounts the root where its runtime sees it, so that the hook finds systemd's program at createRuntime.
     mount_on(&bundle.root(), "", "tmpfs", MountFlags::empty(), "mode=755");
     bundle.fill_root(&order.any_elf, order.extra_mounts);
     let mut process = Command::new("unshare")

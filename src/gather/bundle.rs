@@ -1,12 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The facts that a bundle alone foretells, for `plan`: no container is there yet.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
 use super::selinux::{self, selinux};
-use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, live, open_root};
+use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, is_same_file, live, open_root};
 use crate::facts::mounts::Foretold;
 use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
@@ -75,12 +74,9 @@ fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
 
 /// The cgroup namespace of a container. One that config.json names by a path can be this host's.
 fn namespace_of(config: &Config) -> CgroupNamespace {
-    let number = |path: &Path| std::fs::metadata(path).ok().map(|namespace| (namespace.dev(), namespace.ino()));
-    let joined = config.joined_namespace("cgroup").and_then(number);
-    if joined.is_some() && joined == number(Path::new("/proc/self/ns/cgroup")) {
-        CgroupNamespace::Host
-    } else {
-        cgroup_namespace(config)
+    match config.joined_namespace("cgroup") {
+        Some(joined) if is_same_file(joined, Path::new("/proc/self/ns/cgroup")) => CgroupNamespace::Host,
+        _ => cgroup_namespace(config),
     }
 }
 

@@ -3,11 +3,10 @@
 //! Annotations name the engine, but a container's author can write them; the arguments of conmon(8), which runs the
 //! runtime and calls podman when the container ends, come from podman alone.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use super::GatherError;
 use super::live::read_if_shown;
+use super::{GatherError, is_same_file};
 use crate::kernel::status;
 use crate::oci::state::State;
 
@@ -22,7 +21,9 @@ pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
         pid = parent.to_string();
         let Some(command_line) = read_if_shown(&format!("/proc/{pid}/cmdline"))? else { return Ok(false) };
         if let Some(bundle) = bundle_of_podmans(&command_line, &state.id) {
-            return Ok(state.bundle().is_ok_and(|own| is_same(own, Path::new(bundle))));
+            return Ok(state
+                .bundle()
+                .is_ok_and(|own| own == Path::new(bundle) || is_same_file(own, Path::new(bundle))));
         }
     }
     Ok(false)
@@ -46,12 +47,6 @@ fn bundle_of_podmans<'a>(command_line: &'a str, id: &str) -> Option<&'a str> {
         && exit.windows(2).any(|pair| pair == ["container", "cleanup"])
         && exit.contains(&id);
     if is_podmans { values("-b").next() } else { None }
-}
-
-/// Whether two paths lead to the same directory. An engine may name it by a symbolic link.
-fn is_same(a: &Path, b: &Path) -> bool {
-    let file = |path: &Path| std::fs::metadata(path).ok().map(|status| (status.dev(), status.ino()));
-    a == b || file(a).is_some_and(|a| file(b) == Some(a))
 }
 
 #[cfg(test)]

@@ -112,7 +112,8 @@ pub struct CgroupLook {
     pub occupants: Occupants,
     /// How many cgroups can be made below it, one in the other, or `None` if there is no limit, or if that wasn't asked.
     pub room: Option<u32>,
-    /// The user ID that owns the files which limit it. `None` if that can't be determined, and in v1.
+    /// The user ID that owns the files which limit it. `None` in v1, if the container doesn't see the cgroup, or if it can't
+    /// be determined.
     pub owner_of_limits: Option<u32>,
 }
 
@@ -347,14 +348,12 @@ fn cgroups(state: &State, config: &Config, mounts: &Mounts, sources: &Sources<'_
             (CgroupOwner::Container, Occupants::Unknown) => CgroupOwner::Shared(Sharing::Unknown),
             (owner, _) => owner,
         };
-        // What the container doesn't see it can't write.
-        let owner_of_limits = at.and(look.owner_of_limits);
         Some(Membership {
             owner,
             inode: look.inode,
             room: look.room,
             on_host,
-            owns_limits: owner_of_limits.is_none_or(|uid| is_containers(config, sources.stage, uid)),
+            owns_limits: look.owner_of_limits.is_none_or(|uid| is_containers(config, sources.stage, uid)),
             inside: cgroup::parse(sources.cgroup_inside, hierarchy),
             path,
         })

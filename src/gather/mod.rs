@@ -358,6 +358,12 @@ fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
     Ok(false)
 }
 
+/// Whether two paths lead to the same file, which can have several names.
+fn is_same_file(a: &Path, b: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|status| (status.dev(), status.ino()));
+    file(a).is_some_and(|a| file(b) == Some(a))
+}
+
 /// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.
 fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
     /// More than any image's `PATH` has; each is looked for with all its links.

@@ -59,9 +59,10 @@ pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Res
         CgroupQuestion::Occupants => occupants(&directory, family, place)?,
     };
     let room = if place.asks_for_room { cgroup::room(directory.as_fd()).map_err(failed)? } else { None };
-    let owner_of_limits = match place.hierarchy {
-        Hierarchy::Unified => cgroup::owner_of_limits(directory.as_fd()).map_err(failed)?,
-        Hierarchy::Systemd | Hierarchy::Memory => None,
+    let owner_of_limits = match (place.hierarchy, place.inside) {
+        (Hierarchy::Unified, Some(_)) => cgroup::owner_of_limits(directory.as_fd()).map_err(failed)?,
+        // v1 has no limits there, and the container can't write what it doesn't see.
+        _ => None,
     };
     Ok(CgroupLook { inode, occupants, room, owner_of_limits })
 }

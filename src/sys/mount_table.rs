@@ -68,7 +68,7 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
 pub fn usual() -> Result<Option<Vec<u8>>, SysError> {
     /// Some 150 mounts.
     const USUAL_BYTES: u64 = 16 * 1024;
-    // To list the mounts costs the kernel much less than to write their lines.
+    // The kernel lists mounts much faster than it writes their lines.
     if has_many() {
         return Ok(None);
     }
@@ -104,28 +104,34 @@ impl Request {
 fn has_many() -> bool {
     /// Stands for the root of the mount namespace in listmount(2).
     const LSMT_ROOT: u64 = u64::MAX;
-    let mut part = [0_u64; 256];
-    let request = Request::new(LSMT_ROOT, 0);
-    // SAFETY: as in `list`.
-    let count = unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, part.as_mut_ptr(), part.len(), 0) };
-    usize::try_from(count).is_ok_and(|count| count == part.len())
+    let mut part = [0; PART_MOUNTS];
+    list_part(LSMT_ROOT, 0, &mut part) == Some(PART_MOUNTS)
 }
+
+/// How many mounts are listed in one call.
+const PART_MOUNTS: usize = 256;
 
 /// The numbers of all mounts below one.
 fn list(mount: u64) -> Option<Vec<u64>> {
     let mut all = Vec::new();
-    let mut part = [0_u64; 256];
+    let mut part = [0; PART_MOUNTS];
     loop {
-        let request = Request::new(mount, all.last().copied().unwrap_or_default());
-        // SAFETY: the request is of the size that it says, and the kernel writes at most as many
-        // numbers as it is told that there is room for.
-        let count = unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, part.as_mut_ptr(), part.len(), 0) };
-        let count = usize::try_from(count).ok()?;
+        let count = list_part(mount, all.last().copied().unwrap_or_default(), &mut part)?;
         all.extend_from_slice(part.get(..count)?);
         if count < part.len() {
             return Some(all);
         }
     }
+}
+
+/// Lists the mounts below one whose numbers are above `after`, and returns how many there are in `part`. Returns `None` if
+/// the kernel doesn't tell.
+fn list_part(mount: u64, after: u64, part: &mut [u64; PART_MOUNTS]) -> Option<usize> {
+    let request = Request::new(mount, after);
+    // SAFETY: the request is of the size that it says, and the kernel writes at most as many
+    // numbers as it is told that there is room for.
+    let count = unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, part.as_mut_ptr(), part.len(), 0) };
+    usize::try_from(count).ok()
 }
 
 /// What the kernel says of one mount. The buffer is of numbers, since the kernel writes some.

@@ -11,7 +11,6 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-use rustix::event::{PollFd, PollFlags, Timespec};
 use rustix::fs::{FileType, makedev};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
@@ -148,8 +147,8 @@ pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, Sys
 }
 
 /// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before. If it doesn't end
-/// within `limit`, it is killed with those that it started, or as soon as a file server lets it, and the call fails with
-/// `ETIMEDOUT`.
+/// within `limit`, it and the processes that it started are killed, and the call fails with `ETIMEDOUT`. A process that
+/// waits for a file server only ends once the server answers.
 ///
 /// The child is killed when this process ends, and is the first one that the kernel kills if memory runs out.
 #[allow(unsafe_code)]
@@ -186,7 +185,10 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
         }
         Some(child) => {
             drop(to);
-            if limit.is_some_and(|limit| !is_readable(&from, limit)) {
+            // If the wait itself fails, so does the reading.
+            if limit
+                .is_some_and(|limit| matches!(time_limit::is_readable(&from, Some(Instant::now() + limit)), Ok(false)))
+            {
                 // Worst case: it has just ended.
                 let _ = rustix::process::kill_process_group(child, Signal::KILL);
                 return Err(SysError::new("waitpid() of a process that did not end in time", Errno::TIMEDOUT));
@@ -195,20 +197,6 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
             // Worst case: this process ignores SIGCHLD, and then there is no child to wait for.
             while matches!(rustix::process::waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
             Ok(said?.filter(|said| !said.is_empty()))
-        }
-    }
-}
-
-/// Waits until a pipe has data or is closed. Returns whether that was so in time.
-fn is_readable(pipe: &OwnedFd, limit: Duration) -> bool {
-    let deadline = Instant::now() + limit;
-    loop {
-        let left = Timespec::try_from(deadline.saturating_duration_since(Instant::now())).ok();
-        match rustix::event::poll(&mut [PollFd::new(pipe, PollFlags::IN)], left.as_ref()) {
-            Ok(0) => return false,
-            Err(Errno::INTR) => {}
-            // What is wrong shows when it is read.
-            Ok(_) | Err(_) => return true,
         }
     }
 }

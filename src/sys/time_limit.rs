@@ -9,7 +9,7 @@
 #![allow(unsafe_code)]
 
 use std::fmt::{self, Write as _};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::path::Path;
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -111,7 +111,7 @@ fn start_timer_of(left: Duration) {
     const AFTER_THREAD: Duration = Duration::from_millis(500);
     extern "C" fn expired(_: libc::c_int) {
         const LINE: &[u8] =
-            b"oci-systemd-hook: gave up because of the time limit, after waiting or with hardly any processor time\n";
+            b"oci-systemd-hook: gave up because of the time limit: it was waiting, or got hardly any processor time\n";
         let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         // SAFETY: all of these calls may be made in a signal handler, signal-safety(7).
         unsafe {
@@ -208,14 +208,25 @@ fn end() -> ! {
 }
 
 /// Waits until a stream has data to read or is closed. Fails with `ETIMEDOUT` if the time expires.
-pub fn await_input(stream: impl std::os::fd::AsFd) -> Result<(), SysError> {
-    let left = call().limit.as_ref().map(|(begun, limit, _)| limit.saturating_sub(begun.elapsed()));
-    let left = left.and_then(|left| Timespec::try_from(left).ok());
-    match rustix::event::poll(&mut [PollFd::new(&stream, PollFlags::IN)], left.as_ref()) {
-        Ok(0) => Err(SysError::new("poll() of a stream that was not closed in time", Errno::TIMEDOUT)),
-        // A process that is stopped and continued gets EINTR.
-        Err(Errno::INTR) => await_input(stream),
-        result => result.map(drop).call(|| "poll()"),
+pub fn await_input(stream: impl AsFd) -> Result<(), SysError> {
+    let deadline = call().limit.as_ref().map(|(begun, limit, _)| *begun + *limit);
+    if is_readable(stream, deadline)? {
+        Ok(())
+    } else {
+        Err(SysError::new("poll() of a stream that was not closed in time", Errno::TIMEDOUT))
+    }
+}
+
+/// Waits until a stream has data to read or is closed, but not beyond the deadline. Returns whether that was so in time.
+pub fn is_readable(stream: impl AsFd, deadline: Option<Instant>) -> Result<bool, SysError> {
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let left = left.and_then(|left| Timespec::try_from(left).ok());
+        match rustix::event::poll(&mut [PollFd::new(&stream, PollFlags::IN)], left.as_ref()) {
+            // A process that is stopped and continued gets EINTR.
+            Err(Errno::INTR) => {}
+            result => return result.map(|ready| ready > 0).call(|| "poll()"),
+        }
     }
 }
 

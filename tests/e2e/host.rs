@@ -7,6 +7,7 @@ use std::path::Path;
 
 use libtest_mimic::Failed;
 
+use crate::harness::is_lasting;
 use crate::hierarchy::Hierarchy;
 use crate::site::MARK;
 use crate::tree;
@@ -32,7 +33,11 @@ impl Host {
                 seen.insert(format!("mount of the machine: {line}"));
             }
         }
-        for line in namespace_mountinfo.lines().filter(|line| is_lasting(line)) {
+        for line in namespace_mountinfo.lines() {
+            let at = line.split(' ').nth(4).unwrap_or_default();
+            if !is_lasting(Path::new(at)) && !at.contains(MARK) {
+                continue;
+            }
             seen.insert(format!("mount of the test's host: {}", without_paths(line)));
         }
         for folder in ["/run", "/tmp", "/var/log/journal"] {
@@ -65,14 +70,6 @@ impl Host {
         }
         told
     }
-}
-
-/// Whether nobody else takes a mount away, by its line in mountinfo. Elsewhere other programs may remove the directory that
-/// it lies on, which takes it from all namespaces.
-fn is_lasting(line: &str) -> bool {
-    let at = line.split(' ').nth(4).unwrap_or_default();
-    let tops = ["/proc", "/sys", "/dev", "/run", "/tmp"];
-    at == "/" || at.contains(MARK) || tops.iter().any(|top| Path::new(at).starts_with(top))
 }
 
 /// A line of mountinfo without root and mount point, which change where

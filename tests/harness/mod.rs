@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
+use std::path::Path;
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
@@ -33,6 +34,14 @@ pub fn all<Name: Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
     ensure!(count > 0, "no case");
     ensure!(wrong.is_empty(), "{} of {count} cases:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
+}
+
+/// Whether a mount point is one that no other program takes away or renames. Elsewhere other programs may remove the
+/// directory that a mount lies on, which takes it from all mount namespaces.
+#[allow(dead_code)]
+pub fn is_lasting(at: &Path) -> bool {
+    let tops = ["/proc", "/sys", "/dev", "/run", "/tmp"];
+    at == Path::new("/") || tops.iter().any(|top| at.starts_with(top))
 }
 
 /// The trials of a suite.

@@ -146,8 +146,8 @@ fn place() -> PathBuf {
     SCRATCH.get().unwrap().join("kernel")
 }
 
-/// The kernel's files that exist, by their paths on the host, and the FUSE server that one of them belongs to. They
-/// must not be files that other trials use, because the watch sees those, too.
+/// The kernel's files that exist, by their paths on the host, and the FUSE server that one of them belongs to. No other
+/// trial may use these files, because the watch reports every process that opens one of them.
 fn files() -> (Vec<PathBuf>, Option<Server>) {
     fs::create_dir_all(place()).unwrap();
     tmpfs(&place(), "mode=755");

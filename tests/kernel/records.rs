@@ -850,7 +850,7 @@ pub fn root_locked_for_removing(realm: Realm) -> Check {
 fn is_locked_until_the_end(guest: &mut Guest<'_>) -> Check {
     guest.start()?;
     let log = guest.bundle.elsewhere("strace").join("log");
-    let under = stopper("move_mount", &log);
+    let under = stopper("move_mount", 1, &log);
     let how = How { cwd: Some(guest.directory.clone()), under: &under, ..How::default() };
     let (bundle, state, lock) = (guest.bundle, guest.state.to_string(), fs::File::open(&guest.root).unwrap());
     std::thread::scope(|scope| {

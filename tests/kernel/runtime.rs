@@ -192,7 +192,7 @@ pub fn root_is_not_kept(realm: Realm) -> Check {
         bundle.state["pid"] = json!(container.id());
         let log = bundle.elsewhere("strace").join("log");
         // After it has entered that namespace, and before it mounts.
-        let call = stopper("flock", &log);
+        let call = stopper("flock", 1, &log);
         let how = How { cwd: Some(bundle.directory()), under: &call, ..How::default() };
         let bundle = &*bundle;
         std::thread::scope(|scope| {
@@ -207,10 +207,10 @@ pub fn root_is_not_kept(realm: Realm) -> Check {
     })
 }
 
-/// How strace(1) is called to stop a hook at the first call of a kind.
-pub fn stopper(call: &str, log: &Path) -> [String; 7] {
-    let inject = format!("inject={call}:signal=SIGSTOP:when=1");
-    ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &inject].map(str::to_owned)
+/// How strace(1) is called to stop a hook at one of its calls of a kind.
+pub fn stopper(call: &str, number: usize, log: &Path) -> [String; 9] {
+    let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=SIGSTOP:when={number}"));
+    ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", &inject].map(str::to_owned)
 }
 
 /// The process that strace has stopped.

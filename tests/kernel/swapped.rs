@@ -16,14 +16,14 @@ use rustix::fs::{CWD, RenameFlags, renameat_with};
 use rustix::mount::{
     MountFlags, MountPropagationFlags, UnmountFlags, mount_bind_recursive, mount_change, mount_remount, unmount,
 };
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Signal, kill_process};
 use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, bind, furnish_host, own_cgroup_mount, tmpfs, with_bundle};
 use crate::hook::How;
 use crate::namespace::{Realm, isolated};
-use crate::runtime::Container;
+use crate::runtime::{Container, stopped, stopper};
 use crate::table;
 use crate::tree::{self, Detail, same};
 
@@ -243,9 +243,7 @@ fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchang
     }
     let (before, writable_before) = (tree::read(host, Detail::Untouched), point.victim.map(Victim::writable));
     let outside = table::outside(&bundle.root(""));
-    let (trace, inject) =
-        (format!("trace={}", point.call), format!("inject={}:signal=SIGSTOP:when={}", point.call, point.number));
-    let under = ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", &inject].map(str::to_owned);
+    let under = stopper(point.call, point.number, log);
     let how = How { cwd: Some(cwd), under: &under, ..How::default() };
     let finished = bundle.create_as(&how);
     exchange_back();
@@ -285,17 +283,15 @@ fn exchange_once(
     };
     there.send(()).map_err(|_| "nobody waits")?;
     while !is_over.load(Ordering::Relaxed) {
-        let text = fs::read_to_string(log).unwrap_or_default();
-        let Some(line) = text.lines().find(|line| line.ends_with("--- stopped by SIGSTOP ---")) else {
+        let Some(pid) = stopped(log) else {
             pause();
             continue;
         };
-        let pid = line.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw);
         // The hook may not have made it yet, or may have given it its name.
         let one = one();
         let exchanged = one.as_deref().map_or(Ok(()), exchange);
         EXCHANGES.fetch_add(usize::from(one.is_some()), Ordering::Relaxed);
-        kill_process(pid.unwrap(), Signal::CONT).map_err(|errno| format!("cannot continue {pid:?}: {errno}"))?;
+        kill_process(pid, Signal::CONT).map_err(|errno| format!("cannot continue {pid:?}: {errno}"))?;
         exchanged?;
         while !is_over.load(Ordering::Relaxed) {
             pause();

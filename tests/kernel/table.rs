@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::bundle::SCRATCH;
+use crate::harness::is_lasting;
 use crate::tree::Snapshot;
 
 /// One line of mountinfo.
@@ -31,11 +32,8 @@ impl Mount {
         self.options.split(',').any(|each| each == option)
     }
 
-    /// Whether nobody else takes it away or renames it. Elsewhere other programs may remove the directory that it lies on,
-    /// which takes it from all namespaces.
     fn is_lasting(&self) -> bool {
-        let tops = ["/proc", "/sys", "/dev", "/run", "/tmp"].map(Path::new).into_iter();
-        self.at == Path::new("/") || tops.chain(SCRATCH.get().map(PathBuf::as_path)).any(|top| self.at.starts_with(top))
+        is_lasting(&self.at) || SCRATCH.get().is_some_and(|scratch| self.at.starts_with(scratch))
     }
 }
 

@@ -131,7 +131,8 @@ impl World {
             cgroup_inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?),
             runtime_cgroup: &|| self.get("runtime-cgroup").map(str::to_owned),
             look_at_cgroup: &|place| {
-                let owner_of_limits = Some(if rights.contains("others own the limits") { 65534 } else { 0 });
+                let owner = if rights.contains("others own the limits") { 65534 } else { 0 };
+                let owner_of_limits = place.inside.map(|_| owner);
                 let occupants = occupants(self.get("occupants").unwrap_or_default(), place);
                 CgroupLook { inode: None, occupants, room: None, owner_of_limits }
             },
