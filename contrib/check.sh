@@ -10,8 +10,8 @@ contrib/check.sh PART...
 contrib/check.sh --list
 
 Runs the test suite on a Debian machine, as root or with sudo: all parts that need no virtual machine, or all with --full,
-or those named. Packages are installed by apt; everything else is made below target/ (5 GB, 14 GB with --full, for which
-amd64 and 3 GiB of memory are needed; KVM isn't).
+or those named, two at a time, until one fails. Packages are installed by apt; everything else is made below target/ (5 GB,
+14 GB with --full, for which amd64 and 3 GiB of memory are needed; KVM isn't).
 
   --list  the parts and what each tests
 
@@ -19,27 +19,27 @@ kernel/FILTER, runtime/FILTER and e2e/FILTER are the trials of these parts whose
 END
 }
 
-# The parts in the order in which they run: the name, by which option they are chosen, and what they test.
+# The parts in the order in which they start, so that no long one is the last: the name, by which option they are chosen, and what they test.
 parts() {
     cat <<'END'
 form                      default  formatting and lints of the sources
 units                     default  unit tests, plans of example containers, and properties of random ones
 installed                 default  what contrib/install.sh installs
-kernel                    default  the hook on real mounts and cgroups, as root and in a user namespace
-runtime                   default  the runtime wrapper
-older-kernels             default  the hook without some system calls, as on older kernels
 e2e                       default  runc, crun, podman, Docker and containerd, with real images
-load                      full     1,000 containers, 100 at a time, with random kills
-fuzz                      full     the parsers and the plan
+machine/selinux           full     SELinux enforcing, engines as root
 machine/cgroups           full     cgroup v2 as systemd mounts it: layouts, limits, memory
-machine/no-nsdelegate     full     the same limits without the mount option nsdelegate
 machine/podman            full     podman as root
 machine/podman-user       full     podman as a user
-machine/containerd        full     containerd
-machine/services          full     runc in services of the host
-machine/selinux-off       full     a kernel without SELinux
-machine/selinux           full     SELinux enforcing, engines as root
 machine/selinux-user      full     SELinux enforcing, podman as a user
+machine/no-nsdelegate     full     the same limits without the mount option nsdelegate
+machine/services          full     runc in services of the host
+machine/containerd        full     containerd
+machine/selinux-off       full     a kernel without SELinux
+kernel                    default  the hook on real mounts and cgroups, as root and in a user namespace
+load                      full     1,000 containers, 100 at a time, with random kills
+fuzz                      full     the parsers and the plan
+older-kernels             default  the hook without some system calls, as on older kernels
+runtime                   default  the runtime wrapper
 END
 }
 
@@ -191,14 +191,23 @@ part() {
     esac
 }
 
-# in_turn ROW PART...: runs parts one after the other, each in a process of its own, until one fails. Writes how long each
-# took to target/check/ROW.times, and whether all passed to target/check/ROW.result at the end.
+# next: takes the first part off the queue; fails if there is none.
+next() {
+    exec 4>target/check/lock
+    flock 4
+    name=$(head -n 1 target/check/queue)
+    sed -i 1d target/check/queue
+    exec 4>&-
+    [ -n "$name" ]
+}
+
+# in_turn ROW: runs parts of the queue one after the other, each in a process of its own, until one fails. Writes how long
+# each took to target/check/ROW.times, and whether all passed to target/check/ROW.result at the end.
 in_turn() {
     row=target/check/$1
-    shift
     result=failed # Also if this is ended by a signal.
     trap 'echo $result >"$row.new"; mv "$row.new" "$row.result"' EXIT
-    for name in "$@"; do
+    while next; do
         say "$name"
         start=$(date +%s)
         status=0
@@ -236,7 +245,7 @@ case ${1:-} in
     shift
     cd "$(dirname "$0")/.."
     . contrib/prerequisites.sh
-    in_turn "$@"
+    in_turn "$1"
     exit
     ;;
 -*) wrong "invalid option $1; see contrib/check.sh --help" ;;
@@ -255,29 +264,20 @@ fi
 
 started=$(date +%s)
 [ $# -gt 0 ] || set -- $(chosen "$which")
-beside=
 if [ "$which" = full ]; then
     # Said now rather than in an hour.
     need_for_machine
-    set -- target/machine/*/disk.raw
-    [ -e "$1" ] || room 14 "$PWD"
-    # The virtual machine has one processor. The parts in it run beside the others.
-    beside=$(chosen full | grep '^machine/')
-    set -- $(chosen full | grep -v '^machine/')
+    [ -d target/machine ] || room 14 "$PWD"
 fi
 say "packages and the hook"
 need $BUILD $ENGINES g++ groff-base shellcheck
 stage
 mkdir -p target/check
 rm -f target/check/*
+printf '%s\n' "$@" >target/check/queue
 
-# A row has a session of its own, so that one signal ends all its processes.
-rows='' processes=''
-start() {
-    rows="$rows $1"
-    setsid contrib/check.sh --in-turn "$@" &
-    processes="$processes -$!"
-}
+# A row has a session of its own, so that one signal ends all its processes. Two, since boots wait more than they work.
+rows="first second" processes=''
 stop_rows() {
     $AS_ROOT kill -s TERM -- $processes 2>/dev/null || true # Worst case: all have ended.
     wait
@@ -285,8 +285,10 @@ stop_rows() {
 trap stop_rows EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM
-start first "$@"
-[ -z "$beside" ] || start beside $beside
+for row in $rows; do
+    setsid contrib/check.sh --in-turn "$row" &
+    processes="$processes -$!"
+done
 
 # The rows end together, or with the first that fails.
 is_over() {

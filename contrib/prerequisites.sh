@@ -43,7 +43,7 @@ need_for_machine() {
     [ "$(dpkg --print-architecture)" = amd64 ] || stop "the virtual machine is made for amd64 only"
     [ "$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)" -ge 3 ] ||
         stop "the virtual machine needs 3 GiB of memory, and less is available"
-    need clang e2fsprogs gcc libc6-dev libselinux1-dev mmdebstrap openssh-client qemu-system-x86 util-linux
+    need clang e2fsprogs gcc libc6-dev libselinux1-dev mmdebstrap patchelf util-linux
 }
 
 # room GIB DIRECTORY: fails if there isn't so much.
@@ -58,21 +58,42 @@ image() {
     # Somebody else may be making it.
     exec 3<"$(dirname "$2")"
     flock 3
-    if [ -e "$2/lib/systemd/systemd" ]; then
-        exec 3<&-
-        return 0
+    if [ ! -e "$2" ]; then
+        echo "making a Debian $1 with systemd (half a minute, some 250 MB in $2)"
+        bootstrap "$1" "$2.new" --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}"
+        $AS_ROOT mv -T "$2.new" "$2"
     fi
-    echo "making a Debian $1 with systemd (half a minute, some 250 MB in $2)"
-    $AS_ROOT rm -rf "$2" "$2.new"
+    exec 3<&-
+}
+
+# bootstrap SUITE DIRECTORY OPTION...: by mmdebstrap. The caller moves the directory to its place, so that an interrupted
+# run leaves no half of one there.
+bootstrap() {
+    suite=$1 directory=$2
+    shift 2
+    $AS_ROOT rm -rf "$directory"
     log=$(mktemp)
     # A mirror's unstable suite may be older than it says it may be.
-    # Made beside its place, so that an interrupted run leaves no half image.
-    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' \
-        --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" "$1" "$2.new" >"$log" 2>&1 3<&-; then
+    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$suite" "$directory" >"$log" 2>&1 3<&-; then
         tail -n 20 "$log" >&2
-        stop "mmdebstrap could not make a Debian $1; the whole log is $log"
+        stop "mmdebstrap could not make a Debian $suite; the whole log is $log"
     fi
     rm -f "$log"
-    $AS_ROOT mv -T "$2.new" "$2"
+}
+
+# kernel DIRECTORY: takes User Mode Linux from Debian, once: Linux as a program, linux.uml, with its modules and its libc.
+# Debian 14's is the first that runs on processors with AMX, whose registers older ones have no room for.
+kernel() {
+    mkdir -p "$(dirname "$1")"
+    exec 3<"$(dirname "$1")"
+    flock 3
+    if [ ! -e "$1" ]; then
+        echo "unpacking the kernel of the virtual machine (200 MB in $1)"
+        bootstrap forky "$1.new" --variant=extract --include=user-mode-linux
+        # It needs a newer libc than this machine may have.
+        libraries=$1/usr/lib/x86_64-linux-gnu
+        $AS_ROOT patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --set-rpath "$libraries" "$1.new/usr/bin/linux.uml"
+        $AS_ROOT mv -T "$1.new" "$1"
+    fi
     exec 3<&-
 }

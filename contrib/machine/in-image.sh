@@ -6,40 +6,34 @@ umask 022
 
 echo machine >/etc/hostname
 printf '127.0.0.1 localhost machine\n' >/etc/hosts
-printf 'nameserver 10.0.2.3\n' >/etc/resolv.conf
-printf '/dev/vda / ext4 defaults 0 0\n' >/etc/fstab
+printf '/dev/ubda / ext4 defaults 0 0\n' >/etc/fstab
 rm -f /etc/machine-id # A first boot would enable and start what is disabled here.
 systemd-id128 new >/etc/machine-id
 
-mkdir -p /etc/systemd/network
-cat >/etc/systemd/network/machine.network <<'END'
-[Match]
-Name=eth0
-[Network]
-Address=10.0.2.15/24
-Gateway=10.0.2.2
-LinkLocalAddressing=no
-IPv6AcceptRA=no
-END
-systemctl enable --quiet systemd-networkd ssh auditd
-# The first fails under this policy and is not needed. Nobody waits for a network with a fixed address.
-# The timers would all be due at once when a snapshot's clock is set, and slow a test down.
-systemctl mask --quiet systemd-network-generator.service systemd-networkd-wait-online.service \
+# Whoever logs in at the first line runs what machine.sh put there, or has a shell.
+mv /usr/local/lib/machine/login.service /etc/systemd/system/machine-login@.service
+mv /usr/local/lib/machine/files.service /etc/systemd/system/machine-files.service
+systemctl enable --quiet auditd machine-files
+# Nobody needs a terminal or a network. The timers would slow a test down.
+systemctl mask --quiet getty.target systemd-networkd.service systemd-networkd.socket \
+    systemd-network-generator.service systemd-networkd-wait-online.service \
     apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
     fstrim.timer podman-auto-update.timer systemd-tmpfiles-clean.timer
 
 useradd --create-home --shell /bin/bash tester
 echo 'tester ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/tester
 for home in /root /home/tester; do
-    mkdir -p "$home/.ssh" # root's is there already.
-    chmod 700 "$home/.ssh"
-    cp /root/key.pub "$home/.ssh/authorized_keys"
+    # The line is not the script's output: that goes through the second line, and a status through the third.
+    echo '[ ! -e ~/session ] || exec sh ~/session' >"$home/.bash_profile"
+    touch "$home/.hushlogin"
 done
-chown -R tester: /home/tester/.ssh
+chown tester: /home/tester/.bash_profile /home/tester/.hushlogin
 
-# Docker confines containers only when it is told to.
-mkdir -p /etc/docker
-printf '{"selinux-enabled": true}\n' >/etc/docker/daemon.json
+# The kernel has no nftables for IPv4. No container needs a port.
+mkdir -p /etc/containers /etc/docker
+printf '[network]\nfirewall_driver = "none"\n' >/etc/containers/containers.conf
+# And Docker confines containers only when it is told to.
+printf '{"selinux-enabled": true, "iptables": false, "ip6tables": false}\n' >/etc/docker/daemon.json
 
 printf 'SELINUX=enforcing\nSELINUXTYPE=default\n' >/etc/selinux/config
 semodule --noreload --install /root/policy.cil

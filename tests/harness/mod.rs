@@ -5,6 +5,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
@@ -50,6 +52,28 @@ pub struct List {
     trials: Vec<Trial>,
     /// How many of them can't run here, by the reason.
     skipped: BTreeMap<String, u32>,
+    times: Times,
+}
+
+/// How long each trial took.
+type Times = Arc<Mutex<Vec<(Duration, String)>>>;
+
+/// How many of the longest trials are named at the end.
+const LONGEST: usize = 10;
+
+/// Notes how long a trial takes.
+fn timed(
+    name: String,
+    times: &Times,
+    run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+) -> impl FnOnce() -> Result<(), Failed> + Send + 'static {
+    let times = Arc::clone(times);
+    move || {
+        let start = Instant::now();
+        let result = run();
+        times.lock().unwrap_or_else(PoisonError::into_inner).push((start.elapsed(), name));
+        result
+    }
 }
 
 impl List {
@@ -61,8 +85,9 @@ impl List {
         run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
     ) {
         let is_in_ci = std::env::var_os("CI").is_some();
+        let name = name.into();
         self.trials.push(match missing {
-            None => Trial::test(name, run),
+            None => Trial::test(name.clone(), timed(name, &self.times, run)),
             Some(why) => {
                 if !is_in_ci {
                     *self.skipped.entry(why.clone()).or_default() += 1;
@@ -75,7 +100,7 @@ impl List {
     /// Adds a trial that runs only if the command line asks for the ignored ones.
     #[allow(dead_code)]
     pub fn push_ignored(&mut self, name: String, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) {
-        self.trials.push(Trial::test(name, run).with_ignored_flag(true));
+        self.trials.push(Trial::test(name.clone(), timed(name, &self.times, run)).with_ignored_flag(true));
     }
 
     /// Keeps only some of the trials, by their names.
@@ -89,6 +114,12 @@ impl List {
         for (why, count) in &self.skipped {
             eprintln!("skipped: {why} ({count} trials)");
         }
-        libtest_mimic::run(arguments, self.trials)
+        let conclusion = libtest_mimic::run(arguments, self.trials);
+        let mut times = self.times.lock().unwrap_or_else(PoisonError::into_inner);
+        times.sort_unstable_by(|a, b| b.cmp(a));
+        for (time, name) in times.iter().take(LONGEST) {
+            println!("{:6.1} s  {name}", time.as_secs_f64());
+        }
+        conclusion
     }
 }

@@ -8,7 +8,7 @@ name=service-trial-shim
 
 finish() {
     unchanged
-    echo "ok: $trial"
+    passes
 }
 
 ask() { ctr task exec --exec-id "ask-$(cat /proc/sys/kernel/random/uuid)" "$name" "$@" </dev/null; }

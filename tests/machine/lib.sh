@@ -104,7 +104,11 @@ begin() {
     trial=$1
     host >"$work/before"
     cursor=$(as_root journalctl --quiet --lines 0 --show-cursor | sed -n 's/^-- cursor: //p')
+    began=$(date +%s)
 }
+
+# passes: says so of this trial.
+passes() { echo "ok: $trial ($(($(date +%s) - began)) s)"; }
 
 # unchanged: the host is as before.
 unchanged() {
@@ -119,7 +123,7 @@ end_but() {
     [ -z "$new" ] || wrong "SELinux denied what it doesn't deny to podman's own mode:
 $new
 $(grep -F "$new" "$work/records" | cut -f 2)"
-    echo "ok: $trial"
+    passes
 }
 
 end() { end_but nothing; }
@@ -128,7 +132,7 @@ end() { end_but nothing; }
 end_of_wrong_labels() {
     unchanged
     denials >"$work/denials"
-    echo "ok: $trial"
+    passes
 }
 
 # What the hook logged in this trial.
@@ -188,6 +192,16 @@ stops_unit() {
     manager stop "$1"
     is=$(manager show --property ActiveState --property Result --value "$1" | sort | tr '\n' ' ')
     [ "$is" = "inactive success " ] || wrong "$1 is $is: $(manager --no-pager --full status "$1")"
+}
+
+is_in_state() { [ "$("$1" state "$2" | jq -r .status)" = "$3" ]; }
+
+# kill_and_delete RUNTIME CONTAINER: in two steps, since `delete --force` gives up on a cgroup whose processes are still
+# on their way out.
+kill_and_delete() {
+    "$1" kill "$2" KILL
+    until_ 20 is_in_state "$1" "$2" stopped || wrong "$2 survives SIGKILL"
+    "$1" delete "$2"
 }
 
 # Set by each engine: ask COMMAND... runs a command in the container, pid prints its first process.
@@ -255,9 +269,14 @@ labels() {
 
 # podman and docker
 
-# engine podman|docker
+# Whoever cleans up after podman's containers has ended.
+no_conmon() { ! pgrep -x conmon >/dev/null && [ -z "$(find /sys/fs/cgroup -name 'libpod*')" ]; }
+
+# engine podman|docker: from now on. Its first container since the boot leaves files in /run.
 engine() {
     engine=$1
+    "$engine" run --rm localhost/systemd:latest true
+    until_ 20 no_conmon || wrong "podman's container does not end"
     ask() { "$engine" exec "$engine-trial" "$@" </dev/null; }
     pid() { "$engine" inspect --format '{{.State.Pid}}' "$engine-trial"; }
 }
@@ -383,7 +402,7 @@ podman_trials() {
     unchanged
     denials >"$work/baseline"
     [ -s "$work/baseline" ] || wrong "nothing is denied: is this being audited?"
-    echo "ok: $trial"
+    passes
     # What even the yardstick may not do is no secret.
     sed 's/^/    denied there: /' "$work/baseline"
 

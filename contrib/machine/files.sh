@@ -1,0 +1,51 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Run by root in the machine, before the session begins. The second disk is a tar archive of what is installed, the
+# third of the session user's files.
+set -eu
+setting() { sed -n "s/.*\<machine\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
+
+want=$(setting selinux)
+is=$(getenforce)
+case $want,$is in
+enforcing,Enforcing | off,Disabled) ;;
+*)
+    echo "SELinux is $is, and should be $want" >&2
+    exit 1
+    ;;
+esac
+
+# The mount options are the first mount namespace's to change.
+want=$(setting cgroup)
+if [ "$want" = no-nsdelegate ]; then
+    options=$(findmnt -n -o OPTIONS /sys/fs/cgroup | sed 's/,nsdelegate//')
+    # With source and type given, mount(8) does not add the options that are there already.
+    mount -t cgroup2 -o "remount,$options" cgroup2 /sys/fs/cgroup
+fi
+is=nsdelegate
+grep -q '^cgroup2 /sys/fs/cgroup .*[, ]nsdelegate' /proc/mounts || is=no-nsdelegate
+[ "$is" = "$want" ] || {
+    echo "cgroup2 is mounted with $is, and should be with $want" >&2
+    exit 1
+}
+
+chmod 666 /dev/ttyS1 /dev/ttyS2
+for line in ttyS1 ttyS2; do stty -F /dev/$line raw -echo; done
+
+# As udev would do it, which isn't there.
+modprobe -a tun fuse
+chmod 666 /dev/net/tun /dev/fuse
+
+# pasta, which rootless podman calls, gives a container the host's own addresses and routes.
+ip link add eth0 type veth peer name eth1
+ip address add 10.0.2.15/24 dev eth0
+ip link set eth0 up
+ip link set eth1 up
+ip route add default via 10.0.2.2
+
+# Files are labelled by who makes them, and the hook is to have the label of an installed program.
+tar -C / --no-overwrite-dir -xvf /dev/ubdb | sed 's,^\.,,' | xargs restorecon
+user=$(setting user)
+home=$(getent passwd "$user" | cut -d : -f 6)
+tar -C "$home" --no-overwrite-dir --no-same-owner -xvf /dev/ubdc | (cd "$home" && xargs chown "$user:")
+restorecon -R "$home"

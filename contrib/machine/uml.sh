@@ -1,0 +1,79 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Sourced by machine.sh: one User Mode Linux, what it is given and what it tells. It uses $run, a directory of this run
+# alone, and $kernel.
+
+: "${run:?}" "${kernel:?}"
+machine=
+
+# keep FILE: of this run, and says where it is.
+keep() {
+    mv "$1" target/machine/failed.log
+    echo "the whole log is target/machine/failed.log"
+}
+
+# archives INSTALLED [DIRECTORY COMMAND]: the machine's second disk, which is unpacked to its root, and its third, which is
+# unpacked to the home of who logs in: without a command that is a shell.
+archives() {
+    tar -C "$1" --owner=0 --group=0 -cf "$run/installed.tar" .
+    rm -rf "${run:?}/home"
+    mkdir "$run/home"
+    if [ $# -gt 1 ]; then
+        cp -a "$2" "$run/home/test"
+        # Through a pipe, since scripts and engines behave otherwise on a terminal. An engine's processes may hold it longer
+        # than the script does, so a line tells the end.
+        end=$(cat /proc/sys/kernel/random/uuid)
+        cat >"$run/home/session" <<END
+{
+    cd test
+    status=0
+    { $3; } </dev/null 2>&1 || status=\$?
+    echo \$status >~/status
+    echo $end
+} | sed -u '/$end\$/{ s///; /./p; Q }' >/dev/ttyS1
+cat ~/status >/dev/ttyS2
+END
+    fi
+    tar -C "$run/home" --owner=0 --group=0 -cf "$run/home.tar" .
+}
+
+# start_machine DISK USER SELINUX CGROUP [SETTING...]: boots, and logs USER in. What the script prints goes to descriptor 5;
+# where there is none, the terminal is the session's.
+start_machine() {
+    ubd0=$1
+    case $3 in
+    enforcing) lsm="lsm=selinux enforcing=1" ;;
+    off) lsm="lsm=yama" ;;
+    esac
+    settings="machine.user=$2 machine.selinux=$3 machine.cgroup=$4 systemd.wants=machine-login@$2.service"
+    shift 4
+    if [ -e "$run/home/session" ]; then lines="ssl0=null,fd:4 ssl1=null,fd:5"; else lines="ssl0=fd:0,fd:5"; fi
+    # Its memory is a file in /dev/shm. setpriv: should this shell be killed, the machine goes with it.
+    # shellcheck disable=SC2086 # one word a setting
+    env -u TMPDIR -u TMP -u TEMP setpriv --pdeathsig KILL "$kernel/usr/bin/linux.uml" seccomp=auto mem=2048M noreboot panic=1 \
+        con=null con0=null,fd:7 ssl=null $lines ssl2=null,fd:6 \
+        "ubd0=$ubd0" "ubd1r=$run/installed.tar" "ubd2r=$run/home.tar" root=/dev/ubda rw $lsm $settings "$@" \
+        >"$run/uml.log" 2>&1 4>"$run/login" 6>"$run/status" 7>"$run/console" 8>&- 9>&- <&0 &
+    machine=$!
+}
+
+# wait_for_session: until the machine has ended; sets status, which is the script's.
+wait_for_session() {
+    wait "$machine" || true # It tells nothing of the session.
+    machine=
+    status=$(cat "$run/status")
+    [ -n "$status" ] || machine_failed "it ended before the script"
+}
+
+end_machine() {
+    [ -n "$machine" ] || return 0
+    kill "$machine" 2>/dev/null || true # It may have ended by itself.
+    wait "$machine" 2>/dev/null || true # Killed is not a success.
+    machine=
+}
+
+# machine_failed WHY
+machine_failed() {
+    tail -n 40 "$run/uml.log" "$run/login" "$run/console" >&2 2>/dev/null || true # There may be none yet.
+    stop "the virtual machine: $*"
+}
