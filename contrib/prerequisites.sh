@@ -67,8 +67,8 @@ image() {
 }
 
 # bootstrap SUITE DIRECTORY OPTION...: by mmdebstrap. The caller moves the directory to its place, so that an interrupted
-# run leaves no half of one there.
-bootstrap() {
+# run leaves no half of one there. A subshell, since its variables are its own.
+bootstrap() (
     suite=$1 directory=$2
     shift 2
     $AS_ROOT rm -rf "$directory"
@@ -79,7 +79,7 @@ bootstrap() {
         stop "mmdebstrap could not make a Debian $suite; the whole log is $log"
     fi
     rm -f "$log"
-}
+)
 
 # kernel DIRECTORY: takes User Mode Linux from Debian, once: Linux as a program, linux.uml, with its modules and its libc.
 # Debian 14's is the first that runs on processors with AMX, whose registers older ones have no room for.
