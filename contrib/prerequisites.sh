@@ -69,14 +69,14 @@ image() {
 # bootstrap SUITE DIRECTORY OPTION...: by mmdebstrap. The caller moves the directory to its place, so that an interrupted
 # run leaves no half of one there. A subshell, since its variables are its own.
 bootstrap() (
-    suite=$1 directory=$2
+    release=$1 root=$2
     shift 2
-    $AS_ROOT rm -rf "$directory"
+    $AS_ROOT rm -rf "$root"
     log=$(mktemp)
     # A mirror's unstable suite may be older than it says it may be.
-    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$suite" "$directory" >"$log" 2>&1 3<&-; then
+    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" >"$log" 2>&1 3<&-; then
         tail -n 20 "$log" >&2
-        stop "mmdebstrap could not make a Debian $suite; the whole log is $log"
+        stop "mmdebstrap could not make a Debian $release; the whole log is $log"
     fi
     rm -f "$log"
 )
