@@ -13,34 +13,44 @@ Runs the test suite on a Debian machine, as root or with sudo: all parts that ne
 or those named, two at a time, until one fails. Packages are installed by apt; everything else is made below target/ (5 GB,
 14 GB with --full, for which amd64 and 3 GiB of memory are needed; KVM isn't).
 
-  --list  the parts and what each tests
+  --list  the parts, which option chooses each, what it needs, and what it tests
 
-kernel/FILTER, runtime/FILTER and e2e/FILTER are the trials of these parts whose names contain FILTER, such as e2e/docker.
+kernel/FILTER, runtime/FILTER, e2e/FILTER and suites/FILTER are the trials of these parts whose names contain FILTER, such as
+e2e/docker.
 END
 }
 
-# The parts in the order in which they start, so that no long one is the last: the name, by which option they are chosen, and what they test.
+# The parts in the order in which they start, so that no long one is the last: the name, by which option they are chosen,
+# what they need, and what they test.
 parts() {
     cat <<'END'
-form                      default  formatting and lints of the sources
-units                     default  unit tests, plans of example containers, and properties of random ones
-installed                 default  what contrib/install.sh installs
-e2e                       default  runc, crun, podman, Docker and containerd, with real images
-machine/selinux           full     SELinux enforcing, engines as root
-machine/cgroups           full     cgroup v2 as systemd mounts it: layouts, limits, memory
-machine/podman            full     podman as root
-machine/podman-user       full     podman as a user
-machine/selinux-user      full     SELinux enforcing, podman as a user
-machine/no-nsdelegate     full     the same limits without the mount option nsdelegate
-machine/services          full     runc in services of the host
-machine/containerd        full     containerd
-machine/selinux-off       full     a kernel without SELinux
-kernel                    default  the hook on real mounts and cgroups, as root and in a user namespace
-load                      full     1,000 containers, 100 at a time, with random kills
-fuzz                      full     the parsers and the plan
-older-kernels             default  the hook without some system calls, as on older kernels
-runtime                   default  the runtime wrapper
+form|default|lint|formatting and lints of the sources
+units|default|build containerd|unit tests, plans of example containers, and properties of random ones
+installed|default|hook|what contrib/install.sh installs
+e2e|default|engines images hook|runc, crun, podman, Docker and containerd, with real images
+machine/selinux|full|machine hook|SELinux enforcing, engines as root
+machine/cgroups|full|machine hook|cgroup v2 as systemd mounts it: layouts, limits, memory
+machine/podman|full|machine hook|podman as root
+machine/podman-user|full|machine hook|podman as a user
+machine/selinux-user|full|machine hook|SELinux enforcing, podman as a user
+machine/no-nsdelegate|full|machine hook|the same limits without the mount option nsdelegate
+machine/services|full|machine hook|runc in services of the host
+machine/containerd|full|machine hook|containerd
+machine/selinux-off|full|machine hook|a kernel without SELinux
+kernel|default|engines hook|the hook on real mounts and cgroups, as root and in a user namespace
+suites|full|engines images hook suites|other projects' test suites in a container with the hook: one of each kind, drawn by a seed
+load|full|engines images hook|1,000 containers, 100 at a time, with random kills
+fuzz|full|fuzzer|the parsers and the plan
+older-kernels|default|engines hook|the hook without some system calls, as on older kernels
+runtime|default|engines hook|the runtime wrapper
 END
+}
+
+# field NUMBER NAME: of a part, or of the part whose trials are named.
+field() {
+    name=$2
+    case $name in machine/*) ;; *) name=${name%%/*} ;; esac
+    parts | awk -F '|' -v name="$name" -v field="$1" '$1 == name { print $field }'
 }
 
 # wrong WHAT: the command line is wrong.
@@ -52,17 +62,17 @@ wrong() {
 # chosen default|full: the names of the parts.
 chosen() {
     case $1 in
-    default) parts | awk '$2 == "default" { print $1 }' ;;
-    full) parts | awk '{ print $1 }' ;;
+    default) parts | awk -F '|' '$2 == "default" { print $1 }' ;;
+    full) parts | cut -d '|' -f 1 ;;
     esac
 }
 
 # is_part NAME
 is_part() {
     case $1 in
-    kernel/?* | runtime/?* | e2e/?*) return 0 ;;
+    kernel/?* | runtime/?* | e2e/?* | suites/?*) return 0 ;;
     esac
-    parts | awk '{ print $1 }' | grep -qxF -e "$1"
+    chosen full | grep -qxF -e "$1"
 }
 
 # Packages by what needs them.
@@ -91,6 +101,18 @@ as_root() {
     export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
 }
 
+# A systemd and its services take six inotify instances, and the kernel grants root's processes 128, those in containers
+# included. The limit is the machine's, and is put back at the end.
+room_for_containers() {
+    limit=/proc/sys/fs/inotify/max_user_instances
+    had=$(cat $limit)
+    [ "$had" -lt 1024 ] || return 0
+    trap 'echo "$had" | $AS_ROOT tee $limit >/dev/null' EXIT
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    echo 1024 | $AS_ROOT tee $limit >/dev/null
+}
+
 images() {
     export OCI_SYSTEMD_HOOK_ROOTS="$PWD/target/roots"
     for suite in bullseye bookworm trixie sid; do
@@ -99,22 +121,81 @@ images() {
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
 }
 
-# trials SUITE [FILTER]: runs the trials of tests/SUITE, or those with FILTER in their names.
+# Packages whose own tests use their services, with all that these tests need and their sources in /srv: so they run without
+# a network.
+services() {
+    packages="redis memcached knot"
+    # shellcheck disable=SC2016 # for the shell of mmdebstrap
+    image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/services" \
+        ,dpkg-dev,redis,redis-sentinel,memcached,iproute2,libtest-simple-perl,knot,knot-dnsutils,knot-dnssecutils \
+        'sed -n "s/^deb /deb-src /p" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/sources.list" &&
+        chroot "$1" sh -c "apt-get update && cd /srv && apt-get source --download-only '"$packages"'"'
+}
+
+# prepare NAME: sets up what a part needs.
+prepare() {
+    for what in $(field 3 "$1"); do
+        case $what in
+        lint) need $BUILD groff-base shellcheck ;;
+        build) need $BUILD ;;
+        containerd) need containerd ;;
+        engines)
+            need $BUILD $ENGINES
+            as_root
+            room_for_containers
+            ;;
+        hook)
+            need $BUILD
+            stage
+            ;;
+        images) images ;;
+        suites)
+            need autopkgtest
+            for suite in bullseye bookworm trixie sid; do
+                # From one archive, so that both packages of systemd are of one version.
+                image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite-tests" ,systemd-tests true \
+                    "deb http://deb.debian.org/debian $suite main"
+            done
+            services
+            ;;
+        machine) need_for_machine ;;
+        fuzzer) need $BUILD g++ ;;
+        esac
+    done
+}
+
+# names SUITE FILTER: of the trials of tests/SUITE with FILTER in their names.
+names() { cargo test --quiet --locked --test "$1" -- --list "$2" | sed -n 's/: test$//p'; }
+
+# trials SUITE [FILTER [OPTION...]]: runs the trials of tests/SUITE, or those with FILTER in their names.
 trials() {
-    if [ $# = 2 ] && ! cargo test --quiet --locked --test "$1" -- --list "$2" | grep ': test$' >/dev/null; then
+    if [ $# -gt 1 ] && [ -z "$(names "$1" "$2")" ]; then
         stop "no trial of $1 has $2 in its name"
     fi
-    cargo test --quiet --locked --test "$1" -- ${2:+"$2"}
+    test=$1
+    shift
+    cargo test --quiet --locked --test "$test" -- "$@"
+}
+
+# draw FILTER: the name of one trial of e2e, by the seed.
+draw() {
+    names e2e "$1" | awk -v seed="$seed" '{ names[NR] = $0 } END { print names[seed % NR + 1] }'
+}
+
+suites() {
+    seed=${OCI_SYSTEMD_HOOK_SUITES_SEED:-$(od -A n -N 2 -t u2 /dev/urandom | tr -d ' ')}
+    echo "OCI_SYSTEMD_HOOK_SUITES_SEED=$seed draws the same"
+    for kind in systemd-tests autopkgtest; do
+        trials e2e "$(draw "suites/$kind/")" --ignored
+    done
 }
 
 # in_machine [OPTION...] SCRIPT [ARGUMENT...]: runs a script in the virtual machine, which ends with this process.
 in_machine() {
-    stage
     setpriv --pdeathsig TERM contrib/machine.sh "$@"
 }
 
 form() {
-    need $BUILD groff-base shellcheck
     cargo fmt --check
     cargo clippy --quiet --locked --all-targets -- -D warnings
     cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
@@ -125,22 +206,12 @@ form() {
 }
 
 units() {
-    need $BUILD containerd
     cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments --test workflow
     cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
     cargo test --quiet --locked --test properties -- --nocapture
 }
 
-installed() {
-    need $BUILD
-    stage
-    cargo test --quiet --locked --test installed
-}
-
 older_kernels() {
-    need $BUILD $ENGINES
-    stage
-    as_root
     # The hook as on a kernel without a system call, or in which the call can't do something yet.
     older=$PWD/target/older-kernel
     for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
@@ -153,31 +224,17 @@ older_kernels() {
 
 # part NAME: runs one part in this process.
 part() {
+    prepare "$1"
     case $1 in
     form) form ;;
     units) units ;;
-    installed) installed ;;
+    installed) trials installed ;;
     older-kernels) older_kernels ;;
-    kernel | runtime | kernel/* | runtime/*)
-        need $BUILD $ENGINES
-        stage
-        as_root
-        case $1 in
-        */*) trials "${1%%/*}" "${1#*/}" ;;
-        *) trials "$1" ;;
-        esac
-        ;;
-    e2e | e2e/* | load)
-        need $BUILD $ENGINES
-        stage
-        images
-        as_root
-        case $1 in
-        e2e/*) trials e2e "${1#*/}" ;;
-        load) cargo test --quiet --locked --test e2e -- --ignored load/ ;;
-        *) trials e2e ;;
-        esac
-        ;;
+    kernel | runtime | e2e) trials "$1" ;;
+    kernel/* | runtime/* | e2e/*) trials "${1%%/*}" "${1#*/}" ;;
+    load) trials e2e load/ --ignored ;;
+    suites) suites ;;
+    suites/*) trials e2e "$1" --ignored ;;
     fuzz) contrib/fuzz.sh 5 ;;
     machine/selinux) in_machine tests/machine/selinux.sh ;;
     machine/selinux-user) in_machine --user tests/machine/selinux-user.sh ;;
@@ -232,7 +289,7 @@ case ${1:-} in
     exit
     ;;
 --list)
-    parts
+    parts | awk -F '|' '{ printf "%-22s %-8s %-22s %s\n", $1, $2, $3, $4 }'
     exit
     ;;
 --full)
@@ -264,14 +321,15 @@ fi
 
 started=$(date +%s)
 [ $# -gt 0 ] || set -- $(chosen "$which")
-if [ "$which" = full ]; then
-    # Said now rather than in an hour.
-    need_for_machine
-    [ -d target/machine ] || room 14 "$PWD"
-fi
+case " $* " in
+*" machine/"*) need_for_machine ;;
+esac
+# Said now rather than in half an hour.
+[ "$which" = default ] || [ -d target/machine ] || room 14 "$PWD"
 say "packages and the hook"
 need $BUILD $ENGINES g++ groff-base shellcheck
 stage
+room_for_containers
 mkdir -p target/check
 rm -f target/check/*
 printf '%s\n' "$@" >target/check/queue
@@ -281,6 +339,7 @@ rows="first second" processes=''
 stop_rows() {
     $AS_ROOT kill -s TERM -- $processes 2>/dev/null || true # Worst case: all have ended.
     wait
+    echo "$had" | $AS_ROOT tee $limit >/dev/null
 }
 trap stop_rows EXIT
 trap 'exit 130' INT

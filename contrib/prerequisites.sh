@@ -51,8 +51,8 @@ room() {
     [ "$(df --output=avail -B1G "$2" | tail -n 1)" -ge "$1" ] || stop "$2 needs $1 GiB of disk, and has less"
 }
 
-# image SUITE DIRECTORY [PACKAGES]: makes the root file system of a small Debian with systemd, once; with these, too, if
-# there are any, a comma before each.
+# image SUITE DIRECTORY [PACKAGES [HOOK [MIRROR]]]: makes the root file system of a small Debian with systemd, once; with
+# these packages, too, a comma before each. HOOK is a command for mmdebstrap that changes it, whose path it finds in $1.
 image() {
     mkdir -p "$(dirname "$2")"
     # Somebody else may be making it.
@@ -60,21 +60,22 @@ image() {
     flock 3
     if [ ! -e "$2" ]; then
         echo "making a Debian $1 with systemd (half a minute, some 250 MB in $2)"
-        bootstrap "$1" "$2.new" --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}"
+        bootstrap "$1" "$2.new" "${5:-}" --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" \
+            --customize-hook="${4:-true}"
         $AS_ROOT mv -T "$2.new" "$2"
     fi
     exec 3<&-
 }
 
-# bootstrap SUITE DIRECTORY OPTION...: by mmdebstrap. The caller moves the directory to its place, so that an interrupted
-# run leaves no half of one there. A subshell, since its variables are its own.
+# bootstrap SUITE DIRECTORY MIRROR OPTION...: by mmdebstrap, from Debian's mirror if MIRROR is empty. The caller moves the
+# directory to its place, so that an interrupted run leaves no half of one there. A subshell, since its variables are its own.
 bootstrap() (
-    release=$1 root=$2
-    shift 2
+    release=$1 root=$2 mirror=$3
+    shift 3
     $AS_ROOT rm -rf "$root"
     log=$(mktemp)
     # A mirror's unstable suite may be older than it says it may be.
-    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" >"$log" 2>&1 3<&-; then
+    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" ${mirror:+"$mirror"} >"$log" 2>&1 3<&-; then
         tail -n 20 "$log" >&2
         stop "mmdebstrap could not make a Debian $release; the whole log is $log"
     fi
@@ -89,7 +90,7 @@ kernel() {
     flock 3
     if [ ! -e "$1" ]; then
         echo "unpacking the kernel of the virtual machine (200 MB in $1)"
-        bootstrap forky "$1.new" --variant=extract --include=user-mode-linux
+        bootstrap forky "$1.new" "" --variant=extract --include=user-mode-linux
         # It needs a newer libc than this machine may have.
         libraries=$1/usr/lib/x86_64-linux-gnu
         $AS_ROOT patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --set-rpath "$libraries" "$1.new/usr/bin/linux.uml"

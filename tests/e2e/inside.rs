@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows what one can ask a container that runs, whoever runs it.
 
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
 use libtest_mimic::Failed;
@@ -11,6 +12,9 @@ use crate::mounts::Mount;
 
 /// Half a second is usual; a busy machine with eight of them takes longer.
 pub const BOOT: Duration = Duration::from_secs(60);
+
+/// How many containers have come up: what these tests cost.
+pub static BOOTS: AtomicU32 = AtomicU32::new(0);
 
 pub trait Inside {
     fn id(&self) -> &str;
@@ -41,6 +45,7 @@ pub trait Inside {
     }
 
     fn until_running_within(&self, limit: Duration) -> Result<(), Failed> {
+        BOOTS.fetch_add(1, Ordering::Relaxed);
         until("systemd that is running", limit, || match self.exec(&["systemctl", "is-system-running"]) {
             Ok(told) => match told.output.trim() {
                 "running" => Look::Done(()),

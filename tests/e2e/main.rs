@@ -37,12 +37,14 @@ mod shutdown;
 mod site;
 mod special;
 mod stage;
+mod suites;
 mod system_container;
 mod tree;
 mod upper;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use libtest_mimic::{Arguments, Failed};
 
@@ -84,6 +86,7 @@ fn main() -> ExitCode {
     let matrix = Arc::new(Matrix::default());
     let trials = Trials::new(&site).all(&matrix);
     let conclusion = trials.list.run(&arguments);
+    println!("{} boots", inside::BOOTS.load(Ordering::Relaxed));
     let readme = matrix.is_in_readme(&site);
     drop(scratch);
     if let Err(failed) = readme {
@@ -102,6 +105,15 @@ fn ways() -> [(&'static str, Config); matrix::WAYS] {
         ("private/user-namespace", of(CgroupNs::Private, Users::Own)),
         ("host/user-namespace", of(CgroupNs::Host, Users::Own)),
     ]
+}
+
+/// The result of a trial that was asked for and can't run here.
+fn skip(why: String) -> Result<(), Failed> {
+    if std::env::var_os("CI").is_some() {
+        return Err(why.into());
+    }
+    eprintln!("skipped: {why}");
+    Ok(())
 }
 
 struct Trials<'a> {
@@ -261,15 +273,21 @@ impl<'a> Trials<'a> {
             let site = Arc::clone(self.site);
             let cell = Cell { runtime, layout, suite: Suite::Bookworm };
             let missing = site.missing(runtime, layout, cell.suite);
-            let crowd = move || match missing {
+            self.list.push_ignored(format!("load/{runtime}/{layout}"), move || match missing {
                 None => load::crowd(&site, cell),
-                Some(why) if std::env::var_os("CI").is_some() => Err(why.into()),
-                Some(why) => {
-                    eprintln!("skipped: {why}");
-                    Ok(())
-                }
-            };
-            self.list.push_ignored(format!("load/{runtime}/{layout}"), crowd);
+                Some(why) => skip(why),
+            });
+        }
+    }
+
+    /// What takes minutes each, and is left out if not asked for.
+    fn suites(&mut self) {
+        for suites::SuiteTrial { name, missing, run } in suites::trials(self.site) {
+            let site = Arc::clone(self.site);
+            self.list.push_ignored(name, move || match missing {
+                None => run(&site),
+                Some(why) => skip(why),
+            });
         }
     }
 
@@ -280,6 +298,7 @@ impl<'a> Trials<'a> {
         self.docker();
         self.system_containers();
         self.load();
+        self.suites();
         for (runtime, layout) in PLATFORMS {
             for suite in Suite::ALL {
                 let cell = Cell { runtime, layout, suite };

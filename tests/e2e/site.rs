@@ -10,24 +10,12 @@ use std::path::{Path, PathBuf};
 use libtest_mimic::Failed;
 use tempfile::TempDir;
 
+use crate::harness::machine::missing_root;
+pub use crate::harness::machine::{Runtime, missing_program};
+
 /// In every name that the tests give to something on the machine, so that
 /// tests that run at the same time can tell each other's things from a leak.
 pub const MARK: &str = "osh-e2e-";
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Runtime {
-    Runc,
-    Crun,
-}
-
-impl fmt::Display for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Runc => "runc",
-            Self::Crun => "crun",
-        })
-    }
-}
 
 /// How a host, or a container, mounts its cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -116,6 +104,10 @@ const NO_ROOTS: &str = "OCI_SYSTEMD_HOOK_ROOTS is not set; it names the director
 /// What all root file systems have.
 const WITH: &str = "--variant=minbase --include=systemd,systemd-sysv,dbus";
 
+/// The kernel's default of 128 is soon used up, by others' containers, too. See inotify(7).
+const INOTIFY_INSTANCES: &str = "/proc/sys/fs/inotify/max_user_instances";
+const ENOUGH_INSTANCES: u32 = 1024;
+
 /// The machine, as the tests use it.
 #[derive(Debug)]
 pub struct Site {
@@ -181,6 +173,28 @@ impl Site {
         }
     }
 
+    /// The root file system with systemd's own unit tests.
+    pub fn unit_tests(&self, suite: Suite) -> Result<PathBuf, String> {
+        let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join(format!("{suite}-tests"));
+        if root.join("usr/lib/systemd/tests/run-unit-tests.py").exists() {
+            return Ok(root);
+        }
+        let root = root.display();
+        Err(format!(
+            "{root} holds no tests of systemd; make it with `mmdebstrap {WITH},systemd-tests {}{suite} {root}`",
+            suite.option()
+        ))
+    }
+
+    /// The root file system with the packages whose own tests use their services, and the sources of these in /srv.
+    pub fn services(&self) -> Result<PathBuf, String> {
+        let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("services");
+        if root.join("srv").read_dir().is_ok_and(|mut sources| sources.next().is_some()) {
+            return Ok(root);
+        }
+        Err(format!("{} holds no sources; `contrib/check.sh suites` makes it", root.display()))
+    }
+
     /// The root file system with a web server, for what users see.
     pub fn web(&self) -> Result<PathBuf, String> {
         let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("web");
@@ -193,11 +207,16 @@ impl Site {
 
     /// Why a test can't run here.
     pub fn missing(&self, runtime: Runtime, layout: Layout, suite: Suite) -> Option<String> {
-        if !rustix::process::geteuid().is_root() {
-            return Some("needs root".to_owned());
-        }
-        if let Some(why) = missing_program(&[&runtime.to_string()]) {
+        if let Some(why) = missing_root().or_else(|| missing_program(&[runtime.name()])) {
             return Some(why);
+        }
+        // A systemd and its services take six, and all that root's processes have count, in containers, too.
+        let instances = fs::read_to_string(INOTIFY_INSTANCES).unwrap_or_default();
+        if !instances.trim().parse().is_ok_and(|instances: u32| instances >= ENOUGH_INSTANCES) {
+            let is = instances.trim();
+            return Some(format!(
+                "{INOTIFY_INSTANCES} is {is} and needs to be {ENOUGH_INSTANCES}, as contrib/check.sh sets it"
+            ));
         }
         if layout != self.machine {
             // A version 1 hierarchy can't be had where its controllers are on version 2.
@@ -220,14 +239,4 @@ fn copied(variable: &str, built: &str, scratch: &TempDir) -> Result<PathBuf, Fai
     let copy = scratch.path().join(name);
     fs::copy(&given, &copy).map_err(|error| format!("{variable}, {}: {error}", given.display()))?;
     Ok(copy)
-}
-
-/// The first of these programs that is not installed.
-pub fn missing_program(programs: &[&str]) -> Option<String> {
-    let missing = programs.iter().find(|program| !in_path(program));
-    missing.map(|program| format!("{program} is not installed"))
-}
-
-fn in_path(program: &str) -> bool {
-    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }

@@ -2,6 +2,11 @@
 //! What the suites of trials have in common: how a trial fails, and what happens to one for which the machine lacks
 //! something.
 
+#![allow(dead_code)] // Not all suites use all of this module.
+
+pub mod machine;
+pub mod tree;
+
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::path::Path;
@@ -11,7 +16,6 @@ use std::time::{Duration, Instant};
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
 
 /// The result of a trial.
-#[allow(dead_code)] // Not all suites use all of this module.
 pub type Check = Result<(), String>;
 
 /// Fails the trial with a message if something doesn't hold.
@@ -25,7 +29,6 @@ macro_rules! ensure {
 }
 
 /// Checks that all of some cases hold. Names those that don't.
-#[allow(dead_code)]
 pub fn all<Name: Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
     let mut count = 0;
     let mut wrong = Vec::new();
@@ -40,7 +43,6 @@ pub fn all<Name: Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
 
 /// Whether a mount point is one that no other program takes away or renames. Elsewhere other programs may remove the
 /// directory that a mount lies on, which takes it from all mount namespaces.
-#[allow(dead_code)]
 pub fn is_lasting(at: &Path) -> bool {
     let tops = ["/proc", "/sys", "/dev", "/run", "/tmp"];
     at == Path::new("/") || tops.iter().any(|top| at.starts_with(top))
@@ -98,13 +100,11 @@ impl List {
     }
 
     /// Adds a trial that runs only if the command line asks for the ignored ones.
-    #[allow(dead_code)]
     pub fn push_ignored(&mut self, name: String, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) {
         self.trials.push(Trial::test(name.clone(), timed(name, &self.times, run)).with_ignored_flag(true));
     }
 
     /// Keeps only some of the trials, by their names.
-    #[allow(dead_code)]
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.trials.retain(|trial| is_kept(trial.name()));
     }

@@ -15,10 +15,10 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::Check;
+use crate::harness::tree::{self, Detail, Snapshot, same};
 use crate::namespace::{Realm, isolated};
 use crate::opened::Opened;
 use crate::table;
-use crate::tree::{self, Detail, Snapshot, same};
 
 /// The directory that each trial mounts a tmpfs of its own on.
 pub static BASE: OnceLock<PathBuf> = OnceLock::new();

@@ -11,8 +11,8 @@ use rustix::fs::{AtFlags, CWD, FileType, Mode, Timespec, Timestamps, XattrFlags,
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, SCRATCH, bind, with_bundle};
+use crate::harness::tree::{self, Detail, Snapshot, same};
 use crate::namespace::Realm;
-use crate::tree::{self, Detail, Snapshot, same};
 
 const COPIED: [&str; 4] = ["run", "run/lock", "tmp", "var/log/journal"];
 /// What the hook itself puts below /run, and /run/lock's own tmpfs.

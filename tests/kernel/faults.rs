@@ -18,11 +18,11 @@ use crate::bundle::{Bundle, Cgroup, ID, Watch, own_cgroup_mount, with_bundle};
 use crate::copy_up::node;
 use crate::faults::calls::{Call, Fault, Point};
 use crate::faults::prepared::{Prepared, differences, see};
+use crate::harness::tree::{Snapshot, same};
 use crate::hook::{Finished, How, SAYS, program};
 use crate::namespace::Realm;
 use crate::runtime::Container;
 use crate::table;
-use crate::tree::{Snapshot, same};
 
 /// How many there were.
 static FAILING: AtomicUsize = AtomicUsize::new(0);
@@ -186,7 +186,7 @@ fn furnish(bundle: &mut Bundle) {
 /// Gives all below a directory the same time.
 fn age(top: &Path) {
     let at = Timespec { tv_sec: prepared::WRITTEN, tv_nsec: 0 };
-    for path in crate::tree::read(top, crate::tree::Detail::Copied).into_keys().rev() {
+    for path in crate::harness::tree::read(top, crate::harness::tree::Detail::Copied).into_keys().rev() {
         let times = Timestamps { last_access: at, last_modification: at };
         let path = top.join(path);
         rustix::fs::utimensat(CWD, &path, &times, AtFlags::SYMLINK_NOFOLLOW).unwrap();

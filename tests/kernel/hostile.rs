@@ -13,10 +13,10 @@ use rustix::fs::{FileType, makedev};
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, ELF, bind, tmpfs, with_bundle};
 use crate::copy_up::node;
+use crate::harness::tree::{self, Detail, same};
 use crate::hook::How;
 use crate::namespace::Realm;
 use crate::table;
-use crate::tree::{self, Detail, same};
 
 /// How many cases were tried.
 pub static TRIED: AtomicU64 = AtomicU64::new(0);

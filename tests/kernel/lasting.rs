@@ -290,7 +290,7 @@ pub fn needs_a_place(realm: Realm) -> Check {
         fs::remove_dir(runtime_directory()).unwrap();
         let before = crate::table::whole();
         bundle.create()?.refused(&["/etc/machine-id", "record"])?;
-        crate::tree::same("the mount table", &before, &crate::table::whole())?;
+        crate::harness::tree::same("the mount table", &before, &crate::table::whole())?;
         ensure!(!bundle.image("etc/machine-id").exists(), "it was made");
         ensure!(!runtime_directory().exists(), "the runtime directory was made, which nobody takes back");
         Ok(())

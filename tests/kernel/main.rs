@@ -40,7 +40,6 @@ mod stage;
 mod submounts;
 mod swapped;
 mod table;
-mod tree;
 mod undo;
 mod volumes;
 

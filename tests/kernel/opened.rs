@@ -14,7 +14,7 @@ use rustix::fs::inotify::{self, CreateFlags, Reader, WatchFlags};
 use rustix::io::Errno;
 
 use crate::Check;
-use crate::tree::{self, Detail};
+use crate::harness::tree::{self, Detail};
 
 /// Used again and again: the kernel takes tens of milliseconds to close one.
 static UNUSED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());

@@ -18,12 +18,12 @@ use serde_json::json;
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, bind, with_bundle};
 use crate::copy_up::node;
+use crate::harness::tree::{self, Detail, same};
 use crate::hook::{Finished, How};
 use crate::namespace::{Realm, isolated};
 use crate::opened::Opened;
 use crate::runtime::Container;
 use crate::table;
-use crate::tree::{self, Detail, same};
 
 /// How long a trial swaps and calls, and on a busy machine.
 const LENGTH: Duration = Duration::from_secs(1);

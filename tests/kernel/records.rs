@@ -22,10 +22,10 @@ use crate::bundle::{
 };
 use crate::footprint::EIGHT_MIB;
 use crate::fuse::Server;
+use crate::harness::tree::{self, Detail, Snapshot, same};
 use crate::hook::{Finished, How, program};
 use crate::namespace::{Realm, isolated};
 use crate::runtime::{Container, Forked, stopped, stopper, until};
-use crate::tree::{self, Detail, Snapshot, same};
 
 /// The mount points that the images here lack.
 const MISSING: [&str; 2] = ["run", "etc/machine-id"];

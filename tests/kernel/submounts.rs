@@ -9,9 +9,9 @@ use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, ID, bind, tmpfs, with_bundle};
+use crate::harness::tree::{self, Detail, same};
 use crate::namespace::{Realm, isolated};
 use crate::table::{self, Mount};
-use crate::tree::{self, Detail, same};
 
 /// Mounts on directories, in the order in which a runtime makes them.
 const DIRECTORIES: [&str; 8] = [

@@ -21,11 +21,11 @@ use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, bind, furnish_host, own_cgroup_mount, tmpfs, with_bundle};
+use crate::harness::tree::{self, Detail, same};
 use crate::hook::How;
 use crate::namespace::{Realm, isolated};
 use crate::runtime::{Container, stopped, stopper};
 use crate::table;
-use crate::tree::{self, Detail, same};
 
 /// The directories that a plan acts on, and those above them.
 pub const PATHS: [&str; 11] = [

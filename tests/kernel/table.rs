@@ -10,7 +10,7 @@ use rustix::fs::{CWD, Mode, OFlags, openat};
 
 use crate::bundle::SCRATCH;
 use crate::harness::is_lasting;
-use crate::tree::Snapshot;
+use crate::harness::tree::Snapshot;
 
 /// One line of mountinfo.
 #[derive(Debug, Clone)]

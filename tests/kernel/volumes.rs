@@ -10,11 +10,11 @@ use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, bind, furnish_host, tmpfs, with_bundle};
+use crate::harness::tree::{self, Detail, same};
 use crate::hook::How;
 use crate::namespace::Realm;
 use crate::runtime::Container;
 use crate::table;
-use crate::tree::{self, Detail, same};
 
 /// The paths that the hook looks at, and those above them.
 const PATHS: [&str; 12] = [

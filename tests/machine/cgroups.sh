@@ -378,4 +378,4 @@ for each; do
     *) wrong "there is no $each" ;;
     esac
 done
-echo "all passed"
+all_passed

@@ -67,4 +67,4 @@ run
 ends
 same "the exit code" "$code" 255
 finish
-echo "all passed"
+all_passed

@@ -108,7 +108,15 @@ begin() {
 }
 
 # passes: says so of this trial.
-passes() { echo "ok: $trial ($(($(date +%s) - began)) s)"; }
+trials=0
+passes() {
+    trials=$((trials + 1))
+    echo "ok: $trial ($(($(date +%s) - began)) s)"
+}
+
+# How many containers have come up: what these trials cost.
+booted=0
+all_passed() { echo "all passed: $trials trials, $booted boots"; }
 
 # unchanged: the host is as before.
 unchanged() {
@@ -219,6 +227,7 @@ has_booted() {
 }
 
 boots() {
+    booted=$((booted + 1))
     until_ 120 has_booted || wrong "systemd says '$state' after 120 s"
     failed=$(ask systemctl list-units --failed --no-legend --plain) || wrong "systemctl can't tell the failed units"
     same "failed units" "$failed" ""

@@ -194,4 +194,4 @@ esac
 stops
 remove
 finish
-echo "all passed"
+all_passed

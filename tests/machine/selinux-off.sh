@@ -30,4 +30,4 @@ same "what else was looked at" "$looked_at" ""
 grep -q '^statfs("/sys/fs/selinux", ' "$work/trace" || wrong "selinuxfs was not looked for: $(cat "$work/trace")"
 unchanged
 passes
-echo "all passed"
+all_passed

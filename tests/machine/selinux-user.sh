@@ -23,4 +23,4 @@ fi
 warns "only the host's root can make one: let root run the engine"
 remove
 end
-echo "all passed"
+all_passed

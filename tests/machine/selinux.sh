@@ -271,4 +271,4 @@ runc kill selinux-test 37
 ended
 end_of_wrong_labels
 
-echo "all passed"
+all_passed

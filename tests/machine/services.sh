@@ -122,4 +122,4 @@ same "what was written to the image" "$(find "$destination/upper" ! -type d)" ""
 umount "$destination/rootfs"
 rm -r "$destination" /var/lib/$name
 finish
-echo "all passed"
+all_passed

@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use crate::host::Runtime;
+use crate::harness::machine::Runtime;
 use crate::site::Site;
 use crate::stand::{Stand, Way};
 use crate::{Check, all};

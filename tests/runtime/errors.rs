@@ -37,12 +37,12 @@ pub fn descriptors(site: &Site) -> Check {
                 let room = Room::new(site)?;
                 room.describe("first/10-good.json", ALWAYS);
                 room.describe("first/20-bad.json", text);
-                let before = room.snapshot()?;
+                let before = room.snapshot();
                 let mut command = room.wrapper();
                 command.args(["--log", &room.filled_in("@ROOM@/log"), "--log-format", format, "create", "--bundle"]);
                 let finished = room.run(command.arg(room.path("bundle")).arg("c"))?;
                 is_logged(&room, &finished, format, &[&room.filled_in("@ROOM@/first/20-bad.json"), word])?;
-                before.is_still_so(&room.path("bundle"))
+                room.is_as(&before)
             };
             (format!("{format} {text}"), check())
         },
@@ -101,10 +101,10 @@ pub fn runtime(site: &Site) -> Check {
             let mut command = room.bare_wrapper();
             command.args(options.iter().chain(last).map(|each| room.filled_in(each)));
             command.env("PATH", room.filled_in(path));
-            let check = || {
+            let mut check = || {
                 let finished = room.run(&mut command)?;
                 is_one(&room, &finished, &[&room.filled_in(word)])?;
-                before?.is_still_so(&room.path("bundle"))
+                room.is_as(&before)
             };
             (format!("{options:?} {path:?} {last:?}"), check())
         },
@@ -198,10 +198,10 @@ pub fn full(site: &Site) -> Check {
 fn cannot_be_written(site: &Site, script: &str) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", ALWAYS);
-    let before = room.snapshot()?;
+    let before = room.snapshot();
     let mut command = room.wrapper();
     command.args(["create", "--bundle"]).arg(room.path("bundle")).arg("c");
     let finished = room.run(&mut host::command_after(&room.filled_in(script), &command))?;
     is_one(&room, &finished, &["config.json"])?;
-    before.is_still_so(&room.path("bundle"))
+    room.is_as(&before)
 }

@@ -221,10 +221,10 @@ pub fn no_other_command(site: &Site) -> Check {
             room.describe("first/a.json", ALWAYS);
             // It isn't read at all: no descriptor of anybody's may stop a container from being deleted.
             room.describe("first/b.json", "{");
-            let before = room.snapshot()?;
+            let before = room.snapshot();
             let arguments: Vec<String> = arguments.iter().map(|each| room.filled_in(each)).collect();
             room.run(room.wrapper().args(arguments).current_dir(room.path("bundle")))?.expect_code(RECORDED)?;
-            before.is_still_so(&room.path("bundle"))
+            room.is_as(&before)
         };
         (format!("{arguments:?}"), check())
     }))
@@ -236,10 +236,10 @@ pub fn twice(site: &Site) -> Check {
     room.describe("first/a.json", &ALWAYS.replace(r#"["poststop"]"#, r#"["createRuntime","poststop"]"#));
     room.describe("first/b.json", &ALWAYS.replace("always\"]", "b\",\"c\"],\"timeout\":3"));
     room.create(&[])?.expect_code(RECORDED)?;
-    let (once, before) = (fs::read(room.config()).unwrap(), room.snapshot()?);
+    let (once, before) = (fs::read(room.config()).unwrap(), room.snapshot());
     let expected = json!({"createRuntime": ["always"], "poststop": ["always", "b"]});
     ensure!(room.hooks()? == expected, "{}", room.hooks()?);
     room.create(&[])?.expect_code(RECORDED)?;
     ensure!(fs::read(room.config()).unwrap() == once, "the second time: {}", room.hooks()?);
-    before.is_still_so(&room.path("bundle"))
+    room.is_as(&before)
 }

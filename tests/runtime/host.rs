@@ -2,39 +2,16 @@
 //! Knows how to run a program on a host that a test needs: with other mounts, or with cgroups as a runtime wants them.
 //! Each run has a mount namespace of its own, which goes with it.
 
-use std::fmt;
 use std::path::Path;
 use std::process::Command;
 
-/// A runtime that is installed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Runtime {
-    Runc,
-    Crun,
-}
+use crate::harness::machine::{Runtime, missing_program, missing_root};
 
-impl fmt::Display for Runtime {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-impl Runtime {
-    pub const ALL: [Self; 2] = [Self::Runc, Self::Crun];
-
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Runc => "runc",
-            Self::Crun => "crun",
-        }
-    }
-
-    /// crun 1.8 refuses hosts that have controllers on version 1 and version 2 beside them: it gets version 1 alone.
-    pub fn first(self) -> &'static str {
-        match self {
-            Self::Runc => "",
-            Self::Crun => "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi",
-        }
+/// crun 1.8 refuses hosts that have controllers on version 1 and version 2 beside them: it gets version 1 alone.
+pub fn first(runtime: Runtime) -> &'static str {
+    match runtime {
+        Runtime::Runc => "",
+        Runtime::Crun => "if mountpoint -q /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi",
     }
 }
 
@@ -62,18 +39,7 @@ pub fn command_after(script: &str, command: &Command) -> Command {
     wrapped
 }
 
-/// Why nothing can be mounted here.
-pub fn missing_root() -> Option<String> {
-    (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned())
-}
-
 /// Why a runtime can't run here.
 pub fn missing(runtime: Runtime) -> Option<String> {
-    missing_root().or_else(|| where_is(runtime.name()).is_none().then(|| format!("{runtime} is not installed")))
-}
-
-/// Where a program is on PATH.
-pub fn where_is(program: &str) -> Option<std::path::PathBuf> {
-    let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    missing_root().or_else(|| missing_program(&[runtime.name()]))
 }

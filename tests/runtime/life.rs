@@ -6,7 +6,7 @@ use std::fs;
 use serde_json::{Value, json};
 
 use crate::Check;
-use crate::host::Runtime;
+use crate::harness::machine::Runtime;
 use crate::room::ALWAYS;
 use crate::site::Site;
 use crate::stand::{Stand, Way};

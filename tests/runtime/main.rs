@@ -23,7 +23,6 @@ mod room;
 mod settings;
 mod signals;
 mod site;
-mod snapshot;
 mod stand;
 mod text;
 mod transparency;
@@ -34,8 +33,8 @@ use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed};
 
+use crate::harness::machine::Runtime;
 use crate::harness::{Check, List, all};
-use crate::host::Runtime;
 use crate::site::Site;
 
 /// A trial on the machine as it is.
@@ -116,7 +115,7 @@ fn main() -> ExitCode {
         trials.push(format!("transparency/under/{name}"), site.missing(), run);
     }
     for &(name, run) in ROOTS {
-        trials.push(name.to_owned(), site.missing().or_else(host::missing_root), run);
+        trials.push(name.to_owned(), site.missing().or_else(harness::machine::missing_root), run);
     }
     for runtime in Runtime::ALL {
         for &(name, run) in WITH_RUNTIMES {

@@ -10,8 +10,8 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::command::{Finished, run, text_of};
+use crate::harness::tree::{self, Detail, Snapshot};
 use crate::site::Site;
-use crate::snapshot::Snapshot;
 
 /// A descriptor whose hook is for every container.
 pub const ALWAYS: &str =
@@ -127,8 +127,13 @@ impl Room {
     }
 
     /// The bundle, as it is.
-    pub fn snapshot(&self) -> Result<Snapshot, String> {
-        Snapshot::of(&self.path("bundle"))
+    pub fn snapshot(&self) -> Snapshot {
+        tree::read(&self.path("bundle"), Detail::Untouched)
+    }
+
+    /// Fails where the bundle is not what it was.
+    pub fn is_as(&self, before: &Snapshot) -> Result<(), String> {
+        tree::same("the bundle", before, &self.snapshot())
     }
 }
 

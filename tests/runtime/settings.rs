@@ -91,13 +91,13 @@ pub fn bad(site: &Site) -> Check {
         let check = || {
             let room = Room::new(site)?;
             room.describe("first/a.json", ALWAYS);
-            let before = room.snapshot()?;
+            let before = room.snapshot();
             let mut command = room.wrapper();
             command.args(["create", "--bundle"]).arg(room.path("bundle")).arg("c");
             let script = with_settings(&room, settings);
             let finished = room.run(&mut host::command_after(&script, &command))?;
             is_one(&room, &finished, &[SETTINGS, word])?;
-            before.is_still_so(&room.path("bundle"))?;
+            room.is_as(&before)?;
             // What runs can be ended.
             let mut command = room.wrapper();
             command.args(["kill", "c", "KILL"]);

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::fs::{CWD, FileType, Mode, mknodat};
 
 use crate::command::until;
-use crate::host::Runtime;
+use crate::harness::machine::Runtime;
 use crate::room::{RECORDED, Room};
 use crate::site::Site;
 use crate::stand::{Stand, Way};

@@ -11,7 +11,8 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::{Value, json};
 
 use crate::command::{Finished, run, run_into, until};
-use crate::host::{self, Runtime};
+use crate::harness::machine::{Runtime, where_is};
+use crate::host;
 use crate::room::Room;
 use crate::site::Site;
 
@@ -48,7 +49,7 @@ impl Stand {
         symlink("../lib/systemd/systemd", root.join("usr/sbin/init")).unwrap();
         symlink("usr/sbin", root.join("sbin")).unwrap();
         fs::create_dir(room.path("empty")).unwrap();
-        let program = host::where_is(runtime.name()).ok_or("the runtime is gone")?;
+        let program = where_is(runtime.name()).ok_or("the runtime is gone")?;
         let stand = Self { room, runtime, program, cgroup };
         stand.room.write_config(&stand.config(args));
         Ok(stand)
@@ -85,7 +86,7 @@ impl Stand {
         };
         command.current_dir(self.room.path(folder));
         command.args(line.split_whitespace().map(|word| self.room.filled_in(word)));
-        match self.runtime.first() {
+        match host::first(self.runtime) {
             "" => command,
             first => host::command_after(first, &command),
         }

@@ -3,18 +3,18 @@
 
 mod containerd;
 mod daemon;
-mod engine;
+pub mod engine;
 mod guest;
 mod lives;
 mod logs;
 mod ordinary;
 mod readme;
 mod refused;
-mod stock;
+pub mod stock;
 mod terminal;
 mod walk;
 
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 
 use libtest_mimic::Failed;
 
@@ -40,12 +40,9 @@ const fn spot(runtime: Runtime, layout: Layout) -> Spot {
     Spot { runtime, layout }
 }
 
-/// Held by who has a host of that kind, of which there can be one.
-static ROOMY: Mutex<()> = Mutex::new(());
-
 const RUNC_LEGACY: Spot = spot(Runtime::Runc, Layout::Legacy);
 const RUNC_HYBRID: Spot = spot(Runtime::Runc, Layout::Hybrid);
-const RUNC_UNIFIED: Spot = spot(Runtime::Runc, Layout::Unified);
+pub const RUNC_UNIFIED: Spot = spot(Runtime::Runc, Layout::Unified);
 const CRUN_UNIFIED: Spot = spot(Runtime::Crun, Layout::Unified);
 
 const ALL: [Spot; 4] = [RUNC_LEGACY, RUNC_HYBRID, RUNC_UNIFIED, CRUN_UNIFIED];
@@ -71,7 +68,6 @@ impl DockerTrial {
     pub fn run(&self, site: &Site) -> Result<(), Failed> {
         match self.check {
             Check::Docker(kind, check) => {
-                let _alone = (kind == Kind::Roomy).then(|| ROOMY.lock());
                 let engine = Engine::new(site, &self.store, kind, self.spot)?;
                 check(&engine)?;
                 engine.host_is_as_before()
@@ -99,7 +95,7 @@ pub fn trials() -> Vec<DockerTrial> {
     each("disabled", &two, usual(lives::disabled));
     each("untranslated", &two, usual(lives::untranslated));
     each("restart", &both_layouts, usual(lives::restarted));
-    each("thirty-at-once", &both_layouts, Check::Docker(Kind::Roomy, lives::thirty_at_once));
+    each("thirty-at-once", &both_layouts, usual(lives::thirty_at_once));
     each("userns-remap", &both_layouts, Check::Docker(Kind::Remapped, lives::in_user_namespace));
     each("ordinary", &two, usual(ordinary::says_the_same));
     each("config-json", &two, usual(ordinary::keeps_config_json));

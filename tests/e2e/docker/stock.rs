@@ -23,10 +23,10 @@ pub enum Kind {
     Remapped,
     /// The image has a web server and a password.
     Web,
+    /// The image has services with tests of their own.
+    Services,
     /// A reader can follow the README.
     Readers,
-    /// There is room for many containers.
-    Roomy,
 }
 
 impl Kind {
@@ -34,20 +34,21 @@ impl Kind {
     pub fn missing(self, site: &Site) -> Option<String> {
         match self {
             Self::Web => site.web().err(),
+            Self::Services => site.services().err(),
             Self::Readers => missing_program(&["cargo"]),
-            Self::Usual | Self::Remapped | Self::Roomy => None,
+            Self::Usual | Self::Remapped => None,
         }
     }
 
     pub fn host(self, site: &Site, layout: Layout) -> Result<EngineHost, Failed> {
         let (lower, files) = match self {
             Self::Web => (site.web()?, WITH_PASSWORD.to_vec()),
-            Self::Usual | Self::Remapped | Self::Readers | Self::Roomy => (site.root(SUITE)?, planted()),
+            Self::Services => (site.services()?, Vec::new()),
+            Self::Usual | Self::Remapped | Self::Readers => (site.root(SUITE)?, planted()),
         };
         let more = match self {
             Self::Readers => readme::prepared()?,
-            Self::Roomy => ROOM.to_owned(),
-            Self::Usual | Self::Remapped | Self::Web => String::new(),
+            Self::Usual | Self::Remapped | Self::Web | Self::Services => String::new(),
         };
         EngineHost::new(site, Wanted { engine: "docker", user: User::Root, layout, lower, files: &files, more: &more })
     }
@@ -75,29 +76,22 @@ fn planted() -> Vec<Planted> {
     [image::planted(), vec![other]].concat()
 }
 
-/// A systemd and its services take six inotify instances, and the usual limit is 128 for all that root has, in
-/// containers, too. It is the machine's: put back with the host, so no two of these may be at once.
-const ROOM: &str = r#"
-instances=/proc/sys/fs/inotify/max_user_instances
-had=$(cat $instances)
-trap 'echo $had >$instances' EXIT
-[ "$had" -ge 512 ] || echo 512 >$instances
-"#;
-
 #[derive(Debug, Default)]
 pub struct Store {
     usual: OnceLock<Result<PathBuf, String>>,
     remapped: OnceLock<Result<PathBuf, String>>,
     web: OnceLock<Result<PathBuf, String>>,
+    services: OnceLock<Result<PathBuf, String>>,
 }
 
 impl Store {
     /// A data-root to copy; who comes first makes it, and the others wait.
     pub fn of(&self, kind: Kind, site: &Site) -> Result<&Path, Failed> {
         let (cell, kind) = match kind {
-            Kind::Usual | Kind::Readers | Kind::Roomy => (&self.usual, Kind::Usual),
+            Kind::Usual | Kind::Readers => (&self.usual, Kind::Usual),
             Kind::Remapped => (&self.remapped, kind),
             Kind::Web => (&self.web, kind),
+            Kind::Services => (&self.services, kind),
         };
         match cell.get_or_init(|| make(kind, site).map_err(|failed| message(&failed))) {
             Ok(path) => Ok(path),

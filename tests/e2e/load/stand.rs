@@ -21,16 +21,6 @@ use crate::mounts;
 use crate::namespace::{Namespace, OWN_FOLDERS};
 use crate::site::{MARK, Site};
 
-/// A systemd and its services take six inotify instances, and the usual limit is 128 for all that root has.
-const INSTANCES: &str = r#"
-instances=/proc/sys/fs/inotify/max_user_instances
-had=$(cat $instances)
-[ "$had" -ge 1024 ] || echo 1024 >$instances
-"#;
-const INSTANCES_AGAIN: &str = r#"
-echo "$had" >$instances
-"#;
-
 /// It may lie below /tmp, which the test's host has one of its own of.
 const IMAGE: &str = r#"
 mount --bind "$lower" "$shown"
@@ -38,10 +28,6 @@ mount --bind "$lower" "$shown"
 
 /// Where the hook keeps its records.
 const RECORDS: &str = "/run/oci-systemd-hook";
-
-/// How many more open files the machine may have at the end, proc_sys_fs(5): other programs open some. If each container
-/// left one, there would be more.
-const FILES_OF_OTHERS: u64 = 200;
 
 /// crun makes itself unwritable by mounting itself on such a file (`try_bindfd` in its cloned_binary.c), and leaves both
 /// if it is killed before it has unmounted and removed them.
@@ -58,7 +44,6 @@ pub struct Stand {
     /// What the ids of all its containers end with.
     tail: String,
     before: Host,
-    open_files: u64,
     own_files: usize,
     home: TempDir,
 }
@@ -68,11 +53,10 @@ impl Stand {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("{MARK}load-{}-{count}", std::process::id());
-        let open_files = open_files()?;
         let home = site.home("load-", &["state", "lower"])?;
         let lower = site.root(cell.suite)?;
         let tail = random_id()?[48..].to_owned();
-        let script = [IMAGE, INSTANCES, OWN_FOLDERS, LIFE, INSTANCES_AGAIN].concat();
+        let script = [IMAGE, OWN_FOLDERS, LIFE].concat();
         let mut namespace =
             Namespace::new(site.machine(), cell.layout, &script, home.path().join("holder"), |command| {
                 command
@@ -88,7 +72,7 @@ impl Stand {
         }
         let before = Host::look(&namespace.seen(Path::new("/")), &namespace.mountinfo()?)?;
         let (hook, own_files) = (site.hook().to_owned(), own_files()?);
-        Ok(Self { namespace, cell, hook, lower, cgroup, tail, before, open_files, own_files, home })
+        Ok(Self { namespace, cell, hook, lower, cgroup, tail, before, own_files, home })
     }
 
     pub fn home(&self) -> &Path {
@@ -176,12 +160,9 @@ impl Stand {
         }
         left.extend(names(&self.runtimes_states()).iter().map(|name| format!("the runtime's {name}")));
         left.extend(self.processes()?);
-        let (own, all) = (own_files()?, open_files()?);
+        let own = own_files()?;
         if own != self.own_files {
             left.push(format!("the tests have {own} open files, and had {}", self.own_files));
-        }
-        if all > self.open_files + FILES_OF_OTHERS {
-            left.push(format!("the machine has {all} open files, and had {}", self.open_files));
         }
         Ok(left)
     }
@@ -228,9 +209,4 @@ fn names(folder: &Path) -> Vec<String> {
 
 fn own_files() -> Result<usize, Failed> {
     Ok(fs::read_dir("/proc/self/fd")?.count())
-}
-
-fn open_files() -> Result<u64, Failed> {
-    let told = fs::read_to_string("/proc/sys/fs/file-nr")?;
-    Ok(told.split_whitespace().next().ok_or("an empty file-nr")?.parse()?)
 }

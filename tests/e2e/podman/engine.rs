@@ -3,7 +3,7 @@
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -51,9 +51,8 @@ pub enum Hooks {
     None,
 }
 
-/// A host with the image's tree, for a user of podman.
-pub fn new_host(site: &Site, user: User, layout: Layout) -> Result<EngineHost, Failed> {
-    let lower = site.root(SUITE)?;
+/// A host for a user of podman, with a root file system as its tree.
+pub fn new_host(site: &Site, user: User, layout: Layout, lower: PathBuf) -> Result<EngineHost, Failed> {
     EngineHost::new(site, Wanted { engine: "podman", user, layout, lower, files: &planted(), more: "" })
 }
 
@@ -68,8 +67,13 @@ pub struct Engine {
 
 impl Engine {
     pub fn new(site: &Site, store: &Store, spot: Spot) -> Result<Self, Failed> {
+        Self::with_tree(site, store, spot, site.root(SUITE)?)
+    }
+
+    /// With another root file system as the host's tree.
+    pub fn with_tree(site: &Site, store: &Store, spot: Spot, lower: PathBuf) -> Result<Self, Failed> {
         let image_store = store.of(spot.user, site)?.display().to_string();
-        let host = new_host(site, spot.user, spot.layout)?;
+        let host = new_host(site, spot.user, spot.layout, lower)?;
         for (directory, descriptors) in [("hooks.d", &USUAL[..]), ("precreate.d", &PRECREATE), ("no-hooks.d", &[])] {
             hooks::install(&host.home().join(directory), descriptors, site.hook())?;
         }
@@ -94,6 +98,20 @@ impl Engine {
     }
 
     pub fn command(&self, hooks: Hooks, arguments: &[impl AsRef<str>]) -> Command {
+        let mut command = self.program("podman");
+        command.args(self.options(hooks)).args(arguments.iter().map(AsRef::as_ref));
+        command
+    }
+
+    /// A program that finds podman's configuration.
+    pub fn program(&self, name: &str) -> Command {
+        let mut command = self.host.command(name);
+        command.env("CONTAINERS_CONF", self.host.home().join("containers.conf")).env("TMPDIR", self.host.users_home());
+        command
+    }
+
+    /// Those with which each podman is called.
+    pub fn options(&self, hooks: Hooks) -> Vec<String> {
         let home = self.host.home();
         let users = self.host.users_home();
         let directories: &[&str] = match hooks {
@@ -101,21 +119,20 @@ impl Engine {
             Hooks::WithPrecreate => &["hooks.d", "precreate.d"],
             Hooks::None => &["no-hooks.d"],
         };
-        let mut command = self.host.command("podman");
-        command.env("CONTAINERS_CONF", home.join("containers.conf")).env("TMPDIR", &users);
-        command.arg("--root").arg(users.join("storage")).arg("--runroot").arg(users.join("runroot"));
-        command.arg("--tmpdir").arg(users.join("tmpdir")).args(["--storage-driver", "overlay"]);
-        command.arg("--storage-opt").arg(format!("overlay.imagestore={}", self.image_store));
-        for directory in directories {
-            command.arg("--hooks-dir").arg(home.join(directory));
-        }
-        command.arg("--runtime");
-        match self.spot.runtime {
-            Runtime::Runc => command.arg("runc"),
-            Runtime::Crun => command.arg(home.join("crun")),
-        };
-        command.args(arguments.iter().map(AsRef::as_ref));
-        command
+        let of = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
+        let mut options = vec![
+            of("root", users.join("storage")),
+            of("runroot", users.join("runroot")),
+            of("tmpdir", users.join("tmpdir")),
+            "--storage-driver=overlay".to_owned(),
+            format!("--storage-opt=overlay.imagestore={}", self.image_store),
+        ];
+        options.extend(directories.iter().map(|name| of("hooks-dir", home.join(name))));
+        options.push(match self.spot.runtime {
+            Runtime::Runc => "--runtime=runc".to_owned(),
+            Runtime::Crun => of("runtime", home.join("crun")),
+        });
+        options
     }
 
     pub fn call_with(&self, hooks: Hooks, arguments: &[impl AsRef<str>]) -> Result<Finished, Failed> {

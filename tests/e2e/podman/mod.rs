@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows the list of the tests with podman, rootful and rootless.
 
-mod engine;
-mod guest;
+pub mod engine;
+pub mod guest;
 mod lives;
 mod modes;
 mod options;
 mod pods;
 mod refused;
-mod store;
+pub mod store;
 
 use std::sync::Arc;
 
@@ -31,8 +31,8 @@ const fn spot(user: User, runtime: Runtime, layout: Layout) -> Spot {
 }
 
 const RUNC_HYBRID: Spot = spot(User::Root, Runtime::Runc, Layout::Hybrid);
-const RUNC_UNIFIED: Spot = spot(User::Root, Runtime::Runc, Layout::Unified);
-const CRUN_UNIFIED: Spot = spot(User::Root, Runtime::Crun, Layout::Unified);
+pub const RUNC_UNIFIED: Spot = spot(User::Root, Runtime::Runc, Layout::Unified);
+pub const CRUN_UNIFIED: Spot = spot(User::Root, Runtime::Crun, Layout::Unified);
 const RUNC_ROOTLESS: Spot = spot(User::Other, Runtime::Runc, Layout::Unified);
 const CRUN_ROOTLESS: Spot = spot(User::Other, Runtime::Crun, Layout::Unified);
 

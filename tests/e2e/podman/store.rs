@@ -10,7 +10,7 @@ use std::sync::OnceLock;
 use libtest_mimic::Failed;
 
 use crate::container::message;
-use crate::engines::image::{self, IMAGE};
+use crate::engines::image::{self, IMAGE, SUITE};
 use crate::engines::user::{self, User};
 use crate::podman::engine::new_host;
 use crate::site::{Layout, Site};
@@ -37,7 +37,7 @@ impl Store {
 
 fn make(user: User, site: &Site) -> Result<PathBuf, Failed> {
     let layout = if user == User::Root { site.machine() } else { Layout::Unified };
-    let host = new_host(site, user, layout)?;
+    let host = new_host(site, user, layout, site.root(SUITE)?)?;
     let path = site.scratch().join(format!("store-{user}"));
     fs::create_dir(&path)?;
     fs::set_permissions(&path, Permissions::from_mode(0o711))?;

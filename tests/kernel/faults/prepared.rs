@@ -6,8 +6,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 use crate::bundle::Bundle;
+use crate::harness::tree::{self, Detail, Snapshot};
 use crate::table;
-use crate::tree::{self, Detail, Snapshot};
 
 /// When all that an image has was written, in seconds since 1970: what the hook makes is newer.
 pub const WRITTEN: i64 = 1_000_000_000;

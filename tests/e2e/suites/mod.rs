@@ -1,0 +1,62 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the list of other projects' test suites that run in a container with the hook, and how their results are compared
+//! with those in a container of podman's own systemd mode.
+
+mod autopkgtest;
+mod unit_tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use libtest_mimic::Failed;
+
+use crate::docker;
+use crate::podman;
+use crate::site::{Site, Suite, missing_program};
+
+/// What these tests call beside podman and Docker; Debian's package autopkgtest.
+const PROGRAMS: [&str; 2] = ["autopkgtest", "autopkgtest-virt-podman"];
+
+/// A test of a suite, by its name, and whether it passed.
+type Results = BTreeMap<String, bool>;
+
+type Run = Box<dyn FnOnce(&Site) -> Result<(), Failed> + Send>;
+
+/// A suite, in containers of engines.
+pub struct SuiteTrial {
+    pub name: String,
+    pub missing: Option<String>,
+    pub run: Run,
+}
+
+pub fn trials(site: &Site) -> Vec<SuiteTrial> {
+    let podmans = Arc::new(podman::store::Store::default());
+    let dockers = Arc::new(docker::stock::Store::default());
+    let missing = site
+        .missing(podman::CRUN_UNIFIED.runtime, podman::CRUN_UNIFIED.layout, Suite::Bookworm)
+        .or_else(|| missing_program(&podman::PROGRAMS))
+        .or_else(|| missing_program(&docker::PROGRAMS));
+    let mut list = Vec::new();
+    for suite in Suite::ALL {
+        let store = Arc::clone(&podmans);
+        list.push(SuiteTrial {
+            name: format!("suites/systemd-tests/{suite}"),
+            missing: missing.clone().or_else(|| site.unit_tests(suite).err()),
+            run: Box::new(move |site| unit_tests::run_in(site, &store, suite)),
+        });
+    }
+    for package in autopkgtest::PACKAGES {
+        let (podmans, dockers) = (Arc::clone(&podmans), Arc::clone(&dockers));
+        list.push(SuiteTrial {
+            name: format!("suites/autopkgtest/{package}"),
+            missing: missing.clone().or_else(|| missing_program(&PROGRAMS)),
+            run: Box::new(move |site| autopkgtest::run_in(site, &podmans, &dockers, package)),
+        });
+    }
+    list
+}
+
+/// The tests that passed in the one and not in the other.
+fn lost<'a>(before: &'a Results, after: &Results) -> Vec<&'a str> {
+    before.iter().filter(|&(name, &passed)| passed && after.get(name) != Some(&true)).map(|(name, _)| &**name).collect()
+}

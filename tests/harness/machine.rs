@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What trials need of the machine, and what it lacks.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// A runtime that Debian packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Runtime {
+    Runc,
+    Crun,
+}
+
+impl Runtime {
+    pub const ALL: [Self; 2] = [Self::Runc, Self::Crun];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Runc => "runc",
+            Self::Crun => "crun",
+        }
+    }
+}
+
+impl fmt::Display for Runtime {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// Returns why nothing can be mounted here.
+pub fn missing_root() -> Option<String> {
+    (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned())
+}
+
+/// Returns the first of these programs that is not installed.
+pub fn missing_program(programs: &[&str]) -> Option<String> {
+    let missing = programs.iter().find(|program| where_is(program).is_none());
+    missing.map(|program| format!("{program} is not installed"))
+}
+
+/// Where a program is on PATH.
+pub fn where_is(program: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+}
