@@ -121,15 +121,15 @@ images() {
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
 }
 
-# Packages whose own tests use their services, with all that these tests need and their sources in /srv: so they run without
-# a network.
+# Packages whose own tests use their services, with all that most of these tests need, and their sources in /srv: so they
+# run without a network.
 services() {
-    packages="redis memcached knot"
     # shellcheck disable=SC2016 # for the shell of mmdebstrap
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/services" \
-        ,dpkg-dev,redis,redis-sentinel,memcached,iproute2,libtest-simple-perl,knot,knot-dnsutils,knot-dnssecutils \
+        ,dpkg-dev,redis,redis-sentinel,memcached,iproute2,libtest-simple-perl,dovecot-core,lighttpd,media-types,curl \
         'sed -n "s/^deb /deb-src /p" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/sources.list" &&
-        chroot "$1" sh -c "apt-get update && cd /srv && apt-get source --download-only '"$packages"'"'
+        chroot "$1" sh -c "apt-get update && cd /srv && apt-get source --download-only redis memcached dovecot lighttpd"' \
+        "deb http://deb.debian.org/debian bookworm main"
 }
 
 # prepare NAME: sets up what a part needs.
