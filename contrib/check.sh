@@ -11,9 +11,11 @@ contrib/check.sh --list
 
 Runs the test suite on a Debian machine, as root or with sudo: all parts that need no virtual machine, or all with --full,
 or those named, two at a time, until one fails. Packages are installed by apt; everything else is made below target/ (5 GB,
-14 GB with --full, for which amd64 and 3 GiB of memory are needed; KVM isn't).
+14 GB with --full, for which amd64 and 5 GiB of memory are needed; KVM isn't).
 
-  --list  the parts, which option chooses each, what it needs, and what it tests
+  --list  the parts, which option chooses each, what it needs, and what it tests. A part needs the programs that build the
+          project, and "lint" shellcheck and groff, "engines" the container engines, "hook" an installed hook, "images" root
+          file systems, "suites" those with other projects' tests, "machine" the virtual machine, "fuzzer" cargo-fuzz.
 
 kernel/FILTER, runtime/FILTER, e2e/FILTER and suites/FILTER are the trials of these parts whose names contain FILTER, such as
 e2e/docker.
@@ -70,6 +72,7 @@ chosen() {
 # is_part NAME
 is_part() {
     case $1 in
+    e2e/load* | e2e/suites*) return 1 ;; # They are parts of their own.
     kernel/?* | runtime/?* | e2e/?* | suites/?*) return 0 ;;
     esac
     chosen full | grep -qxF -e "$1"
@@ -77,7 +80,9 @@ is_part() {
 
 # Packages by what needs them.
 BUILD="clang gcc libc6-dev libselinux1-dev"
-ENGINES="runc crun podman catatonit containerd docker.io jq uidmap mmdebstrap strace systemd util-linux"
+ENGINES="runc crun podman catatonit containerd docker.io jq uidmap debian-archive-keyring mmdebstrap strace systemd util-linux"
+
+SUITES="autopkgtest"
 
 # The hook as it is installed, for the parts that run it. Several parts share one.
 stage() {
@@ -101,16 +106,25 @@ as_root() {
     export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
 }
 
-# A systemd and its services take six inotify instances, and the kernel grants root's processes 128, those in containers
-# included. The limit is the machine's, and is put back at the end.
-room_for_containers() {
-    limit=/proc/sys/fs/inotify/max_user_instances
-    had=$(cat $limit)
-    [ "$had" -lt 1024 ] || return 0
-    trap 'echo "$had" | $AS_ROOT tee $limit >/dev/null' EXIT
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
-    echo 1024 | $AS_ROOT tee $limit >/dev/null
+# A systemd and its services use six inotify instances. The kernel allows root's processes 128 in total, those in containers
+# included. The limit is the machine's, so the last check.sh that needs more puts it back; the file has what it was.
+limit=/proc/sys/fs/inotify/max_user_instances
+limit_file=/run/lock/oci-systemd-hook-check
+set_limit() { echo "$1" | $AS_ROOT tee $limit >/dev/null; }
+raise_limit() {
+    exec 7>>$limit_file
+    flock 7
+    if [ ! -s $limit_file ]; then
+        cat $limit >$limit_file
+        [ "$(cat $limit)" -ge 1024 ] || set_limit 1024
+    fi
+    flock -s 7
+}
+restore_limit() {
+    # It is held by each check.sh that runs.
+    flock -n 7 || return 0
+    set_limit "$(cat $limit_file)"
+    rm $limit_file
 }
 
 images() {
@@ -121,15 +135,15 @@ images() {
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
 }
 
-# Packages whose own tests use their services, with all that most of these tests need, and their sources in /srv: so they
-# run without a network.
+# Packages whose own tests exercise their services. What most of these tests need is installed and the sources are in /srv,
+# so that they run without a network.
 services() {
     # shellcheck disable=SC2016 # for the shell of mmdebstrap
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/services" \
         ,dpkg-dev,redis,redis-sentinel,memcached,iproute2,libtest-simple-perl,dovecot-core,lighttpd,media-types,curl \
         'sed -n "s/^deb /deb-src /p" "$1/etc/apt/sources.list" >"$1/etc/apt/sources.list.d/sources.list" &&
         chroot "$1" sh -c "apt-get update && cd /srv && apt-get source --download-only redis memcached dovecot lighttpd"' \
-        "deb http://deb.debian.org/debian bookworm main"
+        http://deb.debian.org/debian
 }
 
 # prepare NAME: sets up what a part needs.
@@ -142,7 +156,6 @@ prepare() {
         engines)
             need $BUILD $ENGINES
             as_root
-            room_for_containers
             ;;
         hook)
             need $BUILD
@@ -150,11 +163,10 @@ prepare() {
             ;;
         images) images ;;
         suites)
-            need autopkgtest
+            need $SUITES
             for suite in bullseye bookworm trixie sid; do
                 # From one archive, so that both packages of systemd are of one version.
-                image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite-tests" ,systemd-tests true \
-                    "deb http://deb.debian.org/debian $suite main"
+                image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite-tests" ,systemd-tests true http://deb.debian.org/debian
             done
             services
             ;;
@@ -179,14 +191,16 @@ trials() {
 
 # draw FILTER: the name of one trial of e2e, by the seed.
 draw() {
-    names e2e "$1" | awk -v seed="$seed" '{ names[NR] = $0 } END { print names[seed % NR + 1] }'
+    names e2e "$1" | awk -v seed="$seed" '{ names[NR] = $0 } END { if (NR) print names[seed % NR + 1] }'
 }
 
 suites() {
     seed=${OCI_SYSTEMD_HOOK_SUITES_SEED:-$(od -A n -N 2 -t u2 /dev/urandom | tr -d ' ')}
     echo "OCI_SYSTEMD_HOOK_SUITES_SEED=$seed draws the same"
     for kind in systemd-tests autopkgtest; do
-        trials e2e "$(draw "suites/$kind/")" --ignored
+        drawn=$(draw "suites/$kind/")
+        [ -n "$drawn" ] || stop "there is no trial suites/$kind/"
+        trials e2e "$drawn" --ignored || stop "$drawn failed; this runs it alone: contrib/check.sh $drawn"
     done
 }
 
@@ -207,7 +221,8 @@ form() {
 
 units() {
     cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments --test workflow
-    cargo test --quiet --locked --no-default-features --lib --test golden --test plan --test precreate --test hooksd
+    # In a directory of its own: another part may be running the programs of the usual one.
+    cargo test --quiet --locked --target-dir target/no-selinux --no-default-features --lib --test golden --test plan --test precreate --test hooksd
     cargo test --quiet --locked --test properties -- --nocapture
 }
 
@@ -252,7 +267,7 @@ part() {
 next() {
     exec 4>target/check/lock
     flock 4
-    name=$(head -n 1 target/check/queue)
+    name=$(head -n 1 target/check/queue) || exit 1
     sed -i 1d target/check/queue
     exec 4>&-
     [ -n "$name" ]
@@ -289,7 +304,7 @@ case ${1:-} in
     exit
     ;;
 --list)
-    parts | awk -F '|' '{ printf "%-22s %-8s %-22s %s\n", $1, $2, $3, $4 }'
+    parts | awk -F '|' '{ printf "%-22s %-8s %-28s %s\n", $1, $2, $3, $4 }'
     exit
     ;;
 --full)
@@ -300,6 +315,9 @@ case ${1:-} in
 --in-turn)
     # The form in which check.sh calls itself.
     shift
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
     cd "$(dirname "$0")/.."
     . contrib/prerequisites.sh
     in_turn "$1"
@@ -314,7 +332,23 @@ done
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 
+# So that each process waits for its children before it ends.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
+# A part that another check.sh runs finds all as it needs it.
+if [ -n "${OCI_SYSTEMD_HOOK_STAGE:-}" ] && [ $# = 1 ]; then
+    part "$1"
+    exit
+fi
+
+mkdir -p target
+exec 6>target/check.lock
+flock -n 6 || stop "another contrib/check.sh is running in $PWD"
 if [ $# = 1 ]; then
+    raise_limit
+    trap restore_limit EXIT
     part "$1"
     exit
 fi
@@ -322,48 +356,63 @@ fi
 started=$(date +%s)
 [ $# -gt 0 ] || set -- $(chosen "$which")
 case " $* " in
-*" machine/"*) need_for_machine ;;
+*" machine/"*)
+    need_for_machine
+    # Two at a time.
+    [ "$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)" -ge 5 ] ||
+        stop "two virtual machines need 5 GiB of memory, and less is available"
+    room 4 /dev/shm
+    ;;
 esac
-# Said now rather than in half an hour.
-[ "$which" = default ] || [ -d target/machine ] || room 14 "$PWD"
+# Checked now, rather than failing half an hour into the run.
+[ "$which" = default ] || ls target/machine/*/*.raw >/dev/null 2>&1 || room 14 "$PWD"
+[ -z "$AS_ROOT" ] || setsid -w sudo -n true || stop "parts have no terminal, so sudo must not ask for a password"
 say "packages and the hook"
-need $BUILD $ENGINES g++ groff-base shellcheck
+need $BUILD $ENGINES $SUITES g++ groff-base shellcheck
 stage
-room_for_containers
+raise_limit
 mkdir -p target/check
 rm -f target/check/*
 printf '%s\n' "$@" >target/check/queue
 
-# A row has a session of its own, so that one signal ends all its processes. Two, since boots wait more than they work.
+# Each row has a session of its own, so that one signal reaches all its processes. There are two, since a boot mostly waits.
 rows="first second" processes=''
 stop_rows() {
-    $AS_ROOT kill -s TERM -- $processes 2>/dev/null || true # Worst case: all have ended.
+    trap '' HUP INT TERM
+    : >target/check/queue # Should a row not have begun yet.
+    for process in $processes; do
+        $AS_ROOT kill -s TERM -- "-$process" 2>/dev/null || true # It has ended.
+    done
     wait
-    echo "$had" | $AS_ROOT tee $limit >/dev/null
+    restore_limit
 }
 trap stop_rows EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
 for row in $rows; do
-    setsid contrib/check.sh --in-turn "$row" &
-    processes="$processes -$!"
+    setsid contrib/check.sh --in-turn "$row" 6>&- 7>&- &
+    processes="$processes $!"
 done
 
 # The rows end together, or with the first that fails.
 is_over() {
-    for row in $rows; do
-        [ "$(cat "target/check/$row.result" 2>/dev/null)" != failed ] || return 0
+    running=0 results=0
+    for process in $processes; do
+        ! kill -0 "$process" 2>/dev/null || running=$((running + 1))
     done
     for row in $rows; do
-        [ -e "target/check/$row.result" ] || return 1
+        case $(cat "target/check/$row.result" 2>/dev/null) in
+        passed) results=$((results + 1)) ;;
+        failed) return 0 ;;
+        esac
     done
+    # A row that was killed has left no result.
+    [ "$results" = 2 ] || [ $((running + results)) -lt 2 ]
 }
 until is_over; do sleep 1; done
 
 say "how long each part took"
 cat target/check/*.times | awk '{ printf "%5d s  %s\n", $1, $2 }'
 total=$(($(date +%s) - started))
-if grep -q failed target/check/*.result; then
+if [ "$results" != 2 ]; then
     say "FAILED after $total s"
     exit 1
 fi

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Runs a script with this project in a virtual machine that enforces SELinux: User Mode Linux, a kernel that runs as a
-# program and needs no KVM, with a Debian 13. As root, or with sudo. Everything it makes is below target/.
+# Runs a script with this project in a virtual machine, with SELinux enforcing or off. The machine is User Mode Linux, a
+# kernel that runs as a program and needs no KVM, with Debian 13. As root, or with sudo. Everything it makes is below target/.
 set -eu
 
 usage() {
@@ -72,7 +72,7 @@ case $stage in '' | /*) ;; *) stage=$PWD/$stage ;; esac
     wrong "OCI_SYSTEMD_HOOK_STAGE: $stage has no usr/libexec/oci/hooks.d/oci-systemd-hook; contrib/install.sh makes one"
 
 # What is said here goes to stderr: on stdout is the script's output alone.
-exec 5>&1 >&2
+exec 3<&0 5>&1 >&2
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 need_for_machine
@@ -80,7 +80,7 @@ need_for_machine
 # Paths from here on are relative and have no spaces, whatever the project's directory is called: they stand on the
 # machine's kernel command line.
 mkdir -p target/machine
-# Held until the machine runs: whoever makes a new one removes the old.
+# The lock is held until the machine runs, because whoever makes a new machine removes the old one.
 exec 9>target/machine/lock
 flock -n 9 || {
     say "waiting for somebody else who starts the machine"
@@ -106,9 +106,9 @@ if [ -z "$stage" ]; then
     PRECREATE=yes DESTDIR=$stage contrib/install.sh
 fi
 
-kernel "$kernel" 5>&- 8>&- 9>&-
+kernel "$kernel" 3<&- 5>&- 8>&- 9>&-
 for suite in bullseye bookworm trixie; do
-    image "$suite" "target/roots/$suite" 5>&- 8>&- 9>&-
+    image "$suite" "target/roots/$suite" 3<&- 5>&- 8>&- 9>&-
 done
 # What the machine is made from.
 key=$({
@@ -123,7 +123,7 @@ if [ ! -d "$made" ]; then
     room 10 target/machine
     say "making the machine (a minute or two)"
     # mmdebstrap fails where its own descriptors get two digits.
-    if ! $AS_ROOT contrib/machine/image.sh "$run/made" "$kernel" target/roots >"$run/log" 2>&1 5>&- 8>&- 9>&-; then
+    if ! $AS_ROOT contrib/machine/image.sh "$run/made" "$kernel" target/roots >"$run/log" 2>&1 3<&- 5>&- 6>&- 7>&- 8>&- 9>&-; then
         tail -n 20 "$run/log" >&2
         stop "the virtual machine could not be made; $(keep "$run/log")"
     fi
@@ -134,8 +134,8 @@ if [ ! -d "$made" ]; then
     mv -T "$run/made" "$made"
 fi
 
-# The engines get their images by a first boot as root and one as tester. With SELinux their files have labels, which
-# nobody could copy without.
+# Two first boots, one as root and one as tester, import the image into the engines. With SELinux the imported files have
+# labels, which keep a rootless container from working without SELinux: so there is a disk for each.
 if [ ! -e "$disk" ]; then
     room 5 target/machine
     say "booting it with SELinux $selinux_mode for the first time (half a minute, some 3 GB in target/machine)"
@@ -150,6 +150,8 @@ if [ ! -e "$disk" ]; then
             machine_failed "the first boot as $user failed; $(keep "$run/log")"
         }
     done
+    # A machine that ended before its shutdown was complete may have left half of a file.
+    dumpe2fs -h "$run/disk.raw" 2>/dev/null | grep -q '^Filesystem state: *clean$' || machine_failed "it did not shut down in order"
     mv "$run/disk.raw" "$disk"
 fi
 
@@ -161,7 +163,7 @@ else
     trap 'stty "$terminal"; end_machine; $AS_ROOT rm -rf "$run"' EXIT
     stty raw -echo
 fi
-ln "$disk" "$run/disk.raw" # Whoever makes a new machine removes the other name.
+ln "$disk" "$run/disk.raw" # A second name, since whoever makes a new machine removes the first.
 exec 9>&-
 start_machine "$run/changes,$run/disk.raw" "$login" "$selinux_mode" "$cgroup"
 [ -z "$shell" ] || { wait "$machine"; exit 0; }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by check.sh, demo.sh and machine.sh: what they need of a Debian machine. Sets AS_ROOT, and defines say, stop, need,
-# need_for_machine, room and image.
+# Sourced by check.sh, demo.sh, fuzz.sh and machine.sh: what they need of a Debian machine. Sets AS_ROOT, and defines say, stop,
+# need, need_for_machine, room, image and kernel.
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -38,17 +38,18 @@ need() {
     rm -f "$log"
 }
 
-# What machine.sh needs, but for disk.
+# What machine.sh needs, except disk space.
 need_for_machine() {
     [ "$(dpkg --print-architecture)" = amd64 ] || stop "the virtual machine is made for amd64 only"
     [ "$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)" -ge 3 ] ||
         stop "the virtual machine needs 3 GiB of memory, and less is available"
-    need clang e2fsprogs gcc libc6-dev libselinux1-dev mmdebstrap patchelf util-linux
+    room 2 /dev/shm
+    need clang debian-archive-keyring e2fsprogs gcc libc6-dev libselinux1-dev mmdebstrap patchelf util-linux
 }
 
 # room GIB DIRECTORY: fails if there isn't so much.
 room() {
-    [ "$(df --output=avail -B1G "$2" | tail -n 1)" -ge "$1" ] || stop "$2 needs $1 GiB of disk, and has less"
+    [ "$(df --output=avail -B1G "$2" | tail -n 1)" -ge "$1" ] || stop "$2 needs $1 GiB of space, and has less"
 }
 
 # image SUITE DIRECTORY [PACKAGES [HOOK [MIRROR]]]: makes the root file system of a small Debian with systemd, once; with
@@ -74,8 +75,8 @@ bootstrap() (
     shift 3
     $AS_ROOT rm -rf "$root"
     log=$(mktemp)
-    # A mirror's unstable suite may be older than it says it may be.
-    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" ${mirror:+"$mirror"} >"$log" 2>&1 3<&-; then
+    # A mirror's unstable suite may be older than it says it may be. mmdebstrap fails where its own descriptors get two digits.
+    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" ${mirror:+"$mirror"} >"$log" 2>&1 3<&- 6>&- 7>&-; then
         tail -n 20 "$log" >&2
         stop "mmdebstrap could not make a Debian $release; the whole log is $log"
     fi
@@ -83,7 +84,7 @@ bootstrap() (
 )
 
 # kernel DIRECTORY: takes User Mode Linux from Debian, once: Linux as a program, linux.uml, with its modules and its libc.
-# Debian 14's is the first that runs on processors with AMX, whose registers older ones have no room for.
+# The version in Debian 14 is the first that runs on processors with AMX; older ones have no room to save its registers.
 kernel() {
     mkdir -p "$(dirname "$1")"
     exec 3<"$(dirname "$1")"

@@ -44,8 +44,11 @@ ip link set eth1 up
 ip route add default via 10.0.2.2
 
 # Files are labelled by who makes them, and the hook is to have the label of an installed program.
-tar -C / --no-overwrite-dir -xvf /dev/ubdb | sed 's,^\.,,' | xargs restorecon
+tar -C / --no-overwrite-dir -xvf /dev/ubdb >/run/machine-files
+sed 's,^\.,,' /run/machine-files | xargs restorecon
 user=$(setting user)
 home=$(getent passwd "$user" | cut -d : -f 6)
-tar -C "$home" --no-overwrite-dir --no-same-owner -xvf /dev/ubdc | (cd "$home" && xargs chown "$user:")
+tar -C "$home" --no-overwrite-dir --no-same-owner -xvf /dev/ubdc >/run/machine-files
+(cd "$home" && xargs chown "$user:" </run/machine-files)
+rm /run/machine-files
 restorecon -R "$home"

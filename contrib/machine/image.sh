@@ -4,7 +4,7 @@
 #
 #   image.sh DIRECTORY KERNEL ROOTS
 #
-# DIRECTORY gets disk.raw. KERNEL is what kernel_image of prerequisites.sh makes. ROOTS has the containers' root file
+# DIRECTORY gets disk.raw. KERNEL is the directory that kernel of prerequisites.sh makes. ROOTS has the containers' root file
 # systems by the names of Debian's suites; trixie becomes the engines' image.
 set -eu
 umask 022

@@ -23,7 +23,7 @@ systemctl mask --quiet getty.target systemd-networkd.service systemd-networkd.so
 useradd --create-home --shell /bin/bash tester
 echo 'tester ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/tester
 for home in /root /home/tester; do
-    # The line is not the script's output: that goes through the second line, and a status through the third.
+    # The script's output does not go to the terminal of the login, ttyS0: it goes to ttyS1, and its exit status to ttyS2.
     echo '[ ! -e ~/session ] || exec sh ~/session' >"$home/.bash_profile"
     touch "$home/.hushlogin"
 done

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Ends the machine: in order where its disk is kept.
+# Powers the machine off: with an orderly shutdown if its disk is kept, otherwise at once.
 if grep -q '\<machine\.disk=kept' /proc/cmdline; then
     systemctl poweroff
 else

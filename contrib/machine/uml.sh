@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by machine.sh: one User Mode Linux, what it is given and what it tells. It uses $run, a directory of this run
-# alone, and $kernel.
+# Sourced by machine.sh: starts and ends one User Mode Linux, prepares its disks and reads its output. It uses $run, a directory
+# of this run alone, and $kernel.
 
 : "${run:?}" "${kernel:?}"
 machine=
@@ -12,8 +12,8 @@ keep() {
     echo "the whole log is target/machine/failed.log"
 }
 
-# archives INSTALLED [DIRECTORY COMMAND]: the machine's second disk, which is unpacked to its root, and its third, which is
-# unpacked to the home of who logs in: without a command that is a shell.
+# archives INSTALLED [DIRECTORY COMMAND]: packs the machine's second disk, which is unpacked to /, and its third, which is
+# unpacked to the user's home directory. Without a command the user gets a shell.
 archives() {
     tar -C "$1" --owner=0 --group=0 -cf "$run/installed.tar" .
     rm -rf "${run:?}/home"
@@ -24,6 +24,7 @@ archives() {
         # than the script does, so a line tells the end.
         end=$(cat /proc/sys/kernel/random/uuid)
         cat >"$run/home/session" <<END
+rm -f ~/session ~/status
 {
     cd test
     status=0
@@ -37,8 +38,8 @@ END
     tar -C "$run/home" --owner=0 --group=0 -cf "$run/home.tar" .
 }
 
-# start_machine DISK USER SELINUX CGROUP [SETTING...]: boots, and logs USER in. What the script prints goes to descriptor 5;
-# where there is none, the terminal is the session's.
+# start_machine DISK USER SELINUX CGROUP [SETTING...]: boots, and logs USER in. What the script prints goes to descriptor 5.
+# A shell has its terminal on the descriptors 3 and 5; dash would give it /dev/null as standard input.
 start_machine() {
     ubd0=$1
     case $3 in
@@ -47,19 +48,25 @@ start_machine() {
     esac
     settings="machine.user=$2 machine.selinux=$3 machine.cgroup=$4 systemd.wants=machine-login@$2.service"
     shift 4
-    if [ -e "$run/home/session" ]; then lines="ssl0=null,fd:4 ssl1=null,fd:5"; else lines="ssl0=fd:0,fd:5"; fi
-    # Its memory is a file in /dev/shm. setpriv: should this shell be killed, the machine goes with it.
+    if [ -e "$run/home/session" ]; then
+        lines="ssl0=null,fd:4 ssl1=null,fd:5" time_limit=1800
+    else
+        lines="ssl0=fd:0,fd:5" time_limit=0
+    fi
+    # Its memory is a file in /dev/shm. setpriv: should this shell be killed, the machine goes with it. A boot that hangs is
+    # ended after half an hour.
     # shellcheck disable=SC2086 # one word a setting
-    env -u TMPDIR -u TMP -u TEMP setpriv --pdeathsig KILL "$kernel/usr/bin/linux.uml" seccomp=auto mem=2048M noreboot panic=1 \
+    env -u TMPDIR -u TMP -u TEMP setpriv --pdeathsig KILL timeout --foreground --signal KILL "$time_limit" \
+        setpriv --pdeathsig KILL "$kernel/usr/bin/linux.uml" "uml_dir=$run/" seccomp=auto mem=2048M noreboot panic=1 \
         con=null con0=null,fd:7 ssl=null $lines ssl2=null,fd:6 \
         "ubd0=$ubd0" "ubd1r=$run/installed.tar" "ubd2r=$run/home.tar" root=/dev/ubda rw $lsm $settings "$@" \
-        >"$run/uml.log" 2>&1 4>"$run/login" 6>"$run/status" 7>"$run/console" 8>&- 9>&- <&0 &
+        >"$run/uml.log" 2>&1 4>"$run/login" 6>"$run/status" 7>"$run/console" 8>&- 9>&- <&3 3<&- &
     machine=$!
 }
 
 # wait_for_session: until the machine has ended; sets status, which is the script's.
 wait_for_session() {
-    wait "$machine" || true # It tells nothing of the session.
+    wait "$machine" || true # The status of the machine says nothing about the script.
     machine=
     status=$(cat "$run/status")
     [ -n "$status" ] || machine_failed "it ended before the script"
@@ -68,7 +75,7 @@ wait_for_session() {
 end_machine() {
     [ -n "$machine" ] || return 0
     kill "$machine" 2>/dev/null || true # It may have ended by itself.
-    wait "$machine" 2>/dev/null || true # Killed is not a success.
+    wait "$machine" 2>/dev/null || true # It was killed, so its status does not matter.
     machine=
 }
 

@@ -13,7 +13,7 @@ use crate::mounts::Mount;
 /// Half a second is usual; a busy machine with eight of them takes longer.
 pub const BOOT: Duration = Duration::from_secs(60);
 
-/// How many containers have come up: what these tests cost.
+/// How many containers these tests have booted, as a measure of their cost.
 pub static BOOTS: AtomicU32 = AtomicU32::new(0);
 
 pub trait Inside {

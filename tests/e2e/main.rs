@@ -42,6 +42,7 @@ mod system_container;
 mod tree;
 mod upper;
 
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -51,6 +52,7 @@ use libtest_mimic::{Arguments, Failed};
 use crate::config::{CgroupNs, Config, Users};
 use crate::container::{Cell, message};
 use crate::harness::List;
+use crate::harness::scratch::Scratch;
 use crate::matrix::Matrix;
 use crate::site::{Layout, MARK, Runtime, Site, Suite};
 
@@ -72,9 +74,9 @@ fn main() -> ExitCode {
     // And what is left out, if not asked for, wants the machine for itself.
     arguments.test_threads.get_or_insert(if arguments.ignored { 1 } else { 2 });
     // Not below /tmp, which the tests' hosts have one of their own of.
-    let scratch = tempfile::Builder::new().prefix(MARK).tempdir_in("/var/tmp").map_err(Failed::from);
+    let scratch = Scratch::new(MARK, Path::new("/var/tmp")).map_err(Failed::from);
     let (scratch, site) = match scratch.and_then(|scratch| {
-        let site = Site::new(&scratch)?;
+        let site = Site::new(scratch.path())?;
         Ok((scratch, Arc::new(site)))
     }) {
         Ok(both) => both,
@@ -280,7 +282,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// What takes minutes each, and is left out if not asked for.
+    /// Trials that take minutes each and run only on request.
     fn suites(&mut self) {
         for suites::SuiteTrial { name, missing, run } in suites::trials(self.site) {
             let site = Arc::clone(self.site);

@@ -104,7 +104,7 @@ const NO_ROOTS: &str = "OCI_SYSTEMD_HOOK_ROOTS is not set; it names the director
 /// What all root file systems have.
 const WITH: &str = "--variant=minbase --include=systemd,systemd-sysv,dbus";
 
-/// The kernel's default of 128 is soon used up, by others' containers, too. See inotify(7).
+/// The kernel's default of 128 is used up quickly, because the containers of other programs count too. See inotify(7).
 const INOTIFY_INSTANCES: &str = "/proc/sys/fs/inotify/max_user_instances";
 const ENOUGH_INSTANCES: u32 = 1024;
 
@@ -119,12 +119,12 @@ pub struct Site {
 }
 
 impl Site {
-    pub fn new(scratch: &TempDir) -> Result<Self, Failed> {
+    pub fn new(scratch: &Path) -> Result<Self, Failed> {
         Ok(Self {
             hook: copied("OCI_SYSTEMD_HOOK", env!("CARGO_BIN_EXE_oci-systemd-hook"), scratch)?,
             wrapper: copied("OCI_HOOKS_RUNTIME", env!("CARGO_BIN_EXE_oci-hooks-runtime"), scratch)?,
             roots: env::var_os("OCI_SYSTEMD_HOOK_ROOTS").map(PathBuf::from),
-            scratch: scratch.path().to_owned(),
+            scratch: scratch.to_owned(),
             machine: Layout::of_this_machine(),
         })
     }
@@ -210,7 +210,7 @@ impl Site {
         if let Some(why) = missing_root().or_else(|| missing_program(&[runtime.name()])) {
             return Some(why);
         }
-        // A systemd and its services take six, and all that root's processes have count, in containers, too.
+        // A systemd and its services use six, and the limit covers all processes of root, including those in containers.
         let instances = fs::read_to_string(INOTIFY_INSTANCES).unwrap_or_default();
         if !instances.trim().parse().is_ok_and(|instances: u32| instances >= ENOUGH_INSTANCES) {
             let is = instances.trim();
@@ -233,10 +233,10 @@ impl Site {
 
 /// The program that the variable names, or else cargo built. It is copied, so that a build during the run does not mix
 /// two of them, and so that it can be seen where the tests cover /tmp.
-fn copied(variable: &str, built: &str, scratch: &TempDir) -> Result<PathBuf, Failed> {
+fn copied(variable: &str, built: &str, scratch: &Path) -> Result<PathBuf, Failed> {
     let given = env::var_os(variable).map_or_else(|| PathBuf::from(built), PathBuf::from);
     let name = given.file_name().ok_or_else(|| format!("{variable} names no file"))?;
-    let copy = scratch.path().join(name);
+    let copy = scratch.join(name);
     fs::copy(&given, &copy).map_err(|error| format!("{variable}, {}: {error}", given.display()))?;
     Ok(copy)
 }

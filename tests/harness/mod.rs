@@ -5,6 +5,7 @@
 #![allow(dead_code)] // Not all suites use all of this module.
 
 pub mod machine;
+pub mod scratch;
 pub mod tree;
 
 use std::collections::BTreeMap;

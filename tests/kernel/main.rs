@@ -51,6 +51,7 @@ use std::sync::{PoisonError, RwLock};
 use libtest_mimic::{Arguments, Failed};
 use rustix::fs::FileType;
 
+use crate::harness::scratch::Scratch;
 use crate::harness::{Check, List, all};
 use crate::namespace::Realm;
 
@@ -190,7 +191,7 @@ const FAULTS: &[(&str, Run)] = &[
 
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
-    let scratch = tempfile::Builder::new().prefix("oci-systemd-hook-kernel.").tempdir().unwrap();
+    let scratch = Scratch::new("oci-systemd-hook-kernel.", &std::env::temp_dir()).unwrap();
     set_up(&scratch.path().canonicalize().unwrap());
     let mut trials = List::default();
     let mut passed = true;

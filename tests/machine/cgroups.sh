@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Cgroups where only a machine with v2 alone and all controllers can tell.
+# Cgroup tests that need a machine with nothing but cgroup v2.
 #
 #   cgroups.sh limits|memory|layouts...
 #
@@ -63,7 +63,7 @@ start() {
         code=0
         "$runtime" run --bundle "$bundle/$name" "cgroup-test-$name" </dev/null 2>&1 || code=$?
         echo "$code" >"$work/code-$name"
-    } 2>/dev/null | cat >"$work/console-$name" 2>/dev/null & # Not this script's own output, which ssh waits for.
+    } 2>/dev/null | cat >"$work/console-$name" 2>/dev/null & # Not this script's own output, which would stay open as long as the container runs.
 }
 
 # shellcheck disable=SC2317 # pid is called by lib.sh
@@ -236,8 +236,9 @@ has_no_named() { [ -z "$(named)" ]; }
 # again NAME: some rounds.
 again() {
     for round in 1 2 3 4 5 6; do
-        { runc create --bundle "$bundle/$1" "cgroup-test-$1" && kill_and_delete runc "cgroup-test-$1"; } \
-            </dev/null >"$work/console-$1" 2>&1 || wrong "$1, round $round: $(cat "$work/console-$1")"
+        runc create --bundle "$bundle/$1" "cgroup-test-$1" </dev/null >"$work/console-$1" 2>&1 ||
+            wrong "$1, round $round: $(cat "$work/console-$1")"
+        kill_and_delete runc "cgroup-test-$1"
     done
 }
 

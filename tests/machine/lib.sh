@@ -1,6 +1,6 @@
 # shellcheck shell=sh disable=SC2317 # pid and ask are called by labels and boots
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by the scripts beside it, which contrib/machine.sh runs in a machine that enforces SELinux.
+# Sourced by the scripts beside it, which contrib/machine.sh runs in a virtual machine.
 # A trial starts one container; these are the questions that each is asked. The first answer that is
 # wrong ends the script.
 
@@ -114,7 +114,7 @@ passes() {
     echo "ok: $trial ($(($(date +%s) - began)) s)"
 }
 
-# How many containers have come up: what these trials cost.
+# How many containers were to come up: what these trials cost.
 booted=0
 all_passed() { echo "all passed: $trials trials, $booted boots"; }
 
@@ -278,14 +278,15 @@ labels() {
 
 # podman and docker
 
-# Whoever cleans up after podman's containers has ended.
+# Whether podman has finished cleaning up: no conmon and no cgroup of a container is left.
 no_conmon() { ! pgrep -x conmon >/dev/null && [ -z "$(find /sys/fs/cgroup -name 'libpod*')" ]; }
 
-# engine podman|docker: from now on. Its first container since the boot leaves files in /run.
+# engine podman|docker: selects the engine for what follows. The first container since the boot leaves files in /run, so it is
+# started here.
 engine() {
     engine=$1
     "$engine" run --rm localhost/systemd:latest true
-    until_ 20 no_conmon || wrong "podman's container does not end"
+    until_ 20 no_conmon || wrong "the first container of $engine does not end"
     ask() { "$engine" exec "$engine-trial" "$@" </dev/null; }
     pid() { "$engine" inspect --format '{{.State.Pid}}' "$engine-trial"; }
 }

@@ -5,7 +5,7 @@ use std::env;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use tempfile::TempDir;
+use crate::harness::scratch::Scratch;
 
 /// Where the wrapper looks for its settings, if they are there.
 pub const SETTINGS: &str = "/etc/oci-hooks-runtime.json";
@@ -14,7 +14,7 @@ pub const SETTINGS: &str = "/etc/oci-hooks-runtime.json";
 #[derive(Debug)]
 pub struct Site {
     wrapper: PathBuf,
-    scratch: TempDir,
+    scratch: Scratch,
     /// Why there is no recorder.
     recorder: Result<PathBuf, String>,
 }
@@ -25,9 +25,7 @@ impl Site {
         let given = env::var_os("OCI_HOOKS_RUNTIME").map(PathBuf::from);
         let given = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_oci-hooks-runtime").into());
         // Not below /tmp, which a test's mounts may cover.
-        let scratch = tempfile::Builder::new()
-            .prefix("osh-runtime-")
-            .tempdir_in("/var/tmp")
+        let scratch = Scratch::new("osh-runtime-", Path::new("/var/tmp"))
             .map_err(|error| format!("cannot make a directory: {error}"))?;
         // A copy: a build during the run must not mix two of them.
         let wrapper = scratch.path().join("oci-hooks-runtime");

@@ -14,8 +14,8 @@ use crate::docker;
 use crate::podman;
 use crate::site::{Site, Suite, missing_program};
 
-/// What these tests call beside podman and Docker; Debian's package autopkgtest.
-const PROGRAMS: [&str; 2] = ["autopkgtest", "autopkgtest-virt-podman"];
+/// What autopkgtest's trials call beside podman and Docker; Debian's packages autopkgtest and runc.
+const PROGRAMS: [&str; 3] = ["autopkgtest", "autopkgtest-virt-podman", "runc"];
 
 /// A test of a suite, by its name, and whether it passed.
 type Results = BTreeMap<String, bool>;
@@ -49,14 +49,14 @@ pub fn trials(site: &Site) -> Vec<SuiteTrial> {
         let (podmans, dockers) = (Arc::clone(&podmans), Arc::clone(&dockers));
         list.push(SuiteTrial {
             name: format!("suites/autopkgtest/{package}"),
-            missing: missing.clone().or_else(|| missing_program(&PROGRAMS)),
+            missing: missing.clone().or_else(|| missing_program(&PROGRAMS)).or_else(|| site.services().err()),
             run: Box::new(move |site| autopkgtest::run_in(site, &podmans, &dockers, package)),
         });
     }
     list
 }
 
-/// The tests that passed in the one and not in the other.
+/// Returns the tests that passed in the one and failed, or have no result, in the other.
 fn lost<'a>(before: &'a Results, after: &Results) -> Vec<&'a str> {
     before.iter().filter(|&(name, &passed)| passed && after.get(name) != Some(&true)).map(|(name, _)| &**name).collect()
 }
