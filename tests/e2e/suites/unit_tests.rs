@@ -28,7 +28,9 @@ pub fn run_in(site: &Site, store: &Store, suite: Suite) -> Result<(), Failed> {
     let engine = Engine::with_tree(site, store, CRUN_UNIFIED, site.unit_tests(suite)?)?;
     let tree = format!("{}:O", engine.host().tree().display());
     let plain = [&PLAIN[..], &["--rootfs"]].concat();
-    Guest::run_image(&engine, Hooks::None, &plain, &tree, &INIT)?.gives_up()?;
+    // 247 doesn't see by itself that it is in a container, and hangs where newer ones exit.
+    let told: &[&str] = if suite == Suite::Bullseye { &["--env=container=oci"] } else { &[] };
+    Guest::run_image(&engine, Hooks::None, &[told, &plain].concat(), &tree, &INIT)?.gives_up()?;
     let own = Guest::run_image(&engine, Hooks::None, &["--systemd=true", "--rootfs"], &tree, &INIT)?;
     let with_hook = Guest::run_image(&engine, Hooks::Installed, &plain, &tree, &INIT)?;
     for guest in [&own, &with_hook] {
