@@ -8,7 +8,6 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use libtest_mimic::Failed;
 use rustix::fs::{CWD, FileType, Mode, makedev, mknodat};
@@ -206,7 +205,7 @@ impl Container {
             let cgroups = host::left_cgroups(&self.cgroup, &self.id)?;
             Ok::<_, Failed>((difference, cgroups))
         };
-        until("the host as it was before", Duration::from_secs(5), || match left() {
+        until("the host as it was before", SHORT, || match left() {
             Ok((difference, cgroups)) if difference.is_empty() && cgroups.is_empty() => Look::Done(()),
             Ok((difference, cgroups)) => Look::NotYet(format!("{difference}\n  cgroups: {cgroups:?}")),
             Err(failed) => Look::NotYet(message(&failed)),

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use libtest_mimic::Failed;
 
 use crate::boot::{PROBE, ends_in_order, has_come_up, same};
+use crate::command::SHORT;
 use crate::config::{CGROUP_ANNOTATION, CgroupNs, Config, Stages};
 use crate::container::{Cell, Container};
 use crate::hierarchy::{Hierarchy, Whole};
@@ -39,7 +40,7 @@ impl Stranger {
     fn contained(container: &Container, option: &str) -> Result<Self, Failed> {
         let process = Command::new("unshare").args([option, "--fork", "--kill-child", "sleep", "120"]).spawn()?;
         let children = format!("/proc/{0}/task/{0}/children", process.id());
-        let deadline = Instant::now() + Duration::from_secs(10);
+        let deadline = Instant::now() + SHORT;
         loop {
             let child = fs::read_to_string(&children)?;
             let comm = fs::read_to_string(format!("/proc/{}/comm", child.trim())).unwrap_or_default();
@@ -72,7 +73,7 @@ impl Drop for Stranger {
     fn drop(&mut self) {
         self.process.kill().ok();
         self.process.wait().ok();
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + SHORT;
         for place in &self.made {
             // The runtime may have removed it with the rest, and a child of unshare(1) remains for a moment.
             while fs::remove_dir(place).is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 
 use crate::Check;
 use crate::harness::tree::{self, Detail, Snapshot, same};
+use crate::hook::DEADLINE;
 use crate::namespace::{Realm, isolated};
 use crate::opened::Opened;
 use crate::table;
@@ -373,7 +374,7 @@ impl OwnCgroup {
 
 impl Drop for OwnCgroup {
     fn drop(&mut self) {
-        let deadline = Instant::now() + Duration::from_secs(5);
+        let deadline = Instant::now() + DEADLINE;
         // A killed process remains for a moment.
         while self.0.exists() && remove_cgroup(&self.0).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));

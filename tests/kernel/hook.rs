@@ -14,8 +14,9 @@ use serde_json::{Value, json};
 use crate::Check;
 use crate::bundle::Bundle;
 
-/// Far more than any call takes, and less than a runtime's patience.
-const DEADLINE: Duration = Duration::from_secs(5);
+/// A call takes some milliseconds, and seconds where others rename files all the time on a busy machine, since openat2(2) then
+/// fails with EAGAIN and is tried again. A call that is blocked ends after 45 s by its own time limit: that must not pass.
+pub const DEADLINE: Duration = Duration::from_secs(40);
 /// The program's name in front of each line that it says.
 pub const SAYS: &str = "oci-systemd-hook: ";
 

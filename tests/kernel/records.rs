@@ -23,7 +23,7 @@ use crate::bundle::{
 use crate::footprint::EIGHT_MIB;
 use crate::fuse::Server;
 use crate::harness::tree::{self, Detail, Snapshot, same};
-use crate::hook::{Finished, How, program};
+use crate::hook::{DEADLINE, Finished, How, program};
 use crate::namespace::{Realm, isolated};
 use crate::runtime::{Container, Forked, stopped, stopper, until};
 
@@ -401,7 +401,7 @@ pub fn one_root_failed(realm: Realm) -> Check {
         let state = guest.state.to_string();
         let (finished, other) = std::thread::scope(|scope| {
             let other = scope.spawn(|| {
-                let deadline = Instant::now() + Duration::from_secs(5);
+                let deadline = Instant::now() + DEADLINE;
                 while !at.exists() {
                     ensure!(Instant::now() < deadline, "/run was not made");
                     std::thread::sleep(Duration::from_millis(1));

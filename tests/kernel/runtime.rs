@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, ID, bind, with_bundle};
-use crate::hook::{How, program};
+use crate::hook::{DEADLINE, How, program};
 use crate::namespace::{Realm, isolated};
 
 /// The first process of a container, while its runtime still prepares it.
@@ -276,7 +276,7 @@ fn begun(bundle: &Bundle) -> Result<Child, String> {
 }
 
 pub fn until(what: &str, is_so: impl Fn() -> bool) -> Check {
-    let deadline = Instant::now() + Duration::from_secs(5);
+    let deadline = Instant::now() + DEADLINE;
     while !is_so() {
         ensure!(Instant::now() < deadline, "waited in vain for {what}");
         std::thread::sleep(Duration::from_millis(1));

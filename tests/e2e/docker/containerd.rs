@@ -5,7 +5,6 @@ use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::Duration;
 
 use libtest_mimic::Failed;
 use serde_json::json;
@@ -83,7 +82,7 @@ impl Containerd {
     }
 
     fn host_is_as_before(&self) -> Result<(), Failed> {
-        until("the host as it was before", Duration::from_secs(10), || match look(&self.host) {
+        until("the host as it was before", SHORT, || match look(&self.host) {
             Ok(after) => match (self.before.difference(&after), self.host.cgroups()) {
                 (same, none) if same.is_empty() && none.is_empty() => Look::Done(()),
                 (difference, cgroups) => Look::NotYet(format!("cgroups: {cgroups:?}{difference}")),

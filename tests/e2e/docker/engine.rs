@@ -142,7 +142,7 @@ impl Engine {
                 "containers: {containers:?}, cgroups: {cgroups:?}, processes: {processes:?}{difference}"
             )))
         };
-        until("the host as it was before", Duration::from_secs(10), || match left() {
+        until("the host as it was before", SHORT, || match left() {
             Ok(None) => Look::Done(()),
             Ok(Some(left)) => Look::NotYet(left),
             Err(failed) => Look::NotYet(message(&failed)),

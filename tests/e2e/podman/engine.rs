@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 
-use crate::command::{Finished, Look, run, until};
+use crate::command::{Finished, Look, SHORT, run, until};
 use crate::container::message;
 use crate::engines::CRUN;
 use crate::engines::hooks::{self, PRECREATE, USUAL};
@@ -180,7 +180,7 @@ impl Engine {
                 "containers: {containers:?}, cgroups: {cgroups:?}, processes: {processes:?}{difference}"
             )))
         };
-        until("the host as it was before", Duration::from_secs(5), || match left() {
+        until("the host as it was before", SHORT, || match left() {
             Ok(None) => Look::Done(()),
             Ok(Some(left)) => Look::NotYet(left),
             Err(failed) => Look::NotYet(message(&failed)),
