@@ -48,11 +48,11 @@ runtime|default|engines hook|the runtime wrapper
 END
 }
 
-# field NUMBER NAME: of a part, or of the part whose trials are named.
-field() {
-    name=$2
+# needs NAME: what a part needs, or the part whose trials are named.
+needs() {
+    name=$1
     case $name in machine/*) ;; *) name=${name%%/*} ;; esac
-    parts | awk -F '|' -v name="$name" -v field="$1" '$1 == name { print $field }'
+    parts | awk -F '|' -v name="$name" '$1 == name { print $3 }'
 }
 
 # wrong WHAT: the command line is wrong.
@@ -148,7 +148,7 @@ services() {
 
 # prepare NAME: sets up what a part needs.
 prepare() {
-    for what in $(field 3 "$1"); do
+    for what in $(needs "$1"); do
         case $what in
         lint) need $BUILD groff-base shellcheck ;;
         build) need $BUILD ;;
@@ -297,6 +297,11 @@ in_turn() {
     result=passed
 }
 
+# So that each process waits for its children before it ends.
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap 'exit 143' TERM
+
 which=default
 case ${1:-} in
 --help)
@@ -315,9 +320,6 @@ case ${1:-} in
 --in-turn)
     # The form in which check.sh calls itself.
     shift
-    trap 'exit 129' HUP
-    trap 'exit 130' INT
-    trap 'exit 143' TERM
     cd "$(dirname "$0")/.."
     . contrib/prerequisites.sh
     in_turn "$1"
@@ -331,11 +333,6 @@ done
 
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
-
-# So that each process waits for its children before it ends.
-trap 'exit 129' HUP
-trap 'exit 130' INT
-trap 'exit 143' TERM
 
 # A part that another check.sh runs finds all as it needs it.
 if [ -n "${OCI_SYSTEMD_HOOK_STAGE:-}" ] && [ $# = 1 ]; then

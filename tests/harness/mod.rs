@@ -100,8 +100,22 @@ impl List {
         });
     }
 
-    /// Adds a trial that runs only if the command line asks for the ignored ones.
-    pub fn push_ignored(&mut self, name: String, run: impl FnOnce() -> Result<(), Failed> + Send + 'static) {
+    /// Adds a trial that runs only if the command line asks for the ignored ones. If `missing` says what the machine lacks
+    /// for it, it then fails where `CI` is set, and is skipped elsewhere.
+    pub fn push_ignored(
+        &mut self,
+        name: String,
+        missing: Option<String>,
+        run: impl FnOnce() -> Result<(), Failed> + Send + 'static,
+    ) {
+        let run = move || match missing {
+            None => run(),
+            Some(why) if std::env::var_os("CI").is_some() => Err(why.into()),
+            Some(why) => {
+                eprintln!("skipped: {why}");
+                Ok(())
+            }
+        };
         self.trials.push(Trial::test(name.clone(), timed(name, &self.times, run)).with_ignored_flag(true));
     }
 

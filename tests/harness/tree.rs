@@ -49,6 +49,9 @@ pub fn read(top: &Path, detail: Detail) -> Snapshot {
     snapshot
 }
 
+/// In bytes.
+const LARGE: u64 = 1 << 20;
+
 fn describe(path: &Path, metadata: &Metadata, detail: Detail) -> String {
     let kind = metadata.file_type();
     let mut line = format!("{:o} {}:{}", metadata.mode(), metadata.uid(), metadata.gid());
@@ -63,8 +66,8 @@ fn describe(path: &Path, metadata: &Metadata, detail: Detail) -> String {
     if detail == Detail::Untouched || (detail == Detail::Restored && !kind.is_dir()) {
         let _ = write!(line, " ctime={}.{}", metadata.ctime(), metadata.ctime_nsec());
     }
-    if kind.is_file() && detail == Detail::Untouched {
-        // Its ctime tells of each write, also of one of the same bytes.
+    if kind.is_file() && detail == Detail::Untouched && metadata.len() > LARGE {
+        // Its ctime tells of a write, and a debug build takes seconds to read it.
         let _ = write!(line, " size={}", metadata.len());
     } else if kind.is_file() {
         let content = std::fs::read(path).unwrap();

@@ -15,11 +15,6 @@ limit_bytes=314572800 limit_tasks=300
 # shellcheck disable=SC2034 # used by lib.sh
 waits=
 
-finish() {
-    unchanged
-    passes
-}
-
 finish_in() {
     [ "$1" = private ] || renew_options
     finish
@@ -63,7 +58,8 @@ start() {
         code=0
         "$runtime" run --bundle "$bundle/$name" "cgroup-test-$name" </dev/null 2>&1 || code=$?
         echo "$code" >"$work/code-$name"
-    } 2>/dev/null | cat >"$work/console-$name" 2>/dev/null & # Not this script's own output, which would stay open as long as the container runs.
+        # Not to this script's own output, which would stay open as long as the container runs.
+    } 2>/dev/null | cat >"$work/console-$name" 2>/dev/null &
 }
 
 # shellcheck disable=SC2317 # pid is called by lib.sh

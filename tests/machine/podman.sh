@@ -6,11 +6,6 @@ set -eu
 . ./lib.sh
 engine podman
 
-finish() {
-    unchanged
-    passes
-}
-
 # run_image IMAGE OPTION...: a container of that image.
 run_image() {
     image=$1

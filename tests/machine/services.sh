@@ -9,11 +9,6 @@ name=service-trial
 bundle=/var/lib/oci-bundles/$name
 unit=oci-bundle@$name.service
 
-finish() {
-    unchanged
-    passes
-}
-
 # shellcheck disable=SC2317 # called by lib.sh
 runc_asks() {
     ask() { runc exec "$name" "$@" </dev/null; }
