@@ -37,7 +37,9 @@ pub fn first_unmapped(text: &str, end: u32) -> Option<u32> {
 /// the same rights: see [`crate::sys::process::is_in_user_namespace`].
 #[must_use]
 pub fn is_identity(text: &str) -> bool {
-    text.split_ascii_whitespace().eq(WHOLE.split_ascii_whitespace())
+    let mut lines = text.lines();
+    let whole = lines.next().is_some_and(|line| line.split_ascii_whitespace().eq(WHOLE.split_ascii_whitespace()));
+    whole && lines.next().is_none()
 }
 
 #[cfg(test)]
@@ -48,6 +50,9 @@ mod tests {
     fn reads_maps() {
         assert!(is_identity("         0          0 4294967295\n"));
         assert!(!is_identity("0 1000 1\n"));
+        // A range is one line. The kernel writes no other text, but a map must not be whole and lack an ID at once.
+        assert!(!is_identity("0 0\n4294967295\n"));
+        assert!(!is_identity("0 0 4294967295\n0 0 1\n"));
         assert_eq!(parent_of_root("1 100000 65536\n0 1000 1\n"), Some(1000));
         assert_eq!(parent_of_root(""), None);
         for (text, unmapped) in [
