@@ -84,8 +84,9 @@ impl Fault {
         }
     }
 
-    /// Whether it is the hook that isn't there.
-    pub(super) fn is_missing_hook(&self) -> bool {
+    /// Whether the hook's executable doesn't exist. The engines then go without the hook, and say nothing.
+    #[must_use]
+    pub fn is_missing_hook(&self) -> bool {
         matches!(self, Self::Hook { source, .. } if source.kind() == ErrorKind::NotFound)
     }
 }

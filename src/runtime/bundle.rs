@@ -6,19 +6,20 @@ use std::path::{Path, PathBuf};
 
 use rustix::io::Errno;
 
-use super::inject::{HookConfig, add};
+use super::inject::{HookConfig, add, calls_this_hook};
 use super::log::{Level, Log};
-use super::settings::Settings;
+use super::settings::{self, Settings};
 use super::{NAME, RuntimeError};
 use crate::apply;
+use crate::decide::{Because, Decision};
 use crate::gather::{ConfigText, GatherError};
 use crate::hook::{absolute, changes};
-use crate::hooksd::{self, Descriptor, Hooks, MatchError, Problem, Subject};
+use crate::hooksd::{self, Descriptor, Fault, Hooks, MatchError, Problem, Subject};
 use crate::oci::config::{Mount, Peek, mounts};
 use crate::oci::edit::Document;
 use crate::oci::state::State;
 use crate::plan::Change;
-use crate::report::{chain, last_words};
+use crate::report::{self, chain, last_words, short};
 use crate::sys::fs;
 use crate::sys::journal::{self, Priority};
 use crate::sys::time_limit;
@@ -49,12 +50,16 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
     let has_bind_mounts = hooks.ask_for_bind_mounts() && mounts(&document).map_err(bad)?.iter().any(is_users_bind);
     let last = matching(&hooks, &peek, has_bind_mounts)?;
     let first = settings.hook_config_path.as_deref().map(hook_config).transpose()?.unwrap_or_default();
-    let changes = for_systemd(&state(config, id), &text, &peek)?;
-    if last.is_empty() && first.is_empty() && changes.is_empty() {
+    let state = state(config, id);
+    let (because, changes) = for_systemd(&state, &text, &peek)?;
+    if last.is_empty() && first.is_empty() && because.is_none() {
         return Ok(());
     }
     add(&mut document, &first, &last)?;
     apply::config::apply(&mut document, &changes)?;
+    if let Some(because) = because.filter(|_| !calls_this_hook(&document)) {
+        warn(log, &without_hook(&state, &because, settings, &hooks.problems));
+    }
     let after = document.into_text();
     if after == before {
         return Ok(());
@@ -78,15 +83,14 @@ fn good_descriptors(settings: &Settings, log: Option<&Log>) -> Result<Hooks, Run
         };
     }
     for problem in hooks.problems.iter().filter(|problem| problem.fatal) {
-        warn(log, problem);
+        warn(log, &chain(problem));
     }
     Ok(hooks)
 }
 
 /// Engines show a runtime's log only where it failed, so that the administrator finds it in the journal.
-fn warn(log: Option<&Log>, problem: &Problem) {
-    let line = chain(problem);
-    journal::send(Priority::Warning, &line);
+fn warn(log: Option<&Log>, line: &str) {
+    journal::send(Priority::Warning, line);
     if let Some(log) = log {
         log.write(Level::Warning, &format!("{NAME}: {line}"));
     }
@@ -123,11 +127,45 @@ fn is_users_bind(mount: &Mount) -> bool {
         && !ENGINES.iter().any(|path| mount.destination == Path::new(path))
 }
 
-/// A root that can't be opened, and a process without arguments, the runtime refuses in its own words.
-fn for_systemd(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<Vec<Change>, RuntimeError> {
+/// Returns why the container is to be prepared for systemd, or `None` if it isn't, and what its config.json lacks for that.
+/// The runtime itself refuses a root that can't be opened and a process without arguments.
+fn for_systemd(
+    state: &State,
+    text: &ConfigText,
+    peek: &Peek<'_>,
+) -> Result<(Option<Because>, Vec<Change>), RuntimeError> {
     match changes(state, text, peek) {
-        Ok((_, changes)) => Ok(changes),
-        Err(GatherError::Root { .. } | GatherError::NoRoot(_) | GatherError::NoArgs(_)) => Ok(Vec::new()),
+        Ok((Decision::Prepare(because), changes)) => Ok((Some(because), changes)),
+        Ok((Decision::Skip(_), changes)) => Ok((None, changes)),
+        Err(GatherError::Root { .. } | GatherError::NoRoot(_) | GatherError::NoArgs(_)) => Ok((None, Vec::new())),
         Err(error) => Err(error.into()),
     }
+}
+
+/// Describes a container whose systemd nobody prepares. This is no error: its image may do without, and other hooks may
+/// do the same. But systemd usually exits with 255 there and says nothing, and neither does the engine.
+fn without_hook(state: &State, because: &Because, settings: &Settings, problems: &[Problem]) -> String {
+    let directories = settings.hooks_dirs();
+    let is_missing = |problem: &&Problem| matches!(problem.fault, Fault::Directory(_));
+    let mut line = format!(
+        "{}: {because}, but no hook called {} runs when the container is created, and without it systemd usually exits \
+         at once: no usable descriptor in {} is for this container; install the hook with contrib/install.sh, or name \
+         the directory of its descriptors by hooksDirs in {}",
+        short(&state.id),
+        report::NAME,
+        quoted(&directories),
+        settings::FILE,
+    );
+    // Of the default directories one is often missing, and that is fine.
+    let all_missing = problems.iter().filter(is_missing).count() == directories.len();
+    for problem in problems.iter().filter(|problem| problem.fault.is_missing_hook() || all_missing) {
+        line.push_str("; ");
+        line.push_str(&chain(problem));
+    }
+    line
+}
+
+fn quoted(paths: &[PathBuf]) -> String {
+    let words: Vec<String> = paths.iter().map(|path| format!("{path:?}")).collect();
+    words.join(", ")
 }

@@ -2,15 +2,18 @@
 //! The hooks that a config.json gets, as a change of its text.
 
 use std::collections::BTreeMap;
+use std::ffi::OsStr;
 use std::path::PathBuf;
 
 use oci_spec::runtime::HookBuilder;
+use serde::Deserialize;
 use serde::de::Error as _;
 use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::hooksd::{self, Descriptor};
 use crate::oci::edit::{Document, EditError};
+use crate::report;
 
 /// The stages of config.json's `hooks`, in the order in which they run.
 const STAGES: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
@@ -84,6 +87,23 @@ pub fn add(document: &mut Document<'_>, first: &HookConfig, last: &[&Descriptor]
         document.surround(&["hooks", stage], &first, &last)?;
     }
     Ok(())
+}
+
+/// Whether a config.json calls a hook of this project's name before the container's command is started.
+pub fn calls_this_hook(document: &Document<'_>) -> bool {
+    #[derive(Deserialize)]
+    struct Called {
+        path: PathBuf,
+    }
+    let is_this = |hook: &RawValue| {
+        serde_json::from_str::<Called>(hook.get())
+            .is_ok_and(|hook| hook.path.file_name() == Some(OsStr::new(report::NAME)))
+    };
+    // What can't be read is for the runtime to complain of.
+    let lists: Option<Lists> = document.get("hooks").and_then(|hooks| serde_json::from_str(hooks).ok());
+    ["prestart", "createRuntime", "createContainer"]
+        .iter()
+        .any(|stage| entries(lists.as_ref(), stage).is_ok_and(|hooks| hooks.iter().any(|hook| is_this(hook))))
 }
 
 /// Those of some hooks that aren't present, which they are then.

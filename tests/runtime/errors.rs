@@ -3,11 +3,13 @@
 
 use std::fs;
 use std::os::unix::fs::symlink;
+use std::os::unix::net::UnixDatagram;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
+use crate::command::text_of;
 use crate::host;
-use crate::refusal::{is_logged, is_one};
+use crate::refusal::{is_logged, is_one, is_warned};
 use crate::room::{ALWAYS, RECORDED, Room};
 use crate::site::Site;
 use crate::{Check, all};
@@ -169,6 +171,107 @@ pub fn no_log(site: &Site) -> Check {
             is_one(&room, &finished, &["bad.json"])
         };
         (log, check())
+    }))
+}
+
+/// The hook's descriptor for each container, with the stages that it names.
+const THIS_HOOK: &str = r#"{"version":"1.0.0","hook":{"path":"@ROOM@/oci-systemd-hook"},"when":{"always":true},"stages":[@STAGES@]}"#;
+
+/// A container whose systemd no hook prepares is started all the same, and the administrator is told why systemd will not
+/// come up: in the journal, and in the runtime's log.
+pub fn without_hook(site: &Site) -> Check {
+    type Change = fn(&Room);
+    fn describe(room: &Room, stages: &str) {
+        room.describe("first/systemd.json", &THIS_HOOK.replace("@STAGES@", stages));
+    }
+    fn change_config(room: &Room, change: impl FnOnce(&mut Value)) {
+        let mut config = room.read_config().unwrap();
+        change(&mut config);
+        room.write_config(&config);
+    }
+    // What is changed, the wrapper's options, and what the warning says; nothing where there is none.
+    let table: &[(&str, Change, &[&str], &[&str])] = &[
+        ("no descriptor", |_| (), &[], &["/sbin/init", "@ROOM@/first", "contrib/install.sh", "hooksDirs"]),
+        ("no directory", |_| (), &["--hooks-dir", "/nowhere"], &["@ROOM@/first", "/nowhere"]),
+        ("only a missing directory", |room| fs::remove_dir(room.path("first")).unwrap(), &[], &["No such file"]),
+        (
+            "no program",
+            |room| {
+                describe(room, r#""createRuntime""#);
+                fs::remove_file(room.path("oci-systemd-hook")).unwrap();
+            },
+            &[],
+            &["first/systemd.json\" is not used", "@ROOM@/oci-systemd-hook\" can't be found"],
+        ),
+        ("another's hook", |room| room.describe("first/a.json", ALWAYS), &[], &["oci-systemd-hook"]),
+        ("too late", |room| describe(room, r#""startContainer", "poststart", "poststop""#), &[], &["@ROOM@/first"]),
+        (
+            "enabled by annotation",
+            |room| {
+                change_config(room, |config| {
+                    config["process"]["args"] = json!(["/entrypoint.sh"]);
+                    config["annotations"]["oci-systemd-hook"] = json!("enabled");
+                });
+            },
+            &[],
+            &["annotation"],
+        ),
+        ("prestart", |room| describe(room, r#""prestart""#), &[], &[]),
+        ("createRuntime", |room| describe(room, r#""createRuntime", "poststop""#), &[], &[]),
+        ("createContainer", |room| describe(room, r#""createContainer""#), &[], &[]),
+        (
+            "in config.json",
+            |room| {
+                let path = room.path("oci-systemd-hook");
+                change_config(room, |config| config["hooks"] = json!({"prestart": [{"path": path}]}));
+            },
+            &[],
+            &[],
+        ),
+        (
+            "in a hook configuration",
+            |room| room.describe("hooks.json", r#"{"hooks":{"prestart":[{"path":"@ROOM@/oci-systemd-hook"}]}}"#),
+            &["--hook-config-path", "@ROOM@/hooks.json"],
+            &[],
+        ),
+        (
+            "another command",
+            |room| change_config(room, |config| config["process"]["args"] = json!(["/usr/sbin/nginx"])),
+            &[],
+            &[],
+        ),
+        (
+            "disabled",
+            |room| change_config(room, |config| config["process"]["env"] = json!(["oci-systemd-hook=disabled"])),
+            &[],
+            &[],
+        ),
+    ];
+    all(table.iter().map(|(name, change, options, words)| {
+        let check = || {
+            let room = Room::new(site)?;
+            room.runs_systemd();
+            fs::write(room.path("oci-systemd-hook"), "").unwrap();
+            change(&room);
+            let journal = UnixDatagram::bind(room.path("journal")).unwrap();
+            journal.set_nonblocking(true).unwrap();
+            let mut command = room.wrapper();
+            command.args(options.iter().map(|option| room.filled_in(option)));
+            command.args(["--log", &room.filled_in("@ROOM@/log"), "create", "-b"]).arg(room.path("bundle")).arg("c");
+            let script = room.filled_in("mount -t tmpfs tmpfs /dev; ln -s '@ROOM@/journal' /dev/log");
+            room.run(&mut host::command_after(&script, &command))?.expect_code(RECORDED)?;
+            let mut bytes = [0; 4096];
+            let sent = journal.recv(&mut bytes).map(|count| text_of(&bytes[..count])).unwrap_or_default();
+            let log = fs::read_to_string(room.path("log")).unwrap_or_default();
+            if words.is_empty() {
+                ensure!(sent.is_empty() && log.is_empty(), "the journal has {sent:?}, and the log {log:?}");
+            } else {
+                ensure!(sent.starts_with("<28>oci-hooks-runtime["), "not a daemon's warning: {sent:?}");
+                is_warned(&log, words.iter().map(|word| room.filled_in(word)), &sent)?;
+            }
+            Ok(())
+        };
+        (*name, check())
     }))
 }
 

@@ -30,6 +30,28 @@ pub fn is_one(room: &Room, finished: &Finished, words: &[&str]) -> Check {
 pub fn is_logged(room: &Room, finished: &Finished, format: &str, words: &[&str]) -> Check {
     is_one(room, finished, words)?;
     let log = fs::read_to_string(room.path("log")).map_err(|error| format!("the log: {error}"))?;
+    let (level, message) = only_entry(&log, format)?;
+    ensure!(level == "error", "its level is {level:?}: {log}");
+    for word in words {
+        ensure!(message.contains(word), "nothing of {word:?} in the log: {log}");
+    }
+    Ok(())
+}
+
+/// The log has a warning with all of these words, and the journal has the same.
+pub fn is_warned(log: &str, words: impl Iterator<Item = String>, sent: &str) -> Check {
+    let (level, message) = only_entry(log, "text")?;
+    ensure!(level == "warning", "its level is {level:?}: {log}");
+    for word in words {
+        ensure!(message.contains(&word), "nothing of {word:?} in {message:?}");
+    }
+    let line = message.strip_prefix(SAYS).ok_or(format!("the log doesn't say whose it is: {message:?}"))?;
+    ensure!(sent.split_once("]: ").is_some_and(|(_, told)| told == line), "the journal has {sent:?}, not {line:?}");
+    Ok(())
+}
+
+/// The level and the message of a log's only entry.
+fn only_entry(log: &str, format: &str) -> Result<(String, String), String> {
     let entry = log.strip_suffix('\n').ok_or(format!("not a line: {log:?}"))?;
     ensure!(!entry.contains('\n'), "more than a line: {log:?}");
     let (time, level, message) = match format {
@@ -40,12 +62,8 @@ pub fn is_logged(room: &Room, finished: &Finished, format: &str, words: &[&str])
         }
         _ => text(entry).ok_or(format!("not logrus's form: {entry}"))?,
     };
-    ensure!(level == "error", "its level is {level:?}: {entry}");
     is_time(&time)?;
-    for word in words {
-        ensure!(message.contains(word), "nothing of {word:?} in the log: {entry}");
-    }
-    Ok(())
+    Ok((level, message))
 }
 
 /// `time="2024-01-31T12:34:56Z" level=error msg="a \"quoted\" text"`.
