@@ -115,30 +115,46 @@ pub enum Form {
 /// A wrong command line.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// The parser's own words.
-    #[error(transparent)]
+    /// Something that the parser refuses.
+    #[error("{}; see --help", of_parser(.0))]
     Lexopt(#[from] lexopt::Error),
     /// Neither a stage nor a subcommand.
-    #[error("{0:?} is neither a stage of this hook nor `precreate` nor `plan`; see --help")]
+    #[error("{0:?} is neither a stage of this hook nor \"precreate\" nor \"plan\"; see --help")]
     Word(String),
     /// Not a level.
-    #[error("{0:?} is not a log level: error, warn, info or debug")]
+    #[error("--log-level: {0:?} is not one of error, warn, info and debug; see --help")]
     Level(String),
     /// An invalid time limit.
-    #[error("--time-limit: {0:?} is not a number of seconds from 1 to 3600")]
+    #[error("--time-limit: {0:?} is not a number of seconds from 1 to 3600; see --help")]
     TimeLimit(String),
     /// Not an option.
-    #[error("--allow-options: {0:?} is no option; there are cgroup, journal-size, run-size, stop-signal and tmp-size")]
+    #[error(
+        "--allow-options: {0:?} is not one of cgroup, journal-size, run-size, stop-signal and tmp-size; see --help"
+    )]
     Option(String),
     /// An invalid number of cgroups.
-    #[error("--max-cgroups: {0:?} is neither a number from 1 to 2147483647 nor `max`")]
+    #[error("--max-cgroups: {0:?} is neither a number from 1 to 2147483647 nor \"max\"; see --help")]
     CgroupsMax(String),
     /// `plan` without its argument.
     #[error("plan needs the bundle's directory; see --help")]
     NoBundle,
     /// An option of the other form.
-    #[error("{0} belongs to `plan`")]
+    #[error("the option {0} is only for \"plan\"; see --help")]
     PlanOnly(&'static str),
+}
+
+/// The parser's errors, quoted as all others are.
+fn of_parser(error: &lexopt::Error) -> String {
+    match error {
+        lexopt::Error::MissingValue { option: Some(option) } => format!("the option {option} needs a value"),
+        lexopt::Error::UnexpectedOption(option) => format!("invalid option {option:?}"),
+        lexopt::Error::UnexpectedArgument(argument) => format!("unexpected argument {argument:?}"),
+        lexopt::Error::UnexpectedValue { option, value } => {
+            format!("the option {option} takes no value, not {value:?}")
+        }
+        lexopt::Error::NonUnicodeValue(value) => format!("the value {value:?} is not UTF-8"),
+        error => error.to_string(),
+    }
 }
 
 /// Reads the arguments, without the program's name.
@@ -278,8 +294,12 @@ mod tests {
             &["--max-cgroups"],
             &["--allow-v1-with-cap-sys-admin=yes"],
             &["createContainer", "x"],
+            &["-x"],
+            &["--state"],
         ] {
-            assert!(read(arguments).is_err(), "{arguments:?}");
+            let said = read(arguments).unwrap_err().to_string();
+            assert!(said.ends_with("; see --help"), "{said}");
+            assert!(!said.contains(" '") && !said.contains('`'), "quoted in another way: {said}");
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
@@ -55,6 +55,16 @@ pub enum HookError {
     /// The changed config.json has no reader.
     #[error("cannot write config.json to standard output")]
     Write(#[source] std::io::Error),
+    /// `plan` was given something else than a bundle.
+    #[error(
+        "cannot plan for {path:?}: a bundle is a directory with a config.json, such as the one that `runc spec` writes"
+    )]
+    NoBundle {
+        /// What was given.
+        path: PathBuf,
+        /// Why it isn't one.
+        source: std::io::Error,
+    },
     /// `plan` was given a file that can't be opened.
     #[error("cannot open {}", path.display())]
     Open {
@@ -304,12 +314,17 @@ struct Printed<'a> {
 
 /// The plan for a bundle, as text; does nothing.
 pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) -> Result<String, HookError> {
+    let not_found = |source| HookError::NoBundle { path: bundle.to_owned(), source };
+    let directory = std::fs::canonicalize(bundle).map_err(not_found)?;
+    if !directory.is_dir() {
+        return Err(not_found(ErrorKind::NotADirectory.into()));
+    }
     let state = match state {
         Some(path) => {
             let file = fs::open_host(path).map_err(|source| HookError::Open { path: path.to_owned(), source })?;
-            gather::state(file, &path.display().to_string())?.with_bundle(absolute(bundle))
+            gather::state(file, &path.display().to_string())?.with_bundle(directory)
         }
-        None => gather::before::foretold_state(absolute(bundle)),
+        None => gather::before::foretold_state(directory),
     };
     let text = ConfigText::read(&state)?;
     let (decision, because, plan) = match decide(&gather::container(&state, &text, &text.peek()?)?.0) {

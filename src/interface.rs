@@ -78,6 +78,10 @@ pub const CAPABILITIES: [(&str, &str); 7] = [
 ];
 /// The users and groups of system services are below: login.defs(5), `UID_MIN`.
 pub const FIRST_ORDINARY_ID: u32 = 1000;
+/// Where units keep their state by `StateDirectory=`, systemd.exec(5).
+pub const STATE: &str = "/var/lib/systemd";
+/// Stock units that write there, and fail if they can't.
+pub const STATE_UNITS: [&str; 1] = ["systemd-logind.service"];
 /// Where distributions install units.
 pub const UNITS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
 /// What shuts systemd down in order, systemd(1); by its number on Linux, too.

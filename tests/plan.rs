@@ -180,5 +180,14 @@ fn says_what_is_wrong_in_one_line() {
     let line = String::from_utf8(output.stderr).unwrap();
     assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
     assert!(line.starts_with("oci-systemd-hook: cannot read ") && line.contains("config.json"), "{line}");
+    for (argument, says) in [("no-such-bundle", "No such file"), ("/dev/null", "not a directory")] {
+        let output = plan(&[Path::new(argument)]);
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), line.lines().count()), (Some(1), 1), "{line}");
+        assert!(
+            line.contains(&format!("{argument:?}")) && line.contains("a bundle is") && line.contains(says),
+            "{line}"
+        );
+    }
     assert_eq!(plan(&[]).status.code(), Some(2), "a wrong command line");
 }

@@ -71,6 +71,10 @@ pub struct Privileges {
     /// The first user id and the first group id that the container's user namespace has no mapping for, if that is
     /// below [`Privileges::IDS`].
     pub unmapped: [Option<u32>; 2],
+    /// If the container's root is read-only, the units in the image that write to [`interface::STATE`].
+    ///
+    /// [`interface::STATE`]: crate::interface::STATE
+    pub state_units: Vec<&'static str>,
     /// The signal by which the engine stops the container, where it says so.
     pub stop_signal: Option<String>,
 }

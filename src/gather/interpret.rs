@@ -11,7 +11,7 @@ use crate::facts::{
     Selinux, Sharing, Stage, Surroundings, mounts,
 };
 use crate::identity::MachineId;
-use crate::interface::{self, capabilities::NEEDED, capabilities::Needed};
+use crate::interface::{self, STATE_UNITS, capabilities::NEEDED, capabilities::Needed};
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::{id_map, memory};
 use crate::oci::config::{Config, host_id_of_root};
@@ -202,6 +202,7 @@ pub(super) fn privileges(
         is_privileged: config.is_privileged(),
         no_new_privileges: config.process.no_new_privileges,
         unmapped: id_maps.map(|map| id_map::first_unmapped(map, Privileges::IDS)),
+        state_units: STATE_UNITS.into_iter().filter(|unit| config.root.readonly && has_unit(unit)).collect(),
         stop_signal: stop_signal.map(str::to_owned),
     }
 }

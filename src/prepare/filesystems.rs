@@ -126,6 +126,14 @@ impl Limit<'_> {
         })
     }
 
+    /// The annotation by which the author chose the size.
+    fn annotation(&self) -> Option<&str> {
+        match self {
+            Self::Of(_) => None,
+            Self::Share { chosen, .. } => chosen.map(|chosen| chosen.key.as_str()),
+        }
+    }
+
     /// As much of an image's content as is copied onto a tmpfs of this size.
     fn content(&self, size_bytes: u64, policy: &Policy, excess: Excess) -> Content {
         match self {
@@ -199,7 +207,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
         Found::EmptyDirectory(at) => (at, true),
         Found::Nothing(at) => match wanted.if_missing {
             IfMissing::Leave => {
-                plan.leave(at, "the image has no such directory");
+                leave(plan, wanted, at, "the image has no such directory");
                 return Ok(());
             }
             IfMissing::Make => (at, true),
@@ -212,7 +220,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
     };
     let missing = matches!(facts.image.at(wanted.path), Found::Nothing(_));
     if let Some(why) = taken(facts, plan, wanted, &at) {
-        plan.leave(at, why);
+        leave(plan, wanted, at, &why);
         return Ok(());
     }
     if missing {
@@ -242,6 +250,14 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
         format!("{}; {}", wanted.why, size_why),
     );
     Ok(())
+}
+
+/// Leaves a path alone. Whoever chose a size for it is told that the choice has no effect.
+fn leave(plan: &mut Plan, wanted: &Wanted<'_>, at: InnerPath, why: &str) {
+    if let Some(key) = wanted.limit.annotation() {
+        plan.warn(format!("the annotation {key} has no effect, since this hook mounts nothing on {at}: {why}"));
+    }
+    plan.leave(at, why);
 }
 
 /// Why a path is not ours to mount on: a mount that the user asked for is there, or above it.

@@ -4,7 +4,8 @@
 
 use crate::facts::Surroundings;
 use crate::interface::capabilities::NEEDED;
-use crate::interface::{FIRST_ORDINARY_ID, STOP_SIGNALS};
+use crate::interface::{FIRST_ORDINARY_ID, STATE, STOP_SIGNALS};
+use crate::path::InnerPath;
 use crate::plan::Plan;
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
@@ -13,6 +14,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         plan.remark("noNewPrivileges in config.json: sudo, su and crontab don't work for ordinary users");
     }
     ids(facts, plan);
+    read_only_root(facts, plan);
     stop_signal(facts, plan);
 }
 
@@ -48,6 +50,19 @@ fn ids(facts: &Surroundings, plan: &mut Plan) {
         plan.remark(format!(
             "the container's user namespace has no id {first}: services with User=nobody (65534) or DynamicUser= (61184 to \
              65519) fail"
+        ));
+    }
+}
+
+fn read_only_root(facts: &Surroundings, plan: &mut Plan) {
+    let units = &facts.privileges.state_units;
+    let state = InnerPath::new(STATE);
+    let on = facts.mounts.holding(&state).filter(|mount| mount.at != InnerPath::root());
+    if !units.is_empty() && on.is_none_or(|mount| mount.read_only) {
+        plan.warn(format!(
+            "the container's root is read-only, and {state} is on no writable mount, so {} will fail: mount a volume or a \
+             tmpfs on /var (--tmpfs /var)",
+            units.join(", ")
         ));
     }
 }

@@ -175,7 +175,8 @@ pub fn no_log(site: &Site) -> Check {
 }
 
 /// The hook's descriptor for each container, with the stages that it names.
-const THIS_HOOK: &str = r#"{"version":"1.0.0","hook":{"path":"@ROOM@/oci-systemd-hook"},"when":{"always":true},"stages":[@STAGES@]}"#;
+const THIS_HOOK: &str =
+    r#"{"version":"1.0.0","hook":{"path":"@ROOM@/oci-systemd-hook"},"when":{"always":true},"stages":[@STAGES@]}"#;
 
 /// A container whose systemd no hook prepares is started all the same, and the administrator is told why systemd will not
 /// come up: in the journal, and in the runtime's log.
