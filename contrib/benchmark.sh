@@ -16,7 +16,8 @@ built() {
 benchmark=$(built bench bench --no-run --bench hook)
 # As it is installed: a dynamic linker alone costs half the skip path's budget.
 stage=$PWD/target/stage-benchmark
-DESTDIR=$stage contrib/install.sh
+contrib/build.sh
+DESTDIR=$stage contrib/install.sh >/dev/null
 hook=$stage/usr/libexec/oci/hooks.d/oci-systemd-hook
 for program in empty exec; do
 	cc -O2 -static -o "$(dirname "$benchmark")/benchmark-$program" "contrib/benchmark/$program.c"

@@ -14,8 +14,8 @@ or those named, two at a time, until one fails. Packages are installed by apt; e
 14 GB with --full, for which amd64 and 5 GiB of memory are needed; KVM isn't).
 
   --list  the parts, which option chooses each, what it needs, and what it tests. A part needs the programs that build the
-          project, and "lint" shellcheck and groff, "engines" the container engines, "hook" an installed hook, "images" root
-          file systems, "suites" those with other projects' tests, "machine" the virtual machine, "fuzzer" cargo-fuzz.
+          project, and "lint" shellcheck and groff, "man" groff, "engines" the container engines, "hook" an installed hook, "images" root
+          file systems, "suites" those with other projects' tests, "readme" those in which the README is followed, "machine" the virtual machine, "fuzzer" cargo-fuzz.
 
 kernel/FILTER, runtime/FILTER, e2e/FILTER and suites/FILTER are the trials of these parts whose names contain FILTER, such as
 e2e/docker.
@@ -27,7 +27,7 @@ END
 parts() {
     cat <<'END'
 form|default|lint|formatting and lints of the sources
-units|default|build containerd|unit tests, plans of example containers, and properties of random ones
+units|default|build containerd man|unit tests, plans of example containers, and properties of random ones
 installed|default|hook|what contrib/install.sh installs
 e2e|default|engines images hook|runc, crun, podman, Docker and containerd, with real images
 machine/selinux|full|machine hook|SELinux enforcing, engines as root
@@ -40,6 +40,9 @@ machine/services|full|machine hook|runc in services of the host
 machine/containerd|full|machine hook|containerd
 machine/selinux-off|full|machine hook|a kernel without SELinux
 kernel|default|engines hook|the hook on real mounts and cgroups, as root and in a user namespace
+readme/trixie|full|engines images readme|the README's installation on Debian 13, with its Rust
+readme/trixie-no-selinux|full|engines images readme|the same without libselinux
+readme/bookworm|full|engines images readme|the same on Debian 12, with rustup's Rust
 suites|full|engines images hook suites|other projects' test suites in a container with the hook: one of each kind, drawn by a seed
 load|full|engines images hook|1,000 containers, 100 at a time, with random kills
 fuzz|full|fuzzer|the parsers and the plan
@@ -51,7 +54,7 @@ END
 # needs NAME: what a part needs, or the part whose trials are named.
 needs() {
     name=$1
-    case $name in machine/*) ;; *) name=${name%%/*} ;; esac
+    case $name in machine/* | readme/*) ;; *) name=${name%%/*} ;; esac
     parts | awk -F '|' -v name="$name" '$1 == name { print $3 }'
 }
 
@@ -91,8 +94,9 @@ stage() {
     else
         stage=$PWD/target/stage
         rm -rf "$stage"
+        CARGO_TERM_QUIET=true contrib/build.sh
         # With an administrator's umask; rootless engines must be able to read what is installed all the same.
-        (umask 077 && DESTDIR=$stage PRECREATE=yes contrib/install.sh)
+        (umask 077 && DESTDIR=$stage PRECREATE=yes STAGES="createRuntime poststop" contrib/install.sh >/dev/null)
     fi
     export OCI_SYSTEMD_HOOK_STAGE="$stage"
     export OCI_SYSTEMD_HOOK="$stage/usr/libexec/oci/hooks.d/oci-systemd-hook"
@@ -102,8 +106,7 @@ stage() {
 # What is built is run as root.
 as_root() {
     [ -n "$AS_ROOT" ] || return 0
-    triple=$(rustc -vV | sed -n 's/^host: //p' | tr 'a-z-' 'A-Z_')
-    export "CARGO_TARGET_${triple}_RUNNER=sudo -E"
+    export "CARGO_TARGET_$(echo "$host_triple" | tr 'a-z-' 'A-Z_')_RUNNER=sudo -E"
 }
 
 # A systemd and its services use six inotify instances. The kernel allows root's processes 128 in total, those in containers
@@ -146,13 +149,40 @@ services() {
         http://deb.debian.org/debian
 }
 
+# reader_root SUITE: a Debian on which nothing is installed, with a user who may use sudo.
+reader_root() {
+    # shellcheck disable=SC2016 # for the shell of mmdebstrap
+    image "$1" "$OCI_SYSTEMD_HOOK_ROOTS/$1-reader" ,sudo,ca-certificates \
+        'chroot "$1" useradd --create-home --shell /bin/bash reader
+        echo "reader ALL=(ALL) NOPASSWD: ALL" >"$1/etc/sudoers.d/reader"
+        printf "%s \"true\";\n" APT::Get::Assume-Yes Binary::apt::APT::Keep-Downloaded-Packages >"$1/etc/apt/apt.conf.d/90reader"'
+}
+
+# readme NAME: installs as the README says it, and boots a container with what was installed.
+readme() {
+    case $1 in
+    *-no-selinux) set -- "$1" no-selinux ;;
+    *) set -- "$1" ;;
+    esac
+    suite=${1%-no-selinux}
+    installed=$PWD/target/readme/$1
+    $AS_ROOT env "PATH=$PATH" "HOME=$HOME" tests/readme/install.sh "$OCI_SYSTEMD_HOOK_ROOTS/$suite-reader" "$installed" ${2:+"$2"}
+    OCI_SYSTEMD_HOOK=$installed/usr/libexec/oci/hooks.d/oci-systemd-hook OCI_HOOKS_RUNTIME=$installed/usr/bin/oci-hooks-runtime \
+        trials e2e "boot/runc/unified/private/$suite"
+}
+
 # prepare NAME: sets up what a part needs.
 prepare() {
     for what in $(needs "$1"); do
         case $what in
-        lint) need $BUILD groff-base shellcheck ;;
+        lint)
+            need $BUILD groff-base shellcheck
+            need_rust fmt rustfmt rustfmt
+            need_rust clippy rust-clippy clippy
+            ;;
         build) need $BUILD ;;
         containerd) need containerd ;;
+        man) need groff-base ;;
         engines)
             need $BUILD $ENGINES
             as_root
@@ -169,6 +199,10 @@ prepare() {
                 image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite-tests" ,systemd-tests true http://deb.debian.org/debian
             done
             services
+            ;;
+        readme)
+            need git
+            for suite in bookworm trixie; do reader_root "$suite"; done
             ;;
         machine) need_for_machine ;;
         fuzzer) need $BUILD g++ ;;
@@ -209,18 +243,33 @@ in_machine() {
     setpriv --pdeathsig TERM contrib/machine.sh "$@"
 }
 
+# The Rust whose warnings are errors, which is CI's: each newer one has lints that nobody has seen yet.
+LINTS=1.95
+
+# need_rust SUBCOMMAND PACKAGE COMPONENT: a subcommand of cargo that is installed on its own.
+need_rust() {
+    ! cargo "$1" --version >/dev/null 2>&1 || return 0
+    ! command -v rustup >/dev/null || stop "cargo $1 is missing: rustup component add $3"
+    need "$2"
+}
+
 form() {
     cargo fmt --check
-    cargo clippy --quiet --locked --all-targets -- -D warnings
-    cargo clippy --quiet --locked --all-targets --no-default-features -- -D warnings
+    case $(rustc --version) in
+    "rustc $LINTS."*) set -- -D warnings ;;
+    *) set -- ;;
+    esac
+    cargo clippy --quiet --locked --all-targets -- "$@"
+    cargo clippy --quiet --locked --all-targets --no-default-features -- "$@"
     cargo fmt --check --manifest-path contrib/fuzz/Cargo.toml
     shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
+    shellcheck -x tests/readme/*.sh
     (cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
     groff -man -ww -z share/man/man*/*
 }
 
 units() {
-    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments --test workflow
+    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test fragments --test man --test workflow
     # In a directory of its own: another part may be running the programs of the usual one.
     cargo test --quiet --locked --target-dir target/no-selinux --no-default-features --lib --test golden --test plan --test precreate --test hooksd
     cargo test --quiet --locked --test properties -- --nocapture
@@ -248,6 +297,7 @@ part() {
     kernel | runtime | e2e) trials "$1" ;;
     kernel/* | runtime/* | e2e/*) trials "${1%%/*}" "${1#*/}" ;;
     load) trials e2e load/ --ignored ;;
+    readme/*) readme "${1#*/}" ;;
     suites) suites ;;
     suites/*) trials e2e "$1" --ignored ;;
     fuzz) contrib/fuzz.sh 5 ;;
@@ -333,6 +383,8 @@ done
 
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
+. contrib/rust.sh
+export PATH
 
 # A part that another check.sh runs finds all as it needs it.
 if [ -n "${OCI_SYSTEMD_HOOK_STAGE:-}" ] && [ $# = 1 ]; then

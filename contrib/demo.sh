@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Boots systemd in an ordinary, unprivileged container under plain runc, with the hook, and stops it.
-# For a Debian machine, as root or with sudo. Everything it makes is below target/.
+# Boots systemd in an ordinary, unprivileged container under plain runc or crun, with the hook, and stops it. As root or with
+# sudo. Needs Rust, a C compiler, jq, runc or crun, and mmdebstrap, podman or skopeo for the image; on Debian and its kin it
+# installs what is missing. Everything else it makes is below target/.
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
@@ -9,11 +10,13 @@ cd "$(dirname "$0")/.."
 work=$PWD/target/demo
 id=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
 hook=$work/usr/libexec/oci/hooks.d/oci-systemd-hook
-started=
+started=''
+teller=''
 
-in_demo() { $AS_ROOT runc --root "$work/state" "$@"; }
+in_demo() { $AS_ROOT "$runtime" --root "$work/state" "$@"; }
 
 clean_up() {
+    [ -z "$teller" ] || kill "$teller"
     [ -z "$started" ] || in_demo delete --force "$id" || true # Worst case: it never got that far.
     ! mountpoint -q "$work/demo/rootfs" || $AS_ROOT umount "$work/demo/rootfs"
     $AS_ROOT rm -rf "$work/demo" "$work/state"
@@ -34,23 +37,82 @@ until_() {
     done
 }
 
+# podmans ARGUMENT...: a podman that leaves the user's images alone.
+podmans() { $AS_ROOT podman --root "$work/storage" --runroot "$work/storage-run" "$@"; }
+
+# unpacked DIRECTORY: the root file system of an image with systemd, from whatever program can make one.
+unpacked() {
+    [ ! -e "$1" ] || return 0
+    $AS_ROOT rm -rf "$1.new"
+    $AS_ROOT mkdir -p "$1.new"
+    if command -v podman >/dev/null; then
+        podmans build --tag localhost/systemd contrib/images/debian
+        container=$(podmans create localhost/systemd)
+        podmans export "$container" | $AS_ROOT tar -C "$1.new" -xf -
+        podmans system reset --force
+    else
+        skopeo copy docker://registry.access.redhat.com/ubi9/ubi-init:latest "dir:$work/image"
+        # In order, each without the files that it removes from those before (whiteouts, OCI image-spec layer.md).
+        for layer in $(jq -r '.layers[].digest | ltrimstr("sha256:")' "$work/image/manifest.json"); do
+            tar -tf "$work/image/$layer" | sed -n 's|\(.*/\)*\.wh\.\(.*\)|\1\2|p' | while read -r removed; do
+                $AS_ROOT rm -rf "$1.new/$removed"
+            done
+            $AS_ROOT tar -C "$1.new" --exclude '.wh.*' -xf "$work/image/$layer"
+        done
+        rm -rf "$work/image"
+    fi
+    $AS_ROOT mv -T "$1.new" "$1"
+}
+
+# slowly WHAT COMMAND...: runs a command, and says every five seconds that it still does.
+slowly() {
+    what=$1
+    shift
+    (
+        begun=$(date +%s)
+        while sleep 5; do echo "... $what, for $(($(date +%s) - begun)) s"; done
+    ) &
+    teller=$!
+    "$@"
+    kill "$teller"
+    teller=
+}
+
 say "1. packages"
-need gcc libc6-dev runc mmdebstrap jq
+need gcc libc6-dev jq
+runtime=runc
+if is_there crun && ! is_there runc; then
+    runtime=crun
+fi
+need "$runtime"
+if command -v apt-get >/dev/null; then
+    need mmdebstrap debian-archive-keyring
+elif ! is_there mmdebstrap && ! is_there podman; then
+    is_there skopeo || stop "the image needs mmdebstrap, podman or skopeo: install one of them"
+fi
 
 say "2. build"
 # Its containers have no labels.
-DESTDIR=$work SELINUX=no contrib/install.sh
+SELINUX=no slowly building contrib/build.sh
+DESTDIR=$work contrib/install.sh >/dev/null
 "$hook" --version
 
 say "3. an image"
-image bookworm "$PWD/target/roots/bookworm"
+root=$PWD/target/roots/bookworm
+if is_there mmdebstrap; then
+    slowly "making the image" image bookworm "$root"
+else
+    root=$PWD/target/roots/demo
+    mkdir -p "$work" "$PWD/target/roots"
+    slowly "making the image" unpacked "$root"
+fi
 
-say "4. a bundle: what 'runc spec' writes, the capabilities that Docker grants, and the hook"
+say "4. a bundle: what '$runtime spec' writes, the capabilities that Docker grants, and the hook"
 clean_up
 mkdir -p "$work/demo/upper" "$work/demo/scratch" "$work/demo/rootfs"
 $AS_ROOT mount -t overlay overlay \
-    -o "lowerdir=$PWD/target/roots/bookworm,upperdir=$work/demo/upper,workdir=$work/demo/scratch" "$work/demo/rootfs"
-runc spec --bundle "$work/demo"
+    -o "lowerdir=$root,upperdir=$work/demo/upper,workdir=$work/demo/scratch" "$work/demo/rootfs"
+"$runtime" spec --bundle "$work/demo"
 capabilities='["AUDIT_WRITE","KILL","NET_BIND_SERVICE","MKNOD","CHOWN","DAC_OVERRIDE","FSETID","FOWNER","NET_RAW",
     "SETGID","SETUID","SETFCAP","SETPCAP","SYS_CHROOT"] | map("CAP_" + .)'
 jq --arg hook "$hook" "
@@ -71,7 +133,7 @@ say "6. boot"
 started=yes
 in_demo create --bundle "$work/demo" "$id" </dev/null >"$work/console" 2>&1 || {
     cat "$work/console" >&2
-    stop "runc could not create the container"
+    stop "$runtime could not create the container"
 }
 in_demo start "$id"
 until_ "running degraded" 120 in_demo exec "$id" systemctl is-system-running
@@ -84,7 +146,7 @@ in_demo exec "$id" systemctl --no-pager list-units --failed
 say "8. stop, by SIGRTMIN+3"
 # runc 1.1 has no name for it; SIGRTMIN is 34 on Linux.
 in_demo kill "$id" 37
-until_ stopped 60 sh -c "$AS_ROOT runc --root '$work/state' state $id | jq -r .status"
+until_ stopped 60 sh -c "$AS_ROOT '$runtime' --root '$work/state' state $id | jq -r .status"
 in_demo delete "$id"
 started=
 echo "stopped; nothing is left but target/"

@@ -69,7 +69,7 @@ fi
 stage=${OCI_SYSTEMD_HOOK_STAGE:-}
 case $stage in '' | /*) ;; *) stage=$PWD/$stage ;; esac
 [ -z "$stage" ] || [ -x "$stage/usr/libexec/oci/hooks.d/oci-systemd-hook" ] ||
-    wrong "OCI_SYSTEMD_HOOK_STAGE: $stage has no usr/libexec/oci/hooks.d/oci-systemd-hook; contrib/install.sh makes one"
+    wrong "OCI_SYSTEMD_HOOK_STAGE: $stage has no usr/libexec/oci/hooks.d/oci-systemd-hook; contrib/build.sh and DESTDIR=… contrib/install.sh make one"
 
 # What is said here goes to stderr: on stdout is the script's output alone.
 exec 3<&0 5>&1 >&2
@@ -103,7 +103,8 @@ trap 'exit 143' TERM
 
 if [ -z "$stage" ]; then
     stage=$PWD/$run/stage
-    PRECREATE=yes DESTDIR=$stage contrib/install.sh
+    contrib/build.sh
+    PRECREATE=yes STAGES="createRuntime poststop" DESTDIR=$stage contrib/install.sh
 fi
 
 kernel "$kernel" 3<&- 5>&- 8>&- 9>&-

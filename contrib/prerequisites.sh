@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by check.sh, demo.sh, fuzz.sh and machine.sh: what they need of a Debian machine. Sets AS_ROOT, and defines say, stop,
+# Sourced by check.sh, demo.sh, fuzz.sh and machine.sh: what they need of a machine. Sets AS_ROOT, and defines say, stop,
 # need, need_for_machine, room, image and kernel.
 
 say() { printf '\n== %s\n' "$*"; }
@@ -17,26 +17,60 @@ else
     AS_ROOT="sudo"
 fi
 
-command -v cargo >/dev/null ||
-    stop "cargo is missing: install Rust 1.85 or newer, by 'apt install cargo' on Debian 13 and newer or from https://rustup.rs"
-command -v apt-get >/dev/null || stop "this needs a Debian machine: it installs packages by apt"
+# is_there PACKAGE: whether what a package of Debian's is needed for is there, whatever package brought it.
+is_there() {
+    case $1 in
+    debian-archive-keyring | libc6-dev | libselinux1-dev)
+        # Elsewhere, who needs them finds out.
+        command -v dpkg-query >/dev/null || return 0
+        [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
+        return
+        ;;
+    autopkgtest) program=autopkgtest ;;
+    docker.io) program=dockerd ;;
+    e2fsprogs) program=mkfs.ext4 ;;
+    groff-base) program=groff ;;
+    rust-clippy) program=cargo-clippy ;;
+    systemd) program=systemd-run ;;
+    uidmap) program=newuidmap ;;
+    util-linux) program=unshare ;;
+    *) program=$1 ;;
+    esac
+    # /usr/sbin isn't on the path of every user.
+    PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null
+}
 
-# need PACKAGE...: installs what is missing.
+# need PACKAGE...: installs what is missing, by apt. Nothing is removed or replaced for that, and no daemon is started.
 need() {
     missing=
     for package in "$@"; do
-        [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing="$missing $package"
+        is_there "$package" || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
-    echo "installing$missing"
+    command -v apt-get >/dev/null || stop "missing here:$missing (the packages are called so on Debian); install them"
+    echo "installing by apt:$missing"
     log=$(mktemp)
-    # shellcheck disable=SC2086 # one word a package
-    if ! { $AS_ROOT apt-get update && $AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends $missing; } >"$log" 2>&1; then
+    if ! install_packages >"$log" 2>&1; then
         tail -n 20 "$log" >&2
         stop "apt-get could not install$missing; the whole log is $log"
     fi
     rm -f "$log"
 }
+
+# install_packages: a subshell, which takes away again what keeps packages from starting their daemons
+# (/usr/share/doc/init-system-helpers/README.policy-rc.d.gz), unless the administrator has it already.
+install_packages() (
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap '$AS_ROOT rm -f $policy' EXIT
+        trap 'exit 1' HUP INT TERM
+        printf '#!/bin/sh\nexit 101\n' | $AS_ROOT tee $policy
+        $AS_ROOT chmod 755 $policy
+    fi
+    $AS_ROOT apt-get update || exit
+    # shellcheck disable=SC2086 # one word a package
+    $AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-remove --no-install-recommends $missing
+)
 
 # What machine.sh needs, except disk space.
 need_for_machine() {
@@ -68,19 +102,25 @@ image() {
     exec 3<&-
 }
 
-# bootstrap SUITE DIRECTORY MIRROR OPTION...: by mmdebstrap, from Debian's mirror if MIRROR is empty. The caller moves the
-# directory to its place, so that an interrupted run leaves no half of one there. A subshell, since its variables are its own.
+# bootstrap SUITE DIRECTORY MIRROR OPTION...: by mmdebstrap, if MIRROR is empty from that in DEBIAN_MIRROR, or Debian's. The
+# caller moves the directory to its place, so that an interrupted run leaves no half of one there. A subshell, since its
+# variables are its own.
 bootstrap() (
-    release=$1 root=$2 mirror=$3
+    release=$1 root=$2 mirror=${3:-${DEBIAN_MIRROR:-}}
     shift 3
-    $AS_ROOT rm -rf "$root"
     log=$(mktemp)
-    # A mirror's unstable suite may be older than it says it may be. mmdebstrap fails where its own descriptors get two digits.
-    if ! $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" ${mirror:+"$mirror"} >"$log" 2>&1 3<&- 6>&- 7>&-; then
+    # A release goes to the archive when its support ends.
+    for from in "$mirror" http://archive.debian.org/debian; do
+        $AS_ROOT rm -rf "$root"
+        # A mirror's unstable suite may be older than it says it may be. mmdebstrap fails where its own descriptors get two digits.
+        if $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" ${from:+"$from"} >"$log" 2>&1 3<&- 6>&- 7>&-; then
+            rm -f "$log"
+            return
+        fi
         tail -n 20 "$log" >&2
-        stop "mmdebstrap could not make a Debian $release; the whole log is $log"
-    fi
-    rm -f "$log"
+        echo "mmdebstrap could not make a Debian $release from ${from:-"Debian's mirror"}" >&2
+    done
+    stop "the log of the last attempt is $log"
 )
 
 # kernel DIRECTORY: takes User Mode Linux from Debian, once: Linux as a program, linux.uml, with its modules and its libc.

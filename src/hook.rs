@@ -45,7 +45,7 @@ pub enum HookError {
     #[error(
         "this program is linked dynamically and was started with {0} in its environment, which the container's author \
          can set and the dynamic loader obeys, so that code from the image may have run on the host; install the \
-         static build with contrib/install.sh, or set an `env` without {0} for the hook in config.json or in its \
+         static build of contrib/build.sh, or set an `env` without {0} for the hook in config.json or in its \
          descriptor"
     )]
     Loader(String),

@@ -6,6 +6,15 @@
 //! and those above it. [`hooksd`] stands apart: it is how engines choose hooks, and how [`runtime`] does, which
 //! is another program than the hook.
 
+/// The version, as both programs print it, with what a build lacks. The loader of a dynamically linked program obeys an
+/// environment that an image may set, see `.github/SECURITY.md`.
+pub const VERSION: &str = match (cfg!(target_feature = "crt-static"), cfg!(feature = "selinux")) {
+    (true, true) => env!("CARGO_PKG_VERSION"),
+    (true, false) => concat!(env!("CARGO_PKG_VERSION"), " (without SELinux)"),
+    (false, true) => concat!(env!("CARGO_PKG_VERSION"), " (dynamically linked)"),
+    (false, false) => concat!(env!("CARGO_PKG_VERSION"), " (dynamically linked, without SELinux)"),
+};
+
 pub mod one_line;
 pub mod path;
 

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use oci_systemd_hook::VERSION;
 use oci_systemd_hook::cli::{self, Request};
 use oci_systemd_hook::hook::{self, Failure};
 use oci_systemd_hook::report::{self, chain, short};
@@ -30,7 +31,7 @@ fn main() -> ExitCode {
             Err(error) => complain(&chain(&error), ExitCode::FAILURE),
         },
         Ok(Request::Help) => print(cli::HELP),
-        Ok(Request::Version) => print(concat!("oci-systemd-hook ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Version) => print(&format!("oci-systemd-hook {VERSION}\n")),
         Err(error) => complain(&chain(&error), ExitCode::from(2)),
     }
 }

@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::PathBuf;
 
+use crate::VERSION;
 use crate::gather::GatherError;
 use crate::hooksd::{MatchError, Problem};
 use crate::oci::edit::EditError;
@@ -89,13 +90,13 @@ pub enum RuntimeError {
 /// Works with the arguments after the program's name. Returns only where it doesn't become the runtime: with what is to be
 /// printed, or nothing after it said why it failed.
 #[must_use]
-pub fn run(arguments: &[OsString]) -> Option<&'static str> {
+pub fn run(arguments: &[OsString]) -> Option<String> {
     let mut of_runtime = arguments;
     let request = settings::take(&mut of_runtime);
     let command_line = command_line::parse(of_runtime);
     let failed = match request {
-        Ok(Request::Help) => return Some(settings::HELP),
-        Ok(Request::Version) => return Some(concat!("oci-hooks-runtime ", env!("CARGO_PKG_VERSION"), "\n")),
+        Ok(Request::Help) => return Some(settings::HELP.to_owned()),
+        Ok(Request::Version) => return Some(format!("{NAME} {VERSION}\n")),
         Ok(Request::Run(settings)) => match prepare(settings, of_runtime, &command_line) {
             Ok((Program { path, name }, arguments)) => {
                 let whole: Vec<OsString> = [name].into_iter().chain(arguments).collect();

@@ -9,7 +9,7 @@
 use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 use oci_systemd_hook::hooksd::{self, Descriptor, Hooks, Stage, Subject};
 use serde_json::Value;
@@ -120,6 +120,211 @@ fn the_fragment_for_runc_names_the_installed_hook() {
     for stage in ["createRuntime", "poststop"] {
         assert_eq!(json["hooks"][stage][0]["path"], "/usr/libexec/oci/hooks.d/oci-systemd-hook", "{stage}");
     }
+}
+
+/// Runs contrib/install.sh with this environment alone.
+fn install(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/install.sh");
+    let mut command = Command::new(script);
+    command.args(arguments).env_clear().env("PATH", std::env::var_os("PATH").unwrap());
+    command.envs(std::env::var_os("CARGO_TARGET_DIR").map(|directory| ("CARGO_TARGET_DIR", directory)));
+    command.envs(environment.iter().copied()).output().unwrap()
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// All files and links below a directory.
+fn files(top: &Path) -> Vec<PathBuf> {
+    let mut all = Vec::new();
+    let mut directories = vec![top.to_owned()];
+    while let Some(directory) = directories.pop() {
+        for entry in std::fs::read_dir(&directory).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_dir() && !path.is_symlink() { directories.push(path) } else { all.push(path) }
+        }
+    }
+    all.sort();
+    all
+}
+
+fn write_program(path: &Path, text: &str) {
+    std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Only these programs are on the path, and those that install.sh calls.
+fn path_with(programs: &[(&str, &str)]) -> (tempfile::TempDir, String) {
+    let directory = tempfile::tempdir().unwrap();
+    let usual = directory.path().join("usual");
+    std::fs::create_dir(&usual).unwrap();
+    let tools = [
+        "sh", "basename", "cat", "chmod", "cp", "dirname", "find", "grep", "ln", "mkdir", "mv", "rm", "sed", "sort",
+        "tr",
+    ];
+    for tool in tools {
+        let found = ["/bin", "/usr/bin"].iter().map(|directory| Path::new(directory).join(tool));
+        let found = found.into_iter().find(|path| path.exists()).expect(tool);
+        std::os::unix::fs::symlink(found, usual.join(tool)).unwrap();
+    }
+    for (program, text) in programs {
+        write_program(&directory.path().join(program), text);
+    }
+    let path = ["first", "usual", "last"].map(|name| directory.path().join(name).display().to_string()).join(":");
+    (directory, path)
+}
+
+const TWO: &[Stage] = &[Stage::CreateRuntime, Stage::Poststop];
+const THREE: &[Stage] = &[Stage::CreateRuntime, Stage::CreateContainer, Stage::Poststop];
+
+#[test]
+fn the_stages_are_those_that_each_runtime_found_can_call() {
+    if stage().is_none() {
+        return;
+    }
+    let crun = |version: &str| {
+        format!("#!/bin/sh\n[ \"$*\" = --version ] && printf 'crun version {version}\\ncommit: 1.2\\n'\n")
+    };
+    let runc = "#!/bin/sh\nexit 1\n";
+    for (programs, asked, expected, reason) in [
+        (vec![], "", TWO, "neither runc nor crun is found"),
+        (vec![("first/runc", runc.to_owned())], "", THREE, "each runtime found"),
+        (vec![("first/crun", crun("1.27"))], "", THREE, "crun since 1.27"),
+        (vec![("first/crun", crun("1.27.1"))], "", THREE, "crun since 1.27"),
+        (vec![("first/crun", crun("2.0"))], "", THREE, "crun since 1.27"),
+        (vec![("first/crun", crun("1.26.9"))], "", TWO, "first/crun is 1.26.9"),
+        (vec![("first/crun", crun("1.8.1")), ("first/runc", runc.to_owned())], "", TWO, "first/crun is 1.8.1"),
+        (vec![("first/crun", crun("1.28")), ("last/crun", crun("1.9"))], "", TWO, "last/crun is 1.9"),
+        (vec![("first/crun", crun("UNKNOWN"))], "", TWO, "first/crun is UNKNOWN"),
+        (vec![("first/crun", runc.to_owned())], "", TWO, "first/crun is of an unknown version"),
+        (vec![("first/crun", crun("1.8"))], "createRuntime createContainer poststop", THREE, "STAGES says so"),
+        (vec![("first/runc", runc.to_owned())], "createRuntime poststop", TWO, "STAGES says so"),
+    ] {
+        let programs: Vec<_> = programs.iter().map(|(name, text)| (*name, text.as_str())).collect();
+        let (directory, path) = path_with(&programs);
+        let to = directory.path().join("to");
+        let output = install(&[], &[("DESTDIR", to.to_str().unwrap()), ("PATH", &path), ("STAGES", asked)]);
+        let said = text(&output.stdout);
+        assert!(output.status.success() && said.contains(reason), "{programs:?}: {output:?}");
+        for descriptor in hooks(&to, &[]).descriptors {
+            assert_eq!(descriptor.stages, expected, "{programs:?}");
+        }
+    }
+}
+
+#[test]
+fn another_prefix_is_all_that_is_written_and_named() {
+    if stage().is_none() {
+        return;
+    }
+    let to = tempfile::tempdir().unwrap();
+    let environment = [("DESTDIR", to.path().to_str().unwrap()), ("PREFIX", "/opt/osh"), ("PRECREATE", "yes")];
+    let output = install(&[], &environment);
+    assert!(output.status.success(), "{output:?}");
+    let all = files(to.path());
+    let listed: Vec<PathBuf> =
+        text(&output.stdout).lines().filter_map(|line| line.strip_prefix("installed ").map(PathBuf::from)).collect();
+    let mut sorted = listed.clone();
+    sorted.sort();
+    assert_eq!(all, sorted, "what is installed is printed");
+    for path in &all {
+        assert!(path.starts_with(to.path().join("opt/osh")), "{path:?}");
+        let Ok(text) = std::fs::read_to_string(path) else { continue };
+        for usual in [
+            "/usr/libexec/oci",
+            "/usr/bin/oci",
+            "/usr/share/oci",
+            "/usr/share/doc/oci",
+            "/usr/share/containers/oci/hooks.d/oci",
+        ] {
+            assert!(!text.contains(usual), "{path:?} names {usual}");
+        }
+    }
+    let hook = std::fs::canonicalize(to.path().join("opt/osh/bin/oci-systemd-hook")).unwrap();
+    assert_eq!(hook, std::fs::canonicalize(to.path().join("opt/osh/libexec/oci/hooks.d/oci-systemd-hook")).unwrap());
+    let output = install(&["--uninstall"], &environment);
+    assert!(output.status.success(), "{output:?}");
+    assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
+}
+
+#[test]
+fn links_of_the_installed_documents_lead_somewhere() {
+    let Some(stage) = stage() else { return };
+    let documents = stage.join("usr/share/doc/oci-systemd-hook");
+    let mut count = 0;
+    for path in files(&documents).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+    {
+        let text = std::fs::read_to_string(&path).unwrap();
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            if link.starts_with("https://") || link.starts_with('#') {
+                continue;
+            }
+            assert!(documents.join(link).exists(), "{path:?} links to {link}");
+            count += 1;
+        }
+    }
+    assert!(count > 10, "only {count} links");
+    for name in ["README.md", "CHANGELOG.md", "SECURITY.md", "LICENSE-APACHE", "LICENSE-MIT"] {
+        assert!(documents.join(name).is_file(), "{name}");
+    }
+}
+
+/// The newer build is taken, and a dynamic one is told from a static one.
+#[test]
+fn either_build_is_installed() {
+    let top = tempfile::tempdir().unwrap();
+    let (target, to) = (top.path().join("target"), top.path().join("to"));
+    let environment = [("CARGO_TARGET_DIR", target.to_str().unwrap()), ("DESTDIR", to.to_str().unwrap())];
+    let output = install(&[], &environment);
+    assert_eq!((output.status.code(), to.exists()), (Some(1), false), "{output:?}");
+    assert!(text(&output.stderr).contains("nothing is built yet: run contrib/build.sh"), "{output:?}");
+    let build = |directory: &str, version: &str, day: u64| {
+        for name in ["oci-systemd-hook", "oci-hooks-runtime"] {
+            let path = target.join(directory).join(name);
+            write_program(&path, version);
+            let time = std::time::UNIX_EPOCH + std::time::Duration::from_secs(day * 86400);
+            std::fs::File::options().write(true).open(&path).unwrap().set_modified(time).unwrap();
+        }
+    };
+    let dynamic = "0.1.0 (dynamically linked)";
+    build("static", "0.1.0", 2);
+    for (day, expected) in [(1, "0.1.0"), (3, dynamic)] {
+        build("release", dynamic, day);
+        let output = install(&[], &environment);
+        assert!(output.status.success(), "{output:?}");
+        let installed = to.join("usr/libexec/oci/hooks.d/oci-systemd-hook");
+        assert_eq!(std::fs::read_to_string(installed).unwrap(), expected);
+        let warns = text(&output.stderr).contains("linked dynamically");
+        assert_eq!(warns, expected == dynamic, "{output:?}");
+    }
+}
+
+#[test]
+fn what_install_cannot_do_is_one_line_and_changes_nothing() {
+    let to = tempfile::tempdir().unwrap();
+    let usual = [("DESTDIR", to.path().to_str().unwrap())];
+    for (arguments, variable, code, says) in [
+        (&["--nonsense"][..], None, 2, "--nonsense"),
+        (&["/usr/local"], None, 2, "/usr/local"),
+        (&["--build", "--uninstall"], None, 2, "exclude each other"),
+        (&[], Some(("PRECREATE", "maybe")), 1, "PRECREATE is \"maybe\""),
+        (&[], Some(("STAGES", "prestart")), 1, "STAGES is \"prestart\""),
+        (&[], Some(("PREFIX", "usr")), 1, "absolute"),
+        (&[], Some(("LIBEXECDIR", "/usr/../lib")), 1, ".."),
+        (&[], Some(("PREFIX", "/a|b")), 1, "|"),
+    ] {
+        let environment: Vec<_> = usual.into_iter().chain(variable).collect();
+        let output = install(arguments, &environment);
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), said.lines().count()), (Some(code), 1), "{arguments:?} {variable:?}: {said}");
+        assert!(said.starts_with("install.sh: ") && said.contains(says) && output.stdout.is_empty(), "{said}");
+        assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
+    }
+    let output = install(&["--help"], &usual);
+    assert!(output.status.success() && text(&output.stdout).contains("--uninstall"), "{output:?}");
+    assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
 }
 
 /// Whatever the umask of who installs it.

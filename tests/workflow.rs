@@ -25,6 +25,16 @@ fn has_a_job_for_each_part() {
 }
 
 #[test]
+fn lints_with_the_rust_whose_warnings_are_errors() {
+    let check = include_str!("../contrib/check.sh");
+    let release = check.lines().find_map(|line| line.strip_prefix("LINTS=")).unwrap();
+    let chosen = format!("${{{{ matrix.part == 'form' && '{release}' || 'stable' }}}}");
+    for command in ["toolchain install", "default"] {
+        assert!(workflow().contains(&format!("rustup {command} {chosen}")), "there is no {command} {chosen}");
+    }
+}
+
+#[test]
 fn uses_the_minimum_rust() {
     let installs = format!("rustup toolchain install {} ", env!("CARGO_PKG_RUST_VERSION"));
     assert!(workflow().contains(&installs), "there is no {installs}");

@@ -331,6 +331,11 @@ fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
     let way_out = match sharing {
         // What would be made below that container's cgroup could be renamed and written by it.
         Sharing::AnotherContainer => "stop that container first",
+        // As under su(1) or cron(8), which start no systemd for the user.
+        Sharing::Engine if facts.cgroups.making == Making::Rootless => {
+            "only the host's root can make one: let root run the engine, or let systemd give a rootless engine one: log in, \
+             not by su, or run loginctl enable-linger"
+        }
         Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::way_out(facts.cgroups.making),
     };
     Refusal::SharedCgroup { at: at.clone(), why: because(sharing), way_out }

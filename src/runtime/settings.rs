@@ -2,6 +2,7 @@
 //! What the wrapper is told: by its own options, which come before the runtime's, and by a file for engines that can give
 //! a runtime no options, as containerd.
 
+use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -13,7 +14,7 @@ use crate::sys::{SysError, fs};
 
 /// The file.
 pub const FILE: &str = "/etc/oci-hooks-runtime.json";
-/// Where descriptors are, if nobody says otherwise: the directories of oci-hooks(5).
+/// The directories of oci-hooks(5).
 const HOOKS_DIRS: [&str; 2] = ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"];
 
 /// What `--wrapper-help` prints; `--help` is the runtime's.
@@ -32,8 +33,9 @@ Options, before the runtime's own:
   --runtime-path PATH       the runtime; by default runc on PATH, or else crun
   --hooks-dir DIRECTORY     where descriptors are, oci-hooks(5); may be given more
                             than once, a later one wins; by default
-                            /usr/share/containers/oci/hooks.d and
-                            /etc/containers/oci/hooks.d
+                            /usr/share/containers/oci/hooks.d, then
+                            share/containers/oci/hooks.d of the prefix in whose bin
+                            this program is, and /etc/containers/oci/hooks.d
   --hook-config-path FILE   hooks that all containers get, before all others, as
                             \"hooks\" in config.json has them
   --skip-bad-descriptors    do without a descriptor that engines would refuse to
@@ -135,7 +137,8 @@ impl Settings {
     /// The directories of descriptors; an empty name is none.
     #[must_use]
     pub fn hooks_dirs(&self) -> Vec<PathBuf> {
-        let dirs = self.hooks_dirs.clone().unwrap_or_else(|| HOOKS_DIRS.map(PathBuf::from).into());
+        let dirs =
+            self.hooks_dirs.clone().unwrap_or_else(|| default_hooks_dirs(&env::current_exe().unwrap_or_default()));
         dirs.into_iter().filter(|dir| !dir.as_os_str().is_empty()).collect()
     }
 
@@ -144,6 +147,15 @@ impl Settings {
     pub fn skips_bad_descriptors(&self) -> bool {
         self.skip_bad_descriptors.unwrap_or_default()
     }
+}
+
+/// Where descriptors are, if nobody says otherwise: in the directories of oci-hooks(5), and where install.sh puts them for
+/// another prefix than /usr. The administrator's own directory comes last and wins.
+fn default_hooks_dirs(executable: &Path) -> Vec<PathBuf> {
+    let [vendor, administrator] = HOOKS_DIRS.map(PathBuf::from);
+    let prefix = executable.parent().filter(|directory| directory.ends_with("bin")).and_then(Path::parent);
+    let own = prefix.map(|prefix| prefix.join("share/containers/oci/hooks.d")).filter(|own| *own != vendor);
+    [vendor].into_iter().chain(own).chain([administrator]).collect()
 }
 
 #[cfg(test)]
@@ -193,7 +205,23 @@ mod tests {
         assert!(both.hooks_dirs().is_empty() && both.skips_bad_descriptors());
         let both = of(Settings { hooks_dirs: Some(vec!["/a".into(), "".into()]), ..Settings::default() });
         assert_eq!(both.hooks_dirs(), [PathBuf::from("/a")]);
-        assert_eq!(Settings::default().hooks_dirs(), HOOKS_DIRS.map(PathBuf::from));
+    }
+
+    #[test]
+    fn descriptors_are_looked_for_in_the_programs_prefix_too() {
+        let [vendor, administrator] = HOOKS_DIRS;
+        for (executable, expected) in [
+            ("/usr/bin/oci-hooks-runtime", &[vendor, administrator][..]),
+            ("/usr/local/bin/oci-hooks-runtime", &[vendor, "/usr/local/share/containers/oci/hooks.d", administrator]),
+            ("/bin/oci-hooks-runtime", &[vendor, "/share/containers/oci/hooks.d", administrator]),
+            ("/src/target/release/oci-hooks-runtime", &[vendor, administrator]),
+            ("", &[vendor, administrator]),
+        ] {
+            assert_eq!(
+                default_hooks_dirs(Path::new(executable)),
+                expected.iter().map(PathBuf::from).collect::<Vec<_>>()
+            );
+        }
     }
 
     #[test]

@@ -15,7 +15,7 @@ use crate::container::{message, random_id};
 use crate::docker::engine::{Spot, below, look};
 use crate::docker::guest::INIT;
 use crate::docker::stock::Kind;
-use crate::engines::hooks::{self, USUAL};
+use crate::engines::hooks::{self, Stages, USUAL};
 use crate::engines::host::EngineHost;
 use crate::host::Host;
 use crate::inside::Inside;
@@ -45,10 +45,10 @@ struct Containerd {
 }
 
 impl Containerd {
-    fn new(site: &Site, spot: Spot) -> Result<Self, Failed> {
+    fn new(site: &Site, spot: Spot, stages: Stages) -> Result<Self, Failed> {
         let host = Kind::Usual.host(site, spot.layout)?;
         let hooks = host.home().join("hooks.d");
-        hooks::install(&hooks, &USUAL, site.hook())?;
+        hooks::install(&hooks, &USUAL, stages, site.hook())?;
         let settings = json!({ "runtimePath": below(&host, spot)?, "hooksDirs": [hooks] });
         fs::write(host.seen(Path::new(SETTINGS)), settings.to_string())?;
         let config = host.home().join("containerd.toml");
@@ -180,7 +180,16 @@ impl Inside for Task<'_> {
 
 /// Comes up with the wrapper, ends in order when it is asked to as any container is, and doesn't come up without it.
 pub fn whole(site: &Site, spot: Spot) -> Result<(), Failed> {
-    let containerd = Containerd::new(site, spot)?;
+    with_stages(site, spot, Stages::WithoutCreateContainer)
+}
+
+/// With the descriptors that call the hook at createContainer as well.
+pub fn all_stages(site: &Site, spot: Spot) -> Result<(), Failed> {
+    with_stages(site, spot, Stages::All)
+}
+
+fn with_stages(site: &Site, spot: Spot, stages: Stages) -> Result<(), Failed> {
+    let containerd = Containerd::new(site, spot, stages)?;
     // It hangs, in place of an exit, where it doesn't see that it is in a container.
     let told = ["--env", "container=oci"];
     let without = Task::run(&containerd, &below(&containerd.host, spot)?, &told, &INIT)?;

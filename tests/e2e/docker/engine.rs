@@ -15,7 +15,7 @@ use crate::container::message;
 use crate::docker::daemon::{CONFIG, Daemon};
 use crate::docker::stock::{Kind, Store, data_root};
 use crate::engines::CRUN;
-use crate::engines::hooks::{self, USUAL};
+use crate::engines::hooks::{self, Stages, USUAL};
 use crate::engines::host::EngineHost;
 use crate::engines::image::IMAGE;
 use crate::host::Host;
@@ -55,7 +55,7 @@ impl Engine {
         // Layers are never written to, and what Docker writes anew it renames.
         let copy = ["--archive", "--link", &data.display().to_string(), &data_root(&host).display().to_string()];
         run(Command::new("cp").args(copy), SHORT)?.expect_success()?;
-        hooks::install(&host.home().join("hooks.d"), &USUAL, site.hook())?;
+        hooks::install(&host.home().join("hooks.d"), &USUAL, Stages::WithoutCreateContainer, site.hook())?;
         let before = look(&host)?;
         let wrapper = site.wrapper().to_owned();
         let daemon = Daemon::new(&host, kind)?;

@@ -11,6 +11,7 @@ use crate::boot::{has_come_up, notices_a_killed_service, same, survives_reexec};
 use crate::command::run_at_once;
 use crate::docker::engine::{Engine, PLAIN, WRAPPED};
 use crate::docker::guest::{Guest, INIT};
+use crate::engines::hooks;
 use crate::engines::image::IMAGE;
 use crate::inside::Inside;
 use crate::shutdown::{self, JOURNAL};
@@ -30,6 +31,18 @@ pub fn whole(engine: &Engine) -> Result<(), Failed> {
         guest.removed()
     })?;
     shutdown::is_in(engine.host().command("unshare"), &journal, &engine.host().tree())
+}
+
+/// With the descriptors that call the hook at createContainer as well.
+pub fn all_stages(engine: &Engine) -> Result<(), Failed> {
+    hooks::add_create_container(&engine.hooks_directory())?;
+    Guest::run_by(engine, PLAIN, &[], &INIT)?.gives_up()?;
+    let guest = Guest::run(engine, &[], &INIT)?;
+    guest.explain(|guest| {
+        guest.is_well()?;
+        guest.ends_in_order("0")?;
+        guest.removed()
+    })
 }
 
 /// Nor does the same container come up by the runtime alone.

@@ -91,6 +91,7 @@ pub fn trials() -> Vec<DockerTrial> {
     let two = [RUNC_HYBRID, CRUN_UNIFIED];
     let both_layouts = [RUNC_HYBRID, RUNC_UNIFIED];
     each("run", &ALL, usual(lives::whole));
+    each("all-stages", &[RUNC_HYBRID, RUNC_UNIFIED, CRUN_UNIFIED], usual(lives::all_stages));
     each("without-wrapper", &ALL, usual(lives::without_wrapper));
     each("disabled", &two, usual(lives::disabled));
     each("untranslated", &two, usual(lives::untranslated));
@@ -107,5 +108,6 @@ pub fn trials() -> Vec<DockerTrial> {
     each("host-cgroups", &[RUNC_UNIFIED], usual(refused::hosts_cgroups));
     each("add-hooks", &two, usual(refused::add_hooks));
     each("containerd", &ALL, Check::Containerd(containerd::whole));
+    each("containerd-all-stages", &two, Check::Containerd(containerd::all_stages));
     list
 }

@@ -25,11 +25,36 @@ pub const PRECREATE: [Descriptor; 2] = [
 ];
 const INSTALLED: &str = "@LIBEXECDIR@/oci/hooks.d/oci-systemd-hook";
 
+const CREATE_CONTAINER: &str = r#""createContainer", "#;
+const POSTSTOP: &str = r#""poststop"]"#;
+
+/// The stages at which the descriptors call the hook, of which contrib/install.sh chooses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stages {
+    /// As for hosts with a crun before 1.27.
+    WithoutCreateContainer,
+    All,
+}
+
 /// A new directory with these, as they are installed but for the hook's path.
-pub fn install(directory: &Path, descriptors: &[Descriptor], hook: &Path) -> Result<(), Failed> {
+pub fn install(directory: &Path, descriptors: &[Descriptor], stages: Stages, hook: &Path) -> Result<(), Failed> {
     fs::create_dir(directory)?;
     for (name, template) in descriptors {
-        fs::write(directory.join(name), template.replace(INSTALLED, &hook.display().to_string()))?;
+        let mut text = template.replace(INSTALLED, &hook.display().to_string());
+        if stages == Stages::WithoutCreateContainer {
+            text = text.replace(CREATE_CONTAINER, "");
+        }
+        fs::write(directory.join(name), text)?;
+    }
+    Ok(())
+}
+
+/// Has descriptors that were installed without createContainer call the hook there, too.
+pub fn add_create_container(directory: &Path) -> Result<(), Failed> {
+    for (name, _) in USUAL {
+        let path = directory.join(name);
+        let text = fs::read_to_string(&path)?;
+        fs::write(path, text.replace(POSTSTOP, &format!("{CREATE_CONTAINER}{POSTSTOP}")))?;
     }
     Ok(())
 }

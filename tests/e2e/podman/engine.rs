@@ -12,7 +12,7 @@ use libtest_mimic::Failed;
 use crate::command::{Finished, Look, SHORT, run, until};
 use crate::container::message;
 use crate::engines::CRUN;
-use crate::engines::hooks::{self, PRECREATE, USUAL};
+use crate::engines::hooks::{self, PRECREATE, Stages, USUAL};
 use crate::engines::host::{EngineHost, Wanted};
 use crate::engines::image::{IMAGE, SUITE, planted};
 use crate::engines::user::User;
@@ -46,6 +46,8 @@ pub struct Spot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hooks {
     Installed,
+    /// The same, at createContainer, too.
+    OfAllStages,
     /// And those for podman's own stage.
     WithPrecreate,
     None,
@@ -74,8 +76,13 @@ impl Engine {
     pub fn with_tree(site: &Site, store: &Store, spot: Spot, lower: PathBuf) -> Result<Self, Failed> {
         let image_store = store.of(spot.user, site)?.display().to_string();
         let host = new_host(site, spot.user, spot.layout, lower)?;
-        for (directory, descriptors) in [("hooks.d", &USUAL[..]), ("precreate.d", &PRECREATE), ("no-hooks.d", &[])] {
-            hooks::install(&host.home().join(directory), descriptors, site.hook())?;
+        for (directory, descriptors, stages) in [
+            ("hooks.d", &USUAL[..], Stages::WithoutCreateContainer),
+            ("all-stages.d", &USUAL, Stages::All),
+            ("precreate.d", &PRECREATE, Stages::All),
+            ("no-hooks.d", &[], Stages::All),
+        ] {
+            hooks::install(&host.home().join(directory), descriptors, stages, site.hook())?;
         }
         fs::write(host.home().join("containers.conf"), CONFIG)?;
         fs::write(host.home().join("crun"), CRUN)?;
@@ -116,6 +123,7 @@ impl Engine {
         let users = self.host.users_home();
         let directories: &[&str] = match hooks {
             Hooks::Installed => &["hooks.d"],
+            Hooks::OfAllStages => &["all-stages.d"],
             Hooks::WithPrecreate => &["hooks.d", "precreate.d"],
             Hooks::None => &["no-hooks.d"],
         };

@@ -88,8 +88,13 @@ pub fn gives_up_without_hook(engine: &Engine, options: &[&str], command: &[&str]
 
 /// A life with the hook, after a look at the same container without it.
 pub fn needs_the_hook(engine: &Engine, options: &[&str], command: &[&str]) -> Result<(), Failed> {
+    lives_with(Hooks::Installed, engine, options, command)
+}
+
+/// The same with these descriptors.
+pub fn lives_with(hooks: Hooks, engine: &Engine, options: &[&str], command: &[&str]) -> Result<(), Failed> {
     gives_up_without_hook(engine, options, command)?;
-    let guest = Guest::run(engine, Hooks::Installed, options, command)?;
+    let guest = Guest::run(engine, hooks, options, command)?;
     guest.explain(|guest| {
         guest.is_well()?;
         guest.ends_in_order("0")?;

@@ -66,6 +66,7 @@ pub fn trials() -> Vec<PodmanTrial> {
         }
     };
     each("hook-alone", &ALL, modes::hook_alone);
+    each("all-stages", &ALL, modes::all_stages);
     each("own-mode", &ALL, modes::own_mode);
     each("always", &[CRUN_UNIFIED], modes::always);
     each("enabled", &ALL, modes::enabled);

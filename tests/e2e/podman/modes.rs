@@ -10,12 +10,17 @@ use crate::engines::image::{BAKED_ID, ENTRY_POINT};
 use crate::inside::Inside;
 use crate::mounts;
 use crate::podman::engine::{Engine, Hooks};
-use crate::podman::guest::{Guest, PLAIN, needs_the_hook};
+use crate::podman::guest::{Guest, PLAIN, lives_with, needs_the_hook};
 
 const INIT: [&str; 1] = ["/sbin/init"];
 
 pub fn hook_alone(engine: &Engine) -> Result<(), Failed> {
     needs_the_hook(engine, &PLAIN, &INIT)
+}
+
+/// With the descriptors that call the hook at createContainer as well.
+pub fn all_stages(engine: &Engine) -> Result<(), Failed> {
+    lives_with(Hooks::OfAllStages, engine, &PLAIN, &INIT)
 }
 
 /// What podman leaves out, the hook adds; what it has done, the hook leaves alone.

@@ -1,0 +1,29 @@
+# shellcheck shell=sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# Sourced by build.sh and check.sh: finds Rust, and fails if it is older than Cargo.toml's rust-version. Defines packages, and
+# sets host_triple. The caller has defined stop.
+
+# packages DEBIAN FEDORA OPENSUSE ARCH ALPINE: how the distribution that this is installs what is missing.
+packages() {
+    # shellcheck source=/dev/null # of any distribution
+    case " $(. /etc/os-release 2>/dev/null && echo "${ID:-} ${ID_LIKE:-}") " in
+    *" debian "*) echo "apt install $1" ;;
+    *" fedora "* | *" rhel "*) echo "dnf install $2" ;;
+    *" suse "* | *" opensuse "*) echo "zypper install $3" ;;
+    *" arch "*) echo "pacman -S $4" ;;
+    *" alpine "*) echo "apk add $5" ;;
+    *) echo "Debian: $1; Fedora: $2; openSUSE: $3; Arch: $4; Alpine: $5" ;;
+    esac
+}
+
+# Where rustup puts it, and where sudo and cron don't look.
+command -v cargo >/dev/null || PATH=$PATH:$HOME/.cargo/bin
+needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
+way_out="install Rust $needed or newer, from your distribution ($(packages cargo cargo cargo rust cargo)) or https://rustup.rs"
+command -v cargo >/dev/null || stop "cargo is missing: $way_out"
+version=$(rustc -vV) || stop "rustc does not run: $way_out"
+# shellcheck disable=SC2034 # used by those that source this
+host_triple=$(echo "$version" | sed -n 's/^host: //p')
+version=$(echo "$version" | sed -n 's/^release: //p')
+minor=${version#*.}
+[ "${version%%.*}" -gt 1 ] || [ "${minor%%.*}" -ge "${needed#*.}" ] || stop "Rust $version is too old: $way_out"

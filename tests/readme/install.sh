@@ -1,0 +1,96 @@
+#!/bin/sh
+# SPDX-License-Identifier: Apache-2.0 OR MIT
+# tests/readme/install.sh ROOT TO [no-selinux]
+#
+# Does what the README's section "Install" says, line by line, as the ordinary user `reader` in a copy of the root file system
+# ROOT, and copies what was installed to TO. Debian 13's Rust is apt's; where apt has only an older one, the user has this
+# machine's as rustup lays it out. Of this machine the root sees the network, the certificates, and cargo's configuration and
+# downloads.
+set -eu
+root=$1 to=$2 variant=${3:-}
+cd "$(dirname "$0")/../.."
+
+# A mount namespace of its own, which ends with all that is mounted here.
+[ -n "${IN_NAMESPACE:-}" ] || IN_NAMESPACE=yes exec unshare --mount --propagation private "tests/readme/install.sh" "$@"
+
+wrong() {
+    echo "install.sh: $*" >&2
+    exit 1
+}
+
+work=$(mktemp -d "$PWD/target/readme.XXXXXX")
+clean_up() {
+    umount -R -l "$work/root" 2>/dev/null || true # It may not be mounted yet.
+    rm -rf "$work"
+}
+trap clean_up EXIT
+trap 'exit 1' HUP INT TERM
+mkdir "$work/upper" "$work/scratch" "$work/root"
+mount -t overlay overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/scratch" "$work/root"
+mount -t proc proc "$work/root/proc"
+mount --rbind /dev "$work/root/dev"
+cp -L /etc/resolv.conf "$work/root/etc/resolv.conf"
+mount --bind /etc/ssl/certs "$work/root/etc/ssl/certs"
+# What apt downloads is kept for the next run.
+mkdir -p "$root.packages/partial"
+mount --bind "$root.packages" "$work/root/var/cache/apt/archives"
+
+chroot "$work/root" apt-get update >"$work/log" 2>&1 || {
+    tail -n 20 "$work/log" >&2
+    wrong "apt-get update fails in $root"
+}
+
+home=$work/root/home/reader
+clone=$home/oci-systemd-hook
+mkdir "$clone"
+git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -C "$clone" --no-same-owner -xf -
+
+cargo=${CARGO_HOME:-$HOME/.cargo}
+mkdir -p "$home/.cargo/registry"
+for part in config.toml registry/index registry/cache; do
+    [ ! -e "$cargo/$part" ] || cp -R "$cargo/$part" "$home/.cargo/$part"
+done
+path=/usr/local/bin:/usr/bin:/bin
+chown -R --reference="$home" "$home/.cargo" "$clone"
+if [ "$(chroot "$work/root" apt-cache policy cargo | awk '$1 == "Candidate:" && $2 ~ /^(0|1\.[0-7]|1\.8[0-4])/')" ]; then
+    path=/home/reader/.cargo/bin:$path
+    sysroot=$(rustc --print sysroot)
+    toolchain=${sysroot##*/}
+    mkdir -p "$home/.cargo/bin" "$home/.rustup/toolchains/$toolchain"
+    printf 'version = "12"\nprofile = "default"\ndefault_toolchain = "%s"\n' "$toolchain" >"$home/.rustup/settings.toml"
+    chown -R --reference="$home" "$home/.rustup" "$home/.cargo/bin"
+    mount --bind "$cargo/bin" "$home/.cargo/bin"
+    mount --bind "$sysroot" "$home/.rustup/toolchains/$toolchain"
+fi
+
+# The first block of the section. The variant is what the README says below it.
+lines=$(awk '/^## / { inside = $0 == "## Install" } inside && /^```$/ { exit } block { print } inside && /^```sh$/ { block = 1 }' README.md)
+case $variant in
+no-selinux) lines=$(echo "$lines" | sed -e 's/ clang libselinux1-dev$//' -e 's|^contrib/build.sh|SELINUX=no contrib/build.sh|') ;;
+esac
+[ "$(echo "$lines" | wc -l)" = 3 ] || wrong "the README's section \"Install\" has other lines than expected: $lines"
+echo "$lines"
+
+# reader COMMAND: as who reads the README.
+reader() {
+    chroot --userspec=reader:reader "$work/root" env -i HOME=/home/reader USER=reader LOGNAME=reader "PATH=$path" \
+        ${SSL_CERT_FILE:+"SSL_CERT_FILE=$SSL_CERT_FILE"} ${CARGO_HTTP_CAINFO:+"CARGO_HTTP_CAINFO=$CARGO_HTTP_CAINFO"} \
+        sh -euc "cd ~/oci-systemd-hook; $1"
+}
+reader "$lines" >"$work/log" 2>&1 || {
+    tail -n 40 "$work/log" >&2
+    wrong "the README's lines fail in a clean root"
+}
+tail -n 20 "$work/log"
+
+said=$(reader 'oci-systemd-hook --version')
+echo "$said"
+expected="oci-systemd-hook $(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)"
+[ -z "$variant" ] || expected="$expected (without SELinux)"
+[ "$said" = "$expected" ] || wrong "the installed hook says '$said' and not '$expected'"
+of_root=$(find "$home" -xdev -user root)
+[ -z "$of_root" ] || wrong "root owns files of the user: $of_root"
+rm -rf "$to"
+mkdir -p "$to/usr/bin" "$to/usr/libexec"
+cp -R "$work/root/usr/libexec/oci" "$to/usr/libexec/oci"
+cp "$work/root/usr/bin/oci-hooks-runtime" "$to/usr/bin"
