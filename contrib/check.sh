@@ -136,6 +136,9 @@ images() {
         image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
     done
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
+    # As the base image of contrib/images/debian.
+    base=$OCI_SYSTEMD_HOOK_ROOTS/base
+    once "$base" "making a Debian trixie without systemd" bootstrap trixie "$base.new" "" --variant=minbase
 }
 
 # Packages whose own tests exercise their services. What most of these tests need is installed and the sources are in /srv,

@@ -86,20 +86,28 @@ room() {
     [ "$(df --output=avail -B1G "$2" | tail -n 1)" -ge "$1" ] || stop "$2 needs $1 GiB of space, and has less"
 }
 
+# once DIRECTORY WHAT COMMAND...: has a command make DIRECTORY.new and moves it to its place, if DIRECTORY isn't there. WHAT is
+# said before.
+once() {
+    made=$1 what=$2
+    shift 2
+    mkdir -p "$(dirname "$made")"
+    # Somebody else may be making it.
+    exec 3<"$(dirname "$made")"
+    flock 3
+    if [ ! -e "$made" ]; then
+        echo "$what"
+        "$@"
+        $AS_ROOT mv -T "$made.new" "$made"
+    fi
+    exec 3<&-
+}
+
 # image SUITE DIRECTORY [PACKAGES [HOOK [MIRROR]]]: makes the root file system of a small Debian with systemd, once; with
 # these packages, too, a comma before each. HOOK is a command for mmdebstrap that changes it, whose path it finds in $1.
 image() {
-    mkdir -p "$(dirname "$2")"
-    # Somebody else may be making it.
-    exec 3<"$(dirname "$2")"
-    flock 3
-    if [ ! -e "$2" ]; then
-        echo "making a Debian $1 with systemd (half a minute, some 250 MB in $2)"
-        bootstrap "$1" "$2.new" "${5:-}" --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" \
-            --customize-hook="${4:-true}"
-        $AS_ROOT mv -T "$2.new" "$2"
-    fi
-    exec 3<&-
+    once "$2" "making a Debian $1 with systemd (half a minute, some 250 MB in $2)" bootstrap "$1" "$2.new" "${5:-}" \
+        --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" --customize-hook="${4:-true}"
 }
 
 # bootstrap SUITE DIRECTORY MIRROR OPTION...: by mmdebstrap, if MIRROR is empty from that in DEBIAN_MIRROR, or Debian's. The
@@ -126,16 +134,12 @@ bootstrap() (
 # kernel DIRECTORY: takes User Mode Linux from Debian, once: Linux as a program, linux.uml, with its modules and its libc.
 # The version in Debian 14 is the first that runs on processors with AMX; older ones have no room to save its registers.
 kernel() {
-    mkdir -p "$(dirname "$1")"
-    exec 3<"$(dirname "$1")"
-    flock 3
-    if [ ! -e "$1" ]; then
-        echo "unpacking the kernel of the virtual machine (200 MB in $1)"
-        bootstrap forky "$1.new" "" --variant=extract --include=user-mode-linux
-        # It needs a newer libc than this machine may have.
-        libraries=$1/usr/lib/x86_64-linux-gnu
-        $AS_ROOT patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --set-rpath "$libraries" "$1.new/usr/bin/linux.uml"
-        $AS_ROOT mv -T "$1.new" "$1"
-    fi
-    exec 3<&-
+    once "$1" "unpacking the kernel of the virtual machine (200 MB in $1)" unpack_kernel "$1"
+}
+
+unpack_kernel() {
+    bootstrap forky "$1.new" "" --variant=extract --include=user-mode-linux
+    # It needs a newer libc than this machine may have.
+    libraries=$1/usr/lib/x86_64-linux-gnu
+    $AS_ROOT patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --set-rpath "$libraries" "$1.new/usr/bin/linux.uml"
 }

@@ -152,3 +152,32 @@ fn the_file_for_containerd_2_says_the_same() {
     };
     assert_eq!(settings("config-v3.toml"), newer.iter().map(renamed).collect::<Vec<_>>());
 }
+
+/// The images that users are told to build, of which the tests run Debian's alone.
+#[test]
+fn each_image_has_systemd_and_its_stop_signal() {
+    let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/images");
+    let mut names = Vec::new();
+    for entry in std::fs::read_dir(images).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap().to_owned();
+        let text = std::fs::read_to_string(path.join("Containerfile")).unwrap();
+        let instructions: Vec<&str> = text
+            .lines()
+            .filter(|line| !line.starts_with([' ', '#']) && !line.is_empty())
+            .map(|line| line.split(' ').next().unwrap())
+            .collect();
+        assert_eq!(instructions, ["ARG", "FROM", "RUN", "STOPSIGNAL", "CMD"], "{name}");
+        let stop = text.lines().find_map(|line| line.strip_prefix("STOPSIGNAL "));
+        assert_eq!(stop, Some("SIGRTMIN+3"), "{name}");
+        let command = text.lines().find_map(|line| line.strip_prefix("CMD ")).unwrap();
+        let command: Vec<String> = serde_json::from_str(command).unwrap();
+        assert!(command == ["/sbin/init"] || command == ["/usr/lib/systemd/systemd"], "{name}: {command:?}");
+        assert!(text.contains(" systemd "), "{name} installs no systemd");
+        assert!(text.contains(&format!("podman build -t localhost/systemd contrib/images/{name}")), "{name}");
+        assert_eq!(text.contains("# Not run by the tests."), name != "debian", "{name}");
+        names.push(name);
+    }
+    names.sort();
+    assert_eq!(names, ["debian", "fedora", "opensuse", "ubuntu"]);
+}

@@ -195,6 +195,15 @@ impl Site {
         Err(format!("{} holds no sources; `contrib/check.sh suites` makes it", root.display()))
     }
 
+    /// A root file system without systemd, as the base image that users build theirs from.
+    pub fn base(&self) -> Result<PathBuf, String> {
+        let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("base");
+        if root.join("etc/debian_version").exists() {
+            return Ok(root);
+        }
+        Err(format!("{} is missing; `contrib/check.sh e2e/podman` makes it", root.display()))
+    }
+
     /// The root file system with a web server, for what users see.
     pub fn web(&self) -> Result<PathBuf, String> {
         let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("web");

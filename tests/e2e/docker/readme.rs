@@ -2,7 +2,6 @@
 //! Knows the steps of the README's section on Docker, and does them as a reader who copies them.
 
 use std::env;
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -12,12 +11,10 @@ use crate::boot::same;
 use crate::command::run;
 use crate::docker::daemon::{PIDFILE, RELOADED};
 use crate::docker::engine::Engine;
-use crate::engines::image::IMAGE;
+use crate::engines::readme::{self, has_done, repository, stand_in};
 
 /// The sections, and how many blocks each has.
 const SECTIONS: [(&str, usize); 2] = [("## Install", 1), ("### Docker", 2)];
-/// What the README calls the image that its reader has built.
-const READERS_IMAGE: &str = "localhost/systemd";
 
 /// Programs can be installed; and the project, with what was built of it, stays in sight where the host has folders of
 /// its own.
@@ -43,10 +40,6 @@ mount --bind "$home/target" "$target"
 cd "$repository"
 sh -euc "$step"
 "#;
-
-fn repository() -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-}
 
 /// Where cargo has built it already.
 fn target() -> PathBuf {
@@ -76,27 +69,18 @@ const STEP: Duration = Duration::from_secs(900);
 
 /// One step after the other; each has to succeed, with nothing that this test adds.
 pub fn steps(engine: &Engine) -> Result<(), Failed> {
-    let readme = fs::read_to_string(repository().join("README.md"))?;
-    let mut steps = Vec::new();
-    for (title, count) in SECTIONS {
-        let blocks = blocks(&readme, title)?;
-        same(&format!("the steps of the section {title}"), &blocks.len().to_string(), &count.to_string())?;
-        steps.extend(blocks);
-    }
-    engine.ask(&["tag", IMAGE, READERS_IMAGE])?;
-    fs::create_dir(engine.host().home().join("bin"))?;
-    engine.script("bin/sudo", SUDO)?;
+    let bin = engine.host().home().join("bin");
+    stand_in(&bin, "sudo", SUDO)?;
     let log = engine.daemon().log().display().to_string();
     let words = [("@PIDFILE@", PIDFILE), ("@RELOADED@", RELOADED), ("@LOG@", &log)];
     let systemctl = words.iter().fold(SYSTEMCTL.to_owned(), |text, (word, with)| text.replace(word, with));
-    engine.script("bin/systemctl", &systemctl)?;
-    for step in steps {
+    stand_in(&bin, "systemctl", &systemctl)?;
+    for step in readme::steps(&SECTIONS)? {
         follow(engine, &step)?;
     }
     let ended = engine.ask(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "web"])?;
     same("web", &ended, "exited 0")?;
-    engine.ask(&["rm", "web"])?;
-    engine.ask(&["rmi", READERS_IMAGE]).map(drop)
+    engine.ask(&["rm", "web"]).map(drop)
 }
 
 fn follow(engine: &Engine, step: &str) -> Result<(), Failed> {
@@ -111,26 +95,5 @@ fn follow(engine: &Engine, step: &str) -> Result<(), Failed> {
     command.env("PATH", format!("{}:{path}", home.join("bin").display())).env("DOCKER_CONFIG", home);
     command.env("CARGO_TARGET_DIR", target()).env("home", home);
     command.env("repository", repository()).env("target", target()).env("step", step);
-    run(&mut command, STEP)?
-        .expect_success()
-        .map(drop)
-        .map_err(|failed| format!("the README's step\n{step}fails: {}", failed.message().unwrap_or_default()).into())
-}
-
-/// What is to be typed into a shell, of one section.
-fn blocks(readme: &str, title: &str) -> Result<Vec<String>, Failed> {
-    let mut lines = readme.lines().skip_while(|line| *line != title);
-    lines.next().ok_or_else(|| format!("README.md has no section {title:?}"))?;
-    let mut blocks = Vec::new();
-    let mut block: Option<String> = None;
-    for line in lines {
-        match (&mut block, line) {
-            (None, "```sh") => block = Some(String::new()),
-            (None, line) if line.starts_with('#') => break,
-            (None, _) => {}
-            (Some(_), "```") => blocks.extend(block.take()),
-            (Some(text), line) => text.extend([line, "\n"]),
-        }
-    }
-    Ok(blocks)
+    has_done(step, run(&mut command, STEP)?)
 }

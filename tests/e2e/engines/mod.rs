@@ -5,6 +5,7 @@ pub mod guest;
 pub mod hooks;
 pub mod host;
 pub mod image;
+pub mod readme;
 pub mod user;
 
 /// On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device program, which takes CAP_SYS_RESOURCE: not every

@@ -7,6 +7,7 @@ mod lives;
 mod modes;
 mod options;
 mod pods;
+mod readme;
 mod refused;
 pub mod store;
 
@@ -24,7 +25,13 @@ use crate::site::{Layout, Runtime, Site};
 /// What these tests call beside a runtime, or podman does for them; Debian's packages podman, jq, uidmap and catatonit.
 pub const PROGRAMS: [&str; 5] = ["podman", "conmon", "jq", "newuidmap", "catatonit"];
 
-type Check = fn(&Engine) -> Result<(), Failed>;
+/// What is tried on a podman.
+#[derive(Clone, Copy)]
+enum Check {
+    Podman(fn(&Engine) -> Result<(), Failed>),
+    /// With more than the usual image.
+    Site(fn(&Engine, &Site) -> Result<(), Failed>),
+}
 
 const fn spot(user: User, runtime: Runtime, layout: Layout) -> Spot {
     Spot { user, runtime, layout }
@@ -50,7 +57,10 @@ pub struct PodmanTrial {
 impl PodmanTrial {
     pub fn run(&self, site: &Site) -> Result<(), Failed> {
         let engine = Engine::new(site, &self.store, self.spot)?;
-        (self.check)(&engine)?;
+        match self.check {
+            Check::Podman(check) => check(&engine)?,
+            Check::Site(check) => check(&engine, site)?,
+        }
         engine.host_is_as_before()
     }
 }
@@ -58,13 +68,15 @@ impl PodmanTrial {
 pub fn trials() -> Vec<PodmanTrial> {
     let store = Arc::new(Store::default());
     let mut list = Vec::new();
-    let mut each = |name: &str, spots: &[Spot], check: Check| {
+    let mut add = |name: &str, spots: &[Spot], check: Check| {
         for &spot in spots {
             let name = format!("podman/{name}/{}/{}/{}", spot.user, spot.runtime, spot.layout);
             let cell = Cell { runtime: spot.runtime, layout: spot.layout, suite: SUITE };
             list.push(PodmanTrial { name, cell, spot, check, store: Arc::clone(&store) });
         }
     };
+    add("readme", &[RUNC_HYBRID, CRUN_UNIFIED], Check::Site(readme::steps));
+    let mut each = |name: &str, spots: &[Spot], check| add(name, spots, Check::Podman(check));
     each("hook-alone", &ALL, modes::hook_alone);
     each("all-stages", &ALL, modes::all_stages);
     each("own-mode", &ALL, modes::own_mode);

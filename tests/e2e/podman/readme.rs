@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Knows the steps of the README's section on podman, from the building of an image on, and does them as a reader who
+//! copies them.
+
+use std::env;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use libtest_mimic::Failed;
+
+use crate::boot::same;
+use crate::command::{run, run_from};
+use crate::engines::readme::{self, has_done, repository, stand_in};
+use crate::podman::engine::{Engine, Hooks};
+use crate::site::Site;
+
+const SECTIONS: [(&str, usize); 2] = [("### An image to try", 1), ("### podman", 2)];
+/// What contrib/images/debian begins with, and what stands for it: the tests pull no image.
+const BASE: &str = "docker.io/library/debian:trixie";
+
+/// apt downloads and installs systemd in it.
+const STEP: Duration = Duration::from_secs(300);
+
+/// The reader's podman: with the options of this test's, and with what the machine lacks. Containers have no network here,
+/// which a build needs.
+const PODMAN: &str = r#"#!/bin/sh
+set -eu
+verb=$1
+shift
+case $verb in
+run) set -- --ulimit=host --cgroup-parent=@CGROUP@ "$@" ;;
+build) set -- --network=host --ulimit=host --cgroup-parent=@CGROUP@ "$@" ;;
+esac
+exec @PODMAN@ "$verb" "$@"
+"#;
+
+pub fn steps(engine: &Engine, site: &Site) -> Result<(), Failed> {
+    import_base(engine, site)?;
+    let podman = engine.command(Hooks::Installed, &[""; 0]);
+    let words =
+        [podman.get_program()].into_iter().chain(podman.get_args()).map(|word| word.to_string_lossy().into_owned());
+    let text = PODMAN.replace("@CGROUP@", &format!("/{}", engine.host().cgroup()));
+    let bin = engine.host().home().join("bin");
+    stand_in(
+        &bin,
+        "podman",
+        &text.replace("@PODMAN@", &shlex::try_join(words.collect::<Vec<_>>().iter().map(String::as_str))?),
+    )?;
+    for step in readme::steps(&SECTIONS)? {
+        let mut command = engine.program("sh");
+        command.args(["-euc", &step]).current_dir(repository());
+        command.env("PATH", format!("{}:{}", bin.display(), env::var("PATH")?));
+        has_done(&step, run(&mut command, STEP)?)?;
+    }
+    let ended = engine.ask(&["inspect", "--format", "{{.State.Status}} {{.State.ExitCode}}", "web"])?;
+    same("web", &ended, "exited 0")?;
+    engine.ask(&["rm", "web"]).map(drop)
+}
+
+fn import_base(engine: &Engine, site: &Site) -> Result<(), Failed> {
+    let mut pack = Command::new("tar");
+    pack.args(["--exclude=./dev/*", "-C"]).arg(site.base()?).args(["-c", "."]);
+    let mut tar = pack.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
+    let archive = tar.stdout.take().ok_or("no pipe from tar")?;
+    let imported = run_from(&mut engine.command(Hooks::None, &["import", "-", BASE]), archive.into(), STEP);
+    let packed = tar.wait()?;
+    imported?.expect_success()?;
+    if packed.success() { Ok(()) } else { Err(format!("tar: {packed}").into()) }
+}
