@@ -6,8 +6,8 @@ usage() {
     cat <<'END'
 contrib/build.sh
 
-Builds oci-systemd-hook and oci-hooks-runtime, linked statically, into target/static. Run it as an ordinary user; root has
-it done by the user to whom this directory belongs. contrib/install.sh installs what is built.
+Builds oci-systemd-hook and oci-hooks-runtime, linked statically, into target/static. Run it as an ordinary user; run by sudo,
+it switches to the owner of this directory. contrib/install.sh installs what is built.
 
 Needs Rust 1.85 or newer, a C compiler, a static libselinux and libclang.
 
@@ -39,37 +39,56 @@ yes | no) ;;
 esac
 cd "$(dirname "$0")/.."
 
-# Whatever root makes in target/, its owner can't replace.
+# What root makes in target/ its owner can't replace.
 owner=$(stat -c %U .)
-if [ "$(id -u)" = 0 ] && [ "$owner" != root ]; then
+if [ -n "${SUDO_UID:-}" ] && [ "$(id -u)" = 0 ] && [ "$owner" != root ]; then
     # shellcheck disable=SC2016 # expanded by the other shell
     exec su -s /bin/sh "$owner" -c 'SELINUX=$0 exec contrib/build.sh' "$SELINUX"
 fi
 
 . contrib/rust.sh
 
-# links LIBRARY...: whether a static C program can be linked with these.
+# links TEXT LIBRARY...: whether this C program can be linked statically.
 links() {
-    echo 'int main(void) { return 0; }' | cc -static -o /dev/null -x c - "$@" >/dev/null 2>&1
+    text=$1
+    shift
+    printf '%s\n' "$text" | cc -static -o /dev/null -x c - "$@" >/dev/null 2>&1
 }
-compiler=$(packages "gcc libc6-dev" "gcc glibc-static" "gcc glibc-devel-static" gcc "gcc musl-dev")
-command -v cc >/dev/null || stop "a C compiler is missing: $compiler"
-links || stop "the C library can't be linked statically: $compiler"
+
+missing=
+# lacks WHAT PACKAGE...: notes what is missing.
+lacks() {
+    what=$1
+    shift
+    missing="$missing
+  $what: $(packages "$@")"
+}
+if ! command -v cc >/dev/null; then
+    lacks "a C compiler" "gcc libc6-dev" "gcc glibc-static" "gcc glibc-devel-static" gcc "gcc musl-dev"
+elif ! links 'int main(void) { return 0; }'; then
+    lacks "a static C library" libc6-dev glibc-static glibc-devel-static glibc musl-dev
+elif [ "$SELINUX" = yes ] && ! links '#include <selinux/selinux.h>
+int main(void) { return !freecon; }' -lselinux; then
+    lacks "a static libselinux (or set SELINUX=no for hosts without SELinux)" libselinux1-dev \
+        "libselinux-devel libselinux-static pcre2-static" "libselinux-devel libselinux-devel-static pcre2-devel-static" \
+        "[Arch has none]" "libselinux-dev libselinux-static"
+fi
+if [ "$SELINUX" = yes ] && [ -z "${LIBCLANG_PATH:-}" ] && ! command -v clang >/dev/null &&
+    ! ldconfig -p 2>/dev/null | grep -q libclang; then
+    lacks "libclang, which reads libselinux's headers (or set SELINUX=no)" clang clang clang clang clang-dev
+fi
+[ -z "$missing" ] || stop "these are missing:$missing"
+
+set --
 case $SELINUX in
-yes)
-    without="or set SELINUX=no for hosts without SELinux"
-    links -lselinux || stop "libselinux can't be linked statically: $(packages libselinux1-dev \
-        "libselinux-devel libselinux-static pcre2-static" "libselinux-devel libselinux-devel-static" \
-        "(has no static libselinux)" "libselinux-dev libselinux-static"), $without"
-    [ -n "${LIBCLANG_PATH:-}" ] || command -v clang >/dev/null || ldconfig -p 2>/dev/null | grep -q libclang ||
-        stop "libclang is missing, which reads libselinux's headers: $(packages clang clang clang clang clang-dev), $without"
-    export SELINUX_STATIC=1 # For the crate selinux-sys.
-    set --
-    ;;
+yes) export SELINUX_STATIC=1 ;; # For the crate selinux-sys.
 no) set -- --no-default-features ;;
 esac
-
+target=${CARGO_TARGET_DIR:-target}
 # A static program starts in two thirds of the time of a dynamic one, and loads nothing that an image brings:
 # .github/SECURITY.md. With --target these flags aren't those of build scripts and procedural macros, which can't be static.
-RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" cargo build --release --locked --bins --target "$host_triple" "$@"
-ln -sfn "$host_triple/release" "${CARGO_TARGET_DIR:-target}/static"
+RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
+    cargo build --release --locked --bins --target "$host_triple" --target-dir "$target" "$@"
+ln -sfn "$host_triple/release" "$target/static"
+# cargo leaves alone what is up to date, and install.sh takes the newer of two builds.
+touch "$target/static/oci-systemd-hook" "$target/static/oci-hooks-runtime"

@@ -11,11 +11,12 @@ contrib/check.sh --list
 
 Runs the test suite on a Debian machine, as root or with sudo: all parts that need no virtual machine, or all with --full,
 or those named, two at a time, until one fails. Packages are installed by apt; everything else is made below target/ (5 GB,
-14 GB with --full, for which amd64 and 5 GiB of memory are needed; KVM isn't).
+18 GB with --full, for which amd64 and 5 GiB of memory are needed; KVM isn't).
 
   --list  the parts, which option chooses each, what it needs, and what it tests. A part needs the programs that build the
-          project, and "lint" shellcheck and groff, "man" groff, "engines" the container engines, "hook" an installed hook, "images" root
-          file systems, "suites" those with other projects' tests, "readme" those in which the README is followed, "machine" the virtual machine, "fuzzer" cargo-fuzz.
+          project, and "lint" shellcheck and groff, "man" groff, "engines" the container engines, "hook" an installed hook,
+          "images" root file systems, "suites" those with other projects' tests, "readme" those in which the README is
+          followed, "machine" the virtual machine, "fuzzer" cargo-fuzz.
 
 kernel/FILTER, runtime/FILTER, e2e/FILTER and suites/FILTER are the trials of these parts whose names contain FILTER, such as
 e2e/docker.
@@ -40,6 +41,7 @@ machine/services|full|machine hook|runc in services of the host
 machine/containerd|full|machine hook|containerd
 machine/selinux-off|full|machine hook|a kernel without SELinux
 kernel|default|engines hook|the hook on real mounts and cgroups, as root and in a user namespace
+demo|full|engines|the README's first command
 readme/trixie|full|engines images readme|the README's installation on Debian 13, with its Rust
 readme/trixie-no-selinux|full|engines images readme|the same without libselinux
 readme/bookworm|full|engines images readme|the same on Debian 12, with rustup's Rust
@@ -158,7 +160,7 @@ reader_root() {
     image "$1" "$OCI_SYSTEMD_HOOK_ROOTS/$1-reader" ,sudo,ca-certificates \
         'chroot "$1" useradd --create-home --shell /bin/bash reader
         echo "reader ALL=(ALL) NOPASSWD: ALL" >"$1/etc/sudoers.d/reader"
-        printf "%s \"true\";\n" APT::Get::Assume-Yes Binary::apt::APT::Keep-Downloaded-Packages >"$1/etc/apt/apt.conf.d/90reader"'
+        echo "Binary::apt::APT::Keep-Downloaded-Packages \"true\";" >"$1/etc/apt/apt.conf.d/90reader"'
 }
 
 # readme NAME: installs as the README says it, and boots a container with what was installed.
@@ -169,7 +171,7 @@ readme() {
     esac
     suite=${1%-no-selinux}
     installed=$PWD/target/readme/$1
-    $AS_ROOT env "PATH=$PATH" "HOME=$HOME" tests/readme/install.sh "$OCI_SYSTEMD_HOOK_ROOTS/$suite-reader" "$installed" ${2:+"$2"}
+    ${AS_ROOT:+$AS_ROOT -E env "PATH=$PATH"} tests/readme/install.sh "$OCI_SYSTEMD_HOOK_ROOTS/$suite-reader" "$installed" ${2:+"$2"}
     OCI_SYSTEMD_HOOK=$installed/usr/libexec/oci/hooks.d/oci-systemd-hook OCI_HOOKS_RUNTIME=$installed/usr/bin/oci-hooks-runtime \
         trials e2e "boot/runc/unified/private/$suite"
 }
@@ -180,8 +182,7 @@ prepare() {
         case $what in
         lint)
             need $BUILD groff-base shellcheck
-            need_rust fmt rustfmt rustfmt
-            need_rust clippy rust-clippy clippy
+            need_lints
             ;;
         build) need $BUILD ;;
         containerd) need containerd ;;
@@ -256,6 +257,11 @@ need_rust() {
     need "$2"
 }
 
+need_lints() {
+    need_rust fmt rustfmt rustfmt
+    need_rust clippy rust-clippy clippy
+}
+
 form() {
     cargo fmt --check
     case $(rustc --version) in
@@ -300,6 +306,7 @@ part() {
     kernel | runtime | e2e) trials "$1" ;;
     kernel/* | runtime/* | e2e/*) trials "${1%%/*}" "${1#*/}" ;;
     load) trials e2e load/ --ignored ;;
+    demo) contrib/demo.sh ;;
     readme/*) readme "${1#*/}" ;;
     suites) suites ;;
     suites/*) trials e2e "$1" --ignored ;;
@@ -420,7 +427,8 @@ esac
 [ "$which" = default ] || ls target/machine/*/*.raw >/dev/null 2>&1 || room 14 "$PWD"
 [ -z "$AS_ROOT" ] || setsid -w sudo -n true || stop "parts have no terminal, so sudo must not ask for a password"
 say "packages and the hook"
-need $BUILD $ENGINES $SUITES g++ groff-base shellcheck
+case " $* " in *" form "*) need_lints ;; esac
+need $BUILD $ENGINES $SUITES g++ git groff-base shellcheck
 stage
 raise_limit
 mkdir -p target/check

@@ -1,11 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Boots systemd in an ordinary, unprivileged container under plain runc or crun, with the hook, and stops it. As root or with
-# sudo. Needs Rust, a C compiler, jq, runc or crun, and mmdebstrap, podman or skopeo for the image; on Debian and its kin it
-# installs what is missing. Everything else it makes is below target/.
+# sudo. Needs Rust, a C compiler with a static C library, jq, runc or crun, and mmdebstrap, podman or skopeo for the image; on
+# Debian and its kin it installs what is missing. Everything else it makes is below target/.
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
+. contrib/rust.sh
 
 work=$PWD/target/demo
 id=0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef
@@ -38,7 +39,7 @@ until_() {
 }
 
 # podmans ARGUMENT...: a podman that leaves the user's images alone.
-podmans() { $AS_ROOT podman --root "$work/storage" --runroot "$work/storage-run" "$@"; }
+podmans() { $AS_ROOT podman --root "$work/storage" --runroot "$work/storage-run" --tmpdir "$work/storage-tmp" "$@"; }
 
 # unpacked DIRECTORY: the root file system of an image with systemd, from whatever program can make one.
 unpacked() {
@@ -49,7 +50,10 @@ unpacked() {
         podmans build --tag localhost/systemd contrib/images/debian
         container=$(podmans create localhost/systemd)
         podmans export "$container" | $AS_ROOT tar -C "$1.new" -xf -
-        podmans system reset --force
+        podmans rm -f "$container"
+        podmans rmi -af
+        ! mountpoint -q "$work/storage/overlay" || $AS_ROOT umount "$work/storage/overlay"
+        $AS_ROOT rm -rf "$work/storage" "$work/storage-run" "$work/storage-tmp"
     else
         skopeo copy docker://registry.access.redhat.com/ubi9/ubi-init:latest "dir:$work/image"
         # In order, each without the files that it removes from those before (whiteouts, OCI image-spec layer.md).
@@ -85,14 +89,15 @@ if is_there crun && ! is_there runc; then
     runtime=crun
 fi
 need "$runtime"
-if command -v apt-get >/dev/null; then
+if is_debian; then
     need mmdebstrap debian-archive-keyring
 elif ! is_there mmdebstrap && ! is_there podman; then
     is_there skopeo || stop "the image needs mmdebstrap, podman or skopeo: install one of them"
 fi
 
 say "2. build"
-# Its containers have no labels.
+# Its containers have no labels. In a directory of its own: target/static is what install.sh installs.
+export CARGO_TARGET_DIR="$PWD/target/no-selinux"
 SELINUX=no slowly building contrib/build.sh
 DESTDIR=$work contrib/install.sh >/dev/null
 "$hook" --version

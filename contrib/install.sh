@@ -11,13 +11,13 @@ contrib/install.sh --uninstall
 Installs what contrib/build.sh has built: the hook, the runtime wrapper, the hook's descriptors, manual pages, documents and
 examples. Of a static build and a plain one (cargo build --release) it takes the newer.
 
-  --build      runs contrib/build.sh before, as the user to whom this directory belongs
+  --build      runs contrib/build.sh first, as the owner of this directory
   --uninstall  removes what it installs, from the same DESTDIR, PREFIX and LIBEXECDIR
 
 Environment:
-  PREFIX      where to; /usr by default. podman and CRI-O must be told of descriptors elsewhere, by hooks_dir
-  LIBEXECDIR  for the hook; PREFIX/libexec by default
-  DESTDIR     put in front of every path that is written, for packages
+  PREFIX      installation prefix, /usr by default; podman and CRI-O must be told of descriptors elsewhere, by hooks_dir
+  LIBEXECDIR  directory of the hook, PREFIX/libexec by default
+  DESTDIR     staging directory for packages, prepended to every path that is written
   STAGES      the stages at which the descriptors call the hook: "createRuntime poststop", or "createRuntime createContainer
               poststop". By default the latter if at least one of runc and crun is found, and each crun found is 1.27 or newer
   PRECREATE   yes installs descriptors for podman's stage precreate as well, in a directory of their own, since CRI-O doesn't
@@ -48,13 +48,15 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
-[ "$work$build" != uninstallyes ] || wrong "--build and --uninstall exclude each other"
+[ "$work$build" != uninstallyes ] || wrong "--build and --uninstall are mutually exclusive"
 
-: "${DESTDIR:=}" "${PREFIX:=/usr}" "${LIBEXECDIR:=$PREFIX/libexec}" "${PRECREATE:=no}" "${STAGES:=}"
+: "${DESTDIR:=}" "${PREFIX:=/usr}" "${PRECREATE:=no}" "${STAGES:=}"
+PREFIX=${PREFIX%/}
+: "${LIBEXECDIR:=$PREFIX/libexec}"
 for directory in "$PREFIX" "$LIBEXECDIR"; do
     case $directory in
     */../* | */..) stop "\"$directory\": PREFIX and LIBEXECDIR must have no .." ;;
-    *[\"\&\\\|]*) stop "\"$directory\": PREFIX and LIBEXECDIR must have none of \" & \\ |" ;;
+    *[\"\&\\\|[:space:]]*) stop "\"$directory\": PREFIX and LIBEXECDIR must have no white space and none of \" & \\ |" ;;
     /*) ;;
     *) stop "\"$directory\": PREFIX and LIBEXECDIR must be absolute paths" ;;
     esac
@@ -75,28 +77,28 @@ hooks_dir=$PREFIX/share/containers/oci/hooks.d
 precreate_dir=$PREFIX/share/oci-systemd-hook/precreate.d
 documents=$PREFIX/share/doc/oci-systemd-hook
 
-# What is installed, a line each: how, from where, to where. Descriptors come last, since engines use them at once.
+# What is installed, a line each: how|from where|to where. Descriptors come last, since engines use them at once.
 files() {
-    echo "program $built/oci-systemd-hook $hook"
-    echo "program $built/oci-hooks-runtime $wrapper"
-    echo "link $hook $PREFIX/bin/oci-systemd-hook"
+    echo "program|$built/oci-systemd-hook|$hook"
+    echo "program|$built/oci-hooks-runtime|$wrapper"
+    echo "link|$hook|$PREFIX/bin/oci-systemd-hook"
     for page in share/man/man*/*; do
-        echo "text $page $PREFIX/$page"
+        echo "text|$page|$PREFIX/$page"
     done
     for document in README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT .github/SECURITY.md; do
-        echo "document $document $documents/${document##*/}"
+        echo "document|$document|$documents/${document##*/}"
     done
     (cd contrib && find runc-hooks.json containerd crio docker images quadlet system-container systemd -type f) |
         while read -r example; do
-            echo "text contrib/$example $documents/examples/$example"
+            echo "text|contrib/$example|$documents/examples/$example"
         done
     for template in share/containers/oci/hooks.d/*.json.in; do
         name=${template##*/}
-        echo "descriptor $template $hooks_dir/${name%.in}"
+        echo "descriptor|$template|$hooks_dir/${name%.in}"
     done
     [ "$PRECREATE$work" = noinstall ] || for template in share/oci-systemd-hook/precreate.d/*.json.in; do
         name=${template##*/}
-        echo "descriptor $template $precreate_dir/${name%.in}"
+        echo "descriptor|$template|$precreate_dir/${name%.in}"
     done
 }
 
@@ -106,7 +108,9 @@ real() {
     sed -e "s|/usr/libexec/oci|$LIBEXECDIR/oci|g" -e "s|/usr/bin/oci|$PREFIX/bin/oci|g" \
         -e "s|/usr/share/containers/oci/hooks.d/oci|$hooks_dir/oci|g" \
         -e "s|/usr/share/\(oci[\]*-systemd[\]*-hook/\)|$PREFIX/share/\1|g" \
-        -e "s|/usr/share/doc/oci-systemd-hook|$documents|g" "$1"
+        -e "s|/usr/share/doc/oci-systemd-hook|$documents|g" "$1" |
+        # Engines read descriptors in /usr whatever the prefix.
+        if [ "$PREFIX" = /usr ]; then cat; else sed "s|\"/usr/share/containers/oci/hooks.d\", \"|&$hooks_dir\", \"|"; fi
 }
 
 # links FILE: a document whose links lead to where things are once installed.
@@ -114,7 +118,8 @@ links() {
     real "$1" | sed -e 's|](\(\.\./\)*share/man/|](../../man/|g' -e 's|](\(\.\./\)*\.github/|](|g' \
         -e 's|\[\([^]]*\)](\(\.\./\)*\(contrib/HACKING.md\))|\1 (\3 in the sources)|g' \
         -e 's|\[\([^]]*\)](\(\.\./\)*\(contrib/machine/[^)]*\))|\1 (in the sources)|g' \
-        -e 's|](\(\.\./\)*contrib/|](examples/|g'
+        -e 's|](\(\.\./\)*contrib/|](examples/|g' \
+        -e "s| contrib/images/| $documents/examples/images/|g" -e "s| contrib/docker/| $documents/examples/docker/|g"
 }
 
 # descriptor TEMPLATE: with the stages that were chosen. Those of podman's precreate are left as they are.
@@ -131,31 +136,37 @@ put() {
     mv -f "$1.new" "$1"
 }
 
-# runtimes NAME: all programs of this name on PATH.
+# runtimes NAME: all programs of this name, on PATH and where engines look besides.
 runtimes() {
-    echo "$PATH" | tr : '\n' | sort -u | while read -r directory; do
-        [ ! -x "$directory/$1" ] || [ -d "$directory/$1" ] || echo "$directory/$1"
-    done
+    echo "$PATH:/usr/local/sbin:/usr/local/bin:/usr/libexec/crio:/usr/lib/crio:/usr/libexec/podman" | tr : '\n' | sort -u |
+        while read -r directory; do
+            [ ! -x "$directory/$1" ] || [ -d "$directory/$1" ] || echo "$directory/$1"
+        done
 }
 
-# choose_stages: sets stages and reason. crun before 1.27 runs no hook at createContainer whose program is in a directory
+# is_new VERSION: whether a crun is 1.27 or newer. Before, it runs no hook at createContainer whose program is in a directory
 # that is closed to the container's root.
+is_new() {
+    minor=${1#*.}
+    [ "${1%%.*}" -gt 1 ] 2>/dev/null || { [ "${1%%.*}" = 1 ] && [ "${minor%%.*}" -ge 27 ] 2>/dev/null; }
+}
+
+# choose_stages: sets stages and reason.
 choose_stages() {
     stages="createRuntime poststop"
     if [ -n "$STAGES" ]; then
-        stages=$STAGES reason="STAGES says so"
+        stages=$STAGES reason="set by STAGES"
         return
     fi
     all=$(runtimes crun)
     if [ -z "$all$(runtimes runc)" ]; then
-        reason="neither runc nor crun is found"
+        reason="neither runc nor crun was found"
         return
     fi
     for crun in $all; do
         version=$("$crun" --version 2>/dev/null | sed -n 's/^crun version //p')
-        minor=${version#*.}
-        if ! [ "${version%%.*}" -gt 1 ] 2>/dev/null && ! [ "${minor%%.*}" -ge 27 ] 2>/dev/null; then
-            reason="$crun is ${version:-of an unknown version}; from 1.27 on crun can call hooks at createContainer, too"
+        if ! is_new "$version"; then
+            reason="$crun is ${version:-of an unknown version}; crun can call hooks at createContainer since 1.27"
             return
         fi
     done
@@ -165,7 +176,7 @@ choose_stages() {
 
 install_all() {
     choose_stages
-    files | while read -r how from to; do
+    files | while IFS='|' read -r how from to; do
         mkdir -p "$DESTDIR${to%/*}"
         case $how in
         program)
@@ -193,51 +204,53 @@ install_all() {
     [ -n "$DESTDIR" ] || next
 }
 
+# listed DIRECTORY...: those that exist, as a list of TOML. podman fails if one of its hooks_dir is missing.
+listed() {
+    list=
+    for directory in "$@"; do
+        [ ! -d "$directory" ] || list="$list${list:+, }\"$directory\""
+    done
+    echo "[$list]"
+}
+
 # next: what to do now, a line for each engine that is here.
 next() {
-    directories="\"$hooks_dir\""
-    [ "$PREFIX" = /usr ] || directories="\"/usr/share/containers/oci/hooks.d\", $directories"
-    [ "$PRECREATE" = no ] || precreate=", \"$precreate_dir\""
     echo
     echo "What to do next ($documents/README.md has the details):"
-    found=
-    if command -v podman >/dev/null; then
-        found=yes
-        if [ "$PREFIX$PRECREATE" = /usrno ]; then
-            echo "  podman: nothing; podman run -d IMAGE /sbin/init"
-        else
-            echo "  podman: in /etc/containers/containers.conf, below [engine]: hooks_dir = [$directories${precreate:-}]"
-        fi
+    set -- /usr/share/containers/oci/hooks.d
+    [ "$PREFIX" = /usr ] || set -- "$@" "$hooks_dir"
+    [ "$PRECREATE" = no ] || set -- "$@" "$precreate_dir"
+    if [ "$PREFIX$PRECREATE" = /usrno ]; then
+        podman="nothing; podman run -d IMAGE /sbin/init"
+    else
+        podman="in the [engine] section of /etc/containers/containers.conf: hooks_dir = $(listed "$@" /etc/containers/oci/hooks.d)"
     fi
-    if command -v crio >/dev/null; then
-        found=yes
-        if [ "$PREFIX" = /usr ]; then
-            echo "  CRI-O: nothing"
-        else
-            echo "  CRI-O: in /etc/crio/crio.conf.d/, below [crio.runtime]: hooks_dir = [$directories]; systemctl restart crio"
-        fi
+    if [ "$PREFIX" = /usr ]; then
+        crio=nothing
+    else
+        crio="in the [crio.runtime] section of a file in /etc/crio/crio.conf.d: hooks_dir = $(listed \
+            /usr/share/containers/oci/hooks.d "$hooks_dir" /etc/containers/oci/hooks.d); systemctl restart crio"
     fi
+    # For another prefix, whether or not they are here yet.
+    if [ "$PREFIX" != /usr ] || command -v podman >/dev/null; then echo "  podman: $podman"; fi
+    if [ "$PREFIX" != /usr ] || command -v crio >/dev/null; then echo "  CRI-O: $crio"; fi
     if command -v dockerd >/dev/null; then
-        found=yes
-        echo "  Docker: put \"runtimes\" of $documents/examples/docker/daemon.json into /etc/docker/daemon.json;" \
+        echo "  Docker: add the \"runtimes\" of $documents/examples/docker/daemon.json to /etc/docker/daemon.json;" \
             "systemctl reload docker; docker run -d --runtime=systemd IMAGE /sbin/init"
-    fi
-    if command -v containerd >/dev/null; then
-        found=yes
-        echo "  containerd: put $documents/examples/containerd/config.toml or, for containerd 2, config-v3.toml into" \
+    elif command -v containerd >/dev/null; then
+        echo "  containerd: add $documents/examples/containerd/config.toml or, for containerd 2, config-v3.toml to" \
             "/etc/containerd/config.toml; systemctl restart containerd"
     fi
-    if [ -n "$(runtimes runc)$(runtimes crun)" ]; then
-        found=yes
-        echo "  runc, crun: put \"hooks\" of $documents/examples/runc-hooks.json into config.json, and look at:" \
-            "oci-systemd-hook plan BUNDLE"
+    if ! command -v podman >/dev/null && ! command -v crio >/dev/null && ! command -v containerd >/dev/null &&
+        ! command -v dockerd >/dev/null; then
+        echo "  no engine was found; for plain runc or crun add the \"hooks\" of $documents/examples/runc-hooks.json to" \
+            "config.json, and look at: oci-systemd-hook plan BUNDLE"
     fi
-    [ -n "$found" ] || echo "  no engine is found: install podman, Docker, containerd or CRI-O"
 }
 
 # Descriptors go first, so that no engine calls a hook that is gone.
 uninstall_all() {
-    files | sort -k 1,1 | while read -r how from to; do
+    files | sort | while IFS='|' read -r how from to; do
         : "$how" "$from"
         [ -e "$DESTDIR$to" ] || [ -L "$DESTDIR$to" ] || continue
         rm -f "$DESTDIR$to"
@@ -265,7 +278,8 @@ for directory in "$target/static" "$target/release"; do
 done
 case $work in
 install)
-    [ -n "$built" ] || stop "nothing is built yet: run contrib/build.sh, as an ordinary user, or add --build"
+    [ -n "$built" ] || stop "nothing is built in $target yet: run contrib/build.sh, as an ordinary user, or add --build"
+    [ -n "$DESTDIR" ] || [ ! -d "$PREFIX" ] || [ -w "$PREFIX" ] || stop "you may not write to $PREFIX: run this as root, by sudo"
     install_all
     ;;
 uninstall) uninstall_all ;;

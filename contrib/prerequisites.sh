@@ -10,19 +10,24 @@ stop() {
     exit 1
 }
 
+owner=$(stat -c %U .)
 if [ "$(id -u)" = 0 ]; then
+    # What root makes in target/, its owner can't replace.
+    [ -z "${SUDO_UID:-}" ] || [ "$owner" = root ] || stop "run this as $owner, who owns $PWD: it calls sudo itself"
     AS_ROOT=
 else
     command -v sudo >/dev/null || stop "run this as root, or install sudo"
     AS_ROOT="sudo"
 fi
 
+is_debian() { [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
+
 # is_there PACKAGE: whether what a package of Debian's is needed for is there, whatever package brought it.
 is_there() {
     case $1 in
     debian-archive-keyring | libc6-dev | libselinux1-dev)
         # Elsewhere, who needs them finds out.
-        command -v dpkg-query >/dev/null || return 0
+        is_debian || return 0
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
         return
         ;;
@@ -47,7 +52,7 @@ need() {
         is_there "$package" || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
-    command -v apt-get >/dev/null || stop "missing here:$missing (the packages are called so on Debian); install them"
+    is_debian || stop "missing here:$missing (Debian's package names); install them"
     echo "installing by apt:$missing"
     log=$(mktemp)
     if ! install_packages >"$log" 2>&1; then
@@ -57,19 +62,22 @@ need() {
     rm -f "$log"
 }
 
-# install_packages: a subshell, which takes away again what keeps packages from starting their daemons
-# (/usr/share/doc/init-system-helpers/README.policy-rc.d.gz), unless the administrator has it already.
+# install_packages: a subshell, which removes again what keeps packages from starting their daemons
+# (/usr/share/doc/init-system-helpers/README.policy-rc.d.gz). One of the administrator's stays.
 install_packages() (
     policy=/usr/sbin/policy-rc.d
-    if [ ! -e $policy ]; then
+    mark="# oci-systemd-hook: daemons are not started"
+    if [ ! -e $policy ] || grep -qxF "$mark" $policy; then
         trap '$AS_ROOT rm -f $policy' EXIT
         trap 'exit 1' HUP INT TERM
-        printf '#!/bin/sh\nexit 101\n' | $AS_ROOT tee $policy
-        $AS_ROOT chmod 755 $policy
+        printf '#!/bin/sh\n%s\nexit 101\n' "$mark" | $AS_ROOT tee $policy || exit
+        $AS_ROOT chmod 755 $policy || exit
     fi
-    $AS_ROOT apt-get update || exit
+    # A repository that can't be reached matters only if a package is in it.
+    $AS_ROOT apt-get update || true
     # shellcheck disable=SC2086 # one word a package
-    $AS_ROOT env DEBIAN_FRONTEND=noninteractive apt-get install -y --no-remove --no-install-recommends $missing
+    $AS_ROOT env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 $missing
 )
 
 # What machine.sh needs, except disk space.

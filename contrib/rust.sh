@@ -16,14 +16,16 @@ packages() {
     esac
 }
 
-# Where rustup puts it, and where sudo and cron don't look.
-command -v cargo >/dev/null || PATH=$PATH:$HOME/.cargo/bin
+# Where rustup puts it, and where sudo and cron don't look. It is newer than the distribution's.
+PATH=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH
 needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
-way_out="install Rust $needed or newer, from your distribution ($(packages cargo cargo cargo rust cargo)) or https://rustup.rs"
-command -v cargo >/dev/null || stop "cargo is missing: $way_out"
-version=$(rustc -vV) || stop "rustc does not run: $way_out"
+command -v cargo >/dev/null ||
+    stop "cargo is missing: install Rust $needed or newer, from https://rustup.rs or, if your distribution has it" \
+        "($(packages cargo cargo cargo rust cargo)), from there"
+version=$(rustc -vV) || stop "rustc does not run: install Rust $needed or newer from https://rustup.rs"
 # shellcheck disable=SC2034 # used by those that source this
 host_triple=$(echo "$version" | sed -n 's/^host: //p')
 version=$(echo "$version" | sed -n 's/^release: //p')
 minor=${version#*.}
-[ "${version%%.*}" -gt 1 ] || [ "${minor%%.*}" -ge "${needed#*.}" ] || stop "Rust $version is too old: $way_out"
+[ "${version%%.*}" -gt 1 ] || [ "${minor%%.*}" -ge "${needed#*.}" ] ||
+    stop "Rust $version is too old: install Rust $needed or newer from https://rustup.rs"

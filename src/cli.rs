@@ -150,7 +150,7 @@ fn of_parser(error: &lexopt::Error) -> String {
         lexopt::Error::UnexpectedOption(option) => format!("invalid option {option:?}"),
         lexopt::Error::UnexpectedArgument(argument) => format!("unexpected argument {argument:?}"),
         lexopt::Error::UnexpectedValue { option, value } => {
-            format!("the option {option} takes no value, not {value:?}")
+            format!("the option {option} takes no value, but was given {value:?}")
         }
         lexopt::Error::NonUnicodeValue(value) => format!("the value {value:?} is not UTF-8"),
         error => error.to_string(),

@@ -14,9 +14,17 @@ use oci_systemd_hook::sys::{process, time_limit};
 fn main() -> ExitCode {
     let loader = process::told_to_loader();
     process::clear_environment();
-    match cli::parse(std::env::args_os().skip(1)) {
+    let mut arguments = std::env::args_os();
+    let name = arguments.next().unwrap_or_default();
+    match cli::parse(arguments) {
         Ok(Request::Hook { call, log_level, policy, time_limit }) => {
             report::start(log_level);
+            if name.as_encoded_bytes().starts_with(b"-") {
+                log::warn!(
+                    "{name:?} has no effect: `args` of a hook begins with the program's name, as in [\"oci-systemd-hook\", \
+                     {name:?}]"
+                );
+            }
             begin(time_limit);
             status(hook::run(std::io::stdin(), call, &policy, loader))
         }

@@ -189,7 +189,7 @@ fn the_stages_are_those_that_each_runtime_found_can_call() {
     };
     let runc = "#!/bin/sh\nexit 1\n";
     for (programs, asked, expected, reason) in [
-        (vec![], "", TWO, "neither runc nor crun is found"),
+        (vec![], "", TWO, "neither runc nor crun was found"),
         (vec![("first/runc", runc.to_owned())], "", THREE, "each runtime found"),
         (vec![("first/crun", crun("1.27"))], "", THREE, "crun since 1.27"),
         (vec![("first/crun", crun("1.27.1"))], "", THREE, "crun since 1.27"),
@@ -197,10 +197,11 @@ fn the_stages_are_those_that_each_runtime_found_can_call() {
         (vec![("first/crun", crun("1.26.9"))], "", TWO, "first/crun is 1.26.9"),
         (vec![("first/crun", crun("1.8.1")), ("first/runc", runc.to_owned())], "", TWO, "first/crun is 1.8.1"),
         (vec![("first/crun", crun("1.28")), ("last/crun", crun("1.9"))], "", TWO, "last/crun is 1.9"),
+        (vec![("first/crun", crun("0.27"))], "", TWO, "first/crun is 0.27"),
         (vec![("first/crun", crun("UNKNOWN"))], "", TWO, "first/crun is UNKNOWN"),
         (vec![("first/crun", runc.to_owned())], "", TWO, "first/crun is of an unknown version"),
-        (vec![("first/crun", crun("1.8"))], "createRuntime createContainer poststop", THREE, "STAGES says so"),
-        (vec![("first/runc", runc.to_owned())], "createRuntime poststop", TWO, "STAGES says so"),
+        (vec![("first/crun", crun("1.8"))], "createRuntime createContainer poststop", THREE, "set by STAGES"),
+        (vec![("first/runc", runc.to_owned())], "createRuntime poststop", TWO, "set by STAGES"),
     ] {
         let programs: Vec<_> = programs.iter().map(|(name, text)| (*name, text.as_str())).collect();
         let (directory, path) = path_with(&programs);
@@ -242,11 +243,35 @@ fn another_prefix_is_all_that_is_written_and_named() {
             assert!(!text.contains(usual), "{path:?} names {usual}");
         }
     }
+    let manual = std::fs::read_to_string(to.path().join("opt/osh/share/man/man1/oci-systemd-hook.1")).unwrap();
+    assert!(manual.contains(r#"d", "/opt/osh/share/containers/oci/hooks.d", "/opt/osh/share/oci"#), "{manual}");
     let hook = std::fs::canonicalize(to.path().join("opt/osh/bin/oci-systemd-hook")).unwrap();
     assert_eq!(hook, std::fs::canonicalize(to.path().join("opt/osh/libexec/oci/hooks.d/oci-systemd-hook")).unwrap());
     let output = install(&["--uninstall"], &environment);
     assert!(output.status.success(), "{output:?}");
     assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
+}
+
+/// Without DESTDIR it is this machine's: what its engines need is said, with directories that exist, since podman fails with
+/// others.
+#[test]
+fn says_what_engines_need_for_another_prefix() {
+    if stage().is_none() {
+        return;
+    }
+    let to = tempfile::tempdir().unwrap();
+    let prefix = to.path().to_str().unwrap();
+    let (_directory, path) = path_with(&[("first/dockerd", "")]);
+    let output = install(&[], &[("PREFIX", prefix), ("PATH", &path), ("PRECREATE", "yes")]);
+    let said = text(&output.stdout);
+    let usual = "/usr/share/containers/oci/hooks.d";
+    let own = format!(r#""{prefix}/share/containers/oci/hooks.d", "{prefix}/share/oci-systemd-hook/precreate.d""#);
+    for (engine, expected) in [("podman", own.as_str()), ("CRI-O", "hooks_dir"), ("Docker", "daemon.json")] {
+        let line = said.lines().find_map(|line| line.strip_prefix(&format!("  {engine}: "))).unwrap_or_default();
+        assert!(line.contains(expected), "{engine}: {said}");
+        assert_eq!(line.contains(usual), engine != "Docker" && Path::new(usual).is_dir(), "{line}");
+    }
+    assert!(!said.contains("  containerd: ") && !said.contains("no engine"), "{said}");
 }
 
 #[test]
@@ -279,7 +304,7 @@ fn either_build_is_installed() {
     let environment = [("CARGO_TARGET_DIR", target.to_str().unwrap()), ("DESTDIR", to.to_str().unwrap())];
     let output = install(&[], &environment);
     assert_eq!((output.status.code(), to.exists()), (Some(1), false), "{output:?}");
-    assert!(text(&output.stderr).contains("nothing is built yet: run contrib/build.sh"), "{output:?}");
+    assert!(text(&output.stderr).contains("yet: run contrib/build.sh"), "{output:?}");
     let build = |directory: &str, version: &str, day: u64| {
         for name in ["oci-systemd-hook", "oci-hooks-runtime"] {
             let path = target.join(directory).join(name);
@@ -308,12 +333,13 @@ fn what_install_cannot_do_is_one_line_and_changes_nothing() {
     for (arguments, variable, code, says) in [
         (&["--nonsense"][..], None, 2, "--nonsense"),
         (&["/usr/local"], None, 2, "/usr/local"),
-        (&["--build", "--uninstall"], None, 2, "exclude each other"),
+        (&["--build", "--uninstall"], None, 2, "mutually exclusive"),
         (&[], Some(("PRECREATE", "maybe")), 1, "PRECREATE is \"maybe\""),
         (&[], Some(("STAGES", "prestart")), 1, "STAGES is \"prestart\""),
         (&[], Some(("PREFIX", "usr")), 1, "absolute"),
         (&[], Some(("LIBEXECDIR", "/usr/../lib")), 1, ".."),
         (&[], Some(("PREFIX", "/a|b")), 1, "|"),
+        (&[], Some(("PREFIX", "/opt/my dir")), 1, "white space"),
     ] {
         let environment: Vec<_> = usual.into_iter().chain(variable).collect();
         let output = install(arguments, &environment);
@@ -331,17 +357,13 @@ fn what_install_cannot_do_is_one_line_and_changes_nothing() {
 #[test]
 fn everybody_may_read_it() {
     let Some(stage) = stage() else { return };
-    let mut directories = vec![stage];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap() {
-            let entry = entry.unwrap();
-            let (path, metadata) = (entry.path(), entry.metadata().unwrap());
-            let needed = if metadata.is_dir() { 0o755 } else { 0o444 };
-            let mode = metadata.permissions().mode() & 0o777;
-            assert_eq!(mode & needed, needed, "{path:?} has mode {mode:03o}");
-            if metadata.is_dir() {
-                directories.push(path);
+    for path in files(&stage) {
+        for (path, needed) in path.ancestors().zip([0o444].into_iter().chain(std::iter::repeat(0o755))) {
+            if path == stage {
+                break;
             }
+            let mode = std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+            assert_eq!(mode & needed, needed, "{path:?} has mode {mode:03o}");
         }
     }
 }

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::{MetadataExt, symlink};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -190,4 +191,24 @@ fn says_what_is_wrong_in_one_line() {
         );
     }
     assert_eq!(plan(&[]).status.code(), Some(2), "a wrong command line");
+}
+
+/// A descriptor whose `args` lack the program's name has no option, and nobody would notice.
+#[test]
+fn an_option_in_place_of_the_programs_name_is_a_warning() {
+    let (_directory, bundle) = bundle(&config("/bin/sh"));
+    let state = json!({"ociVersion": "1.0.2", "id": "c", "status": "creating", "pid": 1, "bundle": bundle});
+    for (name, warns) in [("oci-systemd-hook", false), ("--log-level=info", true)] {
+        let file = bundle.join("state");
+        fs::write(&file, state.to_string()).unwrap();
+        let output = Command::new(env!("CARGO_BIN_EXE_oci-systemd-hook"))
+            .arg0(name)
+            .env_clear()
+            .stdin(fs::File::open(&file).unwrap())
+            .output()
+            .unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success(), "{said}");
+        assert_eq!(said.contains("has no effect") && said.contains(name), warns, "{said}");
+    }
 }

@@ -55,7 +55,9 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
     if last.is_empty() && first.is_empty() && because.is_none() {
         return Ok(());
     }
-    add(&mut document, &first, &last)?;
+    if !(last.is_empty() && first.is_empty()) {
+        add(&mut document, &first, &last)?;
+    }
     apply::config::apply(&mut document, &changes)?;
     if let Some(because) = because.filter(|_| !calls_this_hook(&document)) {
         warn(log, &without_hook(&state, &because, settings, &hooks.problems));
@@ -147,13 +149,16 @@ fn for_systemd(
 fn without_hook(state: &State, because: &Because, settings: &Settings, problems: &[Problem]) -> String {
     let directories = settings.hooks_dirs();
     let is_missing = |problem: &&Problem| matches!(problem.fault, Fault::Directory(_));
+    let none = match directories.as_slice() {
+        [] => "no directory of descriptors is set".to_owned(),
+        directories => format!("no usable descriptor in {} is for this container", quoted(directories)),
+    };
     let mut line = format!(
         "{}: {because}, but no hook called {} runs when the container is created, and without it systemd usually exits \
-         at once: no usable descriptor in {} is for this container; install the hook with contrib/install.sh, or name \
-         the directory of its descriptors by hooksDirs in {}",
+         at once: {none}; install the hook with contrib/install.sh, or name the directory of its descriptors by hooksDirs \
+         in {}",
         short(&state.id),
         report::NAME,
-        quoted(&directories),
         settings::FILE,
     );
     // Of the default directories one is often missing, and that is fine.

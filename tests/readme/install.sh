@@ -10,30 +10,36 @@ set -eu
 root=$1 to=$2 variant=${3:-}
 cd "$(dirname "$0")/../.."
 
-# A mount namespace of its own, which ends with all that is mounted here.
-[ -n "${IN_NAMESPACE:-}" ] || IN_NAMESPACE=yes exec unshare --mount --propagation private "tests/readme/install.sh" "$@"
+# All is mounted in a namespace of its own, and what is below the mounts is removed once that is gone.
+if [ -z "${WORK:-}" ]; then
+    work=$(mktemp -d "$PWD/target/readme.XXXXXX")
+    trap 'rm -rf "$work"' EXIT
+    trap 'exit 1' HUP INT TERM
+    WORK=$work unshare --mount --propagation private tests/readme/install.sh "$@"
+    exit
+fi
+work=$WORK
 
 wrong() {
     echo "install.sh: $*" >&2
     exit 1
 }
 
-work=$(mktemp -d "$PWD/target/readme.XXXXXX")
-clean_up() {
-    umount -R -l "$work/root" 2>/dev/null || true # It may not be mounted yet.
-    rm -rf "$work"
+# bind FROM TO: shows something of this machine, read-only.
+bind() {
+    mount --bind "$1" "$2"
+    mount -o remount,bind,ro "$2"
 }
-trap clean_up EXIT
-trap 'exit 1' HUP INT TERM
+
 mkdir "$work/upper" "$work/scratch" "$work/root"
 mount -t overlay overlay -o "lowerdir=$root,upperdir=$work/upper,workdir=$work/scratch" "$work/root"
 mount -t proc proc "$work/root/proc"
 mount --rbind /dev "$work/root/dev"
 cp -L /etc/resolv.conf "$work/root/etc/resolv.conf"
-mount --bind /etc/ssl/certs "$work/root/etc/ssl/certs"
+bind /etc/ssl/certs "$work/root/etc/ssl/certs"
 # What apt downloads is kept for the next run.
-mkdir -p "$root.packages/partial"
-mount --bind "$root.packages" "$work/root/var/cache/apt/archives"
+mkdir -p "$to.packages/partial"
+mount --bind "$to.packages" "$work/root/var/cache/apt/archives"
 
 chroot "$work/root" apt-get update >"$work/log" 2>&1 || {
     tail -n 20 "$work/log" >&2
@@ -43,7 +49,9 @@ chroot "$work/root" apt-get update >"$work/log" 2>&1 || {
 home=$work/root/home/reader
 clone=$home/oci-systemd-hook
 mkdir "$clone"
-git ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -C "$clone" --no-same-owner -xf -
+git -c safe.directory="$PWD" ls-files -z --cached --others --exclude-standard | tar --null -T - -cf - | tar -C "$clone" --no-same-owner -xf -
+
+[ -e "$clone/Cargo.toml" ] || wrong "git lists no files of $PWD"
 
 cargo=${CARGO_HOME:-$HOME/.cargo}
 mkdir -p "$home/.cargo/registry"
@@ -54,17 +62,25 @@ path=/usr/local/bin:/usr/bin:/bin
 chown -R --reference="$home" "$home/.cargo" "$clone"
 if [ "$(chroot "$work/root" apt-cache policy cargo | awk '$1 == "Candidate:" && $2 ~ /^(0|1\.[0-7]|1\.8[0-4])/')" ]; then
     path=/home/reader/.cargo/bin:$path
+    [ -x "$cargo/bin/rustup" ] || wrong "there is no rustup in $cargo/bin, whose Rust $root needs"
     sysroot=$(rustc --print sysroot)
     toolchain=${sysroot##*/}
     mkdir -p "$home/.cargo/bin" "$home/.rustup/toolchains/$toolchain"
     printf 'version = "12"\nprofile = "default"\ndefault_toolchain = "%s"\n' "$toolchain" >"$home/.rustup/settings.toml"
     chown -R --reference="$home" "$home/.rustup" "$home/.cargo/bin"
-    mount --bind "$cargo/bin" "$home/.cargo/bin"
-    mount --bind "$sysroot" "$home/.rustup/toolchains/$toolchain"
+    bind "$cargo/bin" "$home/.cargo/bin"
+    bind "$sysroot" "$home/.rustup/toolchains/$toolchain"
 fi
 
-# The first block of the section. The variant is what the README says below it.
-lines=$(awk '/^## / { inside = $0 == "## Install" } inside && /^```$/ { exit } block { print } inside && /^```sh$/ { block = 1 }' README.md)
+# The section's first block is for Debian 13, and its second one for releases without a new enough Rust. The variant is what the
+# README says below them.
+case $path in /home/*) block=2 ;; *) block=1 ;; esac
+lines=$(awk -v block="$block" '
+    /^## / { inside = $0 == "## Install" }
+    /^```$/ { prints = 0 }
+    prints { print }
+    inside && /^```sh$/ { prints = ++count == block }
+' README.md)
 case $variant in
 no-selinux) lines=$(echo "$lines" | sed -e 's/ clang libselinux1-dev$//' -e 's|^contrib/build.sh|SELINUX=no contrib/build.sh|') ;;
 esac

@@ -194,6 +194,7 @@ pub fn without_hook(site: &Site) -> Check {
     let table: &[(&str, Change, &[&str], &[&str])] = &[
         ("no descriptor", |_| (), &[], &["/sbin/init", "@ROOM@/first", "contrib/install.sh", "hooksDirs"]),
         ("no directory", |_| (), &["--hooks-dir", "/nowhere"], &["@ROOM@/first", "/nowhere"]),
+        ("no directory at all", |_| (), &["--hooks-dir", ""], &["@ROOM@/first"]),
         ("only a missing directory", |room| fs::remove_dir(room.path("first")).unwrap(), &[], &["No such file"]),
         (
             "no program",
