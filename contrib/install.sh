@@ -163,13 +163,17 @@ choose_stages() {
         reason="neither runc nor crun was found"
         return
     fi
+    # Even to tell its version it makes the directory of its containers, /run/crun.
+    scratch=$(mktemp -d)
     for crun in $all; do
-        version=$("$crun" --version 2>/dev/null | sed -n 's/^crun version //p')
+        version=$("$crun" --root "$scratch" --version 2>/dev/null | sed -n 's/^crun version //p')
         if ! is_new "$version"; then
             reason="$crun is ${version:-of an unknown version}; crun can call hooks at createContainer since 1.27"
+            rm -rf "$scratch"
             return
         fi
     done
+    rm -rf "$scratch"
     stages="createRuntime createContainer poststop"
     reason="each runtime found can call hooks at createContainer${all:+ (crun since 1.27)}"
 }

@@ -161,8 +161,8 @@ fn path_with(programs: &[(&str, &str)]) -> (tempfile::TempDir, String) {
     let usual = directory.path().join("usual");
     std::fs::create_dir(&usual).unwrap();
     let tools = [
-        "sh", "basename", "cat", "chmod", "cp", "dirname", "find", "grep", "ln", "mkdir", "mv", "rm", "sed", "sort",
-        "tr",
+        "sh", "basename", "cat", "chmod", "cp", "dirname", "find", "grep", "ln", "mkdir", "mktemp", "mv", "rm", "sed",
+        "sort", "tr",
     ];
     for tool in tools {
         let found = ["/bin", "/usr/bin"].iter().map(|directory| Path::new(directory).join(tool));
@@ -185,7 +185,7 @@ fn the_stages_are_those_that_each_runtime_found_can_call() {
         return;
     }
     let crun = |version: &str| {
-        format!("#!/bin/sh\n[ \"$*\" = --version ] && printf 'crun version {version}\\ncommit: 1.2\\n'\n")
+        format!("#!/bin/sh\n[ \"$1 $3\" = '--root --version' ] && printf 'crun version {version}\\ncommit: 1.2\\n'\n")
     };
     let runc = "#!/bin/sh\nexit 1\n";
     for (programs, asked, expected, reason) in [

@@ -104,7 +104,8 @@ echo "$said"
 expected="oci-systemd-hook $(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)"
 [ -z "$variant" ] || expected="$expected (without SELinux)"
 [ "$said" = "$expected" ] || wrong "the installed hook says '$said' and not '$expected'"
-of_root=$(find "$home" -xdev -user root)
+# What is mounted there is this machine's.
+of_root=$(find "$home" \( -path "$home/.cargo/bin" -o -path "$home/.rustup/toolchains" \) -prune -o -user root -print)
 [ -z "$of_root" ] || wrong "root owns files of the user: $of_root"
 rm -rf "$to"
 mkdir -p "$to/usr/bin" "$to/usr/libexec"

@@ -2,6 +2,7 @@
 //! Knows the steps of the README's section on Docker, and does them as a reader who copies them.
 
 use std::env;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use libtest_mimic::Failed;
 
 use crate::boot::same;
 use crate::command::run;
-use crate::docker::daemon::{PIDFILE, RELOADED};
+use crate::docker::daemon::{CONFIG, PIDFILE, RELOADED};
 use crate::docker::engine::Engine;
 use crate::engines::readme::{self, has_done, repository, stand_in};
 
@@ -75,6 +76,8 @@ pub fn steps(engine: &Engine) -> Result<(), Failed> {
     let words = [("@PIDFILE@", PIDFILE), ("@RELOADED@", RELOADED), ("@LOG@", &log)];
     let systemctl = words.iter().fold(SYSTEMCTL.to_owned(), |text, (word, with)| text.replace(word, with));
     stand_in(&bin, "systemctl", &systemctl)?;
+    // The reader has no such file yet.
+    fs::remove_file(engine.host().seen(Path::new(CONFIG)))?;
     for step in readme::steps(&SECTIONS)? {
         follow(engine, &step)?;
     }

@@ -3,6 +3,7 @@
 //! copies them.
 
 use std::env;
+use std::fs;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use libtest_mimic::Failed;
 use crate::boot::same;
 use crate::command::{run, run_from};
 use crate::engines::readme::{self, has_done, repository, stand_in};
+use crate::harness::machine::where_is;
 use crate::podman::engine::{Engine, Hooks};
 use crate::site::Site;
 
@@ -29,26 +31,28 @@ verb=$1
 shift
 case $verb in
 run) set -- --ulimit=host --cgroup-parent=@CGROUP@ "$@" ;;
-build) set -- --network=host --ulimit=host --cgroup-parent=@CGROUP@ "$@" ;;
+build) set -- --isolation=chroot --network=host "$@" ;;
 esac
 exec @PODMAN@ "$verb" "$@"
 "#;
 
 pub fn steps(engine: &Engine, site: &Site) -> Result<(), Failed> {
     import_base(engine, site)?;
-    let podman = engine.command(Hooks::Installed, &[""; 0]);
-    let words =
-        [podman.get_program()].into_iter().chain(podman.get_args()).map(|word| word.to_string_lossy().into_owned());
-    let text = PODMAN.replace("@CGROUP@", &format!("/{}", engine.host().cgroup()));
+    let podman = where_is("podman").ok_or("podman is gone")?.display().to_string();
+    let words = [podman].into_iter().chain(engine.options(Hooks::Installed)).collect::<Vec<_>>();
+    let words = shlex::try_join(words.iter().map(String::as_str))?;
+    let text = PODMAN.replace("@CGROUP@", &format!("/{}", engine.host().cgroup())).replace("@PODMAN@", &words);
     let bin = engine.host().home().join("bin");
-    stand_in(
-        &bin,
-        "podman",
-        &text.replace("@PODMAN@", &shlex::try_join(words.collect::<Vec<_>>().iter().map(String::as_str))?),
-    )?;
+    stand_in(&bin, "podman", &text)?;
+    // The host may have a directory of its own where the project is.
+    let clone = engine.host().home().join("clone");
+    let images = "contrib/images";
+    fs::create_dir_all(clone.join("contrib"))?;
+    let copy = [repository().join(images), clone.join(images)];
+    run(Command::new("cp").arg("-R").args(copy), STEP)?.expect_success()?;
     for step in readme::steps(&SECTIONS)? {
         let mut command = engine.program("sh");
-        command.args(["-euc", &step]).current_dir(repository());
+        command.args(["-euc", &format!("cd \"$clone\"\n{step}")]).env("clone", &clone);
         command.env("PATH", format!("{}:{}", bin.display(), env::var("PATH")?));
         has_done(&step, run(&mut command, STEP)?)?;
     }
