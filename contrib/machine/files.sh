@@ -52,3 +52,18 @@ tar -C "$home" --no-overwrite-dir --no-same-owner -xvf /dev/ubdc >/run/machine-f
 (cd "$home" && xargs chown "$user:" </run/machine-files)
 rm /run/machine-files
 restorecon -R "$home"
+
+# dbus-daemon drops a connection that is not authenticated in time, as may happen to all that starts with a busy machine, and
+# systemd-logind doesn't connect again: it runs, nobody reaches it, and whoever logs in gets no session.
+tries=0
+until busctl status org.freedesktop.login1 >/dev/null 2>&1; do
+    tries=$((tries + 1))
+    if [ "$tries" = 100 ]; then
+        echo "systemd-logind is not on the bus, and is restarted" >&2
+        systemctl restart systemd-logind
+    elif [ "$tries" = 600 ]; then
+        echo "systemd-logind does not come to the bus" >&2
+        exit 1
+    fi
+    sleep 0.1
+done
