@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! What contrib's scripts say and do where something is missing, on a machine that has only the programs of the test.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+/// What the scripts call of any system.
+const TOOLS: [&str; 12] =
+    ["sh", "basename", "cat", "dirname", "env", "grep", "id", "mktemp", "sed", "stat", "tail", "tr"];
+
+/// A directory of programs, which is all of the path.
+struct Machine(TempDir);
+
+impl Machine {
+    fn new() -> Self {
+        let machine = Self(tempfile::tempdir().unwrap());
+        for tool in TOOLS {
+            let found = ["/bin", "/usr/bin"].map(|directory| Path::new(directory).join(tool));
+            symlink(found.into_iter().find(|path| path.exists()).expect(tool), machine.path(tool)).unwrap();
+        }
+        // Who isn't root has it, and the scripts ask for no more.
+        machine.with("sudo", "exec \"$@\"")
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn with(self, program: &str, script: &str) -> Self {
+        fs::write(self.path(program), format!("#!/bin/sh\n{script}\n")).unwrap();
+        fs::set_permissions(self.path(program), fs::Permissions::from_mode(0o755)).unwrap();
+        self
+    }
+
+    fn run(&self, script: &str, environment: &[(&str, &str)]) -> Output {
+        let mut command = Command::new(self.path("sh"));
+        command.args(["-euc", script, "demo.sh"]).current_dir(env!("CARGO_MANIFEST_DIR")).env_clear();
+        command
+            .env("PATH", self.0.path())
+            .env("CARGO_HOME", "/nonexistent")
+            .env("TMPDIR", self.0.path())
+            .env("STUB_LOG", self.path("log"));
+        command.envs(environment.iter().copied()).output().unwrap()
+    }
+
+    fn log(&self) -> String {
+        fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8(bytes.to_vec()).unwrap()
+}
+
+/// Docker's own packages bring a runc and conflict with Debian's: a program that is there is taken, whatever brought it.
+#[test]
+fn what_is_there_is_not_installed() {
+    if !Path::new("/etc/debian_version").exists() {
+        println!("skipped: this is no Debian");
+        return;
+    }
+    let machine = Machine::new()
+        .with("runc", "")
+        .with("dockerd", "")
+        .with("apt-get", "echo \"apt-get $*\" >>\"$STUB_LOG\"")
+        .with("tee", "cat >>\"$STUB_LOG\"")
+        .with("rm", "exit 0")
+        .with("chmod", "echo \"chmod $*\" >>\"$STUB_LOG\"");
+    let output = machine.run(". contrib/prerequisites.sh; need runc docker.io", &[]);
+    assert!(output.status.success() && output.stdout.is_empty() && machine.log().is_empty(), "{output:?}");
+    let output = machine.run(". contrib/prerequisites.sh; need runc docker.io jq uidmap", &[]);
+    let (said, log) = (text(&output.stdout), machine.log());
+    assert!(output.status.success() && said == "installing by apt: jq uidmap\n", "{output:?}");
+    let install = log.lines().find(|line| line.starts_with("apt-get install")).unwrap_or_else(|| panic!("{log:?}"));
+    assert!(install.ends_with(" jq uidmap") && install.contains(" --no-remove "), "{install}");
+    // No daemon is started meanwhile, unless the administrator has a policy of his own.
+    assert!(Path::new("/usr/sbin/policy-rc.d").exists() || log.contains("exit 101"), "{log}");
+    let machine = machine.with("apt-get", "echo 'E: held broken packages'; [ $1 = update ]");
+    let output = machine.run(". contrib/prerequisites.sh; need jq", &[]);
+    let said = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert!(said.contains("E: held broken packages") && said.contains("apt-get could not install jq"), "{said}");
+}
+
+#[test]
+fn what_a_build_lacks_is_named_with_its_package() {
+    let rust = |release: &str| {
+        let script =
+            format!("echo 'rustc {release}'; echo 'host: x86_64-unknown-linux-gnu'; echo 'release: {release}'");
+        Machine::new().with("cargo", "echo built >>\"$STUB_LOG\"").with("rustc", &script).with("ldconfig", "")
+    };
+    for (machine, environment, code, says) in [
+        (Machine::new(), &[][..], 1, &["cargo is missing", "1.85", "https://rustup.rs"][..]),
+        (rust("1.63.0"), &[], 1, &["Rust 1.63.0 is too old", "1.85", "https://rustup.rs"]),
+        (rust("1.84.1"), &[], 1, &["Rust 1.84.1 is too old"]),
+        (rust("1.85.0"), &[], 1, &["these are missing:", "a C compiler: ", "libclang"]),
+        (rust("2.0.0"), &[], 1, &["these are missing:"]),
+        (rust("1.85.0").with("cc", "false"), &[], 1, &["a static C library: "]),
+        (
+            rust("1.85.0").with("cc", "case $* in *-lselinux*) false ;; esac").with("clang", ""),
+            &[],
+            1,
+            &["a static libselinux (or set SELINUX=no"],
+        ),
+        (rust("1.85.0").with("cc", ""), &[("SELINUX", "maybe")], 1, &["SELINUX is \"maybe\""]),
+    ] {
+        let output = machine.run("contrib/build.sh", environment);
+        let said = text(&output.stderr);
+        assert_eq!((output.status.code(), machine.log().as_str()), (Some(code), ""), "{says:?}: {output:?}");
+        assert!(said.starts_with("build.sh: ") && says.iter().all(|word| said.contains(word)), "{says:?}: {said}");
+    }
+}
