@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # Sourced by check.sh, demo.sh, fuzz.sh and machine.sh: what they need of a machine. Sets AS_ROOT, and defines say, stop,
-# need, need_for_machine, room, image and kernel.
+# is_debian, is_there, need, need_for_machine, room, once, image, bootstrap and kernel.
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -31,7 +31,6 @@ is_there() {
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
         return
         ;;
-    autopkgtest) program=autopkgtest ;;
     docker.io) program=dockerd ;;
     e2fsprogs) program=mkfs.ext4 ;;
     groff-base) program=groff ;;

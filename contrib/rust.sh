@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by build.sh and check.sh: finds Rust, and fails if it is older than Cargo.toml's rust-version. Defines packages, and
+# Sourced by build.sh, check.sh and demo.sh: finds Rust, and fails if it is older than Cargo.toml's rust-version. Defines packages, and
 # sets host_triple. The caller has defined stop.
 
 # packages DEBIAN FEDORA OPENSUSE ARCH ALPINE: how the distribution that this is installs what is missing.

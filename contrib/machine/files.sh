@@ -53,8 +53,8 @@ tar -C "$home" --no-overwrite-dir --no-same-owner -xvf /dev/ubdc >/run/machine-f
 rm /run/machine-files
 restorecon -R "$home"
 
-# dbus-daemon drops a connection that is not authenticated in time, as may happen to all that starts with a busy machine, and
-# systemd-logind doesn't connect again: it runs, nobody reaches it, and whoever logs in gets no session.
+# On a busy host, systemd-logind was seen to run without a connection to dbus-daemon. It does not connect again by itself, and
+# whoever logs in then gets no session and no /run/user/UID.
 tries=0
 until busctl status org.freedesktop.login1 >/dev/null 2>&1; do
     tries=$((tries + 1))
@@ -62,7 +62,7 @@ until busctl status org.freedesktop.login1 >/dev/null 2>&1; do
         echo "systemd-logind is not on the bus, and is restarted" >&2
         systemctl restart systemd-logind
     elif [ "$tries" = 600 ]; then
-        echo "systemd-logind does not come to the bus" >&2
+        echo "systemd-logind still is not on the bus after its restart" >&2
         exit 1
     fi
     sleep 0.1

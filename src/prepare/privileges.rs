@@ -56,9 +56,12 @@ fn ids(facts: &Surroundings, plan: &mut Plan) {
 
 fn read_only_root(facts: &Surroundings, plan: &mut Plan) {
     let units = &facts.privileges.state_units;
+    if units.is_empty() {
+        return;
+    }
     let state = InnerPath::new(STATE);
     let on = facts.mounts.holding(&state).filter(|mount| mount.at != InnerPath::root());
-    if !units.is_empty() && on.is_none_or(|mount| mount.read_only) {
+    if on.is_none_or(|mount| mount.read_only) {
         plan.warn(format!(
             "the container's root is read-only, and {state} is on no writable mount, so {} will fail: mount a volume or a \
              tmpfs on /var (--tmpfs /var)",

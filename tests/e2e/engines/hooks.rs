@@ -49,7 +49,7 @@ pub fn install(directory: &Path, descriptors: &[Descriptor], stages: Stages, hoo
     Ok(())
 }
 
-/// Has descriptors that were installed without createContainer call the hook there, too.
+/// Adds createContainer to the stages of descriptors that were installed without it.
 pub fn add_create_container(directory: &Path) -> Result<(), Failed> {
     for (name, _) in USUAL {
         let path = directory.join(name);

@@ -46,7 +46,7 @@ pub struct Spot {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hooks {
     Installed,
-    /// The same, at createContainer, too.
+    /// The descriptors that also call the hook at createContainer.
     OfAllStages,
     /// And those for podman's own stage.
     WithPrecreate,
