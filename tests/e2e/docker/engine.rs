@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows how to run a dockerd of the test's own, on a host of its own, and how to call it.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -14,10 +13,10 @@ use crate::command::{Finished, Look, SHORT, run, until};
 use crate::container::message;
 use crate::docker::daemon::{CONFIG, Daemon};
 use crate::docker::stock::{Kind, Store, data_root};
-use crate::engines::CRUN;
 use crate::engines::hooks::{self, Stages, USUAL};
 use crate::engines::host::EngineHost;
 use crate::engines::image::IMAGE;
+use crate::engines::{CRUN, stand_in};
 use crate::host::Host;
 use crate::site::{Layout, Runtime, Site};
 
@@ -159,10 +158,8 @@ pub fn below(host: &EngineHost, spot: Spot) -> Result<PathBuf, Failed> {
 }
 
 fn script(host: &EngineHost, name: &str, text: &str) -> Result<PathBuf, Failed> {
-    let path = host.home().join(name);
-    fs::write(&path, text)?;
-    fs::set_permissions(&path, Permissions::from_mode(0o755))?;
-    Ok(path)
+    stand_in(host.home(), name, text)?;
+    Ok(host.home().join(name))
 }
 
 pub fn look(host: &EngineHost) -> Result<Host, Failed> {

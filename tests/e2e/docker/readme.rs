@@ -12,7 +12,8 @@ use crate::boot::same;
 use crate::command::run;
 use crate::docker::daemon::{CONFIG, PIDFILE, RELOADED};
 use crate::docker::engine::Engine;
-use crate::engines::readme::{self, has_done, repository, stand_in};
+use crate::engines::readme::{self, has_done, repository};
+use crate::engines::stand_in;
 
 /// The sections, and how many blocks each has.
 const SECTIONS: [(&str, usize); 2] = [("## Install", 2), ("### Docker", 2)];

@@ -8,6 +8,12 @@ pub mod image;
 pub mod readme;
 pub mod user;
 
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use libtest_mimic::Failed;
+
 /// On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device program, which takes CAP_SYS_RESOURCE: not every
 /// machine's root has it; and where the controllers are on version 1, it refuses the limits that Docker always sets.
 pub const CRUN: &str = r#"#!/bin/sh
@@ -23,3 +29,11 @@ if [ -n "$bundle" ]; then
 fi
 exec crun "$@"
 "#;
+
+/// Writes a program that stands in for another, in a directory that may not be there yet.
+pub fn stand_in(directory: &Path, name: &str, text: &str) -> Result<(), Failed> {
+    fs::create_dir_all(directory)?;
+    let path = directory.join(name);
+    fs::write(&path, text)?;
+    Ok(fs::set_permissions(path, Permissions::from_mode(0o755))?)
+}

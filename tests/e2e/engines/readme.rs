@@ -2,7 +2,7 @@
 //! Knows the README as a reader sees it: what a section has him type into a shell, and what the README says he sees then.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use libtest_mimic::Failed;
 
@@ -54,13 +54,4 @@ pub fn has_done(step: &str, finished: Finished) -> Result<(), Failed> {
         }
     }
     Ok(())
-}
-
-/// A program that stands in for one of the reader's, in a directory that comes first on the reader's PATH.
-pub fn stand_in(directory: &Path, name: &str, text: &str) -> Result<(), Failed> {
-    use std::os::unix::fs::PermissionsExt;
-    fs::create_dir_all(directory)?;
-    let path = directory.join(name);
-    fs::write(&path, text)?;
-    Ok(fs::set_permissions(path, fs::Permissions::from_mode(0o755))?)
 }

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Knows how to call podman: with storage, hooks and state of the test's own, and nothing of the machine's.
 
-use std::fs::{self, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -11,11 +10,11 @@ use libtest_mimic::Failed;
 
 use crate::command::{Finished, Look, SHORT, run, until};
 use crate::container::message;
-use crate::engines::CRUN;
 use crate::engines::hooks::{self, PRECREATE, Stages, USUAL};
 use crate::engines::host::{EngineHost, Wanted};
 use crate::engines::image::{IMAGE, SUITE, planted};
 use crate::engines::user::User;
+use crate::engines::{CRUN, stand_in};
 use crate::host::Host;
 use crate::podman::store::Store;
 use crate::site::{Layout, Runtime, Site};
@@ -85,8 +84,7 @@ impl Engine {
             hooks::install(&host.home().join(directory), descriptors, stages, site.hook())?;
         }
         fs::write(host.home().join("containers.conf"), CONFIG)?;
-        fs::write(host.home().join("crun"), CRUN)?;
-        fs::set_permissions(host.home().join("crun"), Permissions::from_mode(0o755))?;
+        stand_in(host.home(), "crun", CRUN)?;
         let before = look(&host)?;
         let mut engine = Self { host, spot, image_store, before };
         // The first container of all makes directories and starts what podman keeps for itself.

@@ -11,7 +11,8 @@ use libtest_mimic::Failed;
 
 use crate::boot::same;
 use crate::command::{run, run_from};
-use crate::engines::readme::{self, has_done, repository, stand_in};
+use crate::engines::readme::{self, has_done, repository};
+use crate::engines::stand_in;
 use crate::harness::machine::where_is;
 use crate::podman::engine::{Engine, Hooks};
 use crate::site::Site;
