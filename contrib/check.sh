@@ -42,8 +42,7 @@ machine/containerd|full|machine hook|containerd
 machine/selinux-off|full|machine hook|a kernel without SELinux
 kernel|default|engines hook|the hook on real mounts and cgroups, as root and in a user namespace
 demo|full|engines|the README's first command
-readme/trixie|full|engines images readme|the README's installation on Debian 13, with its Rust
-readme/trixie-no-selinux|full|engines images readme|the same without libselinux
+readme/trixie|full|engines images readme|the README's installation on Debian 13, with its Rust, without libselinux and with it
 readme/bookworm|full|engines images readme|the same on Debian 12, with rustup's Rust
 suites|full|engines images hook suites|other projects' test suites in a container with the hook: one of each kind, drawn by a seed
 load|full|engines images hook|1,000 containers, 100 at a time, with random kills
@@ -163,17 +162,14 @@ reader_root() {
         echo "Binary::apt::APT::Keep-Downloaded-Packages \"true\";" >"$1/etc/apt/apt.conf.d/90reader"'
 }
 
-# readme NAME: installs as the README says it, and boots a container with what was installed.
+# readme SUITE: installs as the README says it, and boots a container with what was installed.
 readme() {
-    case $1 in
-    *-no-selinux) set -- "$1" no-selinux ;;
-    *) set -- "$1" ;;
-    esac
-    suite=${1%-no-selinux}
     installed=$PWD/target/readme/$1
-    ${AS_ROOT:+$AS_ROOT -E env "PATH=$PATH"} tests/readme/install.sh "$OCI_SYSTEMD_HOOK_ROOTS/$suite-reader" "$installed" ${2:+"$2"}
-    OCI_SYSTEMD_HOOK=$installed/usr/libexec/oci/hooks.d/oci-systemd-hook OCI_HOOKS_RUNTIME=$installed/usr/bin/oci-hooks-runtime \
-        trials e2e "boot/runc/unified/private/$suite"
+    ${AS_ROOT:+$AS_ROOT -E env "PATH=$PATH"} tests/readme/install.sh "$OCI_SYSTEMD_HOOK_ROOTS/$1-reader" "$installed"
+    for installed in "$installed"*/usr; do
+        OCI_SYSTEMD_HOOK=$installed/libexec/oci/hooks.d/oci-systemd-hook OCI_HOOKS_RUNTIME=$installed/bin/oci-hooks-runtime \
+            trials e2e "boot/runc/unified/private/$1"
+    done
 }
 
 # prepare NAME: sets up what a part needs.

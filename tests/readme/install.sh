@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# tests/readme/install.sh ROOT TO [no-selinux]
+# tests/readme/install.sh ROOT TO
 #
 # Does what the README's section "Install" says, line by line, as the ordinary user `reader` in a copy of the root file system
-# ROOT, and copies what was installed to TO. Debian 13's Rust is apt's; where apt has only an older one, the user has this
-# machine's as rustup lays it out. Of this machine the root sees the network, the certificates, and cargo's configuration and
-# downloads.
+# ROOT, and copies what was installed to TO. Debian 13's Rust is apt's, and there the same is done before that without
+# libselinux, and copied to TO-no-selinux. Where apt has only an older Rust, the user has this machine's as rustup lays it out.
+# Of this machine the root sees the network, the certificates, and cargo's configuration and downloads.
 set -eu
-root=$1 to=$2 variant=${3:-}
+root=$1 to=$2
 cd "$(dirname "$0")/../.."
 
 # All is mounted in a namespace of its own, and what is below the mounts is removed once that is gone.
@@ -72,8 +72,7 @@ if [ "$(chroot "$work/root" apt-cache policy cargo | awk '$1 == "Candidate:" && 
     bind "$sysroot" "$home/.rustup/toolchains/$toolchain"
 fi
 
-# The section's first block is for Debian 13, and its second one for releases without a new enough Rust. The variant is what the
-# README says below them.
+# The section's first block is for Debian 13, and its second one for releases without a new enough Rust.
 case $path in /home/*) block=2 ;; *) block=1 ;; esac
 lines=$(awk -v block="$block" '
     /^## / { inside = $0 == "## Install" }
@@ -81,11 +80,7 @@ lines=$(awk -v block="$block" '
     prints { print }
     inside && /^```sh$/ { prints = ++count == block }
 ' README.md)
-case $variant in
-no-selinux) lines=$(echo "$lines" | sed -e 's/ clang libselinux1-dev$//' -e 's|^contrib/build.sh|SELINUX=no contrib/build.sh|') ;;
-esac
 [ "$(echo "$lines" | wc -l)" = 3 ] || wrong "the README's section \"Install\" has other lines than expected: $lines"
-echo "$lines"
 
 # reader COMMAND: as who reads the README.
 reader() {
@@ -93,21 +88,29 @@ reader() {
         ${SSL_CERT_FILE:+"SSL_CERT_FILE=$SSL_CERT_FILE"} ${CARGO_HTTP_CAINFO:+"CARGO_HTTP_CAINFO=$CARGO_HTTP_CAINFO"} \
         sh -euc "cd ~/oci-systemd-hook; $1"
 }
-reader "$lines" >"$work/log" 2>&1 || {
-    tail -n 40 "$work/log" >&2
-    wrong "the README's lines fail in a clean root"
-}
-tail -n 20 "$work/log"
 
-said=$(reader 'oci-systemd-hook --version')
-echo "$said"
-expected="oci-systemd-hook $(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)"
-[ -z "$variant" ] || expected="$expected (without SELinux)"
-[ "$said" = "$expected" ] || wrong "the installed hook says '$said' and not '$expected'"
-# What is mounted there is this machine's.
-of_root=$(find "$home" \( -path "$home/.cargo/bin" -o -path "$home/.rustup/toolchains" \) -prune -o -user root -print)
-[ -z "$of_root" ] || wrong "root owns files of the user: $of_root"
-rm -rf "$to"
-mkdir -p "$to/usr/bin" "$to/usr/libexec"
-cp -R "$work/root/usr/libexec/oci" "$to/usr/libexec/oci"
-cp "$work/root/usr/bin/oci-hooks-runtime" "$to/usr/bin"
+# follow LINES TO SUFFIX: the programs must give their version with SUFFIX.
+follow() {
+    echo "$1"
+    reader "$1" >"$work/log" 2>&1 || {
+        tail -n 40 "$work/log" >&2
+        wrong "the README's lines fail in a clean root"
+    }
+    tail -n 20 "$work/log"
+    said=$(reader 'oci-systemd-hook --version')
+    echo "$said"
+    expected="oci-systemd-hook $(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)$3"
+    [ "$said" = "$expected" ] || wrong "the installed hook says '$said' and not '$expected'"
+    # What is mounted there is this machine's.
+    of_root=$(find "$home" \( -path "$home/.cargo/bin" -o -path "$home/.rustup/toolchains" \) -prune -o -user root -print)
+    [ -z "$of_root" ] || wrong "root owns files of the user: $of_root"
+    rm -rf "$2"
+    mkdir -p "$2/usr/bin" "$2/usr/libexec"
+    cp -R "$work/root/usr/libexec/oci" "$2/usr/libexec/oci"
+    cp "$work/root/usr/bin/oci-hooks-runtime" "$2/usr/bin"
+}
+
+# First with less: afterwards the packages that it must do without are there.
+without=$(echo "$lines" | sed -e 's/ clang libselinux1-dev$//' -e 's|^contrib/build.sh|SELINUX=no contrib/build.sh|')
+[ "$block" = 2 ] || follow "$without" "$to-no-selinux" " (without SELinux)"
+follow "$lines" "$to" ""
