@@ -124,8 +124,8 @@ fn read(summary: &Path) -> Result<Results, Failed> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         let (name, result) = (words.next()?, words.next()?);
-        // FLAKY is a failure of a test that its package declares to be flaky: it says nothing.
-        matches!(result, "PASS" | "FAIL").then(|| (name.to_owned(), result == "PASS"))
+        // FLAKY is a failure of a test that its package declares to be flaky. It is no more a loss than a success is.
+        matches!(result, "PASS" | "FAIL" | "FLAKY").then(|| (name.to_owned(), result != "FAIL"))
     };
     Ok(text.lines().filter_map(line).collect())
 }
