@@ -12,14 +12,15 @@ use rustix::io::Errno;
 use serde::Serialize;
 
 use crate::apply::{self, Outcome, StepError};
+use crate::bundle::{self, Bundle, BundleError};
 use crate::cli::Form;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
 use crate::gather::unreadable::{self, Told};
-use crate::gather::{self, ConfigText, GatherError};
-use crate::oci::config::Peek;
-use crate::oci::edit::{Document, EditError};
+use crate::gather::{self, GatherError};
+use crate::oci::config::Config;
+use crate::oci::edit::{Edit, EditError};
 use crate::oci::state::State;
 use crate::one_line::one_line;
 use crate::plan::{Change, Plan};
@@ -35,6 +36,8 @@ pub enum HookError {
     /// The facts can't be had.
     #[error(transparent)]
     Gather(#[from] GatherError),
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     /// The container can't run systemd.
     #[error(transparent)]
     Refused(#[from] Refusal),
@@ -117,19 +120,19 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
 fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError> {
     let id = short(&state.id);
     let parent = process::parent();
-    let Some((text, root)) = to_prepare(state, stage)? else { return Ok(()) };
-    let proof = gather::stage::prove(stage, text.config()?)?;
+    let Some((bundle, root)) = to_prepare(state, stage)? else { return Ok(()) };
+    let proof = gather::stage::prove(stage, bundle.config()?)?;
     process::clear_umask();
     if stage == Stage::CreateRuntime {
         // This must happen in the runtime's mount namespace, in which the paths of records are valid.
         tell(record::sweep());
     }
     let seen = seen(state, stage);
-    let (container, facts) = match gather::live::surroundings(state, stage, &text, root, policy, proof.runtime) {
+    let (container, facts) = match gather::live::surroundings(&bundle, stage, root, policy, proof.runtime) {
         // A call with a wrong state fails here, without leaving it to the call at createContainer.
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
         // What goes wrong at createContainer, too, is told there.
-        Err(error) if gather::follow_up(text.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
+        Err(error) if gather::follow_up(bundle.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
             info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
             return Ok(());
         }
@@ -151,7 +154,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         // It is the parent, and its pid here may be another.
         (Stage::CreateContainer, _) | (_, None) => Ok(true),
     };
-    let record = Record::of(&state.id, state.bundle().map_err(GatherError::from)?, seen);
+    let record = Record::of(&state.id, bundle.directory()?, seen);
     match apply::apply(&container.root, &plan, &record, state.pid, &is_awaited) {
         Outcome::Prepared(failed) => {
             for error in &failed {
@@ -200,23 +203,23 @@ fn announce(id: &str, plan: &Plan) {
     }
 }
 
-/// config.json, if the container is to be prepared; otherwise says why not. Also returns the root if it was opened in the
-/// container's mount namespace.
-fn to_prepare(state: &State, stage: Stage) -> Result<Option<(ConfigText, Option<Root>)>, HookError> {
+/// Returns the bundle if the container is to be prepared, and otherwise logs why it isn't. Also returns the root if it was
+/// opened in the container's mount namespace.
+fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<Root>)>, HookError> {
     let (id, at) = (short(&state.id), stage.name());
-    let text = match ConfigText::read(state) {
+    let bundle = match Bundle::read(state) {
         // What may call the hook at createRuntime has read it itself.
-        Err(GatherError::Read { path, source })
+        Err(BundleError::Read { path, source })
             if stage == Stage::CreateContainer
                 && source.errno() == Errno::ACCESS
                 && process::is_in_user_namespace() =>
         {
-            let text = without_config(id, at, &path, &source, unreadable::tell(state)?);
-            return Ok(text.map(|text| (text, None)));
+            let config = without_config(id, at, &path, &source, unreadable::tell(state)?);
+            return Ok(config.map(|config| (Bundle::without_config(state, config), None)));
         }
         result => result?,
     };
-    let (container, root) = gather::container(state, &text, &text.peek()?)?;
+    let (container, root) = gather::container(&bundle)?;
     match decide(&container) {
         Decision::Skip(reason) => {
             // What can't be told may be systemd, and then its container will not start.
@@ -228,18 +231,18 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(ConfigText, Option<
             debug!("{id}: prepare at {at}: {because}");
             // At createRuntime the root is opened anew in the container's mount namespace. Meanwhile the engine, whose
             // runtime may have been killed, must be able to unmount it in its own.
-            Ok(Some((text, root.filter(|_| stage == Stage::CreateContainer))))
+            Ok(Some((bundle, root.filter(|_| stage == Stage::CreateContainer))))
         }
     }
 }
 
-fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told) -> Option<ConfigText> {
+fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told) -> Option<Config> {
     let path = path.display();
     match told {
         Told::LeaveAlone(why) => info!("{id}: left alone at {at}: cannot read {path}, and {why}"),
-        Told::Enabled(text) => {
+        Told::Enabled(config) => {
             debug!("{id}: prepare at {at}: cannot read {path}, and the annotation in the state says enabled");
-            return Some(*text);
+            return Some(*config);
         }
         // No error: createRuntime may have seen that it is another's.
         Told::MayBeSystemd => warn!(
@@ -254,15 +257,17 @@ fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told
 /// Works as podman's stage precreate, oci-hooks(5): config.json comes on `input` and goes to `output`, changed if the
 /// container is ours.
 pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure> {
-    let text = ConfigText::read_from(input, "config.json on standard input");
-    let text = text.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
-    let state = gather::before::state_at_precreate(absolute(Path::new(".")), &text);
-    change(&state, &text, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
+    const INPUT: &str = "config.json on standard input";
+    let document = bundle::read_stream(input, INPUT);
+    let document = document.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
+    let state = gather::before::state_at_precreate(absolute(Path::new(".")), &document);
+    let bundle = Bundle::of(&state, INPUT.into(), document);
+    change(&bundle, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
 }
 
-fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<(), HookError> {
-    let id = short(&state.id);
-    let (decision, changes) = changes(state, text, &text.peek()?)?;
+fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> {
+    let id = short(&bundle.state.id);
+    let (decision, changes) = changes(bundle)?;
     match decision {
         Decision::Skip(reason) => debug!("{id}: left alone at precreate: {reason}"),
         Decision::Prepare(because) => debug!("{id}: change config.json at precreate: {because}"),
@@ -271,21 +276,21 @@ fn change(state: &State, text: &ConfigText, output: &mut dyn Write) -> Result<()
         debug!("{id}: {change}");
     }
     let changed = if changes.is_empty() {
-        Cow::Borrowed(text.bytes())
+        Cow::Borrowed(bundle.document().bytes())
     } else {
-        let mut document = Document::parse(text.text()?).map_err(|source| text.bad(source))?;
-        apply::config::apply(&mut document, &changes)?;
-        Cow::Owned(document.into_text().into_bytes())
+        let mut edit = Edit::of(bundle.document());
+        apply::config::apply(&mut edit, &changes)?;
+        Cow::Owned(edit.into_text().into_bytes())
     };
     output.write_all(&changed).and_then(|()| output.flush()).map_err(HookError::Write)
 }
 
 /// What a config.json lacks before the container is created, and why it is a matter of this hook.
-pub fn changes(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Decision, Vec<Change>), GatherError> {
-    let decision = decide(&gather::container(state, text, peek)?.0);
+pub fn changes(bundle: &Bundle<'_>) -> Result<(Decision, Vec<Change>), GatherError> {
+    let decision = decide(&gather::container(bundle)?.0);
     let changes = match decision {
         Decision::Skip(_) => Vec::new(),
-        Decision::Prepare(_) => config::changes(text.config()?, &gather::before::before(state, text)?),
+        Decision::Prepare(_) => config::changes(bundle.config()?, &gather::before::before(bundle)?),
     };
     Ok((decision, changes))
 }
@@ -326,11 +331,11 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) ->
         }
         None => gather::before::foretold_state(directory),
     };
-    let text = ConfigText::read(&state)?;
-    let (decision, because, plan) = match decide(&gather::container(&state, &text, &text.peek()?)?.0) {
+    let bundle = Bundle::read(&state)?;
+    let (decision, because, plan) = match decide(&gather::container(&bundle)?.0) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
         Decision::Prepare(because) => {
-            ("prepare", because.to_string(), prepare(&gather::bundle::surroundings(&state, &text, policy)?)?)
+            ("prepare", because.to_string(), prepare(&gather::foretell::surroundings(&bundle, policy)?)?)
         }
     };
     let printed = Printed { id: &state.id, decision, because, plan };

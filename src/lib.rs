@@ -22,6 +22,7 @@ pub mod kernel;
 pub mod oci;
 pub mod sys;
 
+pub mod bundle;
 pub mod os_release;
 pub mod systemd;
 

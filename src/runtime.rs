@@ -6,6 +6,7 @@ use std::io::Write;
 use std::path::PathBuf;
 
 use crate::VERSION;
+use crate::bundle::BundleError;
 use crate::gather::GatherError;
 use crate::hooksd::{MatchError, Problem};
 use crate::oci::edit::EditError;
@@ -68,7 +69,8 @@ pub enum RuntimeError {
         /// Why.
         source: serde_json::Error,
     },
-    /// config.json.
+    #[error(transparent)]
+    Bundle(#[from] BundleError),
     #[error(transparent)]
     Gather(#[from] GatherError),
     /// Its hooks.

@@ -131,6 +131,19 @@ fn other_containers_come_out_as_they_went_in() {
     assert_eq!((output.status.code(), output.stdout), (Some(0), odd));
 }
 
+/// Go reads such a file, and runc is written in Go.
+#[test]
+fn what_is_not_utf_8_is_no_reason_to_fail() {
+    let place = place();
+    let mut odd = config(&place).replace("1.0.2-dev", "FF").into_bytes();
+    let at = odd.windows(2).position(|two| two == b"FF").unwrap();
+    odd[at] = 0xff;
+    let output = precreate(place.path(), &odd);
+    let got = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success() && got.contains("\"\u{fffd}F\""), "{got}");
+    assert!(env(&got).contains(&"container=oci".to_owned()), "{got}");
+}
+
 #[test]
 fn podmans_mark_has_the_id_where_the_directory_has_none() {
     let place = place();

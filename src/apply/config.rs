@@ -3,26 +3,26 @@
 
 use serde_json::json;
 
-use crate::oci::edit::{Document, EditError};
+use crate::oci::edit::{Edit, EditError};
 use crate::plan::{Change, Field};
 
 /// Makes the changes; every byte that none is about stays as it is.
-pub fn apply(document: &mut Document<'_>, changes: &[Change]) -> Result<(), EditError> {
+pub fn apply(edit: &mut Edit<'_>, changes: &[Change]) -> Result<(), EditError> {
     for change in changes {
         match &change.field {
             Field::Variable(name, value) => {
-                document.extend(&["process", "env"], &[json!(format!("{name}={value}"))])?;
+                edit.extend(&["process", "env"], &[json!(format!("{name}={value}"))])?;
             }
-            Field::RootfsPropagation(value) => document.set(&["linux", "rootfsPropagation"], &json!(value))?,
+            Field::RootfsPropagation(value) => edit.set(&["linux", "rootfsPropagation"], &json!(value))?,
             Field::Mount { at, kind, options } => {
                 let mount = json!({ "destination": at, "type": kind, "source": kind, "options": options });
-                document.extend(&["mounts"], &[mount])?;
+                edit.extend(&["mounts"], &[mount])?;
             }
             Field::MoreMountOption { mount, value } => {
-                document.extend(&["mounts", &mount.to_string(), "options"], &[json!(value)])?;
+                edit.extend(&["mounts", &mount.to_string(), "options"], &[json!(value)])?;
             }
             Field::MountOption { mount, option, value } => {
-                document.set(&["mounts", &mount.to_string(), "options", &option.to_string()], &json!(value))?;
+                edit.set(&["mounts", &mount.to_string(), "options", &option.to_string()], &json!(value))?;
             }
         }
     }

@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a container's annotations say to this hook.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{ConfigText, GatherError};
+use super::GatherError;
+use crate::bundle::{Bundle, BundleError};
 use crate::facts::Switch;
 use crate::facts::options::{Key, OptionError, Options, PREFIX, Policy};
 use crate::interface::MOUNT_CONTEXT_TYPE;
-use crate::oci::config::Peek;
+use crate::oci::Text;
+use crate::oci::config;
 use crate::oci::pod::Pod;
 use crate::oci::state::State;
 
@@ -21,24 +23,35 @@ pub(super) const MANAGER: &str = "io.container.manager";
 /// The annotations of one container.
 #[derive(Debug)]
 pub struct Annotations<'a> {
-    state: &'a State,
-    peek: &'a Peek<'a>,
+    of_config: BTreeMap<Text<'a>, Text<'a>>,
+    of_state: &'a BTreeMap<String, String>,
     /// Whether others have the same ones.
     pub pod: Pod,
 }
 
 impl<'a> Annotations<'a> {
-    /// Of config.json first, and then of the state, where Docker has none.
-    #[must_use]
-    pub fn of(state: &'a State, peek: &'a Peek<'a>) -> Self {
-        let pod = Pod::of(|key| value(state, peek, key));
-        Self { state, peek, pod }
+    /// Those of config.json and, where Docker has none, of the state.
+    pub fn of(bundle: &'a Bundle<'_>) -> Result<Self, BundleError> {
+        Ok(Self::new(bundle.read_with(config::annotations)?, bundle.state))
     }
 
-    /// The value of a key.
+    /// Those of the state alone.
     #[must_use]
-    pub fn get(&self, key: &str) -> Option<&'a str> {
-        value(self.state, self.peek, key)
+    pub fn of_state(state: &'a State) -> Self {
+        Self::new(BTreeMap::new(), state)
+    }
+
+    fn new(of_config: BTreeMap<Text<'a>, Text<'a>>, state: &'a State) -> Self {
+        let mut all = Self { of_config, of_state: &state.annotations, pod: Pod::None };
+        all.pod = Pod::of(|key| all.get(key));
+        all
+    }
+
+    /// Returns the value of a key, which config.json's annotations have before the state's.
+    #[must_use]
+    pub fn get(&self, key: &str) -> Option<&str> {
+        let of_state = || self.of_state.get(key).map(String::as_str);
+        self.of_config.get(key).map(AsRef::as_ref).or_else(of_state)
     }
 
     /// The key that is for this container of a pod alone.
@@ -47,25 +60,25 @@ impl<'a> Annotations<'a> {
     }
 
     /// Whether the author wants this hook. Disabled wins, wherever it is; but in a pod what is said to one container
-    /// wins over what is said to all.
-    pub fn switch(&self) -> Result<Switch, GatherError> {
+    /// wins over what is said to all. `environment` is the variable of the same name.
+    pub fn switch(&self, environment: Option<&str>) -> Result<Switch, GatherError> {
         if let Some(own) = self.own(SWITCH).filter(|own| self.get(own).is_some()) {
-            return self.switch_by(own);
+            return self.switch_by(own, environment);
         }
-        let switch = self.switch_by(SWITCH.to_owned())?;
+        let switch = self.switch_by(SWITCH.to_owned(), environment)?;
         Ok(match switch {
             Switch::Enabled(_) if self.pod != Pod::None => Switch::EnabledForPod,
             other => other,
         })
     }
 
-    fn switch_by(&self, key: String) -> Result<Switch, GatherError> {
-        let said = [self.peek.annotation(&key), self.state.annotations.get(&key).map(String::as_str)];
+    fn switch_by(&self, key: String, environment: Option<&str>) -> Result<Switch, GatherError> {
+        let said = [self.of_config.get(key.as_str()).map(AsRef::as_ref), self.of_state.get(&key).map(String::as_str)];
         if said.contains(&Some("disabled")) {
             return Ok(Switch::Disabled(format!("the annotation {key}")));
         }
         match said.into_iter().flatten().next() {
-            Some("enabled") | None if self.peek.env(SWITCH) == Some("disabled") => {
+            Some("enabled") | None if environment == Some("disabled") => {
                 Ok(Switch::Disabled(format!("the environment variable {SWITCH}")))
             }
             Some("enabled") => Ok(Switch::Enabled(key)),
@@ -78,9 +91,7 @@ impl<'a> Annotations<'a> {
     pub fn options(&self, policy: &Policy) -> Result<Options, OptionError> {
         let mut options = Options { policy: policy.clone(), ..Options::default() };
         let mut known = BTreeSet::new();
-        for whole in
-            self.peek.annotations().map(|(key, _)| key).chain(self.state.annotations.keys().map(String::as_str))
-        {
+        for whole in self.of_config.keys().map(AsRef::as_ref).chain(self.of_state.keys().map(String::as_str)) {
             let Some(rest) = whole.strip_prefix(PREFIX) else { continue };
             let (name, container) = rest.split_once('/').map_or((rest, None), |(name, of)| (name, Some(of)));
             // What is for another container is that one's business.
@@ -116,9 +127,8 @@ pub struct Annotated {
 }
 
 /// Reads the annotations of the state and of config.json.
-pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<Annotated, GatherError> {
-    let peek = text.peek()?;
-    let annotations = Annotations::of(state, &peek);
+pub fn annotated(bundle: &Bundle<'_>, policy: &Policy) -> Result<Annotated, GatherError> {
+    let annotations = Annotations::of(bundle)?;
     let owned = |key| annotations.get(key).map(str::to_owned);
     Ok(Annotated {
         options: annotations.options(policy)?,
@@ -128,25 +138,23 @@ pub fn annotated(state: &State, text: &ConfigText, policy: &Policy) -> Result<An
     })
 }
 
-fn value<'a>(state: &'a State, peek: &'a Peek<'a>, key: &str) -> Option<&'a str> {
-    peek.annotation(key).or_else(|| state.annotations.get(key).map(String::as_str))
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
     use crate::facts::Layout;
     use crate::facts::options::{Chosen, Size};
+    use crate::oci::document::Document;
 
     const CONTAINER: (&str, &str) = ("io.kubernetes.cri-o.ContainerType", "container");
     const NAME: (&str, &str) = ("io.kubernetes.container.name", "web");
 
     fn ask<T>(annotations: &[(&str, &str)], question: impl FnOnce(&Annotations<'_>) -> T) -> T {
         let state = State::parse(br#"{"id":"c"}"#).unwrap();
-        let map: std::collections::BTreeMap<_, _> = annotations.iter().copied().collect();
+        let map: BTreeMap<_, _> = annotations.iter().copied().collect();
         let text = serde_json::json!({ "annotations": map }).to_string();
-        question(&Annotations::of(&state, &Peek::parse(text.as_bytes()).unwrap()))
+        let document = Document::parse(text.into_bytes()).unwrap();
+        question(&Annotations::of(&Bundle::of(&state, "config.json".into(), document)).unwrap())
     }
 
     #[test]
@@ -173,9 +181,9 @@ mod tests {
             ),
             (&[CONTAINER, NAME, ("oci-systemd-hook", "disabled")], disabled("oci-systemd-hook")),
         ] {
-            assert_eq!(ask(annotations, |all| all.switch().unwrap()), expected, "{annotations:?}");
+            assert_eq!(ask(annotations, |all| all.switch(None).unwrap()), expected, "{annotations:?}");
         }
-        assert!(ask(&[("oci-systemd-hook", "yes")], |all| all.switch().is_err()));
+        assert!(ask(&[("oci-systemd-hook", "yes")], |all| all.switch(None).is_err()));
     }
 
     #[test]

@@ -3,13 +3,16 @@
 
 use std::path::{Path, PathBuf};
 
-use super::annotations::MANAGER;
-use super::bundle::layout_of_host;
-use super::{ConfigText, GatherError, live};
+use super::annotations::{Annotations, MANAGER};
+use super::foretell::layout_of_host;
+use super::{GatherError, live};
+use crate::bundle::Bundle;
 use crate::facts::mounts::has_mounts_below;
 use crate::facts::{Before, Layout};
 use crate::identity::MachineId;
 use crate::kernel::mountinfo;
+use crate::oci::config;
+use crate::oci::document::Document;
 use crate::oci::state::State;
 use crate::sys::mount_table;
 
@@ -24,9 +27,10 @@ pub fn foretold_state(bundle: PathBuf) -> State {
 /// The same for podman's stage precreate, before 5.0 of which hooks don't start in the bundle; but what podman mounts on
 /// /run/.containerenv lies there.
 #[must_use]
-pub fn state_at_precreate(directory: PathBuf, text: &ConfigText) -> State {
+pub fn state_at_precreate(directory: PathBuf, document: &Document) -> State {
     const MARK: &str = "/run/.containerenv";
-    let mounts = text.config().map(|config| config.mounts.as_slice()).unwrap_or_default();
+    // What can't be read is an error later.
+    let mounts = config::mounts(document).unwrap_or_default();
     let mark = mounts.iter().find(|mount| mount.destination == Path::new(MARK)).and_then(|mount| mount.source.as_ref());
     let id = id_in(&directory).or_else(|| id_in(mark?));
     State::foretold(&id.unwrap_or_else(|| name_of(&directory)), directory)
@@ -44,8 +48,8 @@ fn name_of(bundle: &Path) -> String {
 }
 
 /// Gathers them.
-pub fn before(state: &State, text: &ConfigText) -> Result<Before, GatherError> {
-    let root = text.config()?.root(state.bundle()?);
+pub fn before(bundle: &Bundle<'_>) -> Result<Before, GatherError> {
+    let root = bundle.config()?.root(bundle.directory()?);
     let root = root.map(|root| std::fs::canonicalize(&root).unwrap_or(root));
     let sieve = root.as_ref().map(|root| mountinfo::escape(root.as_os_str().as_encoded_bytes()));
     let mounts =
@@ -53,8 +57,8 @@ pub fn before(state: &State, text: &ConfigText) -> Result<Before, GatherError> {
     let mounts = mounts.unwrap_or_default();
     Ok(Before {
         has_mounts_in_root: root.is_some_and(|root| has_mounts_below(&mounts, &root)),
-        manager: text.peek()?.annotation(MANAGER).map(str::to_owned),
-        machine_id: MachineId::in_name(&state.id),
+        manager: Annotations::of(bundle)?.get(MANAGER).map(str::to_owned),
+        machine_id: MachineId::in_name(&bundle.state.id),
         host_os_release: live::host_os_release(),
         is_unified: layout_of_host() == Layout::Unified,
     })

@@ -16,10 +16,8 @@ use super::interpret::{self, CgroupLook, Host, Sources};
 use super::occupants::{self, Family};
 use super::selinux::{self, selinux};
 use super::stage::{self, Of};
-use super::{
-    Annotated, ConfigText, GatherError, annotated, config_to_prepare, conmon, follow_up, lists_this_hook, open_root,
-    places,
-};
+use super::{Annotated, GatherError, annotated, conmon, follow_up, lists_this_hook, open_root, places};
+use crate::bundle::Bundle;
 use crate::facts::mounts::{is_hosts_hierarchy, is_inside, tmpfs_devices};
 use crate::facts::options::Policy;
 use crate::facts::{Found, Image, Making, Mounts, Occupants, Rights, Stage, Surroundings};
@@ -53,15 +51,14 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(12);
 /// namespace on the way, and stays there. `root` is the root as this process has opened it in its namespace, and
 /// `runtime` the runtime's pid, if they are known.
 pub fn surroundings(
-    state: &State,
+    bundle: &Bundle<'_>,
     stage: Stage,
-    text: &ConfigText,
     root: Option<Root>,
     policy: &Policy,
     runtime: Option<u32>,
 ) -> Result<(Container, Surroundings), GatherError> {
-    let config = config_to_prepare(text)?;
-    let Annotated { options, stop_signal, manager, mount_context } = annotated(state, text, policy)?;
+    let (state, config) = (bundle.state, bundle.config_to_prepare()?);
+    let Annotated { options, stop_signal, manager, mount_context } = annotated(bundle, policy)?;
     let host = host(state, config);
     let id_maps;
     let of;
@@ -81,7 +78,7 @@ pub fn surroundings(
             (None, cgroup, Some(inside), Some(own))
         }
     };
-    let root = root.map_or_else(|| open_root(state, text), Ok)?;
+    let root = root.map_or_else(|| open_root(bundle), Ok)?;
     let mut mounted = mounted(&root)?;
     root.know_mounts(&mounted.text);
     stage::is_set_up(&root, config, of)?;

@@ -4,7 +4,7 @@
 
 mod annotations;
 pub mod before;
-pub mod bundle;
+pub mod foretell;
 mod conmon;
 pub mod interpret;
 pub mod live;
@@ -14,23 +14,22 @@ mod selinux;
 pub mod stage;
 pub mod unreadable;
 
-use std::cell::OnceCell;
 use std::io::{ErrorKind, Read};
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::str::Utf8Error;
 
 use rustix::io::Errno;
 
 use self::annotations::Annotations;
 pub use self::annotations::{Annotated, annotated};
 use self::stage::StageError;
+use crate::bundle::{Bundle, BundleError};
 use crate::command;
 use crate::facts::options::OptionError;
 use crate::facts::{Call, Command, Container, FollowUp, Found, Program, Stage, Switch};
 use crate::kernel::cgroup::Hierarchy;
-use crate::oci::config::{Config, Hook, Peek};
+use crate::oci::config::{self, Config, Hook};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
 use crate::path::InnerPath;
@@ -39,10 +38,6 @@ use crate::sys::{Context, SysError, fs, process};
 
 /// A runtime's state is a few hundred bytes and its annotations, of which Kubernetes allows a quarter of a mebibyte.
 const STATE_LIMIT_BYTES: u64 = 512 * 1024;
-/// The largest configs seen are of some 100 KiB. With the other limits here, and those of `oci`, it keeps a call below
-/// 8 MiB of memory.
-const CONFIG_LIMIT_BYTES: u64 = 1024 * 1024;
-
 /// Why the facts can't be had.
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
@@ -62,7 +57,7 @@ pub enum GatherError {
         /// Why.
         source: StateError,
     },
-    /// Something that can't be a state or a config.
+    /// Something that can't be a state.
     #[error("{what} is larger than {limit_bytes} bytes")]
     TooLarge {
         /// Which file.
@@ -70,9 +65,8 @@ pub enum GatherError {
         /// How much is read.
         limit_bytes: u64,
     },
-    /// See [`StateError`].
     #[error(transparent)]
-    State(#[from] StateError),
+    Bundle(#[from] BundleError),
     /// A file of the host.
     #[error("cannot read {}", path.display())]
     Read {
@@ -81,28 +75,6 @@ pub enum GatherError {
         /// Why.
         source: SysError,
     },
-    /// Not a config.json.
-    #[error("cannot read {} as an OCI configuration", path.display())]
-    Config {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
-    /// Nor text at all.
-    #[error("cannot read {} as UTF-8, which JSON is", path.display())]
-    Encoding {
-        /// Which.
-        path: PathBuf,
-        /// Where.
-        source: Utf8Error,
-    },
-    /// No command.
-    #[error("{} has no process.args", .0.display())]
-    NoArgs(PathBuf),
-    /// No root.
-    #[error("{} has no root.path", .0.display())]
-    NoRoot(PathBuf),
     /// The root can't be opened.
     #[error("cannot open the container's root {}", path.display())]
     Root {
@@ -157,9 +129,6 @@ pub enum GatherError {
     /// Nor in an option.
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// The container would share the host's mounts.
-    #[error("{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display())]
-    NoMountNamespace(PathBuf),
     /// This process is not where its stage says.
     #[error(transparent)]
     Stage(#[from] StageError),
@@ -186,75 +155,6 @@ pub fn state(input: impl AsFd, from: &str) -> Result<State, GatherError> {
         limit_bytes: STATE_LIMIT_BYTES,
     })?;
     State::parse(&text).map_err(|source| GatherError::ParseState { from: from.to_owned(), source })
-}
-
-/// A bundle's config.json, as text: how much of it is parsed depends on what it says.
-#[derive(Debug)]
-pub struct ConfigText {
-    path: PathBuf,
-    text: Vec<u8>,
-    parsed: OnceCell<Config>,
-}
-
-impl ConfigText {
-    /// Reads it in the state's bundle.
-    pub fn read(state: &State) -> Result<Self, GatherError> {
-        Self::read_at(state.bundle()?.join("config.json"), CONFIG_LIMIT_BYTES)
-    }
-
-    /// Reads it at a path, if it isn't larger than that.
-    pub fn read_at(path: PathBuf, limit_bytes: u64) -> Result<Self, GatherError> {
-        let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, limit_bytes));
-        Self::of(path, limit_bytes, text)
-    }
-
-    /// Reads one that a program wrote to `input`, which errors call `from`.
-    pub fn read_from(input: impl AsFd, from: &str) -> Result<Self, GatherError> {
-        Self::of(PathBuf::from(from), CONFIG_LIMIT_BYTES, fs::read_stream(input, CONFIG_LIMIT_BYTES))
-    }
-
-    fn new(path: PathBuf, text: Vec<u8>) -> Self {
-        Self { path, text, parsed: OnceCell::new() }
-    }
-
-    fn of(path: PathBuf, limit_bytes: u64, text: Result<Option<Vec<u8>>, SysError>) -> Result<Self, GatherError> {
-        match text {
-            Ok(Some(text)) => Ok(Self::new(path, text)),
-            Ok(None) => Err(GatherError::TooLarge { what: path.display().to_string(), limit_bytes }),
-            Err(source) => Err(GatherError::Read { path, source }),
-        }
-    }
-
-    /// As it was read.
-    #[must_use]
-    pub fn bytes(&self) -> &[u8] {
-        &self.text
-    }
-
-    /// The whole text.
-    pub fn text(&self) -> Result<&str, GatherError> {
-        std::str::from_utf8(&self.text).map_err(|source| GatherError::Encoding { path: self.path.clone(), source })
-    }
-
-    /// An error of a part of it that was read as JSON.
-    #[must_use]
-    pub fn bad(&self, source: serde_json::Error) -> GatherError {
-        GatherError::Config { path: self.path.clone(), source }
-    }
-
-    /// The fields of the decision.
-    pub fn peek(&self) -> Result<Peek<'_>, GatherError> {
-        Peek::parse(&self.text).map_err(|source| self.bad(source))
-    }
-
-    /// The fields of the plan.
-    pub fn config(&self) -> Result<&Config, GatherError> {
-        if let Some(config) = self.parsed.get() {
-            return Ok(config);
-        }
-        let config = Config::parse(&self.text).map_err(|source| self.bad(source))?;
-        Ok(self.parsed.get_or_init(|| config))
-    }
 }
 
 /// What this process is called for, where no argument says so.
@@ -286,42 +186,36 @@ fn is_in_container(state: &State) -> bool {
     process::shares_mount_namespace(pid).unwrap_or_else(|_| stage::is_ancestor(pid))
 }
 
-/// Gathers the facts of the decision, looking no further than it needs. `peek` is of `text`. Also returns the container's
-/// root if it had to be opened.
-pub fn container(state: &State, text: &ConfigText, peek: &Peek<'_>) -> Result<(Container, Option<Root>), GatherError> {
-    let annotations = Annotations::of(state, peek);
+/// Gathers the facts of the decision, looking no further than it needs. Also returns the container's root if it had to be
+/// opened.
+pub fn container(bundle: &Bundle<'_>) -> Result<(Container, Option<Root>), GatherError> {
+    let id = bundle.state.id.clone();
+    let annotations = Annotations::of(bundle)?;
     if annotations.pod == Pod::Sandbox {
-        return Ok((Container { id: state.id.clone(), switch: Switch::Unset, command: Command::Sandbox }, None));
+        return Ok((Container { id, switch: Switch::Unset, command: Command::Sandbox }, None));
     }
-    let switch = annotations.switch()?;
-    let program = command::program(peek.args()).ok_or_else(|| GatherError::NoArgs(text.path.clone()))?;
+    let command = bundle.read_with(config::Command::of)?.unwrap_or_default();
+    let switch = annotations.switch(command.env(annotations::SWITCH))?;
+    let program = command::program(&command.args).ok_or_else(|| BundleError::NoArgs(bundle.path().to_owned()))?;
     let is_undecided = match &switch {
         Switch::Unset => command::names_init(program),
         Switch::EnabledForPod => true,
         Switch::Enabled(_) | Switch::Disabled(_) => false,
     };
     let (command, root) = if is_undecided {
-        let root = open_root(state, text)?;
-        let looked_up = Command::LookedUp { name: program.to_owned(), program: look_up(&root, program, peek) };
+        let root = open_root(bundle)?;
+        let looked_up = Command::LookedUp { name: program.to_owned(), program: look_up(&root, program, &command) };
         (looked_up, Some(root))
     } else {
         (Command::Other(program.to_owned()), None)
     };
-    Ok((Container { id: state.id.clone(), switch, command }, root))
+    Ok((Container { id, switch, command }, root))
 }
 
-/// Opens the root directory that config.json names, or crun's state.
-fn open_root(state: &State, text: &ConfigText) -> Result<Root, GatherError> {
-    let bundle = state.bundle()?;
-    let path = text.config()?.root(bundle).or_else(|| state.root.as_ref().map(|root| bundle.join(root)));
-    let path = path.ok_or_else(|| GatherError::NoRoot(text.path.clone()))?;
+/// Opens the container's root directory.
+fn open_root(bundle: &Bundle<'_>) -> Result<Root, GatherError> {
+    let path = bundle.root()?;
     Root::open(&path).map_err(|source| GatherError::Root { path, source })
-}
-
-/// The config of a container that is to be prepared.
-fn config_to_prepare(text: &ConfigText) -> Result<&Config, GatherError> {
-    let config = text.config()?;
-    if config.has_namespace("mount") { Ok(config) } else { Err(GatherError::NoMountNamespace(text.path.clone())) }
 }
 
 /// What happens after this call.
@@ -365,15 +259,15 @@ fn is_same_file(a: &Path, b: &Path) -> bool {
 }
 
 /// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.
-fn look_up(root: &Root, name: &str, peek: &Peek<'_>) -> Program {
+fn look_up(root: &Root, name: &str, command: &config::Command) -> Program {
     /// More than any image's `PATH` has; each is looked for with all its links.
     const DIRECTORIES_MAX: usize = 64;
     /// What execvp(3) searches without `PATH`, and the places of an init.
     const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
     let candidates: Vec<InnerPath> = if name.contains('/') {
-        vec![InnerPath::new(Path::new(peek.cwd().unwrap_or("/")).join(name))]
+        vec![InnerPath::new(Path::new(command.cwd.as_deref().unwrap_or("/")).join(name))]
     } else {
-        let path = peek.env("PATH").unwrap_or(DEFAULT_PATH);
+        let path = command.env("PATH").unwrap_or(DEFAULT_PATH);
         let directories = path.split(':').filter(|each| each.starts_with('/')).take(DIRECTORIES_MAX);
         directories.map(|each| InnerPath::new(each).join(name)).collect()
     };

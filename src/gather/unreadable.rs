@@ -7,14 +7,12 @@
 
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
-
-use super::{ConfigText, GatherError, live};
+use super::{GatherError, live};
 use crate::facts::{Mounts, Switch};
 use crate::gather::annotations::Annotations;
 use crate::interface::{self, capabilities::NEEDED};
 use crate::kernel::cgroup::{self, Hierarchy};
-use crate::oci::config::Peek;
+use crate::oci::config::{Config, Namespace};
 use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -26,15 +24,14 @@ pub enum Told {
     /// Nothing is to be done, for this reason.
     LeaveAlone(&'static str),
     /// The annotation in the state asks for this hook; this is what config.json must at least say.
-    Enabled(Box<ConfigText>),
+    Enabled(Box<Config>),
     /// The image has systemd, and whether that is the command can't be told.
     MayBeSystemd,
 }
 
 /// Looks at what there is.
 pub fn tell(state: &State) -> Result<Told, GatherError> {
-    let nothing = Peek::default();
-    let switch = Annotations::of(state, &nothing).switch()?;
+    let switch = Annotations::of_state(state).switch(None)?;
     if matches!(switch, Switch::Disabled(_)) {
         return Ok(Told::LeaveAlone("an annotation says disabled"));
     }
@@ -48,7 +45,7 @@ pub fn tell(state: &State) -> Result<Told, GatherError> {
         return Ok(Told::LeaveAlone("the image has no systemd"));
     }
     Ok(match switch {
-        Switch::Enabled(_) => Told::Enabled(Box::new(least_config(&path))),
+        Switch::Enabled(_) => Told::Enabled(Box::new(least_config(path))),
         Switch::Unset | Switch::EnabledForPod | Switch::Disabled(_) => Told::MayBeSystemd,
     })
 }
@@ -77,20 +74,18 @@ fn place(state: &State) -> Option<Place> {
     Some(Place { path, root, mounts })
 }
 
-fn least_config(root: &Path) -> ConfigText {
-    let mut namespaces = vec![json!({ "type": "mount" }), json!({ "type": "user" })];
+fn least_config(root: PathBuf) -> Config {
+    let new = |kind: &str| Namespace { kind: kind.to_owned(), path: None };
+    let mut config = Config::default();
+    config.root.path = Some(root);
+    config.linux.namespaces = vec![new("mount"), new("user")];
     let cgroup = fs::read_host_text("/proc/self/cgroup").unwrap_or_default();
     let is_top = |hierarchy| cgroup::parse(&cgroup, hierarchy).is_none_or(|path| path == InnerPath::root());
     if is_top(Hierarchy::Unified) && is_top(Hierarchy::Systemd) {
-        namespaces.push(json!({ "type": "cgroup" }));
+        config.linux.namespaces.push(new("cgroup"));
     }
     // Nothing is known of its capabilities, and so nothing is said of those that it may lack.
-    let bounding: Vec<_> =
-        NEEDED.iter().map(|needed| needed.capability).filter(|name| *name != "CAP_SYS_ADMIN").collect();
-    let text = json!({
-        "process": { "capabilities": { "bounding": bounding } },
-        "root": { "path": root },
-        "linux": { "namespaces": namespaces },
-    });
-    ConfigText::new(PathBuf::from("config.json (unreadable)"), text.to_string().into_bytes())
+    let bounding = NEEDED.iter().map(|needed| needed.capability).filter(|name| *name != "CAP_SYS_ADMIN");
+    config.process.capabilities.bounding = bounding.map(str::to_owned).collect();
+    config
 }

@@ -1,149 +1,102 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The parts of a bundle's config.json that decide whether and how to act.
-//!
-//! Two readers, since most calls are for containers that are not ours: [`Peek`] borrows the few
-//! fields of the decision, [`Config`] owns what the plan needs.
+//! The parts of config.json that decide whether and how to act.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
-use serde::de::{Error, IgnoredAny};
+use serde::de::IgnoredAny;
 
-use super::edit::Document;
+use super::document::{Document, FieldError};
 use super::environment::Environment;
 use super::mount_options::MountOptions;
 use super::{Text, few};
 
-/// The fields that decide whether this container is ours.
+/// What decides which program the container's first process is.
 #[derive(Debug, Default, Deserialize)]
-pub struct Peek<'a> {
-    #[serde(default, borrow)]
-    process: Option<PeekProcess<'a>>,
-    #[serde(default, borrow, deserialize_with = "few::map")]
-    annotations: BTreeMap<Text<'a>, Text<'a>>,
-}
-
-#[derive(Debug, Default, Deserialize)]
-struct PeekProcess<'a> {
-    #[serde(default, borrow, deserialize_with = "few::first")]
-    args: Vec<Text<'a>>,
-    #[serde(default, deserialize_with = "super::or_default")]
+#[serde(default)]
+pub struct Command {
+    /// The beginning of `process.args`.
+    #[serde(deserialize_with = "few::first")]
+    pub args: Vec<String>,
+    pub cwd: Option<String>,
     env: Environment,
-    #[serde(default, borrow)]
-    cwd: Option<Text<'a>>,
 }
 
-impl<'a> Peek<'a> {
-    /// Reads the few fields, and skips the rest unread.
-    pub fn parse(text: &'a [u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(text)
-    }
-
-    /// The same of a text whose fields are known already.
-    pub fn of(document: &Document<'a>) -> serde_json::Result<Self> {
-        let annotations = field(document, "annotations")?.map(|few::Map(annotations)| annotations);
-        Ok(Self { process: field(document, "process")?, annotations: annotations.unwrap_or_default() })
-    }
-
-    /// The command of the container's first process, as much of it as tells which program that is.
-    #[must_use]
-    pub fn args(&self) -> &[Text<'a>] {
-        self.process.as_ref().map(|process| process.args.as_slice()).unwrap_or_default()
-    }
-
-    /// Whether there is one.
-    #[must_use]
-    pub fn has_process(&self) -> bool {
-        self.process.is_some()
-    }
-
-    /// The working directory of that process.
-    #[must_use]
-    pub fn cwd(&self) -> Option<&str> {
-        self.process.as_ref()?.cwd.as_ref().map(AsRef::as_ref)
+impl Command {
+    /// Returns `None` if there is no `process`.
+    pub fn of(document: &Document) -> Result<Option<Self>, FieldError> {
+        document.field("process")
     }
 
     /// A variable of that process's environment.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
-        self.process.as_ref()?.env.get(name)
-    }
-
-    /// An annotation's value.
-    #[must_use]
-    pub fn annotation(&self, key: &str) -> Option<&str> {
-        self.annotations.get(key).map(AsRef::as_ref)
-    }
-
-    /// All annotations, as keys and values.
-    pub fn annotations(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.annotations.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+        self.env.get(name)
     }
 }
 
+/// The container's annotations.
+pub fn annotations(document: &Document) -> Result<BTreeMap<Text<'_>, Text<'_>>, FieldError> {
+    Ok(document.field("annotations")?.map(|few::Map(annotations)| annotations).unwrap_or_default())
+}
+
+/// The container's mounts.
+pub fn mounts(document: &Document) -> Result<Vec<Mount>, FieldError> {
+    Ok(document.field("mounts")?.map(|few::List(mounts)| mounts).unwrap_or_default())
+}
+
 /// What the plan needs of config.json.
-#[derive(Debug, Default, Deserialize)]
+#[derive(Debug, Default)]
 pub struct Config {
-    /// The container's first process.
-    #[serde(default, deserialize_with = "super::or_default")]
+    pub command: Command,
     pub process: Process,
-    /// The root file system.
-    #[serde(default, deserialize_with = "super::or_default")]
     pub root: Root,
     /// What the runtime mounts, in its order; once that is done, the kernel knows better.
-    #[serde(default, deserialize_with = "few::list")]
     pub mounts: Vec<Mount>,
-    /// The hooks that the runtime runs.
-    #[serde(default, deserialize_with = "super::or_default")]
     pub hooks: Hooks,
-    /// What only Linux has.
-    #[serde(default, deserialize_with = "super::or_default")]
     pub linux: Linux,
 }
 
 /// `root`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Root {
-    #[serde(default)]
-    path: Option<PathBuf>,
-    /// Whether the container shall not write to it.
-    #[serde(default)]
+    pub path: Option<PathBuf>,
+    /// Whether the container must not write to it.
     pub readonly: bool,
 }
 
 /// `process`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Process {
     /// Whether /dev/console is a terminal.
-    #[serde(default)]
     pub terminal: bool,
-    #[serde(default, deserialize_with = "super::or_default")]
-    env: Environment,
     /// Sets of capabilities.
-    #[serde(default, deserialize_with = "super::or_default")]
     pub capabilities: Capabilities,
     /// Whether set-user-id programs have no effect.
-    #[serde(default, rename = "noNewPrivileges", deserialize_with = "super::or_default")]
+    #[serde(rename = "noNewPrivileges")]
     pub no_new_privileges: bool,
     /// The SELinux context of the container's processes.
-    #[serde(default, rename = "selinuxLabel")]
+    #[serde(rename = "selinuxLabel")]
     pub selinux_label: Option<String>,
 }
 
 /// `process.capabilities`.
 #[derive(Debug, Clone, Default, Deserialize)]
+#[serde(default)]
 pub struct Capabilities {
     /// What the container's processes can ever have; names as in `CAP_SYS_ADMIN`.
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::list")]
     pub bounding: Vec<String>,
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::list")]
     effective: Vec<String>,
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::list")]
     permitted: Vec<String>,
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::list")]
     inheritable: Vec<String>,
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::list")]
     ambient: Vec<String>,
 }
 
@@ -172,24 +125,24 @@ pub struct Mount {
     /// The path in the container.
     pub destination: PathBuf,
     /// What is mounted; of a bind mount, the path on the host.
-    #[serde(default)]
     pub source: Option<PathBuf>,
     /// The file system's type; none for a bind mount.
-    #[serde(default, rename = "type")]
+    #[serde(rename = "type")]
     pub kind: Option<String>,
     /// As in mount(8), with the runtimes' own additions.
-    #[serde(default, deserialize_with = "super::or_default")]
+    #[serde(default)]
     pub options: MountOptions,
 }
 
 /// `hooks`; runtimes know more stages than these.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Hooks {
     /// The stage in the container's namespaces.
-    #[serde(default, rename = "createContainer", deserialize_with = "few::list")]
+    #[serde(rename = "createContainer", deserialize_with = "few::list")]
     pub create_container: Vec<Hook>,
     /// After the container is gone.
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::list")]
     pub poststop: Vec<Hook>,
 }
 
@@ -202,47 +155,47 @@ pub struct Hook {
 
 /// `linux`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Linux {
     /// The namespaces that the container has of its own or joins.
-    #[serde(default, deserialize_with = "few::list")]
+    #[serde(deserialize_with = "few::list")]
     pub namespaces: Vec<Namespace>,
     /// From container ids to host ids.
-    #[serde(default, rename = "uidMappings", deserialize_with = "few::list")]
+    #[serde(rename = "uidMappings", deserialize_with = "few::list")]
     pub uid_mappings: Vec<IdMapping>,
     /// As `uid_mappings`, of groups.
-    #[serde(default, rename = "gidMappings", deserialize_with = "few::list")]
+    #[serde(rename = "gidMappings", deserialize_with = "few::list")]
     pub gid_mappings: Vec<IdMapping>,
     /// What the container may use.
-    #[serde(default, deserialize_with = "super::or_default")]
     pub resources: Resources,
     /// The cgroup that the engine asks for; without one the runtime chooses, or makes none.
-    #[serde(default, rename = "cgroupsPath")]
+    #[serde(rename = "cgroupsPath")]
     pub cgroups_path: Option<String>,
     /// The SELinux context of the container's files.
-    #[serde(default, rename = "mountLabel")]
+    #[serde(rename = "mountLabel")]
     pub mount_label: Option<String>,
-    #[serde(default, rename = "maskedPaths", deserialize_with = "few::list")]
+    #[serde(rename = "maskedPaths", deserialize_with = "few::list")]
     masked_paths: Vec<IgnoredAny>,
-    #[serde(default, rename = "readonlyPaths", deserialize_with = "few::list")]
+    #[serde(rename = "readonlyPaths", deserialize_with = "few::list")]
     readonly_paths: Vec<IgnoredAny>,
     /// `shared`, `slave`, `private`, … or nothing.
-    #[serde(default, rename = "rootfsPropagation")]
+    #[serde(rename = "rootfsPropagation")]
     pub rootfs_propagation: Option<String>,
 }
 
 /// `linux.resources`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct Resources {
     /// Of memory.
-    #[serde(default, deserialize_with = "super::or_default")]
     pub memory: MemoryLimit,
 }
 
 /// `linux.resources.memory`.
 #[derive(Debug, Default, Deserialize)]
+#[serde(default)]
 pub struct MemoryLimit {
     /// In bytes; -1 is none.
-    #[serde(default)]
     pub limit: Option<i64>,
 }
 
@@ -253,12 +206,12 @@ pub struct Namespace {
     #[serde(rename = "type")]
     pub kind: String,
     /// Whose it joins; none: its own.
-    #[serde(default)]
     pub path: Option<PathBuf>,
 }
 
 /// One of `linux.uidMappings` or `linux.gidMappings`.
-#[derive(Debug, Clone, Copy, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, Deserialize)]
+#[serde(default)]
 pub struct IdMapping {
     /// First id in the container.
     #[serde(rename = "containerID")]
@@ -296,21 +249,16 @@ impl Mount {
     }
 }
 
-/// The mounts of a text whose fields are known already.
-pub fn mounts(document: &Document<'_>) -> serde_json::Result<Vec<Mount>> {
-    Ok(field(document, "mounts")?.map(|few::List(mounts)| mounts).unwrap_or_default())
-}
-
-fn field<'a, T: Deserialize<'a>>(document: &Document<'a>, name: &str) -> serde_json::Result<Option<T>> {
-    let read = document.written(name).map(serde_json::from_str::<Option<T>>).transpose();
-    // Its place is one in the field's text.
-    read.map(Option::flatten).map_err(|error| Error::custom(format!("{name}: {error} of that field")))
-}
-
 impl Config {
-    /// Reads what the plan needs.
-    pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
-        serde_json::from_slice(text)
+    pub fn of(document: &Document) -> Result<Self, FieldError> {
+        Ok(Self {
+            command: Command::of(document)?.unwrap_or_default(),
+            process: document.field("process")?.unwrap_or_default(),
+            root: document.field("root")?.unwrap_or_default(),
+            mounts: mounts(document)?,
+            hooks: document.field("hooks")?.unwrap_or_default(),
+            linux: document.field("linux")?.unwrap_or_default(),
+        })
     }
 
     /// Where the root file system is, for a bundle in `bundle`.
@@ -322,7 +270,7 @@ impl Config {
     /// A variable of the first process's environment.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
-        self.process.env.get(name)
+        self.command.env(name)
     }
 
     /// Whether the engine asks for a cgroup for the container, and for a cgroup namespace to go with it.
@@ -376,15 +324,18 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
+    fn config(text: &str) -> Config {
+        Config::of(&Document::parse(text.into()).unwrap()).unwrap()
+    }
+
     #[test]
     fn what_runtimes_accept_is_never_an_error() {
-        let text = br#"{"ociVersion":"9.9","process":{"args":["/sbin/init"],"env":null,
+        let text = r#"{"ociVersion":"9.9","process":{"args":["/sbin/init"],"env":null,
             "capabilities":{"bounding":["CAP_FROM_THE_FUTURE"]},"rlimits":[{"type":"RLIMIT_NEW"}]},
             "mounts":[{"destination":"proc","type":"proc","options":["nosuch"]}],
             "linux":{"namespaces":[{"type":"time"}],"uidMappings":null},"annotations":null,"x":1.5e400}"#;
-        let peek = Peek::parse(text).unwrap();
-        assert_eq!(peek.args().iter().map(AsRef::as_ref).collect::<Vec<&str>>(), ["/sbin/init"]);
-        let config = Config::parse(text).unwrap();
+        let config = config(text);
+        assert_eq!(config.command.args, ["/sbin/init"]);
         assert_eq!(config.root(Path::new("/b")), None);
         assert!(config.has_namespace("time") && !config.has_namespace("cgroup"));
         assert!(config.process.capabilities.may_have("CAP_FROM_THE_FUTURE"));
@@ -397,7 +348,7 @@ mod tests {
                 [("CAP_SYS_ADMIN", true), ("cap_sys_admin", true), ("21", true), ("CAP_SYS_ADMINX", false)]
             {
                 let text = format!(r#"{{"process":{{"capabilities":{{"{set}":["CAP_CHOWN","{name}"]}}}}}}"#);
-                let config = Config::parse(text.as_bytes()).unwrap();
+                let config = config(&text);
                 assert_eq!(config.process.capabilities.is_in_any_set("CAP_SYS_ADMIN"), expected, "{text}");
             }
         }
@@ -408,7 +359,7 @@ mod tests {
         let privileged = r#"{"process":{"capabilities":{"bounding":["CAP_SYS_ADMIN","CAP_SYS_MODULE","CAP_SYS_RAWIO",
             "CAP_DAC_READ_SEARCH"]}},"mounts":[{"destination":"/sys","type":"sysfs","options":["rw"]}],
             "linux":{"maskedPaths":[],"readonlyPaths":null}}"#;
-        assert!(Config::parse(privileged.as_bytes()).unwrap().is_privileged());
+        assert!(config(privileged).is_privileged());
         for (mark, without) in [
             (r#""CAP_SYS_MODULE","#, ""),
             (r#"["rw"]"#, r#"["ro"]"#),
@@ -418,23 +369,40 @@ mod tests {
         ] {
             let text = privileged.replace(mark, without);
             assert_ne!(text, privileged);
-            assert!(!Config::parse(text.as_bytes()).unwrap().is_privileged(), "{text}");
+            assert!(!config(&text).is_privileged(), "{text}");
         }
     }
 
     #[test]
-    fn both_readers_find_a_variable() {
-        let text = br#"{"process":{"env":["container=1","PATH","container=2=3"]}}"#;
-        assert_eq!(Peek::parse(text).unwrap().env("container"), Some("2=3"));
-        assert_eq!(Config::parse(text).unwrap().env("container"), Some("2=3"));
-        assert_eq!(Config::parse(text).unwrap().env("PATH"), None);
+    fn of_each_field_the_last_one_counts() {
+        let text = r#"{"process":{"args":["/bin/sh"]},"linux":{"namespaces":[]},
+            "process":{"terminal":true,"args":["/bin/sh"],"terminal":null,"args":["/sbin/init"]},
+            "linux":{"namespaces":[{"type":"pid","type":"mount","path":"/x","path":null}],"uidMappings":[{"hostID":7,"size":1}]}}"#;
+        let config = config(text);
+        assert!(config.process.terminal);
+        assert_eq!(config.command.args, ["/sbin/init"]);
+        assert_eq!(config.joined_namespace("mount"), Some(Path::new("/x")));
+        assert!(!config.has_namespace("pid"));
+        assert_eq!(host_id_of_root(&config.linux.uid_mappings), Some(7));
+    }
+
+    #[test]
+    fn an_error_says_which_field() {
+        for (text, says) in [
+            (r#"{"process":{"args":[7]}}"#, "process: args: invalid type: integer `7`, expected a string"),
+            (r#"{"mounts":[{"destination":null}]}"#, "mounts: missing field `destination`"),
+            (r#"{"linux":{"namespaces":{}}}"#, "linux: namespaces: invalid type: map, expected a list"),
+        ] {
+            let error = Config::of(&Document::parse(text.into()).unwrap()).unwrap_err();
+            assert_eq!(error.to_string(), says);
+        }
     }
 
     #[test]
     fn a_relative_root_is_below_the_bundle() {
         for (path, expected) in [("rootfs", "/b/rootfs"), ("/r", "/r")] {
             let text = format!(r#"{{"root":{{"path":"{path}"}}}}"#);
-            let config = Config::parse(text.as_bytes()).unwrap();
+            let config = config(&text);
             assert_eq!(config.root(Path::new("/b")), Some(PathBuf::from(expected)));
         }
     }

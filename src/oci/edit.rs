@@ -8,6 +8,7 @@ use std::ops::Range;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
+use super::document::{Document, range_of};
 use super::members::Members;
 
 /// Why a text can't be changed.
@@ -37,36 +38,34 @@ impl EditError {
     }
 }
 
-/// A text that is being changed. Its fields are found once, however many changes there are; each goes through its own field
-/// alone.
+/// A document that is being changed, field by field.
 ///
 /// A path's steps are fields' names and elements' numbers. Objects that are missing on the way, or `null`, are made. A
 /// value's `Display` is its JSON, as that of [`Value`] and [`RawValue`] is.
 #[derive(Debug)]
-pub struct Document<'t> {
-    text: &'t str,
-    /// In their order in the text.
-    fields: Vec<Field<'t>>,
+pub struct Edit<'d> {
+    document: &'d Document,
+    /// The fields in the document's order.
+    fields: Vec<Field<'d>>,
     /// In the order in which they were added.
     added: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
-struct Field<'t> {
-    name: String,
-    before: &'t str,
+struct Field<'d> {
+    name: &'d str,
+    before: &'d str,
     now: Option<String>,
 }
 
-impl<'t> Document<'t> {
-    /// Reads a text.
-    pub fn parse(text: &'t str) -> serde_json::Result<Self> {
-        let Members(members) = serde_json::from_str(text)?;
-        let field = |(name, value): (String, &'t RawValue)| Field { name, before: value.get(), now: None };
-        Ok(Self { text, fields: members.into_iter().map(field).collect(), added: Vec::new() })
+impl<'d> Edit<'d> {
+    #[must_use]
+    pub fn of(document: &'d Document) -> Self {
+        let fields = document.fields().map(|(name, before)| Field { name, before, now: None });
+        Self { document, fields: fields.collect(), added: Vec::new() }
     }
 
-    /// A field as it is now; none where it is missing or `null`.
+    /// Returns a field as it is now, or `None` where it is missing or `null`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         // Of two with one name, the last counts.
@@ -77,15 +76,9 @@ impl<'t> Document<'t> {
         value.filter(|value| *value != "null")
     }
 
-    /// The names of the fields that the text has.
+    /// The names of the fields that the document has.
     pub fn names(&self) -> impl Iterator<Item = &str> {
-        self.fields.iter().map(|field| field.name.as_str())
-    }
-
-    /// A field as the text has it; none where it is missing.
-    #[must_use]
-    pub fn written(&self, name: &str) -> Option<&'t str> {
-        self.fields.iter().rev().find(|field| field.name == name).map(|field| field.before)
+        self.fields.iter().map(|field| field.name)
     }
 
     /// Sets what is at `path`.
@@ -129,26 +122,27 @@ impl<'t> Document<'t> {
         let added =
             self.added.iter().map(|(name, value)| format!("{}:{value}", quoted(name))).collect::<Vec<_>>().join(",");
         let now = self.fields.iter().filter_map(|field| field.now.as_ref()).map(String::len).sum::<usize>();
-        let mut text = String::with_capacity(self.text.len() + now + added.len() + ",".len());
+        let before = self.document.text();
+        let mut text = String::with_capacity(before.len() + now + added.len() + ",".len());
         let mut copied = 0;
         let mut copy_to = |text: &mut String, end: usize, next: usize| {
-            text.push_str(self.text.get(copied..end).unwrap_or_default());
+            text.push_str(before.get(copied..end).unwrap_or_default());
             copied = next;
         };
         if !added.is_empty() {
-            let start = self.text.find('{').map_or(0, |brace| brace + 1);
+            let start = before.find('{').map_or(0, |brace| brace + 1);
             copy_to(&mut text, start, start);
             text.push_str(&added);
             text.push_str(if self.fields.is_empty() { "" } else { "," });
         }
-        for Field { before, now, .. } in &self.fields {
-            if let Some(now) = now {
-                let Range { start, end } = range_of(self.text, before);
+        for field in &self.fields {
+            if let Some(now) = &field.now {
+                let Range { start, end } = range_of(before, field.before);
                 copy_to(&mut text, start, end);
                 text.push_str(now);
             }
         }
-        copy_to(&mut text, self.text.len(), self.text.len());
+        copy_to(&mut text, before.len(), before.len());
         text
     }
 }
@@ -237,12 +231,6 @@ fn kind(path: &[&str], wanted: &'static str) -> EditError {
     EditError::Kind { path: path.join("."), wanted }
 }
 
-/// Where in `text` a part of it is.
-fn range_of(text: &str, part: &str) -> Range<usize> {
-    let start = part.as_ptr().addr() - text.as_ptr().addr();
-    start..start + part.len()
-}
-
 fn quoted(name: &str) -> String {
     Value::from(name).to_string()
 }
@@ -254,10 +242,11 @@ mod tests {
 
     use super::*;
 
-    fn edited(text: &str, edit: impl FnOnce(&mut Document<'_>) -> Result<(), EditError>) -> Result<String, EditError> {
-        let mut document = Document::parse(text)?;
-        edit(&mut document)?;
-        Ok(document.into_text())
+    fn edited(text: &str, change: impl FnOnce(&mut Edit<'_>) -> Result<(), EditError>) -> Result<String, EditError> {
+        let document = Document::parse(text.into()).unwrap();
+        let mut edit = Edit::of(&document);
+        change(&mut edit)?;
+        Ok(edit.into_text())
     }
 
     #[test]
@@ -275,23 +264,23 @@ mod tests {
             (r#"{"\u0061":1}"#, &["a"], r#"{"\u0061":"x"}"#),
             (" {\"a\": 7} ", &["b"], " {\"b\":\"x\",\"a\": 7} "),
         ] {
-            assert_eq!(edited(text, |document| document.set(path, &json!("x"))).unwrap(), expected, "{text}");
+            assert_eq!(edited(text, |edit| edit.set(path, &json!("x"))).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
     fn makes_several_changes() {
-        let changed = edited(r#"{"a":{"l":[1]}, "z": 0}"#, |document| {
-            document.extend(&["a", "l"], &[json!(2)])?;
-            document.set(&["n", "o"], &json!(true))?;
-            document.extend(&["a", "l"], &[json!(3)])?;
-            document.set(&["m"], &json!({}))?;
-            document.set(&["n", "p"], &json!(false))?;
-            assert_eq!(document.get("a"), Some(r#"{"l":[1,2,3]}"#));
-            assert_eq!(document.get("m"), Some("{}"));
-            assert_eq!(document.get("x"), None);
-            document.set(&["z"], &json!(null))?;
-            assert_eq!(document.get("z"), None);
+        let changed = edited(r#"{"a":{"l":[1]}, "z": 0}"#, |edit| {
+            edit.extend(&["a", "l"], &[json!(2)])?;
+            edit.set(&["n", "o"], &json!(true))?;
+            edit.extend(&["a", "l"], &[json!(3)])?;
+            edit.set(&["m"], &json!({}))?;
+            edit.set(&["n", "p"], &json!(false))?;
+            assert_eq!(edit.get("a"), Some(r#"{"l":[1,2,3]}"#));
+            assert_eq!(edit.get("m"), Some("{}"));
+            assert_eq!(edit.get("x"), None);
+            edit.set(&["z"], &json!(null))?;
+            assert_eq!(edit.get("z"), None);
             Ok(())
         });
         assert_eq!(changed.unwrap(), r#"{"n":{"p":false,"o":true},"m":{},"a":{"l":[1,2,3]}, "z": null}"#);
@@ -306,8 +295,8 @@ mod tests {
             (r#"{"m":0}"#, r#"{"l":["x",{"y":1}],"m":0}"#),
         ] {
             let values = [json!("x"), json!({"y": 1})];
-            assert_eq!(edited(text, |document| document.extend(&["l"], &values)).unwrap(), expected, "{text}");
-            assert_eq!(edited(text, |document| document.extend::<Value>(&["l"], &[])).unwrap(), text);
+            assert_eq!(edited(text, |edit| edit.extend(&["l"], &values)).unwrap(), expected, "{text}");
+            assert_eq!(edited(text, |edit| edit.extend::<Value>(&["l"], &[])).unwrap(), text);
         }
     }
 
@@ -322,25 +311,22 @@ mod tests {
             (r#"{"l":[0]}"#, &b, &none, r#"{"l":["c",0]}"#),
             ("{}", &b, &none, r#"{"l":["c"]}"#),
         ] {
-            assert_eq!(edited(text, |document| document.surround(&["l"], first, last)).unwrap(), expected, "{text}");
+            assert_eq!(edited(text, |edit| edit.surround(&["l"], first, last)).unwrap(), expected, "{text}");
         }
     }
 
     #[test]
     fn says_what_does_not_fit() {
         for (text, path, says) in [
-            ("{", &["a"][..], "EOF"),
-            ("7", &["a"], "expected an object"),
-            (r#"{"a":1} x"#, &["a"], "trailing characters"),
-            (r#"{"a":7}"#, &["a", "b"], "a is not an object"),
+            (r#"{"a":7}"#, &["a", "b"][..], "a is not an object"),
             (r#"{"a":{"b":"c"}}"#, &["a", "b", "c"], "a.b is not an object"),
             (r#"{"a":[1]}"#, &["a", "1"], "a is not a list of that length"),
             (r#"{"a":[1]}"#, &["a", "b"], "a is not a list of that length"),
         ] {
-            let error = edited(text, |document| document.set(path, &json!(1))).unwrap_err().to_string();
+            let error = edited(text, |edit| edit.set(path, &json!(1))).unwrap_err().to_string();
             assert!(error.contains(says), "{text}: {error}");
         }
-        let add = |text| edited(text, |document| document.extend(&["a", "b"], &[json!(1)])).unwrap_err().to_string();
+        let add = |text| edited(text, |edit| edit.extend(&["a", "b"], &[json!(1)])).unwrap_err().to_string();
         assert_eq!(add(r#"{"a":{"b":"c"}}"#), "a.b is not a list");
     }
 }

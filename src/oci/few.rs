@@ -10,6 +10,7 @@ use serde::de::{Error, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 
 use super::Text;
+use super::object::Object;
 
 /// No container has as many annotations, capabilities or mounts; its arguments and variables are read in other ways.
 pub(super) const ENTRIES_MAX: usize = 4096;
@@ -19,16 +20,22 @@ pub(super) fn too_many<E: Error>() -> E {
     E::custom(format_args!("more than {ENTRIES_MAX} entries"))
 }
 
-/// A list, or `null`, which is how Go writes an empty one.
+/// A list.
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    let list = Option::<List<T>>::deserialize(deserializer)?;
-    Ok(list.map(|List(entries)| entries).unwrap_or_default())
+    List::deserialize(deserializer).map(|List(entries)| entries)
 }
 
-/// The first entries of a list of texts, or of `null`; the rest is read and forgotten.
-pub(super) fn first<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<Text<'de>>, D::Error> {
-    let list = Option::<First<'de>>::deserialize(deserializer)?;
-    Ok(list.map(|First(entries)| entries).unwrap_or_default())
+/// The first entries of a list of texts. The rest is read and forgotten.
+pub(super) fn first<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    /// A shell, its option and its script.
+    const FIRST: usize = 3;
+    let mut entries = Vec::with_capacity(FIRST);
+    texts(deserializer, |entry| {
+        if entries.len() < FIRST {
+            entries.push(entry.into());
+        }
+    })?;
+    Ok(entries)
 }
 
 /// Shows each text of a list, however many there are, and keeps none.
@@ -51,14 +58,13 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D, show: impl FnMut
     deserializer.deserialize_seq(Each(show))
 }
 
-/// A map, or `null`.
+/// A map.
 pub(super) fn map<'de, D, T>(deserializer: D) -> Result<BTreeMap<T, T>, D::Error>
 where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Ord,
 {
-    let map = Option::<Map<T>>::deserialize(deserializer)?;
-    Ok(map.map(|Map(entries)| entries).unwrap_or_default())
+    Map::deserialize(deserializer).map(|Map(entries)| entries)
 }
 
 pub(super) struct List<T>(pub Vec<T>);
@@ -75,7 +81,7 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
 
             fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
                 let mut entries = Vec::new();
-                while let Some(entry) = list.next_element()? {
+                while let Some(Object(entry)) = list.next_element()? {
                     if entries.len() == ENTRIES_MAX {
                         return Err(too_many());
                     }
@@ -85,23 +91,6 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
             }
         }
         deserializer.deserialize_seq(Each(PhantomData)).map(Self)
-    }
-}
-
-/// A shell, its option and its script.
-const FIRST: usize = 3;
-
-struct First<'a>(Vec<Text<'a>>);
-
-impl<'de> Deserialize<'de> for First<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let mut entries = Vec::with_capacity(FIRST);
-        texts(deserializer, |entry| {
-            if entries.len() < FIRST {
-                entries.push(entry);
-            }
-        })?;
-        Ok(Self(entries))
     }
 }
 
@@ -137,16 +126,17 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    #[derive(Debug, Deserialize)]
+    #[derive(Debug, Default, Deserialize)]
+    #[serde(default)]
     struct Both {
-        #[serde(default, deserialize_with = "list")]
+        #[serde(deserialize_with = "list")]
         list: Vec<u32>,
-        #[serde(default, deserialize_with = "map")]
+        #[serde(deserialize_with = "map")]
         map: BTreeMap<String, String>,
     }
 
     fn read(text: &str) -> serde_json::Result<Both> {
-        serde_json::from_str(text)
+        serde_json::from_str(text).map(|Object(both)| both)
     }
 
     #[test]
@@ -172,7 +162,7 @@ mod tests {
         }
         for text in both(ENTRIES_MAX + 1) {
             let error = read(&text).unwrap_err().to_string();
-            assert!(error.starts_with("more than 4096 entries at line 1"), "{error}");
+            assert!(error.ends_with(": more than 4096 entries"), "{error}");
         }
     }
 }

@@ -5,17 +5,19 @@
 //! and mount options are not our business. Knows nothing of the host.
 
 pub mod config;
+pub mod document;
 pub mod edit;
 pub mod environment;
 mod few;
 pub mod members;
 pub mod mount_options;
+mod object;
 pub mod pod;
 pub mod state;
 
 use std::borrow::{Borrow, Cow};
 
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 /// A text that is borrowed from config.json where there is nothing to unescape: most are only looked at.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
@@ -27,17 +29,14 @@ impl AsRef<str> for Text<'_> {
     }
 }
 
+impl From<Text<'_>> for String {
+    fn from(Text(text): Text<'_>) -> Self {
+        text.into_owned()
+    }
+}
+
 impl Borrow<str> for Text<'_> {
     fn borrow(&self) -> &str {
         &self.0
     }
-}
-
-/// Go writes an empty list or map as `null`; both mean "nothing".
-pub(crate) fn or_default<'de, D, T>(deserializer: D) -> Result<T, D::Error>
-where
-    D: Deserializer<'de>,
-    T: Deserialize<'de> + Default,
-{
-    Option::<T>::deserialize(deserializer).map(Option::unwrap_or_default)
 }

@@ -9,6 +9,7 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::few;
+use super::object::Object;
 
 /// Why a state can't be used.
 #[derive(Debug, thiserror::Error)]
@@ -76,7 +77,7 @@ struct Wire {
 impl State {
     /// Parses and checks a state.
     pub fn parse(text: &[u8]) -> Result<Self, StateError> {
-        let wire: Wire = serde_json::from_slice(text).map_err(StateError::Json)?;
+        let Object(wire) = serde_json::from_slice::<Object<Wire>>(text).map_err(StateError::Json)?;
         if !is_id(&wire.id) {
             return Err(StateError::Id(wire.id));
         }

@@ -108,6 +108,7 @@ mod tests {
 
     use super::*;
     use crate::identity::MachineId;
+    use crate::oci::document::Document;
 
     /// Without what is said of a cgroup mount where the config has no mounts at all.
     fn told(config: &Value, is_unified: bool) -> Vec<String> {
@@ -117,7 +118,7 @@ mod tests {
     }
 
     fn all(config: &Value, is_unified: bool) -> Vec<String> {
-        let text = config.to_string();
+        let document = Document::parse(config.to_string().into()).unwrap();
         let before = Before {
             manager: Some("libpod".to_owned()),
             machine_id: MachineId::parse(&"a".repeat(32)),
@@ -125,7 +126,7 @@ mod tests {
             has_mounts_in_root: config.get("mounted").is_some(),
             is_unified,
         };
-        let changes = changes(&Config::parse(text.as_bytes()).unwrap(), &before);
+        let changes = changes(&Config::of(&document).unwrap(), &before);
         changes.iter().map(|change| change.to_string().split_once(": ").unwrap().0.to_owned()).collect()
     }
 

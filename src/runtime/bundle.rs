@@ -11,12 +11,14 @@ use super::log::{Level, Log};
 use super::settings::{self, Settings};
 use super::{NAME, RuntimeError};
 use crate::apply;
+use crate::bundle::{Bundle, BundleError};
 use crate::decide::{Because, Decision};
-use crate::gather::{ConfigText, GatherError};
+use crate::gather::GatherError;
 use crate::hook::{absolute, changes};
-use crate::hooksd::{self, Descriptor, Fault, Hooks, MatchError, Problem, Subject};
-use crate::oci::config::{Mount, Peek, mounts};
-use crate::oci::edit::Document;
+use crate::hooksd::{self, Descriptor, Fault, Hooks, Problem, Subject};
+use crate::oci::Text;
+use crate::oci::config::{Command, Mount, annotations, mounts};
+use crate::oci::edit::Edit;
 use crate::oci::state::State;
 use crate::plan::Change;
 use crate::report::{self, chain, last_words, short};
@@ -36,34 +38,30 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
             log.write(Level::Error, &format!("{NAME}: {line}"));
         }
     });
-    let text = match ConfigText::read_at(config.to_owned(), CONFIG_LIMIT_BYTES) {
-        Err(GatherError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
+    let state = state(config, id);
+    let bundle = match Bundle::read_at(&state, config.to_owned(), CONFIG_LIMIT_BYTES) {
+        Err(BundleError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
             return Ok(());
         }
         result => result?,
     };
-    let before = text.text()?;
-    let bad = |source| text.bad(source);
-    let mut document = Document::parse(before).map_err(bad)?;
-    let peek = Peek::of(&document).map_err(bad)?;
     let hooks = good_descriptors(settings, log)?;
-    let has_bind_mounts = hooks.ask_for_bind_mounts() && mounts(&document).map_err(bad)?.iter().any(is_users_bind);
-    let last = matching(&hooks, &peek, has_bind_mounts)?;
+    let last = matching(&hooks, &bundle)?;
     let first = settings.hook_config_path.as_deref().map(hook_config).transpose()?.unwrap_or_default();
-    let state = state(config, id);
-    let (because, changes) = for_systemd(&state, &text, &peek)?;
+    let (because, changes) = for_systemd(&bundle)?;
     if last.is_empty() && first.is_empty() && because.is_none() {
         return Ok(());
     }
+    let mut edit = Edit::of(bundle.document());
     if !(last.is_empty() && first.is_empty()) {
-        add(&mut document, &first, &last)?;
+        add(&mut edit, &first, &last)?;
     }
-    apply::config::apply(&mut document, &changes)?;
-    if let Some(because) = because.filter(|_| !calls_this_hook(&document)) {
+    apply::config::apply(&mut edit, &changes)?;
+    if let Some(because) = because.filter(|_| !calls_this_hook(&edit)) {
         warn(log, &without_hook(&state, &because, settings, &hooks.problems));
     }
-    let after = document.into_text();
-    if after == before {
+    let after = edit.into_text();
+    if after == bundle.document().text() {
         return Ok(());
     }
     fs::replace_host(config, &after).map_err(|source| RuntimeError::Write { path: config.to_owned(), source })
@@ -104,13 +102,13 @@ fn hook_config(path: &Path) -> Result<HookConfig, RuntimeError> {
     HookConfig::parse(&text).map_err(|source| RuntimeError::HookConfig { path: path_of(), source })
 }
 
-fn matching<'h>(hooks: &'h Hooks, peek: &Peek<'_>, has_bind_mounts: bool) -> Result<Vec<&'h Descriptor>, MatchError> {
-    let args: Vec<String> = peek.args().iter().map(|text| text.as_ref().to_owned()).collect();
-    let annotations: BTreeMap<String, String> =
-        peek.annotations().map(|(key, value)| (key.to_owned(), value.to_owned())).collect();
-    let subject =
-        Subject { args: peek.has_process().then_some(args.as_slice()), annotations: &annotations, has_bind_mounts };
-    hooks.matching(&subject)
+fn matching<'h>(hooks: &'h Hooks, bundle: &Bundle<'_>) -> Result<Vec<&'h Descriptor>, RuntimeError> {
+    let command = bundle.read_with(Command::of)?;
+    let owned = |(key, value): (Text<'_>, Text<'_>)| (key.into(), value.into());
+    let annotations: BTreeMap<String, String> = bundle.read_with(annotations)?.into_iter().map(owned).collect();
+    let has_bind_mounts = hooks.ask_for_bind_mounts() && bundle.read_with(mounts)?.iter().any(is_users_bind);
+    let args = command.as_ref().map(|command| command.args.as_slice());
+    Ok(hooks.matching(&Subject { args, annotations: &annotations, has_bind_mounts })?)
 }
 
 /// Engines know which bind mounts the user asked for; config.json has their own, too.
@@ -125,21 +123,18 @@ fn is_users_bind(mount: &Mount) -> bool {
         "/run/.containerenv",
         "/dev/termination-log",
     ];
-    (mount.is_bind() || mount.kind.as_deref() == Some("bind"))
-        && !ENGINES.iter().any(|path| mount.destination == Path::new(path))
+    mount.is_bind() && !ENGINES.iter().any(|path| mount.destination == Path::new(path))
 }
 
 /// Returns why the container is to be prepared for systemd, or `None` if it isn't, and what its config.json lacks for that.
 /// The runtime itself refuses a root that can't be opened and a process without arguments.
-fn for_systemd(
-    state: &State,
-    text: &ConfigText,
-    peek: &Peek<'_>,
-) -> Result<(Option<Because>, Vec<Change>), RuntimeError> {
-    match changes(state, text, peek) {
+fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<Because>, Vec<Change>), RuntimeError> {
+    match changes(bundle) {
         Ok((Decision::Prepare(because), changes)) => Ok((Some(because), changes)),
         Ok((Decision::Skip(_), changes)) => Ok((None, changes)),
-        Err(GatherError::Root { .. } | GatherError::NoRoot(_) | GatherError::NoArgs(_)) => Ok((None, Vec::new())),
+        Err(GatherError::Root { .. } | GatherError::Bundle(BundleError::NoRoot(_) | BundleError::NoArgs(_))) => {
+            Ok((None, Vec::new()))
+        }
         Err(error) => Err(error.into()),
     }
 }

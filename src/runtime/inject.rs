@@ -12,7 +12,7 @@ use serde_json::Value;
 use serde_json::value::{RawValue, to_raw_value};
 
 use crate::hooksd::{self, Descriptor};
-use crate::oci::edit::{Document, EditError};
+use crate::oci::edit::{Edit, EditError};
 use crate::report;
 
 /// The stages of config.json's `hooks`, in the order in which they run.
@@ -72,25 +72,25 @@ pub enum InjectError {
 
 /// Adds the hooks that a config.json lacks: those of `first` before its own, those of `last` after them. A bundle that is
 /// used again has them already.
-pub fn add(document: &mut Document<'_>, first: &HookConfig, last: &[&Descriptor]) -> Result<(), InjectError> {
+pub fn add(edit: &mut Edit<'_>, first: &HookConfig, last: &[&Descriptor]) -> Result<(), InjectError> {
     // Go doesn't care for case, takes the last of two, and merges what is in them.
-    let alike: Vec<_> = document.names().filter(|name| name.eq_ignore_ascii_case("hooks")).collect();
+    let alike: Vec<_> = edit.names().filter(|name| name.eq_ignore_ascii_case("hooks")).collect();
     if alike.len() > 1 || alike.iter().any(|name| *name != "hooks") {
         return Err(InjectError::Ambiguous);
     }
-    let own: Option<Lists> = document.get("hooks").map(serde_json::from_str).transpose().map_err(EditError::from)?;
+    let own: Option<Lists> = edit.get("hooks").map(serde_json::from_str).transpose().map_err(EditError::from)?;
     for stage in STAGES {
         // What is no list is for the change of the text to complain of.
         let mut present = entries(own.as_ref(), stage).unwrap_or_default();
         let first = lacking(&mut present, first.0.get(stage).cloned().unwrap_or_default());
         let last = lacking(&mut present, of_descriptors(last, stage)?);
-        document.surround(&["hooks", stage], &first, &last)?;
+        edit.surround(&["hooks", stage], &first, &last)?;
     }
     Ok(())
 }
 
 /// Whether a config.json calls a hook of this project's name before the container's command is started.
-pub fn calls_this_hook(document: &Document<'_>) -> bool {
+pub fn calls_this_hook(edit: &Edit<'_>) -> bool {
     #[derive(Deserialize)]
     struct Called {
         path: PathBuf,
@@ -100,7 +100,7 @@ pub fn calls_this_hook(document: &Document<'_>) -> bool {
             .is_ok_and(|hook| hook.path.file_name() == Some(OsStr::new(report::NAME)))
     };
     // What can't be read is for the runtime to complain of.
-    let lists: Option<Lists> = document.get("hooks").and_then(|hooks| serde_json::from_str(hooks).ok());
+    let lists: Option<Lists> = edit.get("hooks").and_then(|hooks| serde_json::from_str(hooks).ok());
     ["prestart", "createRuntime", "createContainer"]
         .iter()
         .any(|stage| entries(lists.as_ref(), stage).is_ok_and(|hooks| hooks.iter().any(|hook| is_this(hook))))
@@ -157,6 +157,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::oci::document::Document;
 
     /// Both are for all containers; one of them has two stages.
     fn descriptors(directory: &std::path::Path) -> hooksd::Hooks {
@@ -174,9 +175,10 @@ mod tests {
         let hooks = descriptors(directory.path());
         let all: Vec<&Descriptor> = hooks.descriptors.iter().collect();
         assert_eq!(all.len(), 2);
-        let mut document = Document::parse(text).unwrap();
-        add(&mut document, &HookConfig::parse(first.to_string().as_bytes()).unwrap(), &all)?;
-        Ok(document.into_text())
+        let document = Document::parse(text.into()).unwrap();
+        let mut edit = Edit::of(&document);
+        add(&mut edit, &HookConfig::parse(first.to_string().as_bytes()).unwrap(), &all)?;
+        Ok(edit.into_text())
     }
 
     const ONE: &str = r#"{"path":"/","args":["one","x"],"env":["A=1"],"timeout":3}"#;

@@ -9,9 +9,10 @@ use std::time::Duration;
 
 use super::command_line::CommandLine;
 use super::program::Program;
+use crate::bundle::Bundle;
 use crate::decide::{Decision, decide};
 use crate::facts::options::Policy;
-use crate::gather::{self, ConfigText, GatherError};
+use crate::gather::{self, GatherError};
 use crate::oci::state::{State, Status};
 use crate::report::{chain, short};
 use crate::sys::journal::{self, Priority};
@@ -76,10 +77,10 @@ fn state(program: &Program, command_line: &CommandLine, id: &OsStr) -> Option<St
 }
 
 fn stops_by(state: &State) -> Result<bool, GatherError> {
-    let text = ConfigText::read(state)?;
-    Ok(match decide(&gather::container(state, &text, &text.peek()?)?.0) {
+    let bundle = Bundle::read(state)?;
+    Ok(match decide(&gather::container(&bundle)?.0) {
         Decision::Skip(_) => false,
-        Decision::Prepare(_) => !gather::annotated(state, &text, &Policy::default())?.options.keeps_stop_signal,
+        Decision::Prepare(_) => !gather::annotated(&bundle, &Policy::default())?.options.keeps_stop_signal,
     })
 }
 

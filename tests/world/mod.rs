@@ -20,6 +20,7 @@ use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
 use oci_systemd_hook::kernel::selinux::Label;
 use oci_systemd_hook::kernel::statx::FileIdentity;
 use oci_systemd_hook::oci::config::Config;
+use oci_systemd_hook::oci::document::Document;
 use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
 use oci_systemd_hook::systemd::Version;
@@ -97,7 +98,8 @@ impl World {
         let text = |name: &str| self.get(name).ok_or_else(|| format!("there is no {name}"));
         let state =
             State::parse(self.get("state.json").unwrap_or(STATE).as_bytes()).map_err(|error| error.to_string())?;
-        let config = Config::parse(text("config.json")?.as_bytes()).map_err(|error| error.to_string())?;
+        let document = Document::parse(text("config.json")?.into()).map_err(|error| error.to_string())?;
+        let config = Config::of(&document).map_err(|error| error.to_string())?;
         let stage = match self.word("stage") {
             None => Stage::CreateContainer,
             Some("createRuntime") => Stage::CreateRuntime,

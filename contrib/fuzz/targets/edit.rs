@@ -4,22 +4,23 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use oci_systemd_hook::oci::edit::{Document, EditError};
+use oci_systemd_hook::oci::document::Document;
+use oci_systemd_hook::oci::edit::{Edit, EditError};
 use serde_json::{Value, json};
 
 fuzz_target!(|input: &[u8]| {
     let Ok(input) = std::str::from_utf8(input) else { return };
     let Some((path, text)) = input.split_once('\n') else { return };
-    let Ok(document) = Document::parse(text) else { return };
-    assert_eq!(document.into_text(), text, "nothing was to be changed");
+    let Ok(document) = Document::parse(text.into()) else { return };
+    assert_eq!(Edit::of(&document).into_text(), text, "nothing was to be changed");
 
     let path: Vec<&str> = path.split(' ').collect();
     let value = json!({ "new": ["\n", 1.5] });
-    changed(text, &path, |document| document.set(&path, &value), |_, now| now == Some(&value));
+    changed(&document, &path, |edit| edit.set(&path, &value), |_, now| now == Some(&value));
     changed(
-        text,
+        &document,
         &path,
-        |document| document.surround(&path, &[json!("first")], &[json!("last")]),
+        |edit| edit.surround(&path, &[json!("first")], &[json!("last")]),
         |before, now| {
             let mut list = before.and_then(Value::as_array).cloned().unwrap_or_default();
             list.insert(0, json!("first"));
@@ -30,26 +31,25 @@ fuzz_target!(|input: &[u8]| {
 });
 
 fn changed(
-    text: &str,
+    before: &Document,
     path: &[&str],
-    change: impl FnOnce(&mut Document<'_>) -> Result<(), EditError>,
+    change: impl FnOnce(&mut Edit<'_>) -> Result<(), EditError>,
     is_right: impl FnOnce(Option<&Value>, Option<&Value>) -> bool,
 ) {
-    let before = Document::parse(text).expect("it was parsed before");
-    let mut document = Document::parse(text).expect("it was parsed before");
-    if change(&mut document).is_err() {
+    let mut edit = Edit::of(before);
+    if change(&mut edit).is_err() {
         return;
     }
-    let written = document.into_text();
-    let after = Document::parse(&written).unwrap_or_else(|error| panic!("{written}: {error}"));
-    for name in before.names().filter(|name| *name != path[0]) {
+    let written = edit.into_text();
+    let after = Document::parse(written.clone().into()).unwrap_or_else(|error| panic!("{written}: {error}"));
+    for (name, _) in before.fields().filter(|(name, _)| *name != path[0]) {
         assert_eq!(before.written(name), after.written(name), "{name} in {written}");
     }
     // A `Value` knows neither a number as large as 1e400, nor nesting as deep as a text's may be that nobody reads.
-    if let (Ok(old), Ok(new)) = (serde_json::from_str(text), serde_json::from_str(&written)) {
+    if let (Ok(old), Ok(new)) = (serde_json::from_str(before.text()), serde_json::from_str(&written)) {
         assert!(is_right(find(&old, path), find(&new, path)), "{written}");
     }
-    assert_eq!(after.into_text(), written, "nothing more was to be changed");
+    assert_eq!(Edit::of(&after).into_text(), written, "nothing more was to be changed");
 }
 
 fn find<'v>(value: &'v Value, path: &[&str]) -> Option<&'v Value> {

@@ -11,6 +11,7 @@ use oci_systemd_hook::interface::PATHS;
 use oci_systemd_hook::kernel::cgroup::{self, Hierarchy};
 use oci_systemd_hook::kernel::mountinfo;
 use oci_systemd_hook::oci::config::Config;
+use oci_systemd_hook::oci::document::Document;
 use oci_systemd_hook::path::InnerPath;
 
 use self::world::{World, rules};
@@ -57,7 +58,8 @@ fn is_one_cgroup(world: &World) -> bool {
     let text = |name| world.get(name).unwrap_or_default();
     let Some(inside) = world.get("cgroup-inside") else { return true };
     let is_elsewhere = world.get("stage").is_some()
-        && Config::parse(text("config.json").as_bytes()).is_ok_and(|config| config.has_namespace("cgroup"));
+        && Document::parse(text("config.json").into())
+            .is_ok_and(|document| Config::of(&document).is_ok_and(|config| config.has_namespace("cgroup")));
     is_elsewhere
         && [Hierarchy::Unified, Hierarchy::Systemd].into_iter().all(|hierarchy| {
             match (cgroup::parse(text("cgroup"), hierarchy), cgroup::parse(inside, hierarchy)) {

@@ -5,7 +5,8 @@ use std::path::Path;
 
 use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
 use super::selinux::{self, selinux};
-use super::{Annotated, ConfigText, GatherError, annotated, config_to_prepare, is_same_file, live, open_root};
+use super::{Annotated, GatherError, annotated, is_same_file, live, open_root};
+use crate::bundle::Bundle;
 use crate::facts::mounts::Foretold;
 use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
@@ -22,10 +23,10 @@ use crate::sys::fs;
 
 /// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
 /// at createContainer and with the rights that a runtime gives a hook there.
-pub fn surroundings(state: &State, text: &ConfigText, policy: &Policy) -> Result<Surroundings, GatherError> {
-    let config = config_to_prepare(text)?;
-    let Annotated { options, stop_signal, mount_context, .. } = annotated(state, text, policy)?;
-    let root = open_root(state, text)?;
+pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings, GatherError> {
+    let (state, config) = (bundle.state, bundle.config_to_prepare()?);
+    let Annotated { options, stop_signal, mount_context, .. } = annotated(bundle, policy)?;
+    let root = open_root(bundle)?;
     let layout = layout_of_host();
     let namespace = namespace_of(config);
     let mounts = mounts(&config.mounts, layout, namespace, &own_cgroup(state, namespace));

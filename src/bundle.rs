@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! An OCI bundle: the state of its container, and its config.json, which is read once.
+
+use std::cell::OnceCell;
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+
+use crate::oci::config::Config;
+use crate::oci::document::{Document, FieldError};
+use crate::oci::state::{State, StateError};
+use crate::sys::{SysError, fs};
+
+/// The largest configs seen are of some 100 KiB. With the other limits here, and those of `oci`, it keeps a call below
+/// 8 MiB of memory.
+const CONFIG_LIMIT_BYTES: u64 = 1024 * 1024;
+
+/// Why a bundle can't be used.
+#[derive(Debug, thiserror::Error)]
+pub enum BundleError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error("cannot read {}", path.display())]
+    Read { path: PathBuf, source: SysError },
+    #[error("{} is larger than {limit_bytes} bytes", path.display())]
+    TooLarge { path: PathBuf, limit_bytes: u64 },
+    #[error("cannot read {} as an OCI configuration", path.display())]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("cannot read {} as an OCI configuration", path.display())]
+    Field { path: PathBuf, source: FieldError },
+    #[error("{} has no process.args", .0.display())]
+    NoArgs(PathBuf),
+    #[error("{} has no root.path", .0.display())]
+    NoRoot(PathBuf),
+    #[error(
+        "{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display()
+    )]
+    NoMountNamespace(PathBuf),
+}
+
+/// A container's state and config.json.
+#[derive(Debug)]
+pub struct Bundle<'s> {
+    pub state: &'s State,
+    /// Of config.json, for messages.
+    path: PathBuf,
+    document: Document,
+    config: OnceCell<Config>,
+}
+
+/// Reads a config.json that a program writes to `input`, which errors call `from`.
+pub fn read_stream(input: impl AsFd, from: &str) -> Result<Document, BundleError> {
+    parse(Path::new(from), CONFIG_LIMIT_BYTES, fs::read_stream(input, CONFIG_LIMIT_BYTES))
+}
+
+fn parse(path: &Path, limit_bytes: u64, text: Result<Option<Vec<u8>>, SysError>) -> Result<Document, BundleError> {
+    let path_of = || path.to_owned();
+    let text = text.map_err(|source| BundleError::Read { path: path_of(), source })?;
+    let text = text.ok_or_else(|| BundleError::TooLarge { path: path_of(), limit_bytes })?;
+    Document::parse(text).map_err(|source| BundleError::Json { path: path_of(), source })
+}
+
+impl<'s> Bundle<'s> {
+    /// Reads config.json in the state's bundle.
+    pub fn read(state: &'s State) -> Result<Self, BundleError> {
+        Self::read_at(state, state.bundle()?.join("config.json"), CONFIG_LIMIT_BYTES)
+    }
+
+    /// Reads it at a path if it isn't larger than that.
+    pub fn read_at(state: &'s State, path: PathBuf, limit_bytes: u64) -> Result<Self, BundleError> {
+        let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, limit_bytes));
+        let document = parse(&path, limit_bytes, text)?;
+        Ok(Self::of(state, path, document))
+    }
+
+    #[must_use]
+    pub fn of(state: &'s State, path: PathBuf, document: Document) -> Self {
+        Self { state, path, document, config: OnceCell::new() }
+    }
+
+    /// A bundle whose config.json can't be read, with what is known of it by other ways.
+    #[must_use]
+    pub fn without_config(state: &'s State, config: Config) -> Self {
+        let path = PathBuf::from("config.json (unreadable)");
+        Self { state, path, document: Document::default(), config: OnceCell::from(config) }
+    }
+
+    /// The bundle's directory, an absolute path.
+    pub fn directory(&self) -> Result<&'s Path, BundleError> {
+        Ok(self.state.bundle()?)
+    }
+
+    /// Where config.json is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    #[must_use]
+    pub fn document(&self) -> &Document {
+        &self.document
+    }
+
+    /// Reads something from config.json.
+    pub fn read_with<'b, T>(
+        &'b self,
+        read: impl FnOnce(&'b Document) -> Result<T, FieldError>,
+    ) -> Result<T, BundleError> {
+        read(&self.document).map_err(|source| BundleError::Field { path: self.path.clone(), source })
+    }
+
+    /// The fields that the plan needs, which are read once.
+    pub fn config(&self) -> Result<&Config, BundleError> {
+        if let Some(config) = self.config.get() {
+            return Ok(config);
+        }
+        let config = self.read_with(Config::of)?;
+        Ok(self.config.get_or_init(|| config))
+    }
+
+    /// The same for a container that is to be prepared, which must not share the host's mounts.
+    pub fn config_to_prepare(&self) -> Result<&Config, BundleError> {
+        let config = self.config()?;
+        if config.has_namespace("mount") { Ok(config) } else { Err(BundleError::NoMountNamespace(self.path.clone())) }
+    }
+
+    /// Where the container's root is: as config.json names it, or crun's state.
+    pub fn root(&self) -> Result<PathBuf, BundleError> {
+        let directory = self.directory()?;
+        let path = self.config()?.root(directory).or_else(|| self.state.root.as_ref().map(|root| directory.join(root)));
+        path.ok_or_else(|| BundleError::NoRoot(self.path.clone()))
+    }
+}
