@@ -3,7 +3,9 @@
 
 use std::path::Path;
 
-use super::interpret::{asked_cgroup_mounts, cgroup_name, cgroup_namespace, common, container_memory, privileges};
+use super::cgroups::{self, NOBODY};
+use super::interpret::{self, interpret};
+use super::readings::{CgroupLook, CgroupPlace, CgroupTexts, Readings};
 use super::selinux::{self, selinux};
 use super::{Annotated, GatherError, annotated, is_same_file, live, open_root};
 use crate::bundle::Bundle;
@@ -11,7 +13,8 @@ use crate::facts::mounts::Foretold;
 use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Layout, Making, Membership, Mounts, Surroundings,
+    CgroupNamespace, CgroupOwner, CgroupRoot, FollowUp, Layout, Making, Mounts, Occupants, Places, Rights, Stage,
+    Surroundings,
 };
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
@@ -29,16 +32,25 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
     let root = open_root(bundle)?;
     let layout = layout_of_host();
     let namespace = namespace_of(config);
-    let mounts = mounts(&config.mounts, layout, namespace, &own_cgroup(state, namespace));
-    let host = live::host(state, config);
-    let (systemd, units) = (live::systemd(&root)?, live::Units::of(&root));
-    let (users, groups) = (id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings));
+    let systemd = live::systemd(&root)?;
     let limit = config.linux.resources.memory.limit.and_then(|bytes| u64::try_from(bytes).ok());
-    Ok(Surroundings {
-        cgroups: cgroups(state, config, layout),
+    let readings = Readings {
+        stage: Stage::CreateContainer,
+        host: live::host(state, config),
+        mounts: mounts(&config.mounts, layout, namespace, &own_cgroup(state, namespace)),
+        places: Places::default(),
+        namespace,
+        membership: CgroupTexts::default(),
+        cgroups: vec![cgroup(state, config, layout, namespace)],
+        memory_limits: limit.into_iter().collect(),
+        follow_up: FollowUp::None,
         options,
-        privileges: privileges(config, [&users, &groups], stop_signal.as_deref(), systemd, &|unit| units.has(unit)),
-        memory: container_memory(limit, &host),
+        making: Making::Possible,
+        rights: Rights::of_root(config.has_namespace("user")),
+        id_maps: [id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings)],
+        stop_signal,
+        units: live::units(&root, &interpret::asked_units(config, systemd)),
+        image: live::image(&root)?,
         systemd,
         // A runtime can give labels; whoever asks for a plan may have no right to try.
         selinux: selinux(
@@ -46,8 +58,8 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
             |_| selinux::asked_for(mount_context.as_deref()).map_or(Labelling::ByMount, Labelling::ByFile),
             |at| fs::open_host_directory(Path::new(at)),
         ),
-        ..common(state, config, &host, mounts, live::image(&root)?)
-    })
+    };
+    Ok(interpret(state, config, readings))
 }
 
 /// As the kernel will write it; without a user namespace each id is itself.
@@ -77,31 +89,30 @@ fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
 fn namespace_of(config: &Config) -> CgroupNamespace {
     match config.joined_namespace("cgroup") {
         Some(joined) if is_same_file(joined, Path::new("/proc/self/ns/cgroup")) => CgroupNamespace::Host,
-        _ => cgroup_namespace(config),
+        Some(_) => CgroupNamespace::Private,
+        None => cgroups::namespace(config, ""),
     }
 }
 
-fn cgroups(state: &State, config: &Config, layout: Layout) -> Cgroups {
-    let namespace = namespace_of(config);
+/// The cgroup that a runtime will make, in the hierarchy that systemd uses.
+fn cgroup(state: &State, config: &Config, layout: Layout, namespace: CgroupNamespace) -> (CgroupPlace, CgroupLook) {
     let path = own_cgroup(state, namespace);
-    let member = |on_host: &str| Membership {
-        inside: Some(path.clone()),
-        inode: None,
-        room: None,
-        owner: CgroupOwner::Container,
-        on_host: Some(InnerPath::new(interface::CGROUP).join(on_host).as_path().to_owned()),
-        owns_limits: !config.has_namespace("user"),
-        path: path.clone(),
+    let (hierarchy, below) = match layout {
+        Layout::Unified => (Hierarchy::Unified, ""),
+        Layout::Legacy | Layout::Hybrid => (Hierarchy::Systemd, "systemd"),
     };
-    Cgroups {
-        namespace,
-        unified: (layout == Layout::Unified).then(|| member("")),
-        systemd: (layout == Layout::Legacy).then(|| member("systemd")),
-        outside: Vec::new(),
-        asked: asked_cgroup_mounts(config),
-        making: Making::Possible,
-        name: cgroup_name(state),
-    }
+    let place = CgroupPlace {
+        hierarchy,
+        path_inside: Some(path.clone()),
+        path,
+        owner: CgroupOwner::Container,
+        on_host: Some(InnerPath::new(interface::CGROUP).join(below).as_path().to_owned()),
+        seen_at: None,
+        asks_for_room: false,
+    };
+    // The runtime makes the cgroup as root, which is nobody in a user namespace.
+    let owner_of_limits = config.has_namespace("user").then_some(NOBODY);
+    (place, CgroupLook { inode: None, occupants: Occupants::Container, room: None, owner_of_limits })
 }
 
 fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, own: &InnerPath) -> Mounts {

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads about a container that is being created, from inside its mount namespace.
 
-use std::cell::{OnceCell, RefCell};
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::ffi::OsStr;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -12,20 +11,22 @@ use std::time::Duration;
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
-use super::interpret::{self, CgroupLook, Host, Sources};
+use super::cgroups::{self, Evidence};
+use super::interpret::{self, interpret};
 use super::occupants::{self, Family};
+use super::readings::{CgroupPlace, CgroupTexts, Host, Readings};
 use super::selinux::{self, selinux};
 use super::stage::{self, Of};
 use super::{Annotated, GatherError, annotated, conmon, follow_up, lists_this_hook, open_root, places};
 use crate::bundle::Bundle;
 use crate::facts::mounts::{is_hosts_hierarchy, is_inside, tmpfs_devices};
 use crate::facts::options::Policy;
-use crate::facts::{Found, Image, Making, Mounts, Occupants, Rights, Stage, Surroundings};
+use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
 use crate::kernel::mountinfo::{self, Entry};
-use crate::kernel::{id_map, status};
+use crate::kernel::{id_map, memory, status};
 use crate::oci::config::Config;
 use crate::oci::state::State;
 use crate::path::InnerPath;
@@ -62,20 +63,21 @@ pub fn surroundings(
     let host = host(state, config);
     let id_maps;
     let of;
-    let (root, cgroup, cgroup_inside, runtime_cgroup) = match stage {
+    let (root, mut membership) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
         Stage::CreateContainer => {
             id_maps = read_id_maps("self");
             of = Of::Own;
-            (root, read_text("/proc/self/cgroup")?, None, None)
+            let container = read_text("/proc/self/cgroup")?;
+            (root, CgroupTexts { inside: container.clone(), container, runtime: None })
         }
         Stage::CreateRuntime => {
             let pid = stage::pid_of(state, config)?;
             of = Of::Pid(pid);
             id_maps = read_id_maps(&pid.to_string());
-            let (cgroup, inside, own) = cgroups_of(pid)?;
+            let membership = cgroups_of(pid)?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
-            (None, cgroup, Some(inside), Some(own))
+            (None, membership)
         }
     };
     let root = root.map_or_else(|| open_root(bundle), Ok)?;
@@ -87,84 +89,81 @@ pub fn surroundings(
     let image = image(&root)?;
     mounted.prove_own(config, &image).map_err(mount_table_unread)?;
     let Mounted { text: mountinfo, mounts, number_of, .. } = mounted;
-    let own_paths = interpret::own_cgroups(&mounts, cgroup_inside.as_deref().unwrap_or(&cgroup));
+    let own_paths = cgroups::own(&mounts, &membership.inside);
     let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;
-    let units = Units::of(&root);
-    let failure = Failure::default();
-    let own = process::effective_capabilities().map_err(GatherError::Capabilities)?;
+    let namespace = cgroups::namespace(config, &membership.inside);
+    if membership.runtime.is_none()
+        && (Evidence { config, stage, namespace, mounts: &mounts, texts: &membership }).asks_for_runtime()
+    {
+        membership.runtime = cgroup_of_runtime(runtime)?;
+    }
+    let evidence = Evidence { config, stage, namespace, mounts: &mounts, texts: &membership };
     let family = Family::of(config, stage, state.pid);
-    let sources = Sources {
+    let look = |place: CgroupPlace| {
+        let look = occupants::look(&root, &family, &place)?;
+        Ok((place, look))
+    };
+    let looks: Result<Vec<_>, GatherError> = evidence.places(&mountinfo, root.path()).into_iter().map(look).collect();
+    let own = process::effective_capabilities().map_err(GatherError::Capabilities)?;
+    let systemd = systemd(&root)?;
+    let readings = Readings {
         stage,
-        mountinfo: &mountinfo,
-        root_path: root.path(),
-        mounts,
+        host,
         places,
-        cgroup: &cgroup,
-        cgroup_inside: cgroup_inside.as_deref().unwrap_or(&cgroup),
-        runtime_cgroup: &|| runtime_cgroup.clone().or_else(|| failure.note(cgroup_of_runtime(runtime))),
-        look_at_cgroup: &|place| failure.note(occupants::look(&root, &family, place).map(Some)).unwrap_or(NOT_SEEN),
-        inside: &|at| failure.note(read_inside(&root, at)),
+        namespace,
+        cgroups: looks?,
+        memory_limits: memory_limits(&root, &evidence)?,
         follow_up: follow_up(config, stage)?,
         options,
         making: making(state, config, own, manager.as_deref(), stage)?,
         rights: rights(config, own),
-        id_maps: [&id_maps[0], &id_maps[1]],
-        stop_signal: stop_signal.as_deref(),
-        has_unit: &|unit| units.has(unit),
+        id_maps,
+        stop_signal,
+        units: units(&root, &interpret::asked_units(config, systemd)),
         image,
-        systemd: systemd(&root)?,
+        systemd,
         selinux: selinux(
             config,
             |label| selinux::labelling(label, mount_context.as_deref()),
             |at| root.open_directory(&InnerPath::new(at)),
         ),
+        mounts,
+        membership,
     };
-    let facts = interpret::live(state, config, &host, sources);
-    match failure.0.into_inner() {
-        None => Ok((Container { root, _pins: pins, _lock: lock }, facts)),
-        Some(error) => Err(error),
-    }
+    Ok((Container { root, _pins: pins, _lock: lock }, interpret(state, config, readings)))
 }
 
-/// What is known of a cgroup that could not be looked at. If that is a failure, it is reported later.
-pub(super) const NOT_SEEN: CgroupLook =
-    CgroupLook { inode: None, occupants: Occupants::Unknown, room: None, owner_of_limits: None };
-
-/// The first failure of what is read only where it matters. "It can't be read" must not pass for "it isn't there": the
-/// container would get more than its limits leave it, or a cgroup that others are in.
-#[derive(Default)]
-struct Failure(RefCell<Option<GatherError>>);
-
-impl Failure {
-    fn note<T>(&self, result: Result<Option<T>, GatherError>) -> Option<T> {
-        result.unwrap_or_else(|error| {
-            self.0.borrow_mut().get_or_insert(error);
-            None
-        })
+/// The limits of the container's memory. "It can't be read" must not pass for "it isn't there", or the container would get more
+/// than its limits leave it.
+fn memory_limits(root: &Root, evidence: &Evidence<'_>) -> Result<Vec<u64>, GatherError> {
+    let mut limits = Vec::new();
+    for at in evidence.memory_limits() {
+        limits.extend(read_inside(root, &at)?.and_then(|text| memory::limit(&text)));
     }
+    Ok(limits)
 }
 
-/// The cgroups of the container's first process as this process sees them, as that one does, and this one's own.
+/// The cgroups of the container's first process, and of this process, which is in the runtime's.
 ///
 /// v1's named hierarchy comes and goes with other containers, so they are read until they tell of the same ones.
-fn cgroups_of(pid: u32) -> Result<(String, String, String), GatherError> {
+fn cgroups_of(pid: u32) -> Result<CgroupTexts, GatherError> {
     const TRIES_MAX: u32 = 100;
     let path = format!("/proc/{pid}/cgroup");
     let enter = |source| GatherError::Enter { pid, source };
     let shares_namespace = process::shares_cgroup_namespace(pid).map_err(enter)?;
     let mut tries = 0;
     loop {
-        let as_here = read_text(&path)?;
+        let container = read_text(&path)?;
         let inside = if shares_namespace {
-            as_here.clone()
+            container.clone()
         } else {
             process::in_cgroup_namespace(pid, || fs::read_host_text(&path)).map_err(enter)?
         };
-        let texts = (as_here, inside, read_text("/proc/self/cgroup")?);
-        let told = [&texts.0, &texts.1, &texts.2].map(|text| cgroup::has(text, Hierarchy::Systemd));
+        let runtime = read_text("/proc/self/cgroup")?;
+        let told = [&container, &inside, &runtime].map(|text| cgroup::has(text, Hierarchy::Systemd));
         tries += 1;
         if told == [told[0]; 3] || tries == TRIES_MAX {
-            return Ok(texts);
+            return Ok(CgroupTexts { container, inside, runtime: Some(runtime) });
         }
     }
 }
@@ -339,25 +338,17 @@ fn delegated(list: &str) -> Vec<String> {
     names
 }
 
-/// The units that the image has; the directories are opened when somebody asks.
-pub(super) struct Units<'a> {
-    root: &'a Root,
-    directories: OnceCell<Vec<OwnedFd>>,
-}
-
-impl<'a> Units<'a> {
-    pub(super) fn of(root: &'a Root) -> Self {
-        Self { root, directories: OnceCell::new() }
+/// Those of some units that the image has, enabled or not.
+pub(super) fn units(root: &Root, asked: &[&'static str]) -> BTreeSet<&'static str> {
+    if asked.is_empty() {
+        return BTreeSet::new();
     }
-
-    /// Whether there is one of this name, enabled or not.
-    pub(super) fn has(&self, unit: &str) -> bool {
-        let open = |path| self.root.open_directory(&InnerPath::new(path)).ok();
-        let directories = self.directories.get_or_init(|| interface::UNITS.into_iter().filter_map(open).collect());
-        // A volume can be a single file. Opening it this way doesn't ask its file server, as stat(2) does.
-        let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW;
-        directories.iter().any(|directory| fs::open_at(directory.as_fd(), OsStr::new(unit), flags).is_ok())
-    }
+    let open = |path| root.open_directory(&InnerPath::new(path)).ok();
+    let directories: Vec<OwnedFd> = interface::UNITS.into_iter().filter_map(open).collect();
+    // A volume can be a single file. Opening it this way doesn't ask its file server, as stat(2) does.
+    let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW;
+    let has = |unit: &&str| directories.iter().any(|at| fs::open_at(at.as_fd(), OsStr::new(unit), flags).is_ok());
+    asked.iter().copied().filter(has).collect()
 }
 
 /// The version of the image's systemd.

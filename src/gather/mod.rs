@@ -4,12 +4,14 @@
 
 mod annotations;
 pub mod before;
-pub mod foretell;
+pub mod cgroups;
 mod conmon;
+pub mod foretell;
 pub mod interpret;
 pub mod live;
 mod occupants;
 mod places;
+pub mod readings;
 mod selinux;
 pub mod stage;
 pub mod unreadable;

@@ -9,9 +9,9 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::GatherError;
-use super::interpret::{CgroupLook, CgroupPlace, CgroupQuestion};
-use super::live::{NOT_SEEN, read_if_shown};
-use crate::facts::{Occupants, Stage};
+use super::live::read_if_shown;
+use super::readings::{CgroupLook, CgroupPlace};
+use crate::facts::{CgroupOwner, Occupants, Stage};
 use crate::kernel::cgroup::{self as text, Hierarchy};
 use crate::kernel::status;
 use crate::oci::config::Config;
@@ -50,16 +50,16 @@ impl Family {
 
 /// Looks at a cgroup, by preference on the host's own mount of the hierarchy, which no image can influence, or else
 /// where the container sees it.
-pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Result<CgroupLook, GatherError> {
-    let Some(directory) = open(root, place)? else { return Ok(NOT_SEEN) };
+pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace) -> Result<CgroupLook, GatherError> {
+    let Some(directory) = open(root, place)? else { return Ok(CgroupLook::NOT_SEEN) };
     let failed = |source| GatherError::Cgroup { path: place.path.clone(), hierarchy: place.hierarchy, source };
     let inode = Some(fs::stat(&directory).map_err(failed)?.st_ino);
-    let occupants = match place.question {
-        CgroupQuestion::Identity => Occupants::Unknown,
-        CgroupQuestion::Occupants => occupants(&directory, family, place)?,
+    let occupants = match place.owner {
+        CgroupOwner::Container => occupants(&directory, family, place)?,
+        CgroupOwner::Shared(_) => Occupants::Unknown,
     };
     let room = if place.asks_for_room { cgroup::room(directory.as_fd()).map_err(failed)? } else { None };
-    let owner_of_limits = match (place.hierarchy, place.inside) {
+    let owner_of_limits = match (place.hierarchy, &place.seen_at) {
         (Hierarchy::Unified, Some(_)) => cgroup::owner_of_limits(directory.as_fd()).map_err(failed)?,
         // v1 has no limits there, and the container can't write what it doesn't see.
         _ => None,
@@ -67,23 +67,23 @@ pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace<'_>) -> Res
     Ok(CgroupLook { inode, occupants, room, owner_of_limits })
 }
 
-fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherError> {
+fn open(root: &Root, place: &CgroupPlace) -> Result<Option<OwnedFd>, GatherError> {
     let failed = |source| GatherError::Cgroup { path: place.path.clone(), hierarchy: place.hierarchy, source };
     let is_one = |directory: OwnedFd| {
         cgroup::is_one(&directory)?;
         Ok(directory)
     };
-    let directory = match (place.on_host, place.inside) {
+    let directory = match (&place.on_host, &place.seen_at) {
         (Some(top), _) => {
             let top = fs::open_host_directory(top).map_err(failed)?;
-            cgroup::directory(top.as_fd(), place.path).and_then(is_one)
+            cgroup::directory(top.as_fd(), &place.path).and_then(is_one)
         }
         (None, Some(at)) => root.open_directory(at).and_then(is_one),
-        (None, None) if place.hierarchy == Hierarchy::Unified && place.question == CgroupQuestion::Occupants => {
+        (None, None) if place.hierarchy == Hierarchy::Unified && place.owner == CgroupOwner::Container => {
             match cgroup::open(place.hierarchy) {
                 // In a user namespace this process may not mount it.
                 Err(error) if error.errno() == Errno::PERM => return Ok(None),
-                top => top.and_then(|top| cgroup::directory(top.as_fd(), place.path)),
+                top => top.and_then(|top| cgroup::directory(top.as_fd(), &place.path)),
             }
         }
         (None, None) => return Ok(None),
@@ -95,7 +95,7 @@ fn open(root: &Root, place: &CgroupPlace<'_>) -> Result<Option<OwnedFd>, GatherE
     }
 }
 
-fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace) -> Result<Occupants, GatherError> {
     let is_listed = match (family, place.hierarchy) {
         (Family::Of(_), _) => return listed(directory, family, place),
         // What is left of the runtime's own processes may still be there, outside the container's pid namespace.
@@ -115,7 +115,7 @@ fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> R
 }
 
 /// Determines the occupants from cgroup.procs.
-fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace) -> Result<Occupants, GatherError> {
     let pids = match cgroup::all_processes(directory.as_fd()) {
         // cgroup.procs of a threaded cgroup can't be read, cgroups(7).
         Err(error) if error.errno() == Errno::OPNOTSUPP => None,
@@ -190,7 +190,7 @@ fn descends(mut pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
 }
 
 /// Determines the occupants from the /proc entries of all processes. At createContainer /proc is still the runtime's.
-fn in_proc(heads: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherError> {
+fn in_proc(heads: &[u32], place: &CgroupPlace) -> Result<Occupants, GatherError> {
     // If process 1 isn't visible, /proc hides the processes of other users (`hidepid`, proc(5)).
     if read_if_shown("/proc/1/cgroup")?.is_none() {
         return Ok(Occupants::Unknown);
@@ -205,11 +205,11 @@ fn in_proc(heads: &[u32], place: &CgroupPlace<'_>) -> Result<Occupants, GatherEr
 }
 
 /// Whether a process has a thread in a cgroup. In v1 each thread can be in another.
-fn is_in(pid: u32, place: &CgroupPlace<'_>) -> Result<bool, GatherError> {
+fn is_in(pid: u32, place: &CgroupPlace) -> Result<bool, GatherError> {
     let is_task_in = |task: u32| {
         let cgroups = read_if_shown(&format!("/proc/{task}/cgroup"))?;
         let path = cgroups.and_then(|cgroups| text::parse(&cgroups, place.hierarchy));
-        Ok(path.is_some_and(|path| path.is_at_or_below(place.path)))
+        Ok(path.is_some_and(|path| path.is_at_or_below(&place.path)))
     };
     // There can be thousands of processes, and most have one thread, which is looked at in fewer calls.
     if others::has_one_thread(pid) && !is_task_in(pid)? {

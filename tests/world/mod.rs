@@ -12,11 +12,15 @@ use oci_systemd_hook::facts::mounts::tmpfs_devices;
 use oci_systemd_hook::facts::options::{CgroupsMax, Key, PREFIX, V1WithSysAdmin};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use oci_systemd_hook::facts::{
-    FollowUp, Found, Image, Making, Mounts, Occupants, Options, Places, Rights, Selinux, Stage, Surroundings,
+    CgroupOwner, FollowUp, Found, Image, Making, Mounts, Occupants, Options, Places, Rights, Selinux, Stage,
+    Surroundings,
 };
-use oci_systemd_hook::gather::interpret::{self, CgroupLook, CgroupPlace, Host, Sources, asked_tmpfs, own_cgroups};
+use oci_systemd_hook::gather::cgroups::{self, Evidence};
+use oci_systemd_hook::gather::interpret::{asked_tmpfs, asked_units, interpret};
+use oci_systemd_hook::gather::readings::{CgroupLook, CgroupPlace, CgroupTexts, Host, Readings};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
+use oci_systemd_hook::kernel::memory;
 use oci_systemd_hook::kernel::selinux::Label;
 use oci_systemd_hook::kernel::statx::FileIdentity;
 use oci_systemd_hook::oci::config::Config;
@@ -119,26 +123,31 @@ impl World {
         let mut mounts = Mounts::read(mountinfo, Path::new(ROOT), ROOT_MOUNT);
         mounts.prove_own(&asked_tmpfs(&config), &tmpfs_devices(mountinfo));
         let image = image(text("image")?)?;
-        let sources = Sources {
+        let membership = CgroupTexts {
+            container: text("cgroup")?.to_owned(),
+            inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?).to_owned(),
+            runtime: self.get("runtime-cgroup").map(str::to_owned),
+        };
+        let namespace = cgroups::namespace(&config, &membership.inside);
+        let evidence = Evidence { config: &config, stage, namespace, mounts: &mounts, texts: &membership };
+        let look = |place: CgroupPlace| {
+            let owner = if rights.contains("others own the limits") { 65534 } else { 0 };
+            let occupants = match place.owner {
+                CgroupOwner::Container => occupants(self.get("occupants").unwrap_or_default(), &place),
+                CgroupOwner::Shared(_) => Occupants::Unknown,
+            };
+            let owner_of_limits = place.seen_at.as_ref().map(|_| owner);
+            (place, CgroupLook { inode: None, occupants, room: None, owner_of_limits })
+        };
+        let inside = |at: InnerPath| memory::limit(self.get(&format!("inside{at}"))?);
+        let units = self.get("units").unwrap_or_default();
+        let readings = Readings {
             stage,
-            mountinfo,
-            root_path: Path::new(ROOT),
-            places: places(
-                &mounts,
-                &image,
-                &own_cgroups(&mounts, self.get("cgroup-inside").unwrap_or(text("cgroup")?)),
-            ),
-            mounts,
-            cgroup: text("cgroup")?,
-            cgroup_inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?),
-            runtime_cgroup: &|| self.get("runtime-cgroup").map(str::to_owned),
-            look_at_cgroup: &|place| {
-                let owner = if rights.contains("others own the limits") { 65534 } else { 0 };
-                let owner_of_limits = place.inside.map(|_| owner);
-                let occupants = occupants(self.get("occupants").unwrap_or_default(), place);
-                CgroupLook { inode: None, occupants, room: None, owner_of_limits }
-            },
-            inside: &|at| self.get(&format!("inside{at}")).map(str::to_owned),
+            host: host(),
+            places: places(&mounts, &image, &cgroups::own(&mounts, &membership.inside)),
+            namespace,
+            cgroups: evidence.places(mountinfo, Path::new(ROOT)).into_iter().map(look).collect(),
+            memory_limits: evidence.memory_limits().into_iter().filter_map(inside).collect(),
             follow_up,
             options: options(self.get("options").unwrap_or_default())?,
             making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
@@ -155,14 +164,19 @@ impl World {
                     .filter(|capability| rights.contains(&format!("no {capability}")))
                     .collect(),
             },
-            id_maps: [self.get("id-map").unwrap_or("0 0 4294967295"); 2],
-            stop_signal: self.word("stop-signal"),
-            has_unit: &|unit| self.get("units").unwrap_or_default().lines().any(|line| line == unit),
+            id_maps: [self.get("id-map").unwrap_or("0 0 4294967295"); 2].map(str::to_owned),
+            stop_signal: self.word("stop-signal").map(str::to_owned),
+            units: asked_units(&config, systemd)
+                .into_iter()
+                .filter(|unit| units.lines().any(|line| line == *unit))
+                .collect(),
             image,
             systemd,
             selinux: selinux(&config, self.get("selinux"))?,
+            mounts,
+            membership,
         };
-        Ok(interpret::live(&state, &config, &host(), sources))
+        Ok(interpret(&state, &config, readings))
     }
 }
 
@@ -192,7 +206,7 @@ fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
 
 /// Lines with `others`, `container` or `unknown` and a hierarchy, if processes other than the container's are, or may be,
 /// in its cgroup.
-fn occupants(text: &str, place: &CgroupPlace<'_>) -> Occupants {
+fn occupants(text: &str, place: &CgroupPlace) -> Occupants {
     let says = |word: &str| text.lines().any(|line| line == format!("{word} {}", place.hierarchy));
     match (says("others"), says("unknown")) {
         _ if says("container") => Occupants::AnotherContainer,

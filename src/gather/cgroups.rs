@@ -1,0 +1,217 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Which cgroups the container is in, by what was read. Opens nothing.
+
+use std::path::Path;
+
+use super::readings::{CgroupPlace, CgroupTexts, Readings};
+use crate::facts::{
+    AskedMount, CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Membership, MemoryCgroup, Mounts, Occupants, Payer,
+    Sharing, Stage, mounts,
+};
+use crate::interface;
+use crate::kernel::cgroup::{self, Hierarchy};
+use crate::oci::config::Config;
+use crate::oci::state::State;
+use crate::path::InnerPath;
+
+/// The hierarchies that systemd uses.
+const OF_SYSTEMD: [Hierarchy; 2] = [Hierarchy::Unified, Hierarchy::Systemd];
+
+/// Determines the cgroup namespace of a container, in which `inside` is `/proc/self/cgroup`.
+///
+/// One that config.json names by a path can be a container's or the host's. In a namespace that a runtime made for a container,
+/// the container's cgroup is the root. In any other one it has a longer path, and the namespace also shows the cgroups of
+/// others.
+#[must_use]
+pub fn namespace(config: &Config, inside: &str) -> CgroupNamespace {
+    let is_private = if config.joined_namespace("cgroup").is_some() {
+        OF_SYSTEMD.into_iter().filter_map(|one| cgroup::parse(inside, one)).all(|path| path == InnerPath::root())
+    } else {
+        config.has_namespace("cgroup")
+    };
+    if is_private { CgroupNamespace::Private } else { CgroupNamespace::Host }
+}
+
+/// The paths at which the container may see its own cgroups.
+#[must_use]
+pub fn own(mounts: &Mounts, inside: &str) -> Vec<InnerPath> {
+    let paths = OF_SYSTEMD.into_iter().filter_map(|one| Some((one, cgroup::parse(inside, one)?)));
+    paths
+        .flat_map(|(one, path)| mounts.of_hierarchy(one).map(move |(mount, _)| mount.at.join(path.as_path())))
+        .collect()
+}
+
+/// What tells which cgroups are the container's.
+#[derive(Debug, Clone, Copy)]
+pub struct Evidence<'a> {
+    pub config: &'a Config,
+    pub stage: Stage,
+    pub namespace: CgroupNamespace,
+    pub mounts: &'a Mounts,
+    pub texts: &'a CgroupTexts,
+}
+
+impl Evidence<'_> {
+    /// Whether it matters in which cgroups the runtime is.
+    #[must_use]
+    pub fn asks_for_runtime(&self) -> bool {
+        let matters = |hierarchy| {
+            let path = cgroup::parse(&self.texts.container, hierarchy);
+            path.is_some_and(|path| !self.is_runtimes_root(&path) && self.trust(hierarchy) != Trust::Named)
+        };
+        OF_SYSTEMD.into_iter().any(matters)
+    }
+
+    /// The container's cgroups, of which the host's mount table `mountinfo` tells where they can be reached.
+    #[must_use]
+    pub fn places(&self, mountinfo: &[u8], root: &Path) -> Vec<CgroupPlace> {
+        let place = |hierarchy| {
+            let path = cgroup::parse(&self.texts.container, hierarchy)?;
+            Some(CgroupPlace {
+                hierarchy,
+                path_inside: cgroup::parse(&self.texts.inside, hierarchy),
+                owner: self.owner(hierarchy, &path),
+                on_host: mounts::whole_hierarchy(mountinfo, hierarchy, root),
+                seen_at: directory(self.mounts, hierarchy, &path),
+                asks_for_room: self.namespace == CgroupNamespace::Host && hierarchy == Hierarchy::Unified,
+                path,
+            })
+        };
+        OF_SYSTEMD.into_iter().filter_map(place).collect()
+    }
+
+    /// The files in the container's root that limit its memory, if they are there.
+    #[must_use]
+    pub fn memory_limits(&self) -> Vec<InnerPath> {
+        let files = [(Hierarchy::Unified, "memory.max"), (Hierarchy::Memory, "memory.limit_in_bytes")];
+        let at = |(hierarchy, file)| {
+            let path = cgroup::parse(&self.texts.container, hierarchy)?;
+            Some(directory(self.mounts, hierarchy, &path)?.join(file))
+        };
+        files.into_iter().filter_map(at).collect()
+    }
+
+    fn owner(&self, hierarchy: Hierarchy, path: &InnerPath) -> CgroupOwner {
+        let engines = CgroupOwner::Shared(Sharing::Engine);
+        if self.is_runtimes_root(path) {
+            return engines;
+        }
+        // A runtime that makes no cgroup for the container leaves it in its own.
+        let runtime = self.texts.runtime.as_deref().filter(|text| cgroup::has(text, hierarchy));
+        match (self.trust(hierarchy), runtime) {
+            (Trust::Named, _) => CgroupOwner::Container,
+            (_, Some(text)) if cgroup::parse(text, hierarchy).as_ref() == Some(path) => engines,
+            (Trust::None, None) => engines,
+            (Trust::Shown, None) | (_, Some(_)) => CgroupOwner::Container,
+        }
+    }
+
+    /// What a runtime makes is never the root of its own namespace.
+    fn is_runtimes_root(&self, path: &InnerPath) -> bool {
+        *path == InnerPath::root() && (self.stage == Stage::CreateRuntime || self.namespace == CgroupNamespace::Host)
+    }
+
+    fn trust(&self, hierarchy: Hierarchy) -> Trust {
+        let is_shown = |hierarchy| self.mounts.of_hierarchy(hierarchy).next().is_some();
+        let is_named = self.config.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty());
+        // On hybrid hosts some runtimes make none in v2's hierarchy.
+        let may_lack = hierarchy == Hierarchy::Unified && is_shown(Hierarchy::Systemd);
+        match is_shown(hierarchy) {
+            true if is_named && !may_lack => Trust::Named,
+            true => Trust::Shown,
+            false => Trust::None,
+        }
+    }
+}
+
+/// What speaks for a cgroup's being the container's own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Trust {
+    /// The engine named one, and the runtime shows the container the hierarchy.
+    Named,
+    /// The runtime shows it, and no more.
+    Shown,
+    /// Nothing does.
+    None,
+}
+
+/// Where the container sees its cgroup of a hierarchy.
+fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &InnerPath) -> Option<InnerPath> {
+    mounts.of_hierarchy(hierarchy).find_map(|(mount, root)| match root {
+        CgroupRoot::At(root) => path.below(root).map(|below| mount.at.join(below)),
+        CgroupRoot::Outside => None,
+    })
+}
+
+/// The container's cgroups.
+pub(super) fn cgroups(state: &State, config: &Config, readings: &Readings) -> Cgroups {
+    let of = |hierarchy| {
+        let (place, look) = readings.cgroups.iter().find(|(place, _)| place.hierarchy == hierarchy)?;
+        let owner = match (place.owner, look.occupants) {
+            (CgroupOwner::Container, Occupants::Others) => CgroupOwner::Shared(Sharing::Others),
+            (CgroupOwner::Container, Occupants::AnotherContainer) => CgroupOwner::Shared(Sharing::AnotherContainer),
+            (CgroupOwner::Container, Occupants::Unknown) => CgroupOwner::Shared(Sharing::Unknown),
+            (owner, _) => owner,
+        };
+        Some(Membership {
+            path: place.path.clone(),
+            inside: place.path_inside.clone(),
+            inode: look.inode,
+            room: look.room,
+            owner,
+            on_host: place.on_host.clone(),
+            owns_limits: look.owner_of_limits.is_none_or(|uid| is_containers(config, readings.stage, uid)),
+        })
+    };
+    let text = &readings.membership.container;
+    let is_outside = |one: &Hierarchy| cgroup::has(text, *one) && cgroup::parse(text, *one).is_none();
+    Cgroups {
+        namespace: readings.namespace,
+        unified: of(Hierarchy::Unified),
+        systemd: of(Hierarchy::Systemd),
+        outside: OF_SYSTEMD.into_iter().filter(is_outside).collect(),
+        asked: asked_mounts(config),
+        making: readings.making,
+        name: format!("oci-systemd-hook-{}", state.id),
+    }
+}
+
+/// The mounts of config.json at, above and below /sys/fs/cgroup, in its order.
+fn asked_mounts(config: &Config) -> Vec<AskedMount> {
+    let base = InnerPath::new(interface::CGROUP);
+    let mounts = config.mounts.iter().map(|mount| AskedMount {
+        at: InnerPath::new(&mount.destination),
+        read_only: mount.is_read_only(),
+        is_bind: mount.is_bind(),
+    });
+    mounts.filter(|mount| mount.at.is_at_or_below(&base) || base.is_below(&mount.at)).collect()
+}
+
+/// What the kernel shows for an id without a mapping (`overflowuid` in proc_sys_kernel(5)).
+pub(super) const NOBODY: u32 = 65534;
+
+/// Whether a user id, as this process sees it, is one that the container's root can be.
+fn is_containers(config: &Config, stage: Stage, uid: u32) -> bool {
+    let maps = &config.linux.uid_mappings;
+    match stage {
+        Stage::CreateRuntime if !maps.is_empty() => maps.iter().any(|map| uid >= map.host && uid - map.host < map.size),
+        Stage::CreateRuntime | Stage::CreateContainer => uid != NOBODY,
+    }
+}
+
+/// The container's cgroup in the hierarchy that has the memory controller: v1's if it exists, or else v2.
+pub(super) fn memory_cgroup(stage: Stage, texts: &CgroupTexts) -> MemoryCgroup {
+    let mut hierarchies = [Hierarchy::Memory, Hierarchy::Unified].into_iter();
+    let Some(hierarchy) = hierarchies.find(|hierarchy| cgroup::has(&texts.container, *hierarchy)) else {
+        return MemoryCgroup { place: None, payer: Payer::Container };
+    };
+    let path = cgroup::parse(&texts.container, hierarchy);
+    let payer = match stage {
+        Stage::CreateContainer => Payer::Container,
+        Stage::CreateRuntime => {
+            let own = texts.runtime.as_deref().and_then(|text| cgroup::parse(text, hierarchy));
+            if path.is_some() && own == path { Payer::Container } else { Payer::Caller }
+        }
+    };
+    MemoryCgroup { place: path.map(|path| (hierarchy, path)), payer }
+}
