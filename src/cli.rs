@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::facts::options::{CgroupsMax, Key, Policy, V1WithSysAdmin};
+use crate::facts::options::{CgroupsMax, Key, Policy, V1WithSysAdmin, list};
 use crate::facts::{Call, Stage};
 use crate::sys::time_limit;
 
@@ -128,9 +128,7 @@ pub enum UsageError {
     #[error("--time-limit: {0:?} is not a number of seconds from 1 to 3600; see --help")]
     TimeLimit(String),
     /// Not an option.
-    #[error(
-        "--allow-options: {0:?} is not one of cgroup, journal-size, run-size, stop-signal and tmp-size; see --help"
-    )]
+    #[error("--allow-options: invalid value {0:?} (expected one of: {all}); see --help", all = list(Key::name))]
     Option(String),
     /// An invalid number of cgroups.
     #[error("--max-cgroups: {0:?} is neither a number from 1 to 2147483647 nor \"max\"; see --help")]

@@ -79,7 +79,7 @@ fn stops_by(state: &State) -> Result<bool, GatherError> {
     let text = ConfigText::read(state)?;
     Ok(match decide(&gather::container(state, &text, &text.peek()?)?.0) {
         Decision::Skip(_) => false,
-        Decision::Prepare(_) => !gather::annotated(state, &text, &Policy::default())?.options.keeps_stop_signal,
+        Decision::Prepare(_) => !gather::annotated(state, &text, &Policy::default())?.options.keeps_stop_signal(),
     })
 }
 
