@@ -6,6 +6,7 @@
 use std::path::Path;
 use std::process::Command;
 
+use oci_systemd_hook::cli;
 use oci_systemd_hook::facts::options::Key;
 
 const PAGES: [&str; 2] = ["share/man/man1/oci-systemd-hook.1", "share/man/man8/oci-hooks-runtime.8"];
@@ -104,19 +105,21 @@ fn quotes_that_groff_drops_are_found() {
     assert!(samples(wrong).iter().any(|sample| !text.contains(&words(sample))), "{text}");
 }
 
-/// The tags of the paragraphs in a section of the hook's page.
-fn tags(section: &str) -> Vec<String> {
+/// The headings in a section of the hook's page, and the tags of its paragraphs.
+fn outline(section: &str) -> Vec<String> {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGES[0])).unwrap();
-    let heading = format!(".SH {section}");
-    let mut lines = page.lines().skip_while(|line| *line != heading).skip(1);
-    let mut tags = Vec::new();
+    let begin = format!(".SH {section}");
+    let mut lines = page.lines().skip_while(|line| *line != begin).skip(1);
+    let mut outline = Vec::new();
     while let Some(line) = lines.next().filter(|line| !line.starts_with(".SH")) {
         if [".TP", ".TQ"].contains(&line) {
-            tags.push(without_macro(lines.next().unwrap()));
+            outline.push(without_macro(lines.next().unwrap()));
+        } else if let Some(heading) = line.strip_prefix(".SS ") {
+            outline.push(heading.to_owned());
         }
     }
-    assert!(!tags.is_empty(), "no paragraphs in {section}");
-    tags
+    assert!(!outline.is_empty(), "no paragraphs in {section}");
+    outline
 }
 
 /// The text of a line such as `.BI \-\-state " FILE"`: what is in quotes keeps its spaces.
@@ -127,9 +130,20 @@ fn without_macro(line: &str) -> String {
     without_escapes(&parts.collect::<String>())
 }
 
+/// With the forms that take each, which are in the headings.
+#[test]
+fn the_options_are_those_of_the_help() {
+    let help = cli::help();
+    let of_help = help.lines().filter_map(|line| match line.strip_suffix(':') {
+        Some(heading) if heading.starts_with("Options for ") || heading == "Other options" => Some(heading),
+        _ => line.strip_prefix("  ").filter(|option| option.starts_with('-'))?.split("  ").next(),
+    });
+    assert_eq!(outline("OPTIONS"), of_help.collect::<Vec<_>>());
+}
+
 #[test]
 fn the_options_in_annotations_are_those_of_the_table() {
-    let mut documented = tags("OPTIONS IN ANNOTATIONS");
+    let mut documented = outline("OPTIONS IN ANNOTATIONS");
     documented.sort();
     let mut known: Vec<_> = Key::ALL.iter().map(|key| key.annotation()).collect();
     known.sort_unstable();

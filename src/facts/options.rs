@@ -72,7 +72,7 @@ options! {
     StopSignal {
         annotation: "oci-systemd-hook.stop-signal",
         kind: Kind::Word("unchanged"),
-        doc: "unchanged, if oci-hooks-runtime is to pass on the engine's stop signal as it is",
+        doc: "unchanged makes oci-hooks-runtime pass on the engine's stop signal as it is",
         default: "it becomes one on which systemd shuts down",
     }
     TmpSize {
