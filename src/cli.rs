@@ -1,69 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The command line, and nothing of what it leads to.
 
+mod flags;
+mod help;
+
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use log::LevelFilter;
 
-use crate::facts::options::{CgroupsMax, Key, Policy, V1WithSysAdmin};
+use crate::facts::options::Policy;
 use crate::facts::{Call, Stage};
-use crate::sys::time_limit;
+use flags::{Flag, Form, Given, Invalid, Takes};
 
-/// What `--help` prints.
-pub const HELP: &str = "\
-oci-systemd-hook - prepares a container whose first process is systemd
+pub use help::help;
 
-Usage:
-  oci-systemd-hook [OPTION...] [POLICY] [STAGE] < state.json
-  oci-systemd-hook [OPTION...] precreate < config.json
-  oci-systemd-hook plan [--json] [--state FILE] [POLICY] BUNDLE
-
-An OCI runtime runs the first form, with the container's state on standard input.
-The stage is found out; STAGE overrides: prestart, createRuntime, createContainer
-or poststop. Containers whose command is not systemd are left alone, unless their
-annotation oci-systemd-hook is \"enabled\".
-
-precreate is podman's stage of that name: it writes config.json to standard output,
-with what can't be had later.
-
-plan prints what the hook would do for a bundle, and why, and does nothing.
-
-Options:
-  --log-level LEVEL  error, warn (the default), info or debug; on stderr and, but
-                     for debug, in the host's journal or syslog
-
-POLICY, which the host's administrator sets in the descriptors' arguments:
-  --allow-options LIST
-                     the annotations oci-systemd-hook.OPTION that are honored,
-                     separated by commas; by default all of them, which are
-                     cgroup,journal-size,run-size,stop-signal,tmp-size;
-                     an empty LIST allows none
-  --allow-v1-with-cap-sys-admin
-                     create cgroup v1's name=systemd even for a container that
-                     may have CAP_SYS_ADMIN, and that could take over the host
-                     by means of release_agent, cgroups(7)
-  --max-cgroups N    how many cgroups a container may create below its own in
-                     v2, or max for no limit; 16384 by default
-
-Options of all forms but plan:
-  --time-limit SECONDS
-                     how long a call may take, from 1 to 3600; 45 by default;
-                     must be less than the timeout in the descriptors, which is
-                     60, and after which the runtime kills the hook without a
-                     message
-
-Options of plan:
-  --json             the plan as JSON
-  --state FILE       the container's state, for its id and annotations; otherwise
-                     the id is in the bundle's path
-  --help             this text
-  --version          the version
-
-Exit status: 0, or 1 after an error, which is one line on stderr; 2 for a wrong
-command line. At poststop errors are logged and the status is 0.
-";
+/// The stages that may be named, and what the hook is called for at each.
+const STAGES: [(&str, Call); 4] = [
+    ("prestart", Call::Create(Stage::CreateRuntime)),
+    ("createRuntime", Call::Create(Stage::CreateRuntime)),
+    ("createContainer", Call::Create(Stage::CreateContainer)),
+    ("poststop", Call::CleanUp),
+];
 
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -92,8 +51,8 @@ pub enum Request {
         bundle: PathBuf,
         /// A file with a state.
         state: Option<PathBuf>,
-        /// In which form.
-        form: Form,
+        /// How it is printed.
+        format: Format,
         /// What the administrator allows.
         policy: Policy,
     },
@@ -103,9 +62,9 @@ pub enum Request {
     Version,
 }
 
-/// The form of a printed plan.
+/// The format of a printed plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Form {
+pub enum Format {
     /// For people.
     Text,
     /// For programs.
@@ -116,145 +75,155 @@ pub enum Form {
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
     /// Something that the parser refuses.
-    #[error("{}; see --help", of_parser(.0))]
-    Lexopt(#[from] lexopt::Error),
+    #[error("{0}; see --help")]
+    Parser(String),
     /// Neither a stage nor a subcommand.
-    #[error("{0:?} is neither a stage of this hook nor \"precreate\" nor \"plan\"; see --help")]
+    #[error("invalid argument {0:?} (expected one of: {words}); see --help", words = words())]
     Word(String),
-    /// Not a level.
-    #[error("--log-level: {0:?} is not one of error, warn, info and debug; see --help")]
-    Level(String),
-    /// An invalid time limit.
-    #[error("--time-limit: {0:?} is not a number of seconds from 1 to 3600; see --help")]
-    TimeLimit(String),
-    /// Not an option.
-    #[error(
-        "--allow-options: {0:?} is not one of cgroup, journal-size, run-size, stop-signal and tmp-size; see --help"
-    )]
-    Option(String),
-    /// An invalid number of cgroups.
-    #[error("--max-cgroups: {0:?} is neither a number from 1 to 2147483647 nor \"max\"; see --help")]
-    CgroupsMax(String),
+    /// A value that an option can't have.
+    #[error("--{option}: invalid value {value:?} (expected {expected}); see --help")]
+    Value {
+        /// The option's name.
+        option: &'static str,
+        /// The value, or the part of it that is wrong.
+        value: String,
+        /// What it may be.
+        expected: String,
+    },
+    /// An option that the form doesn't take.
+    #[error("the option --{option} does not apply to {form} (only to: {takers}); see --help")]
+    OtherForm {
+        /// The option's name.
+        option: &'static str,
+        /// The form.
+        form: &'static str,
+        /// The forms that take it.
+        takers: String,
+    },
     /// `plan` without its argument.
     #[error("plan needs the bundle's directory; see --help")]
     NoBundle,
-    /// An option of the other form.
-    #[error("the option {0} is only for \"plan\"; see --help")]
-    PlanOnly(&'static str),
+}
+
+/// The words that may come first, for an error.
+fn words() -> String {
+    let stages = STAGES.iter().map(|(name, _)| *name);
+    let subcommands = Form::ALL.into_iter().filter_map(|form| form.spec().subcommand);
+    stages.chain(subcommands).collect::<Vec<_>>().join(", ")
 }
 
 /// The parser's errors, quoted as all others are.
-fn of_parser(error: &lexopt::Error) -> String {
-    match error {
-        lexopt::Error::MissingValue { option: Some(option) } => format!("the option {option} needs a value"),
-        lexopt::Error::UnexpectedOption(option) => format!("invalid option {option:?}"),
-        lexopt::Error::UnexpectedArgument(argument) => format!("unexpected argument {argument:?}"),
-        lexopt::Error::UnexpectedValue { option, value } => {
-            format!("the option {option} takes no value, but was given {value:?}")
-        }
-        lexopt::Error::NonUnicodeValue(value) => format!("the value {value:?} is not UTF-8"),
-        error => error.to_string(),
+impl From<lexopt::Error> for UsageError {
+    fn from(error: lexopt::Error) -> Self {
+        Self::Parser(match error {
+            lexopt::Error::MissingValue { option: Some(option) } => format!("the option {option} needs a value"),
+            lexopt::Error::UnexpectedOption(option) => format!("invalid option {option:?}"),
+            lexopt::Error::UnexpectedArgument(argument) => format!("unexpected argument {argument:?}"),
+            lexopt::Error::UnexpectedValue { option, value } => {
+                format!("the option {option} takes no value, but was given {value:?}")
+            }
+            lexopt::Error::NonUnicodeValue(value) => format!("the value {value:?} is not UTF-8"),
+            error => error.to_string(),
+        })
     }
 }
 
-/// Reads the arguments, without the program's name.
+/// Reads the arguments, without the program's name. Options may stand before and after the words.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
     use lexopt::prelude::{Long, Short, Value, ValueExt as _};
     let mut parser = lexopt::Parser::from_args(arguments);
-    let (mut log_level, mut policy) = (LevelFilter::Warn, Policy::default());
-    let mut time_limit = time_limit::USUAL;
-    let (mut word, mut bundle, mut state, mut form) = (None, None, None, Form::Text);
+    let (mut options, mut words) = (Vec::new(), Vec::new());
     while let Some(argument) = parser.next()? {
         match argument {
             Long("help") | Short('h') => return Ok(Request::Help),
             Long("version") | Short('V') => return Ok(Request::Version),
-            Long("log-level") => log_level = level(&parser.value()?.string()?)?,
-            Long("allow-options") => policy.allowed = options(&parser.value()?.string()?)?,
-            Long("allow-v1-with-cap-sys-admin") => policy.v1_with_sys_admin = V1WithSysAdmin::Allowed,
-            Long("max-cgroups") => policy.cgroups_max = cgroups_max(parser.value()?.string()?)?,
-            Long("time-limit") => time_limit = seconds(&parser.value()?.string()?)?,
-            Long("json") => form = Form::Json,
-            Long("state") => state = Some(PathBuf::from(parser.value()?)),
-            Value(value) if word.is_none() => word = Some(value.string()?),
-            Value(value) if word.as_deref() == Some("plan") && bundle.is_none() => {
-                bundle = Some(PathBuf::from(value));
+            Long(name) => {
+                let flag = Flag::find(name).ok_or_else(|| argument.unexpected())?;
+                let value = match flag.takes {
+                    Takes::Nothing(_) => OsString::new(),
+                    Takes::Text(..) | Takes::Path(..) => parser.value()?,
+                };
+                options.push((flag, value));
             }
-            other => return Err(other.unexpected().into()),
+            Value(word) => words.push(word),
+            Short(_) => return Err(argument.unexpected().into()),
         }
     }
-    if word.as_deref() == Some("plan") {
-        return Ok(Request::Plan { bundle: bundle.ok_or(UsageError::NoBundle)?, state, form, policy });
-    }
-    if state.is_some() {
-        return Err(UsageError::PlanOnly("--state"));
-    }
-    if form == Form::Json {
-        return Err(UsageError::PlanOnly("--json"));
-    }
-    if word.as_deref() == Some("precreate") {
-        return Ok(Request::Precreate { log_level, time_limit });
-    }
-    Ok(Request::Hook { call: word.map(call).transpose()?, log_level, policy, time_limit })
-}
-
-fn call(word: String) -> Result<Call, UsageError> {
-    match word.as_str() {
-        "prestart" | "createRuntime" => Ok(Call::Create(Stage::CreateRuntime)),
-        "createContainer" => Ok(Call::Create(Stage::CreateContainer)),
-        "poststop" => Ok(Call::CleanUp),
-        _ => Err(UsageError::Word(word)),
+    let mut words = words.into_iter();
+    let (form, call) = match words.next() {
+        Some(word) => first_word(word.string()?)?,
+        None => (Form::Hook, None),
+    };
+    let Given { log_level, time_limit, policy, format, state } = given(form, options)?;
+    let request = match form {
+        Form::Hook => Request::Hook { call, log_level, policy, time_limit },
+        Form::Precreate => Request::Precreate { log_level, time_limit },
+        Form::Plan => {
+            let bundle = words.next().ok_or(UsageError::NoBundle)?.into();
+            Request::Plan { bundle, state, format, policy }
+        }
+    };
+    match words.next() {
+        Some(word) => Err(lexopt::Error::UnexpectedArgument(word).into()),
+        None => Ok(request),
     }
 }
 
-fn options(list: &str) -> Result<Vec<Key>, UsageError> {
-    let keys = list.split(',').filter(|name| !name.is_empty());
-    let keys = keys.map(|name| Key::parse(name).ok_or_else(|| UsageError::Option(name.to_owned())));
-    keys.collect()
-}
-
-fn cgroups_max(text: String) -> Result<CgroupsMax, UsageError> {
-    CgroupsMax::parse(&text).ok_or(UsageError::CgroupsMax(text))
-}
-
-fn seconds(word: &str) -> Result<Duration, UsageError> {
-    let seconds = word.parse().ok().filter(|seconds| (1..=3600).contains(seconds));
-    seconds.map(Duration::from_secs).ok_or_else(|| UsageError::TimeLimit(word.to_owned()))
-}
-
-fn level(word: &str) -> Result<LevelFilter, UsageError> {
-    match word {
-        "error" => Ok(LevelFilter::Error),
-        "warn" => Ok(LevelFilter::Warn),
-        "info" => Ok(LevelFilter::Info),
-        "debug" => Ok(LevelFilter::Debug),
-        _ => Err(UsageError::Level(word.to_owned())),
+/// The form that the first word chooses; if it is a stage, also what the hook is called for.
+fn first_word(word: String) -> Result<(Form, Option<Call>), UsageError> {
+    if let Some((_, call)) = STAGES.iter().find(|(name, _)| *name == word) {
+        return Ok((Form::Hook, Some(*call)));
     }
+    Form::parse(&word).map(|form| (form, None)).ok_or(UsageError::Word(word))
+}
+
+/// What the options say, if the form takes all of them.
+fn given(form: Form, options: Vec<(&'static Flag, OsString)>) -> Result<Given, UsageError> {
+    use lexopt::ValueExt as _;
+    let mut given = Given::default();
+    for (flag, value) in options {
+        if !flag.forms.contains(&form) {
+            let takers: Vec<_> = flag.forms.iter().map(|form| form.name()).collect();
+            return Err(UsageError::OtherForm { option: flag.name, form: form.name(), takers: takers.join(", ") });
+        }
+        match flag.takes {
+            Takes::Nothing(set) => set(&mut given),
+            Takes::Path(_, set) => set(&mut given, value.into()),
+            Takes::Text(_, read) => read(&mut given, &value.string()?)
+                .map_err(|Invalid { value, expected }| UsageError::Value { option: flag.name, value, expected })?,
+        }
+    }
+    Ok(given)
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use super::flags::FLAGS;
     use super::*;
+    use crate::facts::options::{CgroupsMax, Key, V1WithSysAdmin};
+    use crate::report::chain;
+    use crate::sys::time_limit;
 
     fn read(arguments: &[&str]) -> Result<Request, UsageError> {
         parse(arguments.iter().map(OsString::from))
     }
 
     #[test]
-    fn reads_both_forms() {
+    fn reads_each_form() {
         let usual = time_limit::USUAL;
         let hook = |call, log_level| Request::Hook { call, log_level, policy: Policy::default(), time_limit: usual };
         assert_eq!(read(&[]).unwrap(), hook(None, LevelFilter::Warn));
         assert_eq!(read(&["prestart"]).unwrap(), hook(Some(Call::Create(Stage::CreateRuntime)), LevelFilter::Warn));
         assert_eq!(read(&["--log-level=debug", "poststop"]).unwrap(), hook(Some(Call::CleanUp), LevelFilter::Debug));
-        let plan = |state: Option<&str>, form| Request::Plan {
+        let plan = |state: Option<&str>, format| Request::Plan {
             bundle: "/b".into(),
             state: state.map(Into::into),
-            form,
+            format,
             policy: Policy::default(),
         };
-        assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Form::Text));
-        assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Form::Json));
+        assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Format::Text));
+        assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Format::Json));
         assert_eq!(
             read(&["precreate"]).unwrap(),
             Request::Precreate { log_level: LevelFilter::Warn, time_limit: usual }
@@ -297,9 +266,28 @@ mod tests {
             &["-x"],
             &["--state"],
         ] {
-            let said = read(arguments).unwrap_err().to_string();
+            let said = chain(&read(arguments).unwrap_err());
             assert!(said.ends_with("; see --help"), "{said}");
             assert!(!said.contains(" '") && !said.contains('`'), "quoted in another way: {said}");
+        }
+    }
+
+    #[test]
+    fn each_form_takes_its_own_options_alone() {
+        for form in Form::ALL {
+            let word = form.spec().subcommand.unwrap_or("poststop");
+            for flag in &FLAGS {
+                let option = match flag.takes {
+                    Takes::Nothing(_) => format!("--{}", flag.name),
+                    Takes::Text(..) | Takes::Path(..) => format!("--{}=1", flag.name),
+                };
+                let refusal = format!("the option --{} does not apply to {} (only to: ", flag.name, form.name());
+                for arguments in [[word, &option], [&option, word]] {
+                    // What is taken may still lack a bundle, or have another value.
+                    let is_refused = read(&arguments).is_err_and(|error| error.to_string().starts_with(&refusal));
+                    assert_eq!(is_refused, !flag.forms.contains(&form), "{arguments:?}");
+                }
+            }
         }
     }
 }

@@ -13,7 +13,7 @@ use serde::Serialize;
 
 use crate::apply::{self, Outcome, StepError};
 use crate::bundle::{self, Bundle, BundleError};
-use crate::cli::Form;
+use crate::cli::Format;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
@@ -318,7 +318,7 @@ struct Printed<'a> {
 }
 
 /// The plan for a bundle, as text; does nothing.
-pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) -> Result<String, HookError> {
+pub fn plan(bundle: &Path, state: Option<&Path>, format: Format, policy: &Policy) -> Result<String, HookError> {
     let not_found = |source| HookError::NoBundle { path: bundle.to_owned(), source };
     let directory = std::fs::canonicalize(bundle).map_err(not_found)?;
     if !directory.is_dir() {
@@ -339,9 +339,9 @@ pub fn plan(bundle: &Path, state: Option<&Path>, form: Form, policy: &Policy) ->
         }
     };
     let printed = Printed { id: &state.id, decision, because, plan };
-    Ok(match form {
-        Form::Text => printed.text(),
-        Form::Json => format!("{:#}\n", serde_json::json!(printed)),
+    Ok(match format {
+        Format::Text => printed.text(),
+        Format::Json => format!("{:#}\n", serde_json::json!(printed)),
     })
 }
 

@@ -33,12 +33,13 @@ fn main() -> ExitCode {
             begin(time_limit);
             status(hook::precreate(std::io::stdin(), &mut std::io::stdout()))
         }
-        Ok(Request::Plan { bundle, state, form, policy }) => match hook::plan(&bundle, state.as_deref(), form, &policy)
-        {
-            Ok(text) => print(&text),
-            Err(error) => complain(&chain(&error), ExitCode::FAILURE),
-        },
-        Ok(Request::Help) => print(cli::HELP),
+        Ok(Request::Plan { bundle, state, format, policy }) => {
+            match hook::plan(&bundle, state.as_deref(), format, &policy) {
+                Ok(text) => print(&text),
+                Err(error) => complain(&chain(&error), ExitCode::FAILURE),
+            }
+        }
+        Ok(Request::Help) => print(&cli::help()),
         Ok(Request::Version) => print(&format!("oci-systemd-hook {VERSION}\n")),
         Err(error) => complain(&chain(&error), ExitCode::from(2)),
     }

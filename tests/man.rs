@@ -6,6 +6,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use oci_systemd_hook::cli;
+use oci_systemd_hook::facts::options::Key;
+
 const PAGES: [&str; 2] = ["share/man/man1/oci-systemd-hook.1", "share/man/man8/oci-hooks-runtime.8"];
 
 /// The text of a line without the escapes that the pages use.
@@ -100,4 +103,49 @@ fn quotes_that_groff_drops_are_found() {
     let Some(text) = rendered(page.path()) else { return };
     let text = words(&text);
     assert!(samples(wrong).iter().any(|sample| !text.contains(&words(sample))), "{text}");
+}
+
+/// The headings in a section of the hook's page, and the tags of its paragraphs.
+fn outline(section: &str) -> Vec<String> {
+    let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGES[0])).unwrap();
+    let begin = format!(".SH {section}");
+    let mut lines = page.lines().skip_while(|line| *line != begin).skip(1);
+    let mut outline = Vec::new();
+    while let Some(line) = lines.next().filter(|line| !line.starts_with(".SH")) {
+        if [".TP", ".TQ"].contains(&line) {
+            outline.push(without_macro(lines.next().unwrap()));
+        } else if let Some(heading) = line.strip_prefix(".SS ") {
+            outline.push(heading.to_owned());
+        }
+    }
+    assert!(!outline.is_empty(), "no paragraphs in {section}");
+    outline
+}
+
+/// The text of a line such as `.BI \-\-state " FILE"`: what is in quotes keeps its spaces.
+fn without_macro(line: &str) -> String {
+    let (_, arguments) = line.split_once(' ').unwrap();
+    let parts = arguments.split('"').enumerate();
+    let parts = parts.map(|(at, part)| if at % 2 == 0 { part.trim() } else { part });
+    without_escapes(&parts.collect::<String>())
+}
+
+/// With the forms that take each, which are in the headings.
+#[test]
+fn the_options_are_those_of_the_help() {
+    let help = cli::help();
+    let of_help = help.lines().filter_map(|line| match line.strip_suffix(':') {
+        Some(heading) if heading.starts_with("Options for ") || heading == "Other options" => Some(heading),
+        _ => line.strip_prefix("  ").filter(|option| option.starts_with('-'))?.split("  ").next(),
+    });
+    assert_eq!(outline("OPTIONS"), of_help.collect::<Vec<_>>());
+}
+
+#[test]
+fn the_options_in_annotations_are_those_of_the_table() {
+    let mut documented = outline("OPTIONS IN ANNOTATIONS");
+    documented.sort();
+    let mut known: Vec<_> = Key::ALL.iter().map(|key| key.annotation()).collect();
+    known.sort_unstable();
+    assert_eq!(documented, known);
 }

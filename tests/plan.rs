@@ -193,6 +193,22 @@ fn says_what_is_wrong_in_one_line() {
     assert_eq!(plan(&[]).status.code(), Some(2), "a wrong command line");
 }
 
+/// They were taken without a word, and had no effect.
+#[test]
+fn an_option_of_another_form_is_an_error_in_one_line() {
+    for (arguments, option, form) in [
+        (&["--log-level=debug", "plan", "/b"][..], "--log-level", "plan"),
+        (&["plan", "/b", "--time-limit=1"], "--time-limit", "plan"),
+        (&["--allow-options=cgroup", "precreate"], "--allow-options", "precreate"),
+        (&["createRuntime", "--json"], "--json", "a hook call"),
+    ] {
+        let output = Command::new(env!("CARGO_BIN_EXE_oci-systemd-hook")).args(arguments).output().unwrap();
+        let line = String::from_utf8(output.stderr).unwrap();
+        assert_eq!((output.status.code(), line.lines().count()), (Some(2), 1), "{line}");
+        assert!(line.contains(&format!("the option {option} does not apply to {form} ")), "{line}");
+    }
+}
+
 /// A descriptor whose `args` lack the program's name has no option, and nobody would notice.
 #[test]
 fn an_option_in_place_of_the_programs_name_is_a_warning() {

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a container's author can choose by annotations, and what of it the host lets count.
 
+use std::collections::BTreeMap;
 use std::fmt;
 
 use super::Layout;
@@ -9,45 +10,90 @@ use crate::interface::MIB;
 /// What the keys of options begin with.
 pub const PREFIX: &str = "oci-systemd-hook.";
 
-/// One option, by the end of its annotation's key.
-///
-/// All count by default, since they give a pod's author nothing that a pod doesn't give anyway: a tmpfs is never larger
-/// than the container's memory, as an `emptyDir` in memory may be; and a layout of cgroups is what an image gets as well
-/// that has an older systemd in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Key {
-    /// The layout of cgroups.
-    Cgroup,
-    /// The size of the tmpfs on /var/log/journal.
-    JournalSize,
-    /// The size of the tmpfs on /run.
-    RunSize,
-    /// What `oci-hooks-runtime` makes of the signal by which the engine stops the container.
-    StopSignal,
-    /// The size of the tmpfs on /tmp.
-    TmpSize,
+/// What is fixed about one option.
+#[derive(Debug, Clone, Copy)]
+pub struct Spec {
+    /// The annotation's whole key, which begins with [`PREFIX`].
+    pub annotation: &'static str,
+    /// The values that it may have.
+    pub kind: Kind,
+    /// What the option changes, for `--help`.
+    pub doc: &'static str,
+    /// What applies without the option, for `--help`, where "by default" precedes it.
+    pub default: &'static str,
+}
+
+/// Turns the table of options into [`Key`].
+macro_rules! options {
+    ($($key:ident { $($spec:tt)* })*) => {
+        /// One option.
+        ///
+        /// All are honored by default, since they give a pod's author nothing that a pod doesn't give anyway: a tmpfs is
+        /// never larger than the container's memory, as an `emptyDir` in memory may be; and a layout of cgroups is what
+        /// an image gets as well that has an older systemd in it.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+        // The table documents them.
+        #[allow(missing_docs)]
+        pub enum Key { $($key),* }
+
+        impl Key {
+            /// All of them, as the table has them.
+            pub const ALL: &'static [Self] = &[$(Self::$key),*];
+
+            /// What the table says of it.
+            #[must_use]
+            pub const fn spec(self) -> Spec {
+                match self { $(Self::$key => Spec { $($spec)* }),* }
+            }
+        }
+    };
+}
+
+// Errors and --help take their lists and texts from here, and tests/man.rs compares the manual page with it.
+options! {
+    Cgroup {
+        annotation: "oci-systemd-hook.cgroup",
+        kind: Kind::Layout,
+        doc: "the layout of cgroups: legacy, hybrid or unified",
+        default: "it depends on the version of the image's systemd and on what the runtime mounted",
+    }
+    JournalSize {
+        annotation: "oci-systemd-hook.journal-size",
+        kind: Kind::Size,
+        doc: "the size of the tmpfs on /var/log/journal, as in 512m or 20%",
+        default: "10% of the container's memory, at least 16 MiB",
+    }
+    RunSize {
+        annotation: "oci-systemd-hook.run-size",
+        kind: Kind::Size,
+        doc: "the size of the tmpfs on /run",
+        default: "20% of the container's memory, at least 64 MiB",
+    }
+    StopSignal {
+        annotation: "oci-systemd-hook.stop-signal",
+        kind: Kind::Word("unchanged"),
+        doc: "unchanged makes oci-hooks-runtime pass on the engine's stop signal as it is",
+        default: "it becomes one on which systemd shuts down",
+    }
+    TmpSize {
+        annotation: "oci-systemd-hook.tmp-size",
+        kind: Kind::Size,
+        doc: "the size of the tmpfs on /tmp",
+        default: "50% of the container's memory",
+    }
 }
 
 impl Key {
-    /// All of them.
-    pub const ALL: [Self; 5] = [Self::Cgroup, Self::JournalSize, Self::RunSize, Self::StopSignal, Self::TmpSize];
-
     /// Reads the part after [`PREFIX`].
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|key| key.name() == name)
+        Self::ALL.iter().copied().find(|key| key.name() == name)
     }
 
     /// The annotation's whole key.
     #[must_use]
     pub fn annotation(self) -> &'static str {
-        match self {
-            Self::Cgroup => "oci-systemd-hook.cgroup",
-            Self::JournalSize => "oci-systemd-hook.journal-size",
-            Self::RunSize => "oci-systemd-hook.run-size",
-            Self::StopSignal => "oci-systemd-hook.stop-signal",
-            Self::TmpSize => "oci-systemd-hook.tmp-size",
-        }
+        self.spec().annotation
     }
 
     /// The part after [`PREFIX`].
@@ -57,9 +103,45 @@ impl Key {
     }
 }
 
-impl fmt::Display for Key {
+/// The values that an option may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A layout of cgroups.
+    Layout,
+    /// The size of a tmpfs.
+    Size,
+    /// This word alone, which switches something on.
+    Word(&'static str),
+}
+
+/// A value that an option was given.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Value {
+    Layout(Layout),
+    Size(Size),
+    Word,
+}
+
+impl Kind {
+    fn read(self, text: &str) -> Option<Value> {
+        match self {
+            Self::Layout => Layout::parse(text).map(Value::Layout),
+            Self::Size => Size::parse(text).map(Value::Size),
+            Self::Word(word) => (text == word).then_some(Value::Word),
+        }
+    }
+}
+
+impl fmt::Display for Kind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.annotation())
+        match self {
+            Self::Layout => f.write_str("`legacy`, `hybrid` or `unified`"),
+            Self::Size => f.write_str(
+                "a number of bytes with or without `k`, `m` or `g` behind it, at least `1m`, or a percentage of the \
+                 container's memory, as in `512m` or `20%`",
+            ),
+            Self::Word(word) => write!(f, "`{word}`"),
+        }
     }
 }
 
@@ -163,27 +245,19 @@ impl Size {
 }
 
 /// A choice, and the annotation that made it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chosen<T> {
-    /// What.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Chosen<'a, T> {
+    /// What was chosen.
     pub value: T,
-    /// The whole key.
-    pub key: String,
+    /// The annotation's key as the author wrote it, which may name one container of a pod.
+    pub key: &'a str,
 }
 
 /// What the author chose.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// A layout of cgroups.
-    pub cgroup: Option<Chosen<Layout>>,
-    /// The size of the tmpfs on /var/log/journal.
-    pub journal_size: Option<Chosen<Size>>,
-    /// The size of the tmpfs on /run.
-    pub run_size: Option<Chosen<Size>>,
-    /// The size of the tmpfs on /tmp.
-    pub tmp_size: Option<Chosen<Size>>,
-    /// Whether the engine's stop signal reaches systemd as it was sent.
-    pub keeps_stop_signal: bool,
+    /// Each option that is set, with the annotation's key as the author wrote it.
+    chosen: BTreeMap<Key, (String, Value)>,
     /// Which count on this host.
     pub policy: Policy,
     /// The annotations' keys that don't.
@@ -193,71 +267,72 @@ pub struct Options {
 /// An annotation that can't be followed: a typing error must not look like a choice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// No such key.
-    #[error(
-        "the annotation {0:?} is no option of this hook; there are {PREFIX}cgroup, {PREFIX}journal-size, \
-         {PREFIX}run-size, {PREFIX}stop-signal and {PREFIX}tmp-size"
-    )]
+    /// There is no such option.
+    #[error("invalid annotation {0:?} (expected one of: {all})", all = list(Key::annotation))]
     Key(String),
-    /// Not a layout.
-    #[error("the annotation {key} is {value:?}: it must be `legacy`, `hybrid` or `unified`")]
-    Layout {
+    /// The option can't have this value.
+    #[error("the annotation {key} is {value:?}: it must be {kind}")]
+    Value {
         /// The whole key.
         key: String,
         /// What it says.
         value: String,
-    },
-    /// Not what can be done with a signal.
-    #[error("the annotation {key} is {value:?}: it must be `unchanged`")]
-    StopSignal {
-        /// The whole key.
-        key: String,
-        /// What it says.
-        value: String,
-    },
-    /// Not a size.
-    #[error(
-        "the annotation {key} is {value:?}: it must be a number of bytes with or without `k`, `m` or `g` behind it, at \
-         least `1m`, or a percentage of the container's memory, as in `512m` or `20%`"
-    )]
-    Size {
-        /// The whole key.
-        key: String,
-        /// What it says.
-        value: String,
+        /// What it may say.
+        kind: Kind,
     },
 }
 
+/// The names of all options, for an error.
+#[must_use]
+pub fn list(name: fn(Key) -> &'static str) -> String {
+    Key::ALL.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", ")
+}
+
 impl Options {
+    /// No option is set.
+    #[must_use]
+    pub fn new(policy: Policy) -> Self {
+        Self { policy, ..Self::default() }
+    }
+
     /// Takes one in. `key` is as the author wrote it.
     pub fn set(&mut self, option: Key, key: String, value: &str) -> Result<(), OptionError> {
-        let place = match option {
-            Key::Cgroup => {
-                let Some(layout) = Layout::parse(value) else {
-                    return Err(OptionError::Layout { key, value: value.to_owned() });
-                };
-                self.cgroup = Some(Chosen { value: layout, key });
-                return Ok(());
-            }
-            Key::StopSignal => {
-                self.keeps_stop_signal = value == "unchanged";
-                let value = value.to_owned();
-                return if self.keeps_stop_signal { Ok(()) } else { Err(OptionError::StopSignal { key, value }) };
-            }
-            Key::JournalSize => &mut self.journal_size,
-            Key::RunSize => &mut self.run_size,
-            Key::TmpSize => &mut self.tmp_size,
+        let kind = option.spec().kind;
+        let Some(read) = kind.read(value) else {
+            return Err(OptionError::Value { key, value: value.to_owned(), kind });
         };
-        let Some(size) = Size::parse(value) else {
-            return Err(OptionError::Size { key, value: value.to_owned() });
-        };
-        *place = Some(Chosen { value: size, key });
+        self.chosen.insert(option, (key, read));
         Ok(())
+    }
+
+    /// The layout of cgroups.
+    #[must_use]
+    pub fn layout(&self) -> Option<Chosen<'_, Layout>> {
+        match self.chosen.get(&Key::Cgroup)? {
+            (key, Value::Layout(value)) => Some(Chosen { value: *value, key }),
+            _ => None,
+        }
+    }
+
+    /// The size that this option gives a tmpfs.
+    #[must_use]
+    pub fn size(&self, option: Key) -> Option<Chosen<'_, Size>> {
+        match self.chosen.get(&option)? {
+            (key, Value::Size(value)) => Some(Chosen { value: *value, key }),
+            _ => None,
+        }
+    }
+
+    /// Whether the engine's stop signal reaches systemd as it was sent.
+    #[must_use]
+    pub fn keeps_stop_signal(&self) -> bool {
+        self.chosen.contains_key(&Key::StopSignal)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
     use super::*;
 
     #[test]
@@ -311,11 +386,52 @@ mod tests {
     }
 
     #[test]
-    fn each_option_has_its_key() {
-        for key in Key::ALL {
+    fn each_option_is_found_by_its_name() {
+        for key in Key::ALL.iter().copied() {
+            assert!(key.annotation().starts_with(PREFIX), "{key:?}");
             assert_eq!(Key::parse(key.name()), Some(key));
-            assert!(OptionError::Key(String::new()).to_string().contains(&key.to_string()), "{key}");
         }
         assert_eq!(Key::parse("run-szie"), None);
+    }
+
+    #[test]
+    fn what_is_set_can_be_asked_for() {
+        let mut options = Options::default();
+        assert!(options.layout().is_none() && options.size(Key::RunSize).is_none() && !options.keeps_stop_signal());
+        for (option, key, value) in [
+            (Key::Cgroup, "oci-systemd-hook.cgroup", "legacy"),
+            (Key::RunSize, "oci-systemd-hook.run-size/web", "64m"),
+            (Key::StopSignal, "oci-systemd-hook.stop-signal", "unchanged"),
+        ] {
+            options.set(option, key.to_owned(), value).unwrap();
+        }
+        assert_eq!(options.layout(), Some(Chosen { value: Layout::Legacy, key: "oci-systemd-hook.cgroup" }));
+        let size = Chosen { value: Size::Bytes(64 << 20), key: "oci-systemd-hook.run-size/web" };
+        assert_eq!((options.size(Key::RunSize), options.size(Key::TmpSize)), (Some(size), None));
+        assert!(options.keeps_stop_signal());
+    }
+
+    #[test]
+    fn an_error_lists_what_is_expected() {
+        assert_eq!(
+            OptionError::Key("oci-systemd-hook.run-szie".to_owned()).to_string(),
+            "invalid annotation \"oci-systemd-hook.run-szie\" (expected one of: oci-systemd-hook.cgroup, \
+             oci-systemd-hook.journal-size, oci-systemd-hook.run-size, oci-systemd-hook.stop-signal, \
+             oci-systemd-hook.tmp-size)"
+        );
+        let mut options = Options::default();
+        for (key, expected) in [
+            (Key::Cgroup, "it must be `legacy`, `hybrid` or `unified`"),
+            (
+                Key::RunSize,
+                "it must be a number of bytes with or without `k`, `m` or `g` behind it, at least `1m`, or a ",
+            ),
+            (Key::StopSignal, "it must be `unchanged`"),
+        ] {
+            let error = options.set(key, format!("{}/web", key.annotation()), "x").unwrap_err().to_string();
+            let begin = format!("the annotation {}/web is \"x\": {expected}", key.annotation());
+            assert!(error.starts_with(&begin), "{error}");
+        }
+        assert_eq!(options, Options::default());
     }
 }

@@ -89,7 +89,7 @@ impl<'a> Annotations<'a> {
 
     /// What the author chose, as far as the host lets that count.
     pub fn options(&self, policy: &Policy) -> Result<Options, OptionError> {
-        let mut options = Options { policy: policy.clone(), ..Options::default() };
+        let mut options = Options::new(policy.clone());
         let mut known = BTreeSet::new();
         for whole in self.of_config.keys().map(AsRef::as_ref).chain(self.of_state.keys().map(String::as_str)) {
             let Some(rest) = whole.strip_prefix(PREFIX) else { continue };
@@ -100,7 +100,7 @@ impl<'a> Annotations<'a> {
             }
         }
         for option in known {
-            let key = option.to_string();
+            let key = option.annotation().to_owned();
             let own = self.own(&key).filter(|own| self.get(own).is_some());
             let key = own.unwrap_or(key);
             if !policy.allows(option) {
@@ -142,8 +142,6 @@ pub fn annotated(bundle: &Bundle<'_>, policy: &Policy) -> Result<Annotated, Gath
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::facts::Layout;
-    use crate::facts::options::{Chosen, Size};
     use crate::oci::document::Document;
 
     const CONTAINER: (&str, &str) = ("io.kubernetes.cri-o.ContainerType", "container");
@@ -188,38 +186,40 @@ mod tests {
 
     #[test]
     fn options_are_checked_and_allowed() {
+        const CGROUP: &str = "oci-systemd-hook.cgroup";
         const RUN_SIZE: &str = "oci-systemd-hook.run-size";
+        const STOP_SIGNAL: &str = "oci-systemd-hook.stop-signal";
+        const TMP_SIZE: &str = "oci-systemd-hook.tmp-size";
         const OWN: &str = "oci-systemd-hook.run-size/web";
         let policy = Policy::only(vec![Key::RunSize, Key::Cgroup, Key::StopSignal]);
         let read = |annotations: &[(&str, &str)]| ask(annotations, |all| all.options(&policy));
-        let none = || Options { policy: policy.clone(), ..Options::default() };
-        let run = |key: &str, value| {
-            let key = key.to_owned();
-            Options { run_size: Some(Chosen { value, key }), ..none() }
+        let none = Options::new(policy.clone());
+        let mut refused = none.clone();
+        refused.not_allowed.push(TMP_SIZE.to_owned());
+        let set = |option, key: &str, value| {
+            let mut options = none.clone();
+            options.set(option, key.to_owned(), value).unwrap();
+            options
         };
-        let legacy = Chosen { value: Layout::Legacy, key: "oci-systemd-hook.cgroup".to_owned() };
         for (annotations, expected) in [
-            (&[][..], none()),
-            (&[(RUN_SIZE, "64m")], run(RUN_SIZE, Size::Bytes(64 << 20))),
-            (&[("oci-systemd-hook.cgroup", "legacy")], Options { cgroup: Some(legacy), ..none() }),
-            (
-                &[("oci-systemd-hook.tmp-size", "nonsense")],
-                Options { not_allowed: vec!["oci-systemd-hook.tmp-size".to_owned()], ..none() },
-            ),
-            (&[("oci-systemd-hook.stop-signal", "unchanged")], Options { keeps_stop_signal: true, ..none() }),
-            (&[CONTAINER, NAME, (OWN, "5%")], run(OWN, Size::Percent(5))),
-            (&[CONTAINER, NAME, (RUN_SIZE, "64m"), (OWN, "5%")], run(OWN, Size::Percent(5))),
+            (&[][..], none.clone()),
+            (&[(RUN_SIZE, "64m")], set(Key::RunSize, RUN_SIZE, "64m")),
+            (&[(CGROUP, "legacy")], set(Key::Cgroup, CGROUP, "legacy")),
+            (&[(TMP_SIZE, "nonsense")], refused),
+            (&[(STOP_SIGNAL, "unchanged")], set(Key::StopSignal, STOP_SIGNAL, "unchanged")),
+            (&[CONTAINER, NAME, (OWN, "5%")], set(Key::RunSize, OWN, "5%")),
+            (&[CONTAINER, NAME, (RUN_SIZE, "64m"), (OWN, "5%")], set(Key::RunSize, OWN, "5%")),
             // Another's.
-            (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/db", "5%")], none()),
-            (&[CONTAINER, NAME, ("oci-systemd-hook.run-szie/db", "5")], none()),
+            (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/db", "5%")], none.clone()),
+            (&[CONTAINER, NAME, ("oci-systemd-hook.run-szie/db", "5")], none.clone()),
         ] {
             assert_eq!(read(annotations).unwrap(), expected, "{annotations:?}");
         }
         for annotations in [
             [("oci-systemd-hook.run-szie", "64m")],
             [(RUN_SIZE, "64 MB")],
-            [("oci-systemd-hook.cgroup", "v1")],
-            [("oci-systemd-hook.stop-signal", "TERM")],
+            [(CGROUP, "v1")],
+            [(STOP_SIGNAL, "TERM")],
             [("oci-systemd-hook.", "")],
         ] {
             let error = read(&annotations).unwrap_err().to_string();

@@ -92,7 +92,7 @@ enum Limit<'a> {
     /// So many bytes.
     Of(u64),
     /// What the author chose by the option `key`, or else this percentage of the memory, and at least so many bytes.
-    Share { key: Key, chosen: Option<&'a Chosen<Size>>, percent: u64, least: u64 },
+    Share { key: Key, chosen: Option<Chosen<'a, Size>>, percent: u64, least: u64 },
 }
 
 impl Limit<'_> {
@@ -111,7 +111,7 @@ impl Limit<'_> {
             Self::Of(bytes) => (*bytes, format!("{} MiB", bytes / MIB)),
             Self::Share { chosen: Some(Chosen { value: Size::Bytes(bytes), key }), .. } => {
                 if *bytes > memory.bytes {
-                    let (key, asked_bytes, memory_bytes) = (key.clone(), *bytes, memory.bytes);
+                    let (key, asked_bytes, memory_bytes) = ((*key).to_owned(), *bytes, memory.bytes);
                     return Err(Refusal::TooLarge { key, asked_bytes, memory_bytes });
                 }
                 (whole(*bytes), format!("the annotation {key}"))
@@ -130,7 +130,7 @@ impl Limit<'_> {
     fn annotation(&self) -> Option<&str> {
         match self {
             Self::Of(_) => None,
-            Self::Share { chosen, .. } => chosen.map(|chosen| chosen.key.as_str()),
+            Self::Share { chosen, .. } => chosen.map(|chosen| chosen.key),
         }
     }
 
@@ -151,8 +151,8 @@ fn whole(bytes: u64) -> u64 {
     bytes / MIB * MIB
 }
 
-fn share(key: Key, chosen: Option<&Chosen<Size>>, percent: u64, least: u64) -> Limit<'_> {
-    Limit::Share { key, chosen, percent, least }
+fn share(options: &Options, key: Key, percent: u64, least: u64) -> Limit<'_> {
+    Limit::Share { key, chosen: options.size(key), percent, least }
 }
 
 fn wanted(options: &Options) -> [Wanted<'_>; 4] {
@@ -160,7 +160,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
         Wanted {
             path: RUN,
             mode: 0o755,
-            limit: share(Key::RunSize, options.run_size.as_ref(), RUN_PERCENT, RUN_LEAST_BYTES),
+            limit: share(options, Key::RunSize, RUN_PERCENT, RUN_LEAST_BYTES),
             inodes: Some(RUN_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -180,7 +180,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
         Wanted {
             path: TMP,
             mode: 0o1777,
-            limit: share(Key::TmpSize, options.tmp_size.as_ref(), TMP_PERCENT, MIB),
+            limit: share(options, Key::TmpSize, TMP_PERCENT, MIB),
             inodes: Some(TMP_INODES),
             need: Need::Required,
             if_missing: IfMissing::Make,
@@ -190,7 +190,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
         Wanted {
             path: JOURNAL,
             mode: 0o755,
-            limit: share(Key::JournalSize, options.journal_size.as_ref(), JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
+            limit: share(options, Key::JournalSize, JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
             inodes: None,
             need: Need::BestEffort,
             if_missing: IfMissing::Leave,
@@ -286,6 +286,21 @@ fn occupied(plan: &mut Plan, wanted: &Wanted<'_>, at: InnerPath, kind: &str) -> 
         Need::BestEffort => {
             plan.warn(format!("no tmpfs on {}: {at} in the image is {kind}", wanted.path));
             Ok(())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_what_the_table_of_options_says() {
+        for Wanted { path, limit, .. } in wanted(&Options::default()) {
+            let Limit::Share { key, percent, least, .. } = limit else { continue };
+            let at_least = if least > MIB { format!(", at least {} MiB", least / MIB) } else { String::new() };
+            assert_eq!(key.spec().default, format!("{percent}% of the container's memory{at_least}"));
+            assert!(key.spec().doc.contains(path), "{path}");
         }
     }
 }

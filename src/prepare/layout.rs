@@ -21,14 +21,13 @@ impl Layout {
 }
 
 pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayout, Refusal> {
-    let (layout, why) = match (&facts.options.cgroup, facts.systemd) {
+    let (layout, why) = match (facts.options.layout(), facts.systemd) {
         (Some(Chosen { value: layout, key }), version) => {
-            let layout = *layout;
             if let Some(version) = version {
                 let takes_v1 = version < FIRST_ON_V2_ALONE;
                 let takes_v2 = version > LAST_ON_V1_ALONE;
                 if !(if layout == Layout::Unified { takes_v2 } else { takes_v1 }) {
-                    return Err(Refusal::Unfit { key: key.clone(), version, layout });
+                    return Err(Refusal::Unfit { key: key.to_owned(), version, layout });
                 }
             }
             (layout, format!("the annotation {key} asks for it"))

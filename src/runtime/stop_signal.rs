@@ -80,7 +80,7 @@ fn stops_by(state: &State) -> Result<bool, GatherError> {
     let bundle = Bundle::read(state)?;
     Ok(match decide(&gather::container(&bundle)?.0) {
         Decision::Skip(_) => false,
-        Decision::Prepare(_) => !gather::annotated(&bundle, &Policy::default())?.options.keeps_stop_signal,
+        Decision::Prepare(_) => !gather::annotated(&bundle, &Policy::default())?.options.keeps_stop_signal(),
     })
 }
 

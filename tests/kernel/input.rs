@@ -75,7 +75,7 @@ const CONFIGS: [(&str, &str, &str); 31] = [
     ("/annotations", r#"{"oci-systemd-hook.run-size":"0"}"#, "oci-systemd-hook.run-size"),
     ("/annotations", r#"{"oci-systemd-hook.tmp-size":"999999g"}"#, "oci-systemd-hook.tmp-size"),
     ("/annotations", r#"{"oci-systemd-hook.cgroup":"v2"}"#, "\"v2\""),
-    ("/annotations", r#"{"oci-systemd-hook.run-szie":"64m"}"#, "\"oci-systemd-hook.run-szie\" is no option"),
+    ("/annotations", r#"{"oci-systemd-hook.run-szie":"64m"}"#, "invalid annotation \"oci-systemd-hook.run-szie\""),
     ("/annotations", "7", "config.json"),
     ("/linux", "7", "config.json"),
     ("/linux/uidMappings", r#"[{"containerID":"x"}]"#, "config.json"),
