@@ -207,10 +207,11 @@ impl Image {
         above.filter_map(|above| self.0.get(&above).map(|found| (above, found)))
     }
 
-    /// What was found at `path`. A path that nobody looked at is left alone.
+    /// What was found at `path`, which must be one of [`crate::interface::PATHS`]: of another one nothing is known.
     #[must_use]
     pub fn at(&self, path: &str) -> Found {
         let found = self.0.get(&InnerPath::new(path)).cloned();
+        debug_assert!(found.is_some(), "nobody looked at {path}, which interface::PATHS must list");
         found.unwrap_or_else(|| Found::Unreachable("nobody looked there".to_owned()))
     }
 }

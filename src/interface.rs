@@ -60,9 +60,9 @@ pub const HOST_FIELDS: [(&str, &str); 4] = [
 ];
 
 /// Fails without /dev/console, after the boot has finished.
-pub const CONSOLE_GETTY: &str = "console-getty.service";
+pub const CONSOLE_GETTY: &str = "/run/systemd/system/console-getty.service";
 /// Wants to unmount a mounted machine-id and write the file, which needs CAP_SYS_ADMIN.
-pub const MACHINE_ID_COMMIT: &str = "systemd-machine-id-commit.service";
+pub const MACHINE_ID_COMMIT: &str = "/run/systemd/system/systemd-machine-id-commit.service";
 
 /// What systemd's own services need of the capabilities that engines grant: users and groups of
 /// services, files of theirs, signals to them, and fewer capabilities than they begin with. With their names in SELinux
@@ -142,8 +142,8 @@ pub const PATHS: [&str; 14] = [
     HOST_OS_RELEASE,
     INACCESSIBLE,
     RUNTIME_UNITS,
-    "/run/systemd/system/console-getty.service",
-    "/run/systemd/system/systemd-machine-id-commit.service",
+    CONSOLE_GETTY,
+    MACHINE_ID_COMMIT,
 ];
 
 /// A mebibyte, in bytes.

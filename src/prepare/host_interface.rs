@@ -2,11 +2,10 @@
 //! /run/host: what the container manager tells the container.
 //! <https://systemd.io/CONTAINER_INTERFACE/#the-runhost-hierarchy>
 
-use super::{is_there, traceless};
+use super::{moved, traceless, unless_there};
 use crate::facts::{Found, Surroundings};
 use crate::interface::{CONTAINER_MANAGER, CONTAINER_UUID, HOST_OS_RELEASE, INACCESSIBLE, MACHINE_ID, RUN_HOST};
-use crate::path::InnerPath;
-use crate::plan::{Action, Need, Node, Plan};
+use crate::plan::{Action, Node, Plan};
 
 const NODES: [Node; 6] = [Node::Reg, Node::Dir, Node::Fifo, Node::Sock, Node::Chr, Node::Blk];
 
@@ -27,7 +26,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     ];
     for (path, content, why) in files {
         let Some(content) = content else { continue };
-        unless_there(facts, plan, (path, below(&directory, path)), why, |at| Action::WriteFile {
+        unless_there(facts, plan, (path, moved(path, RUN_HOST, &directory)), why, |at| Action::WriteFile {
             at,
             mode: 0o444,
             content,
@@ -37,28 +36,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     let may_make = |node: &Node| facts.rights.may_make_devices() || !matches!(node, Node::Chr | Node::Blk);
     let nodes = NODES.into_iter().filter(may_make).collect();
     let why = "systemd binds them over what InaccessiblePaths= hides";
-    unless_there(facts, plan, (INACCESSIBLE, below(&directory, INACCESSIBLE)), why, |at| Action::Inaccessible {
-        at,
-        nodes,
+    unless_there(facts, plan, (INACCESSIBLE, moved(INACCESSIBLE, RUN_HOST, &directory)), why, |at| {
+        Action::Inaccessible { at, nodes }
     });
-}
-
-fn unless_there(
-    facts: &Surroundings,
-    plan: &mut Plan,
-    (path, at): (&str, InnerPath),
-    why: &str,
-    action: impl FnOnce(InnerPath) -> Action,
-) {
-    if is_there(facts, plan, path, &at) {
-        plan.leave(at, "it is there already");
-    } else {
-        plan.step(Need::BestEffort, action(at), why);
-    }
-}
-
-/// The place of `path`, which is below /run/host, where /run/host itself is at `directory`.
-fn below(directory: &InnerPath, path: &str) -> InnerPath {
-    let path = InnerPath::new(path);
-    path.below(&InnerPath::new(RUN_HOST)).map_or_else(|| path.clone(), |name| directory.join(name))
 }

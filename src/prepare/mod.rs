@@ -17,7 +17,7 @@ mod view;
 
 use crate::facts::{FollowUp, Found, Layout, Surroundings};
 use crate::path::InnerPath;
-use crate::plan::{Plan, RootThen};
+use crate::plan::{Action, Need, Plan, RootThen};
 use crate::systemd::Version;
 
 /// Why a container can't be prepared at all; found out before anything is touched.
@@ -232,8 +232,26 @@ fn traceless(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<I
     }
 }
 
-/// Whether what is to be made at `at`, which is `path` to the container, would only replace what is
-/// there already: it isn't on a new tmpfs, and there is something.
-fn is_there(facts: &Surroundings, plan: &Plan, path: &str, at: &InnerPath) -> bool {
-    !plan.covers(at) && !matches!(facts.image.at(path), Found::Nothing(_))
+/// Plans to make something at `at`, which is `path` to the container, unless it would only replace what is there already.
+/// Nothing is there if `at` is on a new tmpfs.
+fn unless_there(
+    facts: &Surroundings,
+    plan: &mut Plan,
+    (path, at): (&str, InnerPath),
+    why: &str,
+    action: impl FnOnce(InnerPath) -> Action,
+) {
+    match facts.image.at(path) {
+        Found::Unreachable(why) if !plan.covers(&at) => plan.leave(at, why),
+        found if plan.covers(&at) || matches!(found, Found::Nothing(_)) => {
+            plan.step(Need::BestEffort, action(at), why);
+        }
+        _ => plan.leave(at, "it is there already"),
+    }
+}
+
+/// Where `path`, which is below `base`, lies if the links of the image lead from `base` to `directory`.
+fn moved(path: &str, base: &str, directory: &InnerPath) -> InnerPath {
+    let path = InnerPath::new(path);
+    path.below(&InnerPath::new(base)).map_or_else(|| path.clone(), |name| directory.join(name))
 }

@@ -2,11 +2,11 @@
 //! Units that can't work for what config.json shows are masked for this boot: a link to /dev/null in
 //! /run/systemd/system, systemd.unit(5).
 
-use super::{is_there, traceless};
+use super::{moved, traceless, unless_there};
 use crate::facts::{Found, Surroundings};
 use crate::interface::{CONSOLE_GETTY, MACHINE_ID, MACHINE_ID_COMMIT, RUNTIME_UNITS};
 use crate::path::InnerPath;
-use crate::plan::{Action, Need, Plan};
+use crate::plan::{Action, Plan};
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     let mut masks = Vec::new();
@@ -29,12 +29,8 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     let Some(directory) = traceless(facts, plan, RUNTIME_UNITS) else {
         return;
     };
-    for (unit, why) in masks {
-        let at = directory.join(unit);
-        if is_there(facts, plan, &format!("{RUNTIME_UNITS}/{unit}"), &at) {
-            plan.leave(at, "it is there already");
-            continue;
-        }
-        plan.step(Need::BestEffort, Action::Symlink { at, target: "/dev/null" }, why);
+    for (path, why) in masks {
+        let at = moved(path, RUNTIME_UNITS, &directory);
+        unless_there(facts, plan, (path, at), why, |at| Action::Symlink { at, target: "/dev/null" });
     }
 }
