@@ -9,6 +9,7 @@ use crate::path::InnerPath;
 use crate::systemd::Version;
 
 pub mod cgroups;
+pub mod engine;
 pub mod mounts;
 pub mod options;
 pub mod places;
@@ -16,6 +17,7 @@ pub mod rights;
 pub mod selinux;
 
 pub use cgroups::{AskedMount, CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership, Occupants, Sharing};
+pub use engine::{Engine, Runtime};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
 pub use places::Places;
@@ -119,8 +121,7 @@ pub struct Container {
 /// What is known before the container is created.
 #[derive(Debug, Clone)]
 pub struct Before {
-    /// The name that the engine goes by in the annotation `io.container.manager`.
-    pub manager: Option<String>,
+    pub engine: Engine,
     /// The id that the container shall have, where its engine's id is known.
     pub machine_id: Option<MachineId>,
     /// The text of the host's os-release.

@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::GatherError;
 use crate::bundle::{Bundle, BundleError};
-use crate::facts::Switch;
 use crate::facts::options::{Key, OptionError, Options, PREFIX, Policy};
+use crate::facts::{Engine, Switch};
 use crate::interface::MOUNT_CONTEXT_TYPE;
 use crate::oci::Text;
 use crate::oci::config;
@@ -17,8 +17,6 @@ use crate::oci::state::State;
 pub const SWITCH: &str = "oci-systemd-hook";
 /// The annotation into which image-spec converts an image's `StopSignal`; podman writes the signal's number there.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
-/// The annotation that names the engine: `libpod` for podman, `cri-o` for CRI-O.
-pub(super) const MANAGER: &str = "io.container.manager";
 
 /// The annotations of one container.
 #[derive(Debug)]
@@ -120,8 +118,7 @@ pub struct Annotated {
     pub options: Options,
     /// The signal by which the engine stops the container.
     pub(super) stop_signal: Option<String>,
-    /// The engine's name, see [`MANAGER`].
-    pub(super) manager: Option<String>,
+    pub(super) engine: Engine,
     /// How mounts get their SELinux label, see [`MOUNT_CONTEXT_TYPE`].
     pub(super) mount_context: Option<String>,
 }
@@ -133,7 +130,7 @@ pub fn annotated(bundle: &Bundle<'_>, policy: &Policy) -> Result<Annotated, Gath
     Ok(Annotated {
         options: annotations.options(policy)?,
         stop_signal: owned(STOP_SIGNAL),
-        manager: owned(MANAGER),
+        engine: Engine::of(annotations.get(Engine::ANNOTATION)),
         mount_context: owned(MOUNT_CONTEXT_TYPE),
     })
 }

@@ -3,12 +3,12 @@
 
 use std::path::{Path, PathBuf};
 
-use super::annotations::{Annotations, MANAGER};
+use super::annotations::Annotations;
 use super::foretell::layout_of_host;
 use super::{GatherError, live};
 use crate::bundle::Bundle;
 use crate::facts::mounts::has_mounts_below;
-use crate::facts::{Before, Layout};
+use crate::facts::{Before, Engine, Layout};
 use crate::identity::MachineId;
 use crate::kernel::mountinfo;
 use crate::oci::config;
@@ -57,7 +57,7 @@ pub fn before(bundle: &Bundle<'_>) -> Result<Before, GatherError> {
     let mounts = mounts.unwrap_or_default();
     Ok(Before {
         has_mounts_in_root: root.is_some_and(|root| has_mounts_below(&mounts, &root)),
-        manager: Annotations::of(bundle)?.get(MANAGER).map(str::to_owned),
+        engine: Engine::of(Annotations::of(bundle)?.get(Engine::ANNOTATION)),
         machine_id: MachineId::in_name(&bundle.state.id),
         host_os_release: live::host_os_release(),
         is_unified: layout_of_host() == Layout::Unified,

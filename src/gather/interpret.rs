@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::cgroups::{cgroups, memory_cgroup};
 use super::readings::{Host, Readings};
-use crate::facts::{Memory, MemorySource, Owner, Privileges, Propagation, Stage, Surroundings};
+use crate::facts::{Memory, MemorySource, Owner, Privileges, Propagation, Runtime, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface::{STATE_UNITS, capabilities::NEEDED, capabilities::Needed};
 use crate::kernel::id_map;
@@ -92,10 +92,9 @@ fn container_manager(config: &Config) -> String {
     word.unwrap_or("oci").to_owned()
 }
 
-/// crun makes every mount private after its hooks, unless config.json says otherwise. Its state has
-/// a key of its own, which tells it from the others.
 fn propagation(state: &State, config: &Config) -> Propagation {
-    if state.root.is_some() && config.linux.rootfs_propagation.as_deref().is_none_or(str::is_empty) {
+    if Runtime::of(state).makes_mounts_private() && config.linux.rootfs_propagation.as_deref().is_none_or(str::is_empty)
+    {
         Propagation::Lost
     } else {
         Propagation::Kept

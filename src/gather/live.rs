@@ -21,7 +21,7 @@ use super::{Annotated, GatherError, annotated, conmon, follow_up, lists_this_hoo
 use crate::bundle::Bundle;
 use crate::facts::mounts::{is_hosts_hierarchy, is_inside, tmpfs_devices};
 use crate::facts::options::Policy;
-use crate::facts::{Found, Image, Making, Mounts, Rights, Stage, Surroundings};
+use crate::facts::{Engine, Found, Image, Making, Mounts, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -59,7 +59,7 @@ pub fn surroundings(
     runtime: Option<u32>,
 ) -> Result<(Container, Surroundings), GatherError> {
     let (state, config) = (bundle.state, bundle.config_to_prepare()?);
-    let Annotated { options, stop_signal, manager, mount_context } = annotated(bundle, policy)?;
+    let Annotated { options, stop_signal, engine, mount_context } = annotated(bundle, policy)?;
     let host = host(state, config);
     let id_maps;
     let of;
@@ -115,7 +115,7 @@ pub fn surroundings(
         memory_limits: memory_limits(&root, &evidence)?,
         follow_up: follow_up(config, stage)?,
         options,
-        making: making(state, config, own, manager.as_deref(), stage)?,
+        making: making(state, config, own, engine, stage)?,
         rights: rights(config, own),
         id_maps,
         stop_signal,
@@ -173,11 +173,11 @@ fn making(
     state: &State,
     config: &Config,
     own: CapabilitySet,
-    manager: Option<&str>,
+    engine: Engine,
     stage: Stage,
 ) -> Result<Making, GatherError> {
-    // The annotation proves nothing, since anybody can write it, but without it there is no need to look at processes.
-    let is_podmans = || if manager == Some("libpod") { conmon::calls_podman(state) } else { Ok(false) };
+    // The annotation proves nothing, but without it there is no need to look at processes.
+    let is_podmans = || if engine.calls_poststop_itself() { conmon::calls_podman(state) } else { Ok(false) };
     // At createContainer it may be the container's own one.
     let is_rootless = process::is_in_user_namespace() && !config.has_namespace("user");
     Ok(match stage {

@@ -8,7 +8,7 @@
 use std::path::{Path, PathBuf};
 
 use super::{GatherError, live};
-use crate::facts::{Mounts, Switch};
+use crate::facts::{Mounts, Runtime, Switch};
 use crate::gather::annotations::Annotations;
 use crate::interface::{self, capabilities::NEEDED};
 use crate::kernel::cgroup::{self, Hierarchy};
@@ -57,11 +57,14 @@ struct Place {
     mounts: Mounts,
 }
 
-/// crun's state has `root.path` of config.json, and its hooks start in the bundle; runc's start in the root.
+/// Finds the root by the directory in which the runtime has started this process.
 fn place(state: &State) -> Option<Place> {
     // With a dot behind, since the link itself is never opened.
     let here = Path::new("/proc/self/cwd/.");
-    let path = state.root.as_ref().map_or_else(|| here.to_owned(), |root| here.join(root));
+    let path = match &state.root {
+        Some(root) if Runtime::of(state).starts_hooks_in_bundle() => here.join(root),
+        Some(_) | None => here.to_owned(),
+    };
     let root = Root::open(&path).ok()?;
     // The root is a mount of its own; the working directory may be any.
     let above = Root::open(&path.join("..")).ok()?;

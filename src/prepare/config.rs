@@ -47,7 +47,11 @@ const PRIVATE: &str = "rprivate";
 
 /// "Environment Variables" of the Container Interface. What the user has set stays, also if it is empty.
 fn environment(config: &Config, before: &Before) -> Vec<Change> {
-    let mut wanted = vec![("container", Some(manager(before).to_owned()), "systemd sees that it is in a container")];
+    let mut wanted = vec![(
+        "container",
+        Some(before.engine.container_variable().to_owned()),
+        "systemd sees that it is in a container",
+    )];
     let id = before.machine_id.as_ref().map(ToString::to_string);
     wanted.push(("container_uuid", id, "the machine id"));
     let host = |name| os_release::field(before.host_os_release.as_deref()?, name);
@@ -55,15 +59,6 @@ fn environment(config: &Config, before: &Before) -> Vec<Change> {
     wanted.extend(of_host.map(|(variable, name)| (variable, host(name), "systemd tells its services of the host")));
     let missing = wanted.into_iter().filter(|(variable, ..)| config.env(variable).is_none());
     missing.filter_map(|(name, value, why)| Some(Change { field: Field::Variable(name, value?), why })).collect()
-}
-
-/// The engine's own name; `oci` makes systemd look for the engine's marks.
-fn manager(before: &Before) -> &'static str {
-    match before.manager.as_deref() {
-        Some("libpod") => "podman",
-        Some("cri-o") => "crio",
-        Some(_) | None => "oci",
-    }
 }
 
 /// The mount of the container's cgroups.
@@ -107,6 +102,7 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
+    use crate::facts::Engine;
     use crate::identity::MachineId;
     use crate::oci::document::Document;
 
@@ -120,7 +116,7 @@ mod tests {
     fn all(config: &Value, is_unified: bool) -> Vec<String> {
         let document = Document::parse(config.to_string().into()).unwrap();
         let before = Before {
-            manager: Some("libpod".to_owned()),
+            engine: Engine::Podman,
             machine_id: MachineId::parse(&"a".repeat(32)),
             host_os_release: Some("ID=debian\nVERSION_ID=\"13\"\n".to_owned()),
             has_mounts_in_root: config.get("mounted").is_some(),
