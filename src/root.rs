@@ -323,10 +323,8 @@ impl Root {
 
     /// The directory that holds a path, and the path's name in it.
     pub fn parent(&self, at: &InnerPath) -> Result<(OwnedFd, OsString), SysError> {
-        match (at.parent(), at.as_path().file_name()) {
-            (Some(parent), Some(name)) => Ok((self.open_directory(&parent)?, name.to_owned())),
-            _ => Err(SysError::new(format!("the parent of {at}"), Errno::INVAL)),
-        }
+        let (parent, name) = at.split().ok_or_else(|| SysError::new(format!("the parent of {at}"), Errno::INVAL))?;
+        Ok((self.open_directory(&parent)?, name.to_owned()))
     }
 
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6

@@ -45,10 +45,8 @@ impl Run<'_> {
 
     /// The cgroup above one, and that one's name in it.
     fn above<'c>(&mut self, cgroup: &'c Cgroup, inode: Option<u64>) -> Result<(OwnedFd, &'c OsStr), StepCause> {
-        match (cgroup.path.parent(), cgroup.path.as_path().file_name()) {
-            (Some(path), Some(name)) => Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path, inode })?, name)),
-            _ => Err(SysError::new(format!("the cgroup above {cgroup}"), Errno::INVAL).into()),
-        }
+        let (path, name) = cgroup.path.split().ok_or_else(|| StepCause::Unidentified(cgroup.path.clone()))?;
+        Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path, inode })?, name))
     }
 
     pub(super) fn make_cgroup(

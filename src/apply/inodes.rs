@@ -19,10 +19,8 @@ use crate::sys::{SysError, birth, cgroup, fs, process, selinux};
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
     fn parent(&mut self, at: &InnerPath) -> Result<(Own, OsString), StepCause> {
-        match (at.parent(), at.as_path().file_name()) {
-            (Some(parent), Some(name)) => Ok((self.directories(&parent)?, name.to_owned())),
-            _ => Err(StepCause::Unidentified(at.clone())),
-        }
+        let (parent, name) = at.split().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
+        Ok((self.directories(&parent)?, name.to_owned()))
     }
 
     /// Opens a directory, and makes it and those above it as far as they are missing.

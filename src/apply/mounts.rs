@@ -100,9 +100,7 @@ impl Run<'_> {
 
     pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str, context: Option<&str>) -> Result<(), StepCause> {
         let (place, kind) = self.place_and_kind(at)?;
-        let (Some(above), Some(name)) = (at.parent(), at.as_path().file_name()) else {
-            return Err(StepCause::Unidentified(at.clone()));
-        };
+        let (above, name) = at.split().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
         if kind != FileType::RegularFile {
             return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL).into());
         }

@@ -299,7 +299,7 @@ pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<
 /// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
 pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
     let top = open(hierarchy)?;
-    let Some((above, name)) = path.parent().zip(path.as_path().file_name()) else {
+    let Some((above, name)) = path.split() else {
         return Err(SysError::new(format!("rmdir({path})"), Errno::BUSY));
     };
     let result = match directory(top.as_fd(), &above) {
