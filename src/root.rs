@@ -26,7 +26,7 @@ use crate::kernel::fs_type::{Answers, asks_somebody};
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::sys::time_limit::{self, Doing};
-use crate::sys::{SysError, fs, mount_table};
+use crate::sys::{Context, SysError, fs, mount_table};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
@@ -72,14 +72,6 @@ enum Links {
     /// They are followed inside the root.
     Followed,
     /// None, at no place of the path.
-    Refused,
-}
-
-/// Whether resolving a path may cross mounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mounts {
-    Crossed,
-    /// Crossing a mount fails with `EXDEV`.
     Refused,
 }
 
@@ -154,13 +146,12 @@ impl Root {
     fn reach(&self, path: &InnerPath) -> Result<Reached, SysError> {
         if self.servers.get().is_none() {
             // A path that crosses no mount can't reach the mount of a file server.
-            match self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Refused) {
-                Err(error) if error.errno() == Errno::XDEV => {}
-                result => return result.map(Reached::Place),
+            if let Some(place) = self.resolve_on_own_mount(path)? {
+                return Ok(Reached::Place(place));
             }
         }
         if self.servers()?.is_empty() {
-            self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Crossed).map(Reached::Place)
+            self.resolve(path, OFlags::empty(), Links::Followed).map(Reached::Place)
         } else {
             self.walk(path)
         }
@@ -265,7 +256,7 @@ impl Root {
     fn missing(&self, path: &InnerPath) -> Result<Missing, SysError> {
         let names: Vec<&OsStr> = path.as_path().iter().skip(1).collect();
         let first = |count: usize| InnerPath::new(names.iter().take(count).collect::<PathBuf>());
-        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed, Mounts::Crossed);
+        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed);
         // By halves: an image's link can have 2,000 names. The root itself is there, and the whole path isn't.
         let (mut there, mut missing, mut deepest) = (0, names.len(), None);
         while missing - there > 1 {
@@ -309,7 +300,7 @@ impl Root {
         if self.asks_a_server(at, |way| !way.as_os_str().is_empty()) {
             return Err(on_server(at));
         }
-        self.resolve(at, OFlags::NOFOLLOW, Links::Refused, Mounts::Crossed)
+        self.resolve(at, OFlags::NOFOLLOW, Links::Refused)
     }
 
     /// Opens a directory that has no link in its path, as a mere place. Whoever opens one will look something up in it,
@@ -318,7 +309,7 @@ impl Root {
         if self.asks_a_server(at, |_| true) {
             return Err(on_server(at));
         }
-        self.resolve(at, OFlags::DIRECTORY, Links::Refused, Mounts::Crossed)
+        self.resolve(at, OFlags::DIRECTORY, Links::Refused)
     }
 
     /// The directory that holds a path, and the path's name in it.
@@ -329,16 +320,28 @@ impl Root {
 
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
     /// or a seccomp filter doesn't know the call.
-    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links, mounts: Mounts) -> Result<OwnedFd, SysError> {
-        time_limit::note(Doing::Looking, path.as_path());
+    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
             Links::Refused => ResolveFlags::NO_SYMLINKS,
         };
-        let refused = match mounts {
-            Mounts::Crossed => refused,
-            Mounts::Refused => refused | ResolveFlags::NO_XDEV,
-        };
+        match self.openat2(path, flags, refused) {
+            Err(error) if is_unknown(&error) => self.resolve_by_hand(path, flags, links),
+            result => result,
+        }
+    }
+
+    /// Resolves a path that crosses no mount. Returns `None` if it crosses one, and where openat2(2) isn't known: pathrs
+    /// can't refuse to cross mounts.
+    fn resolve_on_own_mount(&self, path: &InnerPath) -> Result<Option<OwnedFd>, SysError> {
+        match self.openat2(path, OFlags::empty(), ResolveFlags::NO_XDEV) {
+            Err(error) if error.errno() == Errno::XDEV || is_unknown(&error) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn openat2(&self, path: &InnerPath, flags: OFlags, refused: ResolveFlags) -> Result<OwnedFd, SysError> {
+        time_limit::note(Doing::Looking, path.as_path());
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
         let open = || rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within);
@@ -350,14 +353,7 @@ impl Root {
             open()
         });
         let settled = tries.find(|result| !matches!(result, Err(Errno::AGAIN)));
-        match settled.unwrap_or(Err(Errno::AGAIN)) {
-            // pathrs can't refuse to cross mounts.
-            Err(Errno::NOSYS | Errno::PERM) if mounts == Mounts::Refused => {
-                Err(SysError::new(format!("openat2(\"{path}\")"), Errno::XDEV))
-            }
-            Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
-            result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
-        }
+        settled.unwrap_or(Err(Errno::AGAIN)).call(|| format!("openat2(\"{path}\", {within:?})"))
     }
 
     fn resolve_by_hand(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
@@ -385,6 +381,11 @@ fn has_file_server(table: &[u8]) -> bool {
     // systemd has one such mount on each host, and no root lies there.
     let is_of_systemd = |entry: &Entry<'_>| entry.is_type("autofs") && entry.is_at("/proc/sys/fs/binfmt_misc");
     mountinfo::entries(table).any(|entry| asks_somebody(&entry.fs_type()) && !is_of_systemd(&entry))
+}
+
+/// Whether openat2(2) is missing, in Linux before 5.6 or because a seccomp filter doesn't know it.
+fn is_unknown(error: &SysError) -> bool {
+    matches!(error.errno(), Errno::NOSYS | Errno::PERM)
 }
 
 fn on_server(at: &InnerPath) -> SysError {
