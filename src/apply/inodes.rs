@@ -136,22 +136,22 @@ impl Run<'_> {
         /// calls.
         const TRIES_MAX: u32 = 100;
         for _ in 0..TRIES_MAX {
-            match self.lasting(at, node == Node::Dir) {
-                Err(StepCause::Sys(error)) if error.errno() == Errno::EXIST => {}
-                result => return result,
+            if self.lasting(at, node == Node::Dir)? {
+                return Ok(());
             }
         }
-        Err(SysError::new(format!("renameat2(\"{at}\")"), Errno::EXIST).into())
+        Err(StepCause::Changed(at.clone()))
     }
 
     /// Makes an empty file or directory that outlives the container, with the missing directories above it. All of it
     /// is made under a temporary name that only the record has, and then renamed: if the hook is killed, what it made
-    /// can't be confused with a file of somebody else's.
-    fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<(), StepCause> {
+    /// can't be confused with a file of somebody else's. Returns whether it is there now: it isn't if another process was
+    /// quicker to make something in its place.
+    fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<bool, StepCause> {
         /// Each takes a descriptor, also when it is removed.
         const MISSING_MAX: usize = 64;
         let (mut there, base, missing) = self.missing(at)?;
-        let Some((top, below)) = missing.split_first() else { return Ok(()) };
+        let Some((top, below)) = missing.split_first() else { return Ok(true) };
         if missing.len() > MISSING_MAX {
             let call =
                 format!("mkdir(\"{at}\") with {} missing directories above it, of at most {MISSING_MAX}", below.len());
@@ -177,11 +177,14 @@ impl Run<'_> {
             made.push((there.clone(), next));
         }
         self.record.note_made(births)?;
-        fs::rename_new_at(base.file().as_fd(), &temporary, top)?;
+        if !fs::rename_new_at(base.file().as_fd(), &temporary, top)? {
+            return Ok(false);
+        }
         for (at, own) in made {
             self.has(at, own);
         }
-        self.leave_to_poststop()
+        self.leave_to_poststop()?;
+        Ok(true)
     }
 
     /// The deepest existing directory above a path, and the names that are missing below it. Directories that another

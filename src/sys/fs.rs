@@ -228,18 +228,20 @@ pub fn unlink_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> Res
     rustix::fs::unlinkat(directory, name, flags).call(|| format!("unlinkat({name:?})"))
 }
 
-/// Renames a file within a directory, and fails if the new name exists. File systems without `RENAME_NOREPLACE`, such
-/// as NFS, are checked beforehand.
-pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), SysError> {
+/// Renames a file within a directory. Returns whether it did: it doesn't if the new name exists. File systems without
+/// `RENAME_NOREPLACE`, such as NFS, are checked beforehand.
+pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<bool, SysError> {
     match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Ok(false),
         Err(Errno::INVAL | Errno::NOSYS) => match stat_at(directory, to) {
-            Ok(_) => Err(SysError::new(format!("renameat({from:?}, {to:?})"), Errno::EXIST)),
+            Ok(_) => Ok(false),
             Err(error) if error.errno() == Errno::NOENT => {
-                rustix::fs::renameat(directory, from, directory, to).call(|| format!("renameat({from:?}, {to:?})"))
+                let renamed = rustix::fs::renameat(directory, from, directory, to);
+                renamed.map(|()| true).call(|| format!("renameat({from:?}, {to:?})"))
             }
             Err(error) => Err(error),
         },
-        result => result.call(|| format!("renameat2({from:?}, {to:?}, RENAME_NOREPLACE)")),
+        result => result.map(|()| true).call(|| format!("renameat2({from:?}, {to:?}, RENAME_NOREPLACE)")),
     }
 }
 
