@@ -208,7 +208,7 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(ConfigText, Option<
         // What may call the hook at createRuntime has read it itself.
         Err(GatherError::Read { path, source })
             if stage == Stage::CreateContainer
-                && source.errno() == Errno::ACCESS
+                && source.errno() == Some(Errno::ACCESS)
                 && process::is_in_user_namespace() =>
         {
             let text = without_config(id, at, &path, &source, unreadable::tell(state)?);

@@ -47,7 +47,7 @@ impl Run<'_> {
                 self.undo.remove(Rc::clone(parent.file()), name.to_owned(), FileType::Directory);
                 given?
             }
-            Err(error) if error.errno() == Errno::EXIST => parent.next(&at, name)?,
+            Err(error) if error.errno() == Some(Errno::EXIST) => parent.next(&at, name)?,
             Err(error) => return Err(error.into()),
         };
         self.has(at, own.clone());
@@ -81,7 +81,9 @@ impl Run<'_> {
                 result?;
                 OwnedFd::from(file)
             }
-            Err(error) if error.errno() == Errno::EXIST => fs::open_at(parent.file().as_fd(), &name, OFlags::PATH)?,
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                fs::open_at(parent.file().as_fd(), &name, OFlags::PATH)?
+            }
             Err(error) => return Err(error.into()),
         };
         let own = parent.child(at, file)?;
@@ -117,7 +119,7 @@ impl Run<'_> {
         let (parent, name) = self.parent(at)?;
         match self.create(|| fs::mknod_at(parent.file().as_fd(), &name, kind, 0, 0)) {
             Ok(()) => Ok(self.made(Rc::clone(parent.file()), &name, kind)?),
-            Err(error) if error.errno() == Errno::EXIST => Ok(()),
+            Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -153,9 +155,9 @@ impl Run<'_> {
         let (mut there, base, missing) = self.missing(at)?;
         let Some((top, below)) = missing.split_first() else { return Ok(true) };
         if missing.len() > MISSING_MAX {
-            let call =
-                format!("mkdir(\"{at}\") with {} missing directories above it, of at most {MISSING_MAX}", below.len());
-            return Err(SysError::new(call, Errno::TOOBIG).into());
+            let found =
+                format!("{at} has {} missing directories above it, and at most {MISSING_MAX} are made", below.len());
+            return Err(SysError::TooMuch(found).into());
         }
         self.note();
         let temporary = OsString::from(self.record.note_making(self.root, at, is_directory, below.len())?);
@@ -195,7 +197,7 @@ impl Run<'_> {
         let names: Vec<OsString> = at.below(&there).into_iter().flatten().map(OsStr::to_owned).collect();
         for (number, name) in names.iter().enumerate() {
             let next = match fs::open_at(directory.file().as_fd(), name, OFlags::PATH) {
-                Err(error) if error.errno() == Errno::NOENT => {
+                Err(error) if error.errno() == Some(Errno::NOENT) => {
                     return Ok((there, directory, names.into_iter().skip(number).collect()));
                 }
                 result => result?,
@@ -217,7 +219,7 @@ impl Run<'_> {
     /// own ids can: others are EOVERFLOW there.
     fn create<T>(&self, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
         match (make(), self.owner) {
-            (Err(error), Some(Owner { uid, gid })) if error.errno() == Errno::OVERFLOW => {
+            (Err(error), Some(Owner { uid, gid })) if error.errno() == Some(Errno::OVERFLOW) => {
                 process::as_file_owner(uid, gid, make)
             }
             (result, _) => result,
@@ -263,7 +265,7 @@ impl Run<'_> {
             match cgroup::open_in(directory.as_fd(), name, OFlags::PATH) {
                 Ok(file) => self.hand_over(Rc::new(file), owner, label)?,
                 // Each hierarchy has some of them.
-                Err(error) if error.errno() == Errno::NOENT => {}
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -288,7 +290,7 @@ impl Run<'_> {
 /// Makes something in place of the file or link that may be there.
 fn in_place<T>(directory: BorrowedFd<'_>, name: &OsStr, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
     match make() {
-        Err(error) if error.errno() == Errno::EXIST => {
+        Err(error) if error.errno() == Some(Errno::EXIST) => {
             fs::unlink_at(directory, name, FileType::RegularFile)?;
             make()
         }

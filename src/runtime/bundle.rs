@@ -37,7 +37,7 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
         }
     });
     let text = match ConfigText::read_at(config.to_owned(), CONFIG_LIMIT_BYTES) {
-        Err(GatherError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
+        Err(GatherError::Read { source, .. }) if matches!(source.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {
             return Ok(());
         }
         result => result?,
