@@ -211,7 +211,7 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
         // What may call the hook at createRuntime has read it itself.
         Err(BundleError::Read { path, source })
             if stage == Stage::CreateContainer
-                && source.errno() == Errno::ACCESS
+                && source.errno() == Some(Errno::ACCESS)
                 && process::is_in_user_namespace() =>
         {
             let config = without_config(id, at, &path, &source, unreadable::tell(state)?);

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A path as the container sees it; knows nothing of where its root lies on the host.
 
+use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
 use std::path::{Component, Path, PathBuf};
 
@@ -47,6 +48,12 @@ impl InnerPath {
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         self.0.parent().map(|parent| Self(parent.to_owned()))
+    }
+
+    /// The directory that holds this path, and the path's name in it; none for `/`, which no directory holds.
+    #[must_use]
+    pub fn split(&self) -> Option<(Self, &OsStr)> {
+        self.parent().zip(self.0.file_name())
     }
 
     /// Whether this is `other` or something below it.
@@ -102,6 +109,14 @@ mod tests {
         ] {
             assert_eq!(InnerPath::new(given).to_string(), expected, "{given}");
         }
+    }
+
+    #[test]
+    fn is_split_into_the_directory_and_the_name() {
+        let path = InnerPath::new("/run/lock");
+        assert_eq!(path.split(), Some((InnerPath::new("/run"), OsStr::new("lock"))));
+        assert_eq!(InnerPath::new("/run").split(), Some((InnerPath::root(), OsStr::new("run"))));
+        assert_eq!(InnerPath::root().split(), None);
     }
 
     #[test]

@@ -172,7 +172,7 @@ impl RecordError {
 fn place() -> Result<PathBuf, RecordError> {
     let map = match fs::read_host_text("/proc/self/uid_map") {
         // A kernel without user namespaces.
-        Err(error) if error.errno() == Errno::NOENT => id_map::WHOLE.to_owned(),
+        Err(error) if error.errno() == Some(Errno::NOENT) => id_map::WHOLE.to_owned(),
         result => result.map_err(RecordError::Place)?,
     };
     Ok(match (id_map::is_identity(&map), id_map::parent_of_root(&map)) {
@@ -328,16 +328,18 @@ impl Inner {
 }
 
 fn append(mut file: &File, path: &Path, line: &Line) -> Result<(), SysError> {
-    let mut text = serde_json::to_vec(line).map_err(|_| SysError::new("write()", Errno::ILSEQ))?;
+    let mut text =
+        serde_json::to_vec(line).map_err(|error| SysError::Finding(format!("it can't be written as JSON: {error}")))?;
     text.push(b'\n');
     file.write_all(&text).call(|| format!("write({path:?})"))
 }
 
 /// Makes and locks the directory for the records of an ID.
 fn make_directory(place: &Path, id: &str) -> Result<File, SysError> {
+    /// Another container's poststop may remove either directory between two system calls.
+    const TRIES_MAX: u32 = 100;
     let directory = place.join(NAME).join(id);
-    // Another container's poststop may remove either directory between two system calls.
-    for _ in 0..100 {
+    for _ in 0..TRIES_MAX {
         // The place itself isn't ours to make: nobody would take it back.
         let result = [&place.join(NAME), &directory].into_iter().try_for_each(|each| {
             match DirBuilder::new().mode(0o700).create(each) {
@@ -353,7 +355,10 @@ fn make_directory(place: &Path, id: &str) -> Result<File, SysError> {
             return Ok(lock);
         }
     }
-    Err(SysError::new(format!("open({directory:?})"), Errno::NOENT))
+    let directory = directory.display();
+    Err(SysError::Finding(format!(
+        "others removed {directory} each of the {TRIES_MAX} times that this process made it"
+    )))
 }
 
 /// Whether to wait until another process releases a lock.
@@ -379,7 +384,7 @@ fn lock(directory: &Path, wait: Wait) -> Result<Locked, SysError> {
         Wait::No => FlockOperation::NonBlockingLockExclusive,
     };
     let file = match open_directory(directory) {
-        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR) => return Ok(Locked::Nothing),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => return Ok(Locked::Nothing),
         result => result?,
     };
     time_limit::watch();
@@ -430,6 +435,7 @@ fn is_missing(error: &std::io::Error) -> bool {
 
 fn read(mut file: &File, from_byte: u64) -> Result<Made, SysError> {
     file.seek(SeekFrom::Start(from_byte)).call(|| "lseek()")?;
-    let text = fs::read_up_to(file, LIMIT_BYTES)?.ok_or_else(|| SysError::new("read()", Errno::FBIG))?;
+    let text = fs::read_up_to(file, LIMIT_BYTES)?;
+    let text = text.ok_or_else(|| SysError::TooMuch(format!("it is larger than {LIMIT_BYTES} bytes")))?;
     Ok(Made::parse(&text))
 }

@@ -26,7 +26,7 @@ use crate::kernel::fs_type::{Answers, asks_somebody};
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::sys::time_limit::{self, Doing};
-use crate::sys::{SysError, fs, mount_table};
+use crate::sys::{Context, SysError, fs, mount_table};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
 const LINKS_MAX: u32 = 40;
@@ -72,14 +72,6 @@ enum Links {
     /// They are followed inside the root.
     Followed,
     /// None, at no place of the path.
-    Refused,
-}
-
-/// Whether resolving a path may cross mounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Mounts {
-    Crossed,
-    /// Crossing a mount fails with `EXDEV`.
     Refused,
 }
 
@@ -136,7 +128,7 @@ impl Root {
     fn find_by_links(&self, mut path: InnerPath) -> Result<Found, SysError> {
         for _ in 0..=LINKS_MAX {
             match self.reach(&path) {
-                Err(error) if error.errno() == Errno::NOENT => match self.missing(&path)? {
+                Err(error) if error.errno() == Some(Errno::NOENT) => match self.missing(&path)? {
                     Missing::Nothing(at) => return Ok(Found::Nothing(at)),
                     Missing::Link(target) => path = target,
                 },
@@ -154,13 +146,12 @@ impl Root {
     fn reach(&self, path: &InnerPath) -> Result<Reached, SysError> {
         if self.servers.get().is_none() {
             // A path that crosses no mount can't reach the mount of a file server.
-            match self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Refused) {
-                Err(error) if error.errno() == Errno::XDEV => {}
-                result => return result.map(Reached::Place),
+            if let Some(place) = self.resolve_on_own_mount(path)? {
+                return Ok(Reached::Place(place));
             }
         }
         if self.servers()?.is_empty() {
-            self.resolve(path, OFlags::empty(), Links::Followed, Mounts::Crossed).map(Reached::Place)
+            self.resolve(path, OFlags::empty(), Links::Followed).map(Reached::Place)
         } else {
             self.walk(path)
         }
@@ -188,9 +179,15 @@ impl Root {
                     }
                     if fs::kind(&fs::stat(&next)?) == FileType::Symlink {
                         links += 1;
+                        if links > LINKS_MAX {
+                            return Err(SysError::Elsewhere(format!("{path}: too many symbolic links")));
+                        }
                         // The kernel's magic links, such as /proc/self/fd/3, bypass path resolution.
-                        if links > LINKS_MAX || fs::answers(&next)? == Answers::Kernel {
-                            return Err(SysError::new(format!("readlink({at:?})"), Errno::LOOP));
+                        if fs::answers(&next)? == Answers::Kernel {
+                            let link = at.display();
+                            return Err(SysError::Elsewhere(format!(
+                                "{path} leads through {link}, a link of the kernel's own"
+                            )));
                         }
                         let target = fs::readlink_at(next.as_fd(), OsStr::new(""))?;
                         let target = Path::new(OsStr::from_bytes(target.as_bytes()));
@@ -265,14 +262,14 @@ impl Root {
     fn missing(&self, path: &InnerPath) -> Result<Missing, SysError> {
         let names: Vec<&OsStr> = path.as_path().iter().skip(1).collect();
         let first = |count: usize| InnerPath::new(names.iter().take(count).collect::<PathBuf>());
-        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed, Mounts::Crossed);
+        let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed);
         // By halves: an image's link can have 2,000 names. The root itself is there, and the whole path isn't.
         let (mut there, mut missing, mut deepest) = (0, names.len(), None);
         while missing - there > 1 {
             let half = usize::midpoint(there, missing);
             match open(&first(half)) {
                 Ok(directory) => (there, deepest) = (half, Some(directory)),
-                Err(error) if error.errno() == Errno::NOENT => missing = half,
+                Err(error) if error.errno() == Some(Errno::NOENT) => missing = half,
                 Err(error) => return Err(error),
             }
         }
@@ -285,22 +282,25 @@ impl Root {
                 let mut behind_a_name = target.components().skip_while(|part| !matches!(part, Component::Normal(_)));
                 if behind_a_name.any(|part| part == Component::ParentDir) {
                     // That name may be a link, and then its own directory is meant.
-                    return Err(SysError::new(format!("readlink(\"{path}\") = {target:?}"), Errno::LOOP));
+                    return Err(SysError::Elsewhere(format!(
+                        "{path}: the symbolic link to {target:?} has `..` behind a name, which may be a link itself"
+                    )));
                 }
                 // `at` has no links, so that the `..` before a name can be taken off as text.
                 let target = at.as_path().join(target);
                 Ok(Missing::Link(InnerPath::new(target.join(names.iter().skip(there + 1).collect::<PathBuf>()))))
             }
-            Some(Err(error)) if !matches!(error.errno(), Errno::NOENT | Errno::INVAL) => Err(error),
+            Some(Err(error)) if !matches!(error.errno(), Some(Errno::NOENT | Errno::INVAL)) => Err(error),
             Some(Err(_)) | None => Ok(Missing::Nothing(at.join(rest))),
         }
     }
 
     fn inner_path(&self, file: BorrowedFd<'_>) -> Result<InnerPath, SysError> {
         let path = fs::path_of(file)?;
-        path.strip_prefix(&self.path)
-            .map(InnerPath::new)
-            .map_err(|_| SysError::new(format!("{} is not below {}", path.display(), self.path.display()), Errno::XDEV))
+        path.strip_prefix(&self.path).map(InnerPath::new).map_err(|_| {
+            let (path, root) = (path.display(), self.path.display());
+            SysError::Elsewhere(format!("{path} is not below the container's root {root}"))
+        })
     }
 
     /// Opens a path that has no link in it, as a mere place (`O_PATH`). That doesn't ask the file server whose mount is
@@ -309,7 +309,7 @@ impl Root {
         if self.asks_a_server(at, |way| !way.as_os_str().is_empty()) {
             return Err(on_server(at));
         }
-        self.resolve(at, OFlags::NOFOLLOW, Links::Refused, Mounts::Crossed)
+        self.resolve(at, OFlags::NOFOLLOW, Links::Refused)
     }
 
     /// Opens a directory that has no link in its path, as a mere place. Whoever opens one will look something up in it,
@@ -318,29 +318,39 @@ impl Root {
         if self.asks_a_server(at, |_| true) {
             return Err(on_server(at));
         }
-        self.resolve(at, OFlags::DIRECTORY, Links::Refused, Mounts::Crossed)
+        self.resolve(at, OFlags::DIRECTORY, Links::Refused)
     }
 
     /// The directory that holds a path, and the path's name in it.
     pub fn parent(&self, at: &InnerPath) -> Result<(OwnedFd, OsString), SysError> {
-        match (at.parent(), at.as_path().file_name()) {
-            (Some(parent), Some(name)) => Ok((self.open_directory(&parent)?, name.to_owned())),
-            _ => Err(SysError::new(format!("the parent of {at}"), Errno::INVAL)),
-        }
+        let (parent, name) = at.split().ok_or_else(|| SysError::Finding(format!("no directory holds {at}")))?;
+        Ok((self.open_directory(&parent)?, name.to_owned()))
     }
 
     /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
     /// or a seccomp filter doesn't know the call.
-    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links, mounts: Mounts) -> Result<OwnedFd, SysError> {
-        time_limit::note(Doing::Looking, path.as_path());
+    fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
             Links::Refused => ResolveFlags::NO_SYMLINKS,
         };
-        let refused = match mounts {
-            Mounts::Crossed => refused,
-            Mounts::Refused => refused | ResolveFlags::NO_XDEV,
-        };
+        match self.openat2(path, flags, refused) {
+            Err(error) if is_unknown(&error) => self.resolve_by_hand(path, flags, links),
+            result => result,
+        }
+    }
+
+    /// Resolves a path that crosses no mount. Returns `None` if it crosses one, and where openat2(2) isn't known: pathrs
+    /// can't refuse to cross mounts.
+    fn resolve_on_own_mount(&self, path: &InnerPath) -> Result<Option<OwnedFd>, SysError> {
+        match self.openat2(path, OFlags::empty(), ResolveFlags::NO_XDEV) {
+            Err(error) if error.errno() == Some(Errno::XDEV) || is_unknown(&error) => Ok(None),
+            result => result.map(Some),
+        }
+    }
+
+    fn openat2(&self, path: &InnerPath, flags: OFlags, refused: ResolveFlags) -> Result<OwnedFd, SysError> {
+        time_limit::note(Doing::Looking, path.as_path());
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
         let open = || rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within);
@@ -352,14 +362,7 @@ impl Root {
             open()
         });
         let settled = tries.find(|result| !matches!(result, Err(Errno::AGAIN)));
-        match settled.unwrap_or(Err(Errno::AGAIN)) {
-            // pathrs can't refuse to cross mounts.
-            Err(Errno::NOSYS | Errno::PERM) if mounts == Mounts::Refused => {
-                Err(SysError::new(format!("openat2(\"{path}\")"), Errno::XDEV))
-            }
-            Err(Errno::NOSYS | Errno::PERM) => self.resolve_by_hand(path, flags, links),
-            result => result.map_err(|errno| SysError::new(format!("openat2(\"{path}\", {within:?})"), errno)),
-        }
+        settled.unwrap_or(Err(Errno::AGAIN)).call(|| format!("openat2(\"{path}\", {within:?})"))
     }
 
     fn resolve_by_hand(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
@@ -373,9 +376,9 @@ impl Root {
         } else {
             root.resolve(path.as_path())
         };
-        let file = OwnedFd::from(handle.map_err(|error| SysError::new(format!("open(\"{path}\")"), errno(&error)))?);
+        let file = OwnedFd::from(handle.map_err(|error| of_pathrs(path, &error))?);
         if flags.contains(OFlags::DIRECTORY) && fs::kind(&fs::stat(&file)?) != FileType::Directory {
-            return Err(SysError::new(format!("open(\"{path}\", O_DIRECTORY)"), Errno::NOTDIR));
+            return Err(SysError::Elsewhere(format!("{path} is not a directory")));
         }
         Ok(file)
     }
@@ -389,26 +392,35 @@ fn has_file_server(table: &[u8]) -> bool {
     mountinfo::entries(table).any(|entry| asks_somebody(&entry.fs_type()) && !is_of_systemd(&entry))
 }
 
+/// Whether openat2(2) is missing, in Linux before 5.6 or because a seccomp filter doesn't know it.
+fn is_unknown(error: &SysError) -> bool {
+    matches!(error.errno(), Some(Errno::NOSYS | Errno::PERM))
+}
+
 fn on_server(at: &InnerPath) -> SysError {
-    SysError::new(format!("open(\"{at}\") on the mount of a file server"), Errno::XDEV)
+    SysError::Elsewhere(format!("{at} lies on the mount of a file server (FUSE, NFS), which the hook does not ask"))
 }
 
 /// What keeps a path from being followed because of what is there.
 fn unreachable(error: SysError) -> Result<Found, SysError> {
-    match error.errno() {
-        Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::ACCESS => {
-            Ok(Found::Unreachable(error.to_string()))
-        }
-        _ if error.is_of_a_server() => Ok(Found::Unreachable(error.to_string())),
-        _ => Err(error),
+    let is_of_the_path =
+        matches!(error.errno(), Some(Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::ACCESS));
+    if is_of_the_path || error.is_of_a_server() || matches!(error, SysError::Elsewhere(_)) {
+        Ok(Found::Unreachable(error.to_string()))
+    } else {
+        Err(error)
     }
 }
 
-fn errno(error: &pathrs::error::Error) -> Errno {
+/// What pathrs says: what the kernel told it, or what it found itself.
+fn of_pathrs(path: &InnerPath, error: &pathrs::error::Error) -> SysError {
     match error.kind() {
-        ErrorKind::OsError(Some(number)) => Errno::from_raw_os_error(number),
-        ErrorKind::SafetyViolation => Errno::XDEV,
-        ErrorKind::NotImplemented | ErrorKind::NotSupported => Errno::NOSYS,
-        _ => Errno::IO,
+        ErrorKind::OsError(Some(number)) => {
+            SysError::new(format!("open(\"{path}\")"), Errno::from_raw_os_error(number))
+        }
+        ErrorKind::SafetyViolation => {
+            SysError::Elsewhere(format!("{path} led out of the container's root while it was followed"))
+        }
+        _ => SysError::Finding(format!("{path} can't be followed: {error}")),
     }
 }

@@ -45,10 +45,8 @@ impl Run<'_> {
 
     /// The cgroup above one, and that one's name in it.
     fn above<'c>(&mut self, cgroup: &'c Cgroup, inode: Option<u64>) -> Result<(OwnedFd, &'c OsStr), StepCause> {
-        match (cgroup.path.parent(), cgroup.path.as_path().file_name()) {
-            (Some(path), Some(name)) => Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path, inode })?, name)),
-            _ => Err(SysError::new(format!("the cgroup above {cgroup}"), Errno::INVAL).into()),
-        }
+        let (path, name) = cgroup.path.split().ok_or_else(|| StepCause::Unidentified(cgroup.path.clone()))?;
+        Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path, inode })?, name))
     }
 
     pub(super) fn make_cgroup(
@@ -66,7 +64,7 @@ impl Run<'_> {
         let make = || fs::mkdir_at(above.as_fd(), name, 0o755);
         match make() {
             // Of a container of this name that nobody took back; one that lives keeps its own.
-            Err(error) if error.errno() == Errno::EXIST => {
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
                 cgroup::remove_unused(above.as_fd(), name, &Budget::FULL)?;
                 make()?;
             }
@@ -87,7 +85,7 @@ impl Run<'_> {
         let (to, from) = (self.cgroup(to)?, self.cgroup(from)?);
         match processes {
             Processes::First => {
-                let no_pid = || SysError::new("the pid of the container's first process", Errno::SRCH);
+                let no_pid = || SysError::Finding("the state has no pid of the container's first process".to_owned());
                 let pid = self.first_process.ok_or_else(no_pid)?;
                 cgroup::enter(to.as_fd(), pid)?;
                 self.undo.enter_again(from, vec![pid]);
@@ -127,7 +125,7 @@ impl Run<'_> {
         let copy = match mount::copy_of(self.cgroup(cgroup)?) {
             // Before Linux 6.15 only what is mounted in this namespace can be copied. The cached mount of the hierarchy
             // can't be used for that, because a detached mount can be attached only once.
-            Err(error) if error.errno() == Errno::INVAL => {
+            Err(error) if error.errno() == Some(Errno::INVAL) => {
                 let top = cgroup::open(cgroup.hierarchy)?;
                 let shown = self.cgroup_below(top.as_fd(), cgroup)?;
                 copy_below(&top, &shown, || Ok(Rc::clone(&place)))?
@@ -152,12 +150,14 @@ fn empty(from: &OwnedFd, to: &OwnedFd, moved: &mut Vec<u32>) -> Result<(), SysEr
             moved.push(pid);
         }
     }
-    Err(SysError::new("emptying cgroup.procs", Errno::BUSY))
+    Err(SysError::Finding(format!(
+        "processes are still in the cgroup, though all of them were moved {ROUNDS_MAX} times"
+    )))
 }
 
 fn move_if_there(cgroup: &OwnedFd, pid: u32) -> Result<(), SysError> {
     match cgroup::enter(cgroup.as_fd(), pid) {
-        Err(error) if error.errno() == Errno::SRCH => Ok(()),
+        Err(error) if error.errno() == Some(Errno::SRCH) => Ok(()),
         result => result,
     }
 }

@@ -113,11 +113,11 @@ impl From<SysError> for Failed {
 }
 
 impl Failed {
-    /// Whether the image is too large, as opposed to a system call that failed for another reason.
+    /// Whether the image is too large, as opposed to another failure.
     pub(super) fn is_of_size(&self) -> bool {
         match self {
             Self::Bound(_) => true,
-            Self::Sys(error) => error.errno() == Errno::NOSPC,
+            Self::Sys(error) => error.errno() == Some(Errno::NOSPC),
         }
     }
 }

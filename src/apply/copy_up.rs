@@ -105,7 +105,7 @@ impl Level {
         if fs::is_mount(&from)? {
             // The mounts are known, and none of them is gone through; but who may rename what they are mounted on can put
             // /proc here, and all that this process may read of it would be the container's.
-            return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::XDEV));
+            return Err(SysError::Elsewhere(format!("{name:?} changed while it was copied: it is a mount now")));
         }
         Ok(Self { from, to: fs::open_at(to, name, flags)?, names: Names::default() })
     }
@@ -261,7 +261,7 @@ impl Copy<'_> {
         let found = fs::stat(&place)?;
         let is_the_same = (found.st_ino, fs::kind(&found)) == (stat.st_ino, FileType::RegularFile);
         if !is_the_same || fs::is_mount(&place)? {
-            return Err(SysError::new(format!("{name:?} changed while it was copied"), Errno::STALE).into());
+            return Err(SysError::Elsewhere(format!("{name:?} changed while it was copied")).into());
         }
         let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
         // A file that can't fit isn't even begun. `st_blocks` counts units of 512 bytes, stat(2).
@@ -361,7 +361,7 @@ fn split(bytes: &[u8], page: usize, kind: Kind) -> (&[u8], &[u8]) {
 /// Removes the partial copy of a file that doesn't fit.
 fn remove(level: &Level, name: &OsStr) -> Result<(), SysError> {
     let made = match fs::stat_at(level.to.as_fd(), name) {
-        Err(error) if error.errno() == Errno::NOENT => return Ok(()),
+        Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(()),
         result => result?,
     };
     fs::unlink_at(level.to.as_fd(), name, fs::kind(&made))
@@ -377,7 +377,7 @@ fn special(level: &Level, name: &OsStr, kind: FileType, stat: &Stat) -> Result<(
 /// In a user namespace an owner without a mapping can't be given; the file then stays the hook's.
 fn own(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
     match fs::chown_at(directory, name, stat.st_uid, stat.st_gid) {
-        Err(error) if matches!(error.errno(), Errno::PERM | Errno::INVAL) => Ok(()),
+        Err(error) if matches!(error.errno(), Some(Errno::PERM | Errno::INVAL)) => Ok(()),
         result => result,
     }
 }

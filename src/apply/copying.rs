@@ -131,10 +131,8 @@ impl Run<'_> {
                 Ok(new)
             }
             None => {
-                let killed = SysError::new(
-                    "the process that copied was killed because the container's memory is full",
-                    Errno::NOMEM,
-                );
+                let killed = "the process that copied it was killed because the container's memory is full";
+                let killed = SysError::Finding(killed.to_owned());
                 if excess == Excess::Refused {
                     return Err(killed.into());
                 }
@@ -164,7 +162,8 @@ impl Run<'_> {
         let (budget, first_process) = (&self.budget, self.first_process);
         let enter = || {
             let cgroup = cgroup()?.zip(first_process);
-            let (cgroup, pid) = cgroup.ok_or_else(|| SysError::new("the container's first process", Errno::SRCH))?;
+            let unknown = || SysError::Finding("the container's first process, or its cgroup, is not known".to_owned());
+            let (cgroup, pid) = cgroup.ok_or_else(unknown)?;
             cgroup.enter_beside(pid)?;
             Ok::<_, SysError>(budget.left(plan.most_bytes, Some(&cgroup)))
         };
@@ -203,7 +202,9 @@ impl Source<'_> {
     fn cause(&self, trouble: Trouble, option: Option<&'static str>, others: u32) -> StepCause {
         let (path, top) = (self.at.join(trouble.path()), self.at.clone());
         match trouble.why {
-            Failed::Sys(source) if source.errno() == Errno::NOSPC => StepCause::Full { path, others, option, source },
+            Failed::Sys(source) if source.errno() == Some(Errno::NOSPC) => {
+                StepCause::Full { path, others, option, source }
+            }
             Failed::Sys(source) => StepCause::Copying { path, source },
             Failed::Bound(bound) => {
                 let option = option.filter(|_| matches!(bound, Bound::Bytes(_)));

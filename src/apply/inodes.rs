@@ -19,10 +19,8 @@ use crate::sys::{SysError, birth, cgroup, fs, process, selinux};
 impl Run<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
     fn parent(&mut self, at: &InnerPath) -> Result<(Own, OsString), StepCause> {
-        match (at.parent(), at.as_path().file_name()) {
-            (Some(parent), Some(name)) => Ok((self.directories(&parent)?, name.to_owned())),
-            _ => Err(StepCause::Unidentified(at.clone())),
-        }
+        let (parent, name) = at.split().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
+        Ok((self.directories(&parent)?, name.to_owned()))
     }
 
     /// Opens a directory, and makes it and those above it as far as they are missing.
@@ -49,7 +47,7 @@ impl Run<'_> {
                 self.undo.remove(Rc::clone(parent.file()), name.to_owned(), FileType::Directory);
                 given?
             }
-            Err(error) if error.errno() == Errno::EXIST => parent.next(&at, name)?,
+            Err(error) if error.errno() == Some(Errno::EXIST) => parent.next(&at, name)?,
             Err(error) => return Err(error.into()),
         };
         self.has(at, own.clone());
@@ -83,7 +81,9 @@ impl Run<'_> {
                 result?;
                 OwnedFd::from(file)
             }
-            Err(error) if error.errno() == Errno::EXIST => fs::open_at(parent.file().as_fd(), &name, OFlags::PATH)?,
+            Err(error) if error.errno() == Some(Errno::EXIST) => {
+                fs::open_at(parent.file().as_fd(), &name, OFlags::PATH)?
+            }
             Err(error) => return Err(error.into()),
         };
         let own = parent.child(at, file)?;
@@ -119,7 +119,7 @@ impl Run<'_> {
         let (parent, name) = self.parent(at)?;
         match self.create(|| fs::mknod_at(parent.file().as_fd(), &name, kind, 0, 0)) {
             Ok(()) => Ok(self.made(Rc::clone(parent.file()), &name, kind)?),
-            Err(error) if error.errno() == Errno::EXIST => Ok(()),
+            Err(error) if error.errno() == Some(Errno::EXIST) => Ok(()),
             Err(error) => Err(error.into()),
         }
     }
@@ -138,26 +138,26 @@ impl Run<'_> {
         /// calls.
         const TRIES_MAX: u32 = 100;
         for _ in 0..TRIES_MAX {
-            match self.lasting(at, node == Node::Dir) {
-                Err(StepCause::Sys(error)) if error.errno() == Errno::EXIST => {}
-                result => return result,
+            if self.lasting(at, node == Node::Dir)? {
+                return Ok(());
             }
         }
-        Err(SysError::new(format!("renameat2(\"{at}\")"), Errno::EXIST).into())
+        Err(StepCause::Changed(at.clone()))
     }
 
     /// Makes an empty file or directory that outlives the container, with the missing directories above it. All of it
     /// is made under a temporary name that only the record has, and then renamed: if the hook is killed, what it made
-    /// can't be confused with a file of somebody else's.
-    fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<(), StepCause> {
+    /// can't be confused with a file of somebody else's. Returns whether it is there now: it isn't if another process was
+    /// quicker to make something in its place.
+    fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<bool, StepCause> {
         /// Each takes a descriptor, also when it is removed.
         const MISSING_MAX: usize = 64;
         let (mut there, base, missing) = self.missing(at)?;
-        let Some((top, below)) = missing.split_first() else { return Ok(()) };
+        let Some((top, below)) = missing.split_first() else { return Ok(true) };
         if missing.len() > MISSING_MAX {
-            let call =
-                format!("mkdir(\"{at}\") with {} missing directories above it, of at most {MISSING_MAX}", below.len());
-            return Err(SysError::new(call, Errno::TOOBIG).into());
+            let found =
+                format!("{at} has {} missing directories above it, and at most {MISSING_MAX} are made", below.len());
+            return Err(SysError::TooMuch(found).into());
         }
         self.note();
         let temporary = OsString::from(self.record.note_making(self.root, at, is_directory, below.len())?);
@@ -179,11 +179,14 @@ impl Run<'_> {
             made.push((there.clone(), next));
         }
         self.record.note_made(births)?;
-        fs::rename_new_at(base.file().as_fd(), &temporary, top)?;
+        if !fs::rename_new_at(base.file().as_fd(), &temporary, top)? {
+            return Ok(false);
+        }
         for (at, own) in made {
             self.has(at, own);
         }
-        self.leave_to_poststop()
+        self.leave_to_poststop()?;
+        Ok(true)
     }
 
     /// The deepest existing directory above a path, and the names that are missing below it. Directories that another
@@ -194,7 +197,7 @@ impl Run<'_> {
         let names: Vec<OsString> = at.below(&there).into_iter().flatten().map(OsStr::to_owned).collect();
         for (number, name) in names.iter().enumerate() {
             let next = match fs::open_at(directory.file().as_fd(), name, OFlags::PATH) {
-                Err(error) if error.errno() == Errno::NOENT => {
+                Err(error) if error.errno() == Some(Errno::NOENT) => {
                     return Ok((there, directory, names.into_iter().skip(number).collect()));
                 }
                 result => result?,
@@ -216,7 +219,7 @@ impl Run<'_> {
     /// own ids can: others are EOVERFLOW there.
     fn create<T>(&self, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
         match (make(), self.owner) {
-            (Err(error), Some(Owner { uid, gid })) if error.errno() == Errno::OVERFLOW => {
+            (Err(error), Some(Owner { uid, gid })) if error.errno() == Some(Errno::OVERFLOW) => {
                 process::as_file_owner(uid, gid, make)
             }
             (result, _) => result,
@@ -262,7 +265,7 @@ impl Run<'_> {
             match cgroup::open_in(directory.as_fd(), name, OFlags::PATH) {
                 Ok(file) => self.hand_over(Rc::new(file), owner, label)?,
                 // Each hierarchy has some of them.
-                Err(error) if error.errno() == Errno::NOENT => {}
+                Err(error) if error.errno() == Some(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
         }
@@ -287,7 +290,7 @@ impl Run<'_> {
 /// Makes something in place of the file or link that may be there.
 fn in_place<T>(directory: BorrowedFd<'_>, name: &OsStr, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
     match make() {
-        Err(error) if error.errno() == Errno::EXIST => {
+        Err(error) if error.errno() == Some(Errno::EXIST) => {
             fs::unlink_at(directory, name, FileType::RegularFile)?;
             make()
         }

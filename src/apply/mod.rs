@@ -54,10 +54,10 @@ impl StepError {
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepCause {
-    /// A system call.
+    /// A system call failed, or something was found.
     #[error(transparent)]
     Sys(#[from] SysError),
-    /// A system call on one of many files.
+    /// The same at one of many files.
     #[error("at {path}")]
     Copying {
         /// The file, in the container.

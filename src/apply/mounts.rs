@@ -37,7 +37,7 @@ impl Run<'_> {
     ) -> Result<(), SysError> {
         match mount::set_attributes(new.as_fd(), access) {
             // Before Linux 5.12 only a mount in the tree can be changed.
-            Err(error) if error.errno() == Errno::NOSYS => {
+            Err(error) if error.errno() == Some(Errno::NOSYS) => {
                 let mounted = self.attach(new, at, place)?;
                 mount::make_private(mounted.as_fd())?;
                 mount::set_access(mounted.as_fd(), access)
@@ -100,11 +100,9 @@ impl Run<'_> {
 
     pub(super) fn mount_file(&mut self, at: &InnerPath, content: &str, context: Option<&str>) -> Result<(), StepCause> {
         let (place, kind) = self.place_and_kind(at)?;
-        let (Some(above), Some(name)) = (at.parent(), at.as_path().file_name()) else {
-            return Err(StepCause::Unidentified(at.clone()));
-        };
+        let (above, name) = at.split().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
         if kind != FileType::RegularFile {
-            return Err(SysError::new(format!("{at} is not a regular file"), Errno::INVAL).into());
+            return Err(SysError::Elsewhere(format!("{at} is not a regular file")).into());
         }
         // The directory and the file; since Linux 6.6 their extended attributes are counted, too.
         let mut options = vec![("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "16".to_owned())];
@@ -126,7 +124,7 @@ pub(super) fn copy_below(
     place: impl FnOnce() -> Result<Rc<OwnedFd>, StepCause>,
 ) -> Result<OwnedFd, StepCause> {
     match mount::copy_of(file) {
-        Err(error) if error.errno() == Errno::INVAL => {
+        Err(error) if error.errno() == Some(Errno::INVAL) => {
             mount::put(holder, place()?)?;
             let copy = mount::copy_of(file);
             mount::take_away(holder.as_fd())?;

@@ -36,7 +36,7 @@ impl Run<'_> {
     pub(super) fn directory_at(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
         match self.place_and_kind(at)? {
             (place, FileType::Directory) => Ok(place),
-            _ => Err(SysError::new(format!("open(\"{at}\", O_DIRECTORY)"), Errno::NOTDIR).into()),
+            _ => Err(SysError::Elsewhere(format!("{at} is not a directory")).into()),
         }
     }
 
@@ -135,8 +135,11 @@ fn is_on(at: &InnerPath, file: &OwnedFd, mount: u64) -> Result<FileType, StepCau
 
 /// Turns an error which shows that a path no longer leads to the same file into [`StepCause::Changed`].
 fn changed(at: &InnerPath, error: SysError) -> StepCause {
-    match error.errno() {
-        Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV => StepCause::Changed(at.clone()),
-        _ => error.into(),
+    match error {
+        SysError::Elsewhere(_)
+        | SysError::Call { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV, .. } => {
+            StepCause::Changed(at.clone())
+        }
+        error => error.into(),
     }
 }

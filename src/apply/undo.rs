@@ -115,14 +115,14 @@ impl Each {
             }
             Self::Remove { directory, name, kind } => match fs::unlink_at(directory.as_fd(), &name, kind) {
                 // The mount points of what was kept go with their tmpfs.
-                Err(error) if matches!(error.errno(), Errno::NOENT | Errno::BUSY) => Ok(()),
+                Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::BUSY)) => Ok(()),
                 result => result,
             },
             Self::OwnAgain { file, before } => fs::chown_at(file.as_fd(), OsStr::new(""), before.st_uid, before.st_gid),
             Self::LabelAgain { file, before } => selinux::set_label(file, &before.text),
             Self::EnterAgain { cgroup, processes } => {
                 let moved = processes.into_iter().map(|pid| cgroup::enter(cgroup.as_fd(), pid));
-                moved.filter(|result| !matches!(result, Err(error) if error.errno() == Errno::SRCH)).collect()
+                moved.filter(|result| !matches!(result, Err(error) if error.errno() == Some(Errno::SRCH))).collect()
             }
             Self::DisableController { cgroup, name } => {
                 cgroup::set_controller(cgroup.as_fd(), &name, cgroup::Below::Disabled)

@@ -287,7 +287,9 @@ fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<String>, GatherError> 
 /// A file about another process; none where that is gone, or hidden (`hidepid`, proc(5)).
 pub(super) fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
     match fs::read_host_text(path) {
-        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM) => Ok(None),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM)) => {
+            Ok(None)
+        }
         result => result.map(Some).map_err(|source| GatherError::Read { path: PathBuf::from(path), source }),
     }
 }
@@ -417,7 +419,9 @@ fn read_inside(root: &Root, at: &InnerPath) -> Result<Option<String>, GatherErro
 
 fn if_there<T>(result: Result<T, SysError>, at: &InnerPath) -> Result<Option<T>, GatherError> {
     match result {
-        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => Ok(None),
+        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS)) => {
+            Ok(None)
+        }
         result => result.map(Some).map_err(|source| GatherError::Look { at: at.clone(), source }),
     }
 }

@@ -114,7 +114,7 @@ pub enum GatherError {
         path: InnerPath,
         /// The hierarchy that it is in.
         hierarchy: Hierarchy,
-        /// The call that failed.
+        /// Why.
         source: SysError,
     },
     /// What this process may do can't be told.
@@ -242,7 +242,7 @@ fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
     }
     let file = |path: &Path| match std::fs::metadata(path).call(|| format!("stat({path:?})")) {
         Ok(file) => Ok(Some((file.dev(), file.ino()))),
-        Err(error) if NONE.contains(&error.errno()) || error.is_of_a_server() => Ok(None),
+        Err(error) if error.errno().is_some_and(|errno| NONE.contains(&errno)) || error.is_of_a_server() => Ok(None),
         Err(source) => Err(GatherError::Read { path: path.to_owned(), source }),
     };
     let Some(own) = file(Path::new("/proc/self/exe"))? else { return Ok(false) };

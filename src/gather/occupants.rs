@@ -82,7 +82,7 @@ fn open(root: &Root, place: &CgroupPlace) -> Result<Option<OwnedFd>, GatherError
         (None, None) if place.hierarchy == Hierarchy::Unified && place.owner == CgroupOwner::Container => {
             match cgroup::open(place.hierarchy) {
                 // In a user namespace this process may not mount it.
-                Err(error) if error.errno() == Errno::PERM => return Ok(None),
+                Err(error) if error.errno() == Some(Errno::PERM) => return Ok(None),
                 top => top.and_then(|top| cgroup::directory(top.as_fd(), &place.path)),
             }
         }
@@ -90,7 +90,9 @@ fn open(root: &Root, place: &CgroupPlace) -> Result<Option<OwnedFd>, GatherError
     };
     match directory {
         // The cgroup is gone, or something else is mounted there.
-        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::XDEV) => Ok(None),
+        Err(SysError::Elsewhere(_) | SysError::Call { errno: Errno::NOENT | Errno::NOTDIR | Errno::XDEV, .. }) => {
+            Ok(None)
+        }
         result => result.map(Some).map_err(failed),
     }
 }
@@ -118,7 +120,7 @@ fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace) -> Resul
 fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace) -> Result<Occupants, GatherError> {
     let pids = match cgroup::all_processes(directory.as_fd()) {
         // cgroup.procs of a threaded cgroup can't be read, cgroups(7).
-        Err(error) if error.errno() == Errno::OPNOTSUPP => None,
+        Err(error) if error.errno() == Some(Errno::OPNOTSUPP) => None,
         result => result.map_err(|source| GatherError::Cgroup {
             path: place.path.clone(),
             hierarchy: place.hierarchy,
@@ -259,7 +261,7 @@ fn ancestors(family: &Family) -> Result<Option<Ancestors>, GatherError> {
 
 fn shares_mount_namespace(pid: u32) -> Result<bool, GatherError> {
     match process::shares_mount_namespace(pid) {
-        Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::SRCH) => Ok(false),
+        Err(error) if matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::SRCH)) => Ok(false),
         result => result.map_err(|source: SysError| GatherError::Enter { pid, source }),
     }
 }

@@ -107,7 +107,7 @@ impl Look<'_> {
         });
         let (identity, number, file) = match looked {
             // A step of the plan that needs the path will fail.
-            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {
+            Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS)) => {
                 self.missing.insert(at.clone());
                 return Ok(false);
             }

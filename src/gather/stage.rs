@@ -159,7 +159,9 @@ fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
         |kind: &'static str| Err(StageError::Outside(Outside::WithRuntime { pid: runtime, kind }).into());
     let its = match process::namespace(&of, "mnt") {
         Ok(Some(its)) => its,
-        Ok(None) => return Err(StageError::Unproven(SysError::new(format!("/proc/{of}/ns/mnt"), Errno::SRCH)).into()),
+        Ok(None) => {
+            return Err(StageError::Unproven(SysError::Finding(format!("process {of} has ended meanwhile"))).into());
+        }
         // This process has no rights over the runtime, as in a user namespace of the container's own. If that user
         // namespace owns this mount namespace, only processes of the user namespace can be in it, and the runtime isn't
         // one of them.
@@ -251,7 +253,7 @@ fn is_in_another_user_namespace(pid: &str) -> Result<bool, GatherError> {
     }
     match process::namespace(pid, "user") {
         // With this capability, nothing is hidden of processes in the same user namespace, ptrace(2).
-        Err(error) if matches!(error.errno(), Errno::ACCESS | Errno::PERM) => Ok(process::may_trace()),
+        Err(error) if matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM)) => Ok(process::may_trace()),
         result => {
             let (its, own) = (result.map_err(StageError::Unproven)?, process::namespace("self", "user"));
             Ok(its.is_some() && its != own.map_err(StageError::Unproven)?)
@@ -315,9 +317,8 @@ fn has_any_mount(root: &Root, config: &Config) -> Result<bool, GatherError> {
         let at = InnerPath::new(&mount.destination);
         match is_mounted(root, &at) {
             Ok(true) if at != InnerPath::root() => return Ok(true),
-            Ok(_) => {}
-            // A symbolic link is in the path, so another mount has to serve as proof.
-            Err(error) if matches!(error.errno(), Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS) => {}
+            // It isn't there, or a symbolic link is in the path, so another mount has to serve as proof.
+            Ok(_) | Err(SysError::Call { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS, .. }) => {}
             Err(source) => return Err(GatherError::Look { at, source }),
         }
     }
@@ -332,7 +333,7 @@ fn is_mounted(root: &Root, at: &InnerPath) -> Result<bool, SysError> {
 /// Whether a failure means that this process may not see something, for lack of rights or because of `hidepid`,
 /// proc(5).
 fn is_hidden(error: &SysError) -> bool {
-    matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::NOENT | Errno::SRCH)
+    matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT | Errno::SRCH))
 }
 
 fn if_shown<T>(result: Result<T, SysError>) -> Result<Option<T>, SysError> {

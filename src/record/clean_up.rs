@@ -265,7 +265,7 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
             continue;
         }
         let id = name.to_string_lossy().into_owned();
-        if budget.check(String::new).is_err() {
+        if budget.is_over() {
             break;
         }
         let errors = sweep_id(&place.join(name), &budget, &living);
@@ -283,7 +283,7 @@ fn sweep_id(directory: &Path, budget: &Budget, living: &Living) -> Vec<RecordErr
     // A record that can't be read is reported at its own container's poststop.
     let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
     let is_of_dead = |record: &Found| {
-        budget.check(String::new).is_ok()
+        !budget.is_over()
             && record.life() == Life::Gone
             && !is_used(record)
             && record.is_here(living)

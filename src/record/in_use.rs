@@ -8,8 +8,6 @@ use std::os::fd::BorrowedFd;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use rustix::io::Errno;
-
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::root::Root;
@@ -28,7 +26,7 @@ impl Location {
     /// The location of an open directory.
     fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
         let unknown =
-            || SysError::new(format!("read({:?}) without the mount of a directory", mount_table::OWN), Errno::NODATA);
+            || SysError::Finding(format!("{} does not list the mount on which this root lies", mount_table::OWN));
         let id = mountinfo::mount_of(&fs::fd_info(directory)?).ok_or_else(unknown)?;
         let path = fs::path_of(directory)?;
         let table = mount_table::read(mount_table::OWN, |entry| entry.id() == Some(id))?;
@@ -136,7 +134,7 @@ impl Wanted {
                 _ => Vec::new(),
             }
         })?;
-        budget.check(|| format!("read(\"/proc/{task}/mountinfo\") in its namespace"))?;
+        budget.check(|| format!("to read /proc/{task}/mountinfo in its namespace"))?;
         Ok(answer.as_deref() == Some(USED))
     }
 
@@ -182,7 +180,7 @@ fn proves_use(table: &str, budget: &Budget, mut proves: impl FnMut(&Entry<'_>) -
     let mut read_bytes = 0;
     let mut in_time = Ok(());
     let is_used = mount_table::each(table, |line| {
-        in_time = budget.check(|| format!("read({table:?})"));
+        in_time = budget.check(|| format!("to read {table}"));
         let Some(line) = line else { return true };
         read_bytes += line.len();
         in_time.is_err() || read_bytes > TABLE_BYTES_MAX || mountinfo::entry(line).is_some_and(|entry| proves(&entry))

@@ -212,7 +212,7 @@ impl Making {
                 continue;
             }
             match fs::unlink_at(directory.as_fd(), name, kind) {
-                Err(failed) if is_others_by_now(failed.errno()) => {}
+                Err(failed) if is_others_by_now(&failed) => {}
                 result => result?,
             }
         }
@@ -341,7 +341,7 @@ fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<Look>,
 fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), SysError> {
     let Some(Look { directory, name, newborn }) = look(root, at, is_directory)? else { return Ok(()) };
     match fs::unlink_at(directory.as_fd(), &name, newborn.kind) {
-        Err(failed) if is_others_by_now(failed.errno()) => Ok(()),
+        Err(failed) if is_others_by_now(&failed) => Ok(()),
         result => result,
     }
 }
@@ -349,11 +349,14 @@ fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), S
 /// Whether an error proves that what the hook made is no longer reachable at its path: nothing is there, a component of
 /// the path is now a symbolic link, or the file server is gone. Any other error proves nothing.
 fn is_gone(error: &SysError) -> bool {
-    let gone = [Errno::NOENT, Errno::NOTDIR, Errno::LOOP, Errno::XDEV, Errno::NOTCONN, Errno::STALE];
-    gone.contains(&error.errno())
+    let is_of_a_call = matches!(
+        error.errno(),
+        Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV | Errno::NOTCONN | Errno::STALE)
+    );
+    is_of_a_call || matches!(error, SysError::Elsewhere(_))
 }
 
 /// Whether a failure to remove means that the file is gone, isn't empty any more, or is now of another kind.
-fn is_others_by_now(failed: Errno) -> bool {
-    matches!(failed, Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR)
+fn is_others_by_now(failed: &SysError) -> bool {
+    matches!(failed.errno(), Some(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR))
 }

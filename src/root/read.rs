@@ -17,7 +17,7 @@ use crate::sys::{SysError, cgroup, fs};
 /// Why a file in the root can't or must not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A system call failed.
+    /// A system call failed, or something was found.
     #[error(transparent)]
     Sys(#[from] SysError),
     /// Opening a FIFO would block, and opening a device can have any effect.
@@ -48,7 +48,7 @@ impl ReadError {
             Self::Kind(_) | Self::OfTheKernel(_) | Self::OnAVolume(_) | Self::OfAServer(_) => true,
             // This process has no rights in the file's user namespace, or another one holds a lease on the file.
             Self::Sys(error) => {
-                matches!(error.errno(), Errno::ACCESS | Errno::PERM | Errno::AGAIN) || error.is_of_a_server()
+                matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::AGAIN)) || error.is_of_a_server()
             }
         }
     }

@@ -40,7 +40,7 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
     });
     let state = state(config, id);
     let bundle = match Bundle::read_at(&state, config.to_owned(), CONFIG_LIMIT_BYTES) {
-        Err(BundleError::Read { source, .. }) if matches!(source.errno(), Errno::NOENT | Errno::NOTDIR) => {
+        Err(BundleError::Read { source, .. }) if matches!(source.errno(), Some(Errno::NOENT | Errno::NOTDIR)) => {
             return Ok(());
         }
         result => result?,

@@ -6,8 +6,6 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use rustix::io::Errno;
-
 use crate::sys::{SysError, fs};
 
 /// What a shell searches without `PATH`.
@@ -85,7 +83,7 @@ fn on_path(name: &OsStr, search: &OsStr, is_own: impl Fn(&Path) -> bool) -> Opti
 /// What can be executed, but a directory.
 fn usable(path: &Path) -> Result<(), SysError> {
     fs::may_execute(path)?;
-    if path.is_dir() { Err(SysError::new(format!("execve({path:?})"), Errno::ISDIR)) } else { Ok(()) }
+    if path.is_dir() { Err(SysError::Elsewhere(format!("{} is a directory", path.display()))) } else { Ok(()) }
 }
 
 fn file(path: &Path) -> Option<(u64, u64)> {

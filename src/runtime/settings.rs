@@ -120,7 +120,7 @@ impl Settings {
     pub fn with_file(self) -> Result<Self, SettingsError> {
         match fs::read_host(Path::new(FILE)) {
             Ok(text) => Ok(self.or(serde_json::from_slice(&text).map_err(SettingsError::Json)?)),
-            Err(error) if error.errno() == Errno::NOENT => Ok(self),
+            Err(error) if error.errno() == Some(Errno::NOENT) => Ok(self),
             Err(error) => Err(SettingsError::Read(error)),
         }
     }

@@ -61,11 +61,18 @@ impl Budget {
         self.patience
     }
 
-    /// Fails once the deadline has passed.
-    pub fn check(&self, call: impl FnOnce() -> String) -> Result<(), SysError> {
-        match self.deadline {
-            Some(deadline) if Instant::now() >= deadline => Err(SysError::new(call(), Errno::TIMEDOUT)),
-            _ => Ok(()),
+    /// Whether the deadline has passed.
+    #[must_use]
+    pub fn is_over(&self) -> bool {
+        self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
+    }
+
+    /// Fails once the deadline has passed. `doing` says what there is no time for, such as `to remove …`.
+    pub fn check(&self, doing: impl FnOnce() -> String) -> Result<(), SysError> {
+        if self.is_over() {
+            Err(SysError::Finding(format!("no time is left {}, which a later call will do", doing())))
+        } else {
+            Ok(())
         }
     }
 }
@@ -78,7 +85,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             let options = options_of_v2();
             match mount::new_mount("cgroup2", &[], &options.iter().map(String::as_str).collect::<Vec<_>>()) {
                 // A rootless engine may not, in the host's cgroup namespace, but may have a part of what is mounted.
-                Err(error) if error.errno() == Errno::PERM => mounted(hierarchy)?.ok_or(error),
+                Err(error) if error.errno() == Some(Errno::PERM) => mounted(hierarchy)?.ok_or(error),
                 result => result,
             }
         }
@@ -88,21 +95,23 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             let deadline = Instant::now() + PATIENCE;
             let result = loop {
                 match named() {
-                    Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => {
+                    Err(error) if error.errno() == Some(Errno::BUSY) && Instant::now() < deadline => {
                         std::thread::sleep(PAUSE);
                     }
                     result => break result,
                 }
             };
             result.map_err(|error| match error.errno() {
-                Errno::NOENT => error.with_hint("the kernel was booted with cgroup_no_v1=named"),
-                Errno::PERM => error.with_hint("only on the host itself, in its first cgroup namespace, v1 can be had"),
+                Some(Errno::NOENT) => error.with_hint("the kernel was booted with cgroup_no_v1=named"),
+                Some(Errno::PERM) => {
+                    error.with_hint("only on the host itself, in its first cgroup namespace, v1 can be had")
+                }
                 _ => error,
             })
         }
         Hierarchy::Memory => match mount::new_mount("cgroup", &[], &["memory"]) {
             // The kernel says EBUSY if the hierarchy has other controllers as well.
-            Err(error) if matches!(error.errno(), Errno::PERM | Errno::BUSY) => mounted(hierarchy)?.ok_or(error),
+            Err(error) if matches!(error.errno(), Some(Errno::PERM | Errno::BUSY)) => mounted(hierarchy)?.ok_or(error),
             result => result,
         },
     }
@@ -139,11 +148,12 @@ fn mounted(hierarchy: Hierarchy) -> Result<Option<OwnedFd>, SysError> {
     mountinfo::entries(&table).next().map(|entry| fs::open_host_directory(&entry.mount_point())).transpose()
 }
 
-/// Opens a file or a child of a cgroup, by a path from that. Nothing else opens one. Fails with `EXDEV` if something is
-/// mounted on it: the author of a container may mount a volume on each file of the cgroup that the container sees.
+/// Opens a file or a child of a cgroup, by a path from that. Nothing else opens one. Fails with [`SysError::Elsewhere`] if
+/// something is mounted on it: the author of a container may mount a volume on each file of the cgroup that the container
+/// sees.
 pub fn open_in(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, SysError> {
     let name = name.as_ref();
-    let call = || format!("openat2({name:?}, {flags:?}, RESOLVE_NO_XDEV)");
+    let elsewhere = || SysError::Elsewhere(format!("something else is mounted on {name:?} in the cgroup"));
     let all = OFlags::CLOEXEC | OFlags::NOFOLLOW | flags;
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(cgroup, name, all, Mode::empty(), resolve) {
@@ -151,11 +161,12 @@ pub fn open_in(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -
         Err(Errno::NOSYS | Errno::PERM) => {
             let place = fs::open_at(cgroup, name, OFlags::PATH | flags & OFlags::DIRECTORY)?;
             if fs::mount_number(&place)? != fs::mount_number(cgroup)? {
-                return Err(SysError::new(call(), Errno::XDEV));
+                return Err(elsewhere());
             }
             if flags.contains(OFlags::PATH) { Ok(place) } else { fs::reopen(place.as_fd(), flags) }
         }
-        result => result.call(call),
+        Err(Errno::XDEV) => Err(elsewhere()),
+        result => result.call(|| format!("openat2({name:?}, {flags:?}, RESOLVE_NO_XDEV)")),
     }
 }
 
@@ -170,7 +181,7 @@ pub fn directory(hierarchy: BorrowedFd<'_>, path: &InnerPath) -> Result<OwnedFd,
 pub fn owner_of_limits(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
     match open_in(cgroup, MAX_DEPTH, OFlags::PATH) {
         // The kernel is older than Linux 4.14, or a volume is mounted on the file.
-        Err(error) if matches!(error.errno(), Errno::NOENT | Errno::XDEV) => Ok(None),
+        Err(SysError::Elsewhere(_) | SysError::Call { errno: Errno::NOENT, .. }) => Ok(None),
         file => Ok(Some(fs::stat(file?)?.st_uid)),
     }
 }
@@ -183,7 +194,7 @@ pub fn is_one(directory: impl AsFd) -> Result<(), SysError> {
     if MAGIC.contains(&found.f_type) {
         Ok(())
     } else {
-        Err(SysError::new("fstatfs() of what is no cgroup", Errno::XDEV))
+        Err(SysError::Elsewhere("what is there now is not a cgroup".to_owned()))
     }
 }
 
@@ -200,15 +211,18 @@ pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysErro
     const CGROUPS_MAX: usize = 1024;
     const PROCESSES_MAX: usize = 256;
     let (looked_at, found) = (Cell::new(0), RefCell::new(Vec::new()));
-    let too_many = || SysError::new("read(\"cgroup.procs\") of too many cgroups", Errno::TOOBIG);
     let look = |cgroup: BorrowedFd<'_>| {
         looked_at.set(looked_at.get() + 1);
         found.borrow_mut().extend(read(cgroup, "cgroup.procs")?.lines().filter_map(|line| line.parse::<u32>().ok()));
         let is_enough = looked_at.get() > CGROUPS_MAX || found.borrow().len() > PROCESSES_MAX;
-        if is_enough { Err(too_many()) } else { Ok(()) }
+        if is_enough {
+            Err(SysError::TooMuch("the cgroup has too many processes or cgroups".to_owned()))
+        } else {
+            Ok(())
+        }
     };
     match walk(cgroup, OsStr::new("."), |_, _| Ok(Way::In), look, |_, _| Ok(())) {
-        Err(error) if matches!(error.errno(), Errno::TOOBIG | Errno::FBIG) => Ok(None),
+        Err(SysError::TooMuch(_)) => Ok(None),
         result => result.map(|()| Some(found.into_inner())),
     }
 }
@@ -253,7 +267,10 @@ fn limit(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<u32>, SysError> {
     let text = read(cgroup, name)?;
     match text.trim() {
         "max" => Ok(None),
-        number => number.parse().map(Some).map_err(|_| SysError::new(format!("read({name:?})"), Errno::INVAL)),
+        number => number
+            .parse()
+            .map(Some)
+            .map_err(|_| SysError::Finding(format!("{name} holds {number:?}, which is not a number"))),
     }
 }
 
@@ -266,7 +283,7 @@ pub fn room(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
         let depth = u32::try_from(depth).unwrap_or(u32::MAX);
         let levels = match limit(directory.as_fd(), MAX_DEPTH) {
             // The hierarchy's root has no limits. And cgroups that this mount doesn't show can't be looked at.
-            Err(error) if error.errno() == Errno::NOENT => break,
+            Err(error) if error.errno() == Some(Errno::NOENT) => break,
             levels => levels?.map(|most| most.saturating_sub(depth)),
         };
         let cgroups = match max_descendants(directory.as_fd())? {
@@ -276,7 +293,7 @@ pub fn room(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
         least = [least, levels, cgroups].into_iter().flatten().min();
         directory = match open_in(directory.as_fd(), "..", OFlags::RDONLY | OFlags::DIRECTORY) {
             // This is the top of the mount.
-            Err(error) if error.errno() == Errno::XDEV => break,
+            Err(SysError::Elsewhere(_)) => break,
             above => above?,
         };
     }
@@ -287,7 +304,7 @@ fn descendants(cgroup: BorrowedFd<'_>) -> Result<u32, SysError> {
     const STAT: &str = "cgroup.stat";
     let text = read(cgroup, STAT)?;
     let number = text.lines().find_map(|line| line.strip_prefix("nr_descendants ")?.parse().ok());
-    number.ok_or_else(|| SysError::new(format!("read({STAT:?})"), Errno::INVAL))
+    number.ok_or_else(|| SysError::Finding(format!("{STAT} does not tell the number of cgroups below")))
 }
 
 /// Sets the limit on the number of descendants of a v2 cgroup; `None` removes it.
@@ -299,12 +316,11 @@ pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<
 /// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
 pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
     let top = open(hierarchy)?;
-    let Some((above, name)) = path.parent().zip(path.as_path().file_name()) else {
-        return Err(SysError::new(format!("rmdir({path})"), Errno::BUSY));
-    };
+    let (above, name) =
+        path.split().ok_or_else(|| SysError::Finding("the root of a hierarchy can't be removed".to_owned()))?;
     let result = match directory(top.as_fd(), &above) {
         Ok(above) => remove_if_it_is(above.as_fd(), name, inode, budget),
-        Err(error) if error.errno() == Errno::NOENT => Ok(()),
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
         Err(error) => Err(error),
     };
     drop(top);
@@ -316,17 +332,19 @@ pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, budget
 
 fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
     match (fs::stat_at(above, name), inode) {
-        (Err(error), _) if error.errno() == Errno::NOENT => Ok(()),
+        (Err(error), _) if error.errno() == Some(Errno::NOENT) => Ok(()),
         (Err(error), _) => Err(error),
         (Ok(_), None) => match fs::unlink_at(above, name, FileType::Directory) {
-            Err(error) if matches!(error.errno(), Errno::BUSY | Errno::NOENT) => Ok(()),
+            Err(error) if matches!(error.errno(), Some(Errno::BUSY | Errno::NOENT)) => Ok(()),
             result => result,
         },
         (Ok(found), Some(inode)) if found.st_ino == inode => {
             let deadline = Instant::now() + budget.patience;
             loop {
                 match remove_unused(above, name, budget) {
-                    Err(error) if error.errno() == Errno::BUSY && Instant::now() < deadline => {
+                    Err(SysError::InUse(_) | SysError::Call { errno: Errno::BUSY, .. })
+                        if Instant::now() < deadline =>
+                    {
                         std::thread::sleep(PAUSE);
                     }
                     result => return result,
@@ -337,18 +355,18 @@ fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>, budg
     }
 }
 
-/// Removes a cgroup with all below it; `EBUSY`, and nothing removed, where a process is in one of them. If there is little
-/// time, empty cgroups of v1 are removed even then.
+/// Removes a cgroup with all below it. Where a process is in one of them, fails with [`SysError::InUse`] and removes
+/// nothing. If there is little time, empty cgroups of v1 are removed even then.
 pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Result<(), SysError> {
-    let busy = || SysError::new(format!("rmdir({name:?})"), Errno::BUSY);
-    let check = |name: &OsStr| budget.check(|| format!("rmdir({name:?})"));
-    let is_unused = |cgroup: BorrowedFd<'_>| if processes(cgroup)?.is_empty() { Ok(()) } else { Err(busy()) };
+    let in_use = || SysError::InUse(format!("a process is in {name:?}, or in a cgroup below it"));
+    let check = |name: &OsStr| budget.check(|| format!("to remove {name:?}"));
+    let is_unused = |cgroup: BorrowedFd<'_>| if processes(cgroup)?.is_empty() { Ok(()) } else { Err(in_use()) };
     let remove = |directory: BorrowedFd<'_>, name: &OsStr| match fs::unlink_at(directory, name, FileType::Directory) {
-        Err(error) if error.errno() == Errno::NOENT => Ok(()),
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
         result => result,
     };
     match is_populated(above, name)? {
-        Some(true) => return Err(busy()),
+        Some(true) => return Err(in_use()),
         Some(false) => {}
         // What a call that ends in time has removed, the next one needs not look at.
         None if budget.deadline.is_some() => {}
@@ -358,7 +376,7 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Re
     let remove_first = |directory: BorrowedFd<'_>, name: &OsStr| {
         check(name)?;
         match remove(directory, name) {
-            Err(error) if error.errno() == Errno::BUSY => Ok(Way::In),
+            Err(error) if error.errno() == Some(Errno::BUSY) => Ok(Way::In),
             result => result.map(|()| Way::Past),
         }
     };
@@ -369,7 +387,7 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Re
 /// doesn't tell.
 fn is_populated(above: BorrowedFd<'_>, name: &OsStr) -> Result<Option<bool>, SysError> {
     match read(above, Path::new(name).join("cgroup.events")) {
-        Err(error) if error.errno() == Errno::NOENT => Ok(None),
+        Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
         result => {
             let text = result?;
             Ok(text.lines().find_map(|line| line.strip_prefix("populated ")).map(|value| value != "0"))
@@ -407,8 +425,8 @@ fn walk(
                 match open_in(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
                     Ok(cgroup) => {
                         if way.len() == DEPTH_MAX {
-                            let call = format!("rmdir({name:?}) of more than {DEPTH_MAX} cgroups in each other");
-                            return Err(SysError::new(call, Errno::TOOBIG));
+                            let found = format!("{name:?} is more than {DEPTH_MAX} cgroups deep");
+                            return Err(SysError::TooMuch(found));
                         }
                         match enter(cgroup.as_fd()) {
                             Err(error) if is_removed(&error) && !way.is_empty() => {}
@@ -418,7 +436,7 @@ fn walk(
                             }
                         }
                     }
-                    Err(error) if error.errno() == Errno::NOENT => {}
+                    Err(error) if error.errno() == Some(Errno::NOENT) => {}
                     Err(error) => return Err(error),
                 }
             }
@@ -436,7 +454,7 @@ fn walk(
 
 /// Whether a failure means that somebody has removed the cgroup since it was opened.
 fn is_removed(error: &SysError) -> bool {
-    matches!(error.errno(), Errno::NOENT | Errno::NODEV)
+    matches!(error.errno(), Some(Errno::NOENT | Errno::NODEV))
 }
 
 fn next_child(cgroup: BorrowedFd<'_>, names: &mut Names) -> Result<Option<OsString>, SysError> {
@@ -475,7 +493,7 @@ fn let_go_of_systemd() {
 pub(super) fn read(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>) -> Result<String, SysError> {
     let name = name.as_ref();
     let text = fs::read_up_to(open_in(cgroup, name, OFlags::RDONLY)?, LIMIT_BYTES)?;
-    let text = text.ok_or_else(|| SysError::new(format!("read({name:?})"), Errno::FBIG))?;
+    let text = text.ok_or_else(|| SysError::TooMuch(format!("{name:?} is larger than {LIMIT_BYTES} bytes")))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
 }
 

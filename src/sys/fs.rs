@@ -168,7 +168,7 @@ pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
 /// The ID in mountinfo of the mount that an open file lies on, for kernels before Linux 5.8.
 fn mount_by_fdinfo(file: BorrowedFd<'_>) -> Result<u64, SysError> {
     mountinfo::mount_of(&fd_info(file)?)
-        .ok_or_else(|| SysError::new("read(\"/proc/self/fdinfo\") without mnt_id", Errno::NOSYS))
+        .ok_or_else(|| SysError::Finding("/proc/self/fdinfo does not tell on which mount a file lies".to_owned()))
 }
 
 /// The file system of an open file.
@@ -228,18 +228,20 @@ pub fn unlink_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> Res
     rustix::fs::unlinkat(directory, name, flags).call(|| format!("unlinkat({name:?})"))
 }
 
-/// Renames a file within a directory, and fails if the new name exists. File systems without `RENAME_NOREPLACE`, such
-/// as NFS, are checked beforehand.
-pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<(), SysError> {
+/// Renames a file within a directory. Returns whether it did: it doesn't if the new name exists. File systems without
+/// `RENAME_NOREPLACE`, such as NFS, are checked beforehand.
+pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<bool, SysError> {
     match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
+        Err(Errno::EXIST) => Ok(false),
         Err(Errno::INVAL | Errno::NOSYS) => match stat_at(directory, to) {
-            Ok(_) => Err(SysError::new(format!("renameat({from:?}, {to:?})"), Errno::EXIST)),
-            Err(error) if error.errno() == Errno::NOENT => {
-                rustix::fs::renameat(directory, from, directory, to).call(|| format!("renameat({from:?}, {to:?})"))
+            Ok(_) => Ok(false),
+            Err(error) if error.errno() == Some(Errno::NOENT) => {
+                let renamed = rustix::fs::renameat(directory, from, directory, to);
+                renamed.map(|()| true).call(|| format!("renameat({from:?}, {to:?})"))
             }
             Err(error) => Err(error),
         },
-        result => result.call(|| format!("renameat2({from:?}, {to:?}, RENAME_NOREPLACE)")),
+        result => result.map(|()| true).call(|| format!("renameat2({from:?}, {to:?}, RENAME_NOREPLACE)")),
     }
 }
 
@@ -433,14 +435,15 @@ pub fn open_host_directory(path: &Path) -> Result<OwnedFd, SysError> {
     rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
 }
 
-/// Reads a file of the host, such as the kernel's own, whole; `EFBIG` where it is larger than a mebibyte.
+/// Reads a file of the host, such as the kernel's own, whole; fails where it is larger than a mebibyte.
 pub fn read_host(path: &Path) -> Result<Vec<u8>, SysError> {
     const LIMIT_BYTES: u64 = 1024 * 1024;
-    read_up_to(open_host(path)?, LIMIT_BYTES)?.ok_or_else(|| SysError::new(format!("read({path:?})"), Errno::FBIG))
+    let too_large = || SysError::TooMuch(format!("{} is larger than {LIMIT_BYTES} bytes", path.display()));
+    read_up_to(open_host(path)?, LIMIT_BYTES)?.ok_or_else(too_large)
 }
 
 /// Reads those lines of a file of the host that are `wanted`: a table of the kernel's can be a hundred times as long as what
-/// matters of it. `EFBIG` where they are more than half a mebibyte. Lines that are too long are not wanted.
+/// matters of it. Fails where they are more than half a mebibyte. Lines that are too long are not wanted.
 pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<Vec<u8>, SysError> {
     const LIMIT_BYTES: usize = 512 * 1024;
     let mut lines = Vec::new();
@@ -451,7 +454,12 @@ pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Re
         }
         lines.len() > LIMIT_BYTES
     })?;
-    if is_too_long { Err(SysError::new(format!("read({path:?})"), Errno::FBIG)) } else { Ok(lines) }
+    if is_too_long {
+        let path = path.display();
+        Err(SysError::TooMuch(format!("{path} has more than {LIMIT_BYTES} bytes that matter here")))
+    } else {
+        Ok(lines)
+    }
 }
 
 /// Passes each line of a file of the host to `act`, and `None` for one that is too long, until that returns `true`. Returns

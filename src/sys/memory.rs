@@ -40,8 +40,8 @@ impl<'a> MemoryCgroup<'a> {
     pub fn enter_beside(&self, pid: u32) -> Result<(), SysError> {
         let directory = cgroup::directory(self.top.as_fd(), self.path)?;
         if !cgroup::processes(directory.as_fd())?.contains(&pid) {
-            let call = format!("find process {pid} in the cgroup {} of {}", self.path, self.hierarchy);
-            return Err(SysError::new(call, Errno::SRCH));
+            let (path, hierarchy) = (self.path, self.hierarchy);
+            return Err(SysError::Finding(format!("process {pid} is not in the cgroup {path} of {hierarchy}")));
         }
         // 0 stands for the process that writes it.
         cgroup::enter(directory.as_fd(), 0)
@@ -60,7 +60,7 @@ impl<'a> MemoryCgroup<'a> {
             let directory = cgroup::directory(self.top.as_fd(), &path)?;
             let text = |name: &str| match cgroup::read(directory.as_fd(), name) {
                 // v2's root has no limits, and neither has a cgroup for which the controller isn't enabled.
-                Err(error) if error.errno() == Errno::NOENT => Ok(String::new()),
+                Err(error) if error.errno() == Some(Errno::NOENT) => Ok(String::new()),
                 result => result,
             };
             if let Some(limit_bytes) = memory::limit(&text(limit)?) {

@@ -16,17 +16,16 @@ use rustix::mount::{
 
 use super::{Context, SysError, fs};
 
-/// The last lines that the kernel wrote to a file system context: `tmpfs: Bad value for 'size'`.
-fn kernel_says(context: BorrowedFd<'_>) -> String {
-    let mut said = String::new();
+/// Adds to an error of a file system context what the kernel wrote to it: `tmpfs: Bad value for 'size'`.
+fn as_the_kernel_says(context: BorrowedFd<'_>, error: SysError) -> SysError {
+    let mut said = Vec::new();
     let mut line = [0_u8; 256];
     // One message a read, fsopen(2); it ends with ENODATA.
     while let Ok(length @ 1..) = rustix::io::read(context, &mut line) {
         let text = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
-        said.push_str(if said.is_empty() { "" } else { "; " });
-        said.push_str(text.trim());
+        said.push(text.trim().to_owned());
     }
-    if said.is_empty() { said } else { format!(" [{said}]") }
+    if said.is_empty() { error } else { error.with_hint(said.join("; ")) }
 }
 
 /// Makes a tmpfs that is mounted nowhere yet, with options as in tmpfs(5).
@@ -40,26 +39,32 @@ pub fn new_mount(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> R
 }
 
 fn or_older_kernel(error: SysError) -> SysError {
-    if error.errno() == Errno::NOSYS { error.with_hint("Linux 5.2 or newer is needed") } else { error }
+    if error.errno() == Some(Errno::NOSYS) { error.with_hint("Linux 5.2 or newer is needed") } else { error }
 }
 
 fn configured(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd, SysError> {
     let context =
         rustix::mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({fs_type:?})"))?;
-    let said = || kernel_says(context.as_fd());
+    mounted(context.as_fd(), fs_type, options, flags).map_err(|error| as_the_kernel_says(context.as_fd(), error))
+}
+
+fn mounted(
+    context: BorrowedFd<'_>,
+    fs_type: &str,
+    options: &[(&str, String)],
+    flags: &[&str],
+) -> Result<OwnedFd, SysError> {
     // The source's name, as mount(8) shows it.
     let named = [("source", fs_type.to_owned())];
     for (key, value) in named.iter().chain(options) {
-        set_string(context.as_fd(), key, value)
-            .call(|| format!("fsconfig(FSCONFIG_SET_STRING, \"{key}\", \"{value}\"){}", said()))?;
+        set_string(context, key, value).call(|| format!("fsconfig(FSCONFIG_SET_STRING, \"{key}\", \"{value}\")"))?;
     }
     for flag in flags {
-        rustix::mount::fsconfig_set_flag(&context, *flag)
-            .call(|| format!("fsconfig(FSCONFIG_SET_FLAG, \"{flag}\"){}", said()))?;
+        rustix::mount::fsconfig_set_flag(context, *flag).call(|| format!("fsconfig(FSCONFIG_SET_FLAG, \"{flag}\")"))?;
     }
-    rustix::mount::fsconfig_create(&context).call(|| format!("fsconfig(FSCONFIG_CMD_CREATE){}", said()))?;
+    rustix::mount::fsconfig_create(context).call(|| "fsconfig(FSCONFIG_CMD_CREATE)")?;
     let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).call(|| format!("fsmount(){}", said()))
+    rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).call(|| "fsmount()")
 }
 
 /// fsconfig(2) itself, since rustix takes the 1 for an error that Linux before 5.17 gives where SELinux
@@ -136,14 +141,14 @@ pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysEr
     if result != 0 {
         return Err(std::io::Error::last_os_error()).call(call);
     }
-    is_as_wanted(mount, access, call)
+    is_as_wanted(mount, access)
 }
 
 /// A file system that is read-only as a whole stays so, whatever the mount.
-fn is_as_wanted(mount: BorrowedFd<'_>, access: Access, call: impl Fn() -> String) -> Result<(), SysError> {
+fn is_as_wanted(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     match access {
         Access::ReadWrite if fs::stat_fs(mount)?.f_flag.contains(StatVfsMountFlags::RDONLY) => {
-            Err(SysError::new(call(), Errno::ROFS))
+            Err(SysError::Finding("its file system is read-only as a whole".to_owned()))
         }
         Access::ReadOnly | Access::ReadWrite => Ok(()),
     }
@@ -159,7 +164,7 @@ pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError>
     let flags = wanted | kept_flags(fs::stat_fs(mount)?.f_flag);
     let call = || format!("mount({path:?}, MS_REMOUNT|MS_BIND|{flags:?})");
     rustix::mount::mount_remount(&path, MountFlags::BIND | flags, "").call(call)?;
-    is_as_wanted(mount, access, call)
+    is_as_wanted(mount, access)
 }
 
 /// A remount must name every flag that shall stay: leaving one out is EPERM in a user namespace.

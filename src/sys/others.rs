@@ -82,7 +82,7 @@ fn stat_at(path: &str) -> Result<Option<Stat>, SysError> {
     match fs::read_host_text(path) {
         Err(error) if is_gone(&error) => Ok(None),
         result => match Stat::parse(&result?) {
-            None => Err(SysError::new(format!("read({path:?}) of an unknown form"), Errno::NOSYS)),
+            None => Err(SysError::Finding(format!("{path} has an unknown form"))),
             stat => Ok(stat),
         },
     }
@@ -109,5 +109,5 @@ pub fn are_hidden() -> Result<bool, SysError> {
 /// `EINVAL` if the process no longer has a mount namespace.
 #[must_use]
 pub fn is_gone(error: &SysError) -> bool {
-    matches!(error.errno(), Errno::NOENT | Errno::SRCH | Errno::INVAL)
+    matches!(error.errno(), Some(Errno::NOENT | Errno::SRCH | Errno::INVAL))
 }

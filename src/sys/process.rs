@@ -143,12 +143,12 @@ pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, Sys
     };
     // In a thread, which ends there: a rootless engine's hook may enter the container's, and not go back to the host's.
     std::thread::scope(|scope| scope.spawn(enter_and_act).join())
-        .unwrap_or_else(|_| Err(SysError::new("a thread that panicked", Errno::IO)))
+        .unwrap_or_else(|_| Err(SysError::Finding(format!("the thread that entered {path:?} panicked"))))
 }
 
 /// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before. If it doesn't end
-/// within `limit`, it and the processes that it started are killed, and the call fails with `ETIMEDOUT`. A process that
-/// waits for a file server only ends once the server answers.
+/// within `limit`, it and the processes that it started are killed, and the call fails. A process that waits for a file
+/// server only ends once the server answers.
 ///
 /// The child is killed when this process ends, and is the first one that the kernel kills if memory runs out.
 #[allow(unsafe_code)]
@@ -161,8 +161,7 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
     // library keeps its own locks usable in the child, and the child exits below without returning.
     let child = unsafe { libc::fork() };
     if child < 0 {
-        let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::AGAIN);
-        return Err(SysError::new("fork()", errno));
+        return Err(std::io::Error::last_os_error()).call(|| "fork()");
     }
     match Pid::from_raw(child) {
         None => {
@@ -186,12 +185,12 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
         Some(child) => {
             drop(to);
             // If the wait itself fails, so does the reading.
-            if limit
-                .is_some_and(|limit| matches!(time_limit::is_readable(&from, Some(Instant::now() + limit)), Ok(false)))
-            {
+            let is_late =
+                |limit: &Duration| matches!(time_limit::is_readable(&from, Some(Instant::now() + *limit)), Ok(false));
+            if let Some(limit) = limit.filter(is_late) {
                 // Worst case: it has just ended.
                 let _ = rustix::process::kill_process_group(child, Signal::KILL);
-                return Err(SysError::new("waitpid() of a process that did not end in time", Errno::TIMEDOUT));
+                return Err(SysError::Finding(format!("a child process did not end within {} s", limit.as_secs())));
             }
             let said = fs::read_up_to(from, LIMIT_BYTES);
             // Worst case: this process ignores SIGCHLD, and then there is no child to wait for.
@@ -241,7 +240,7 @@ fn may_make_devices() -> bool {
             fs::mknod_at(place.as_fd(), OsStr::new("null"), FileType::CharacterDevice, 0, makedev(1, 3)).is_ok()
         }
         // Kernels before Linux 5.2 are older than the systemd that writes such a map.
-        Err(error) => error.errno() == Errno::NOSYS,
+        Err(error) => error.errno() == Some(Errno::NOSYS),
     }
 }
 
@@ -312,15 +311,14 @@ pub fn become_program(path: &Path, arguments: &[OsString]) -> SysError {
     let string = |text: &OsStr| CString::new(text.as_bytes());
     let texts: Result<Vec<_>, _> = arguments.iter().map(|argument| string(argument)).collect();
     let (Ok(program), Ok(texts)) = (string(path.as_os_str()), texts) else {
-        return SysError::new(format!("execv({path:?})"), Errno::INVAL);
+        return SysError::Finding(format!("the path {path:?} or an argument has a NUL byte in it"));
     };
     // A timer outlives execve(2).
     time_limit::stop_timer();
     let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
     // SAFETY: the strings and the list of them, which ends in a null pointer, outlive the call.
     unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };
-    let errno = Errno::from_io_error(&std::io::Error::last_os_error()).unwrap_or(Errno::IO);
-    SysError::new(format!("execv({path:?})"), errno)
+    SysError::of_std(format!("execv({path:?})"), &std::io::Error::last_os_error())
 }
 
 /// Lets created files have exactly the permissions that they are created with.

@@ -3,14 +3,14 @@
 //! selinuxfs, if the program was linked with libselinux.ld; and it must not be asked before.
 
 use std::ffi::OsStr;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{OFlags, StatVfsMountFlags};
 use rustix::io::Errno;
 
 use super::{SysError, fs};
 
-pub use library::{denied, is_enforcing, label_of, set_label};
+pub use library::{denied, is_enforcing, label_of};
 
 const SELINUXFS: &str = "/sys/fs/selinux";
 
@@ -37,24 +37,30 @@ pub fn boolean(name: &str) -> Option<bool> {
     text.split_ascii_whitespace().next().map(|now| now == "1")
 }
 
+/// Labels an open file, also one that was opened as a path only.
+pub fn set_label(file: impl AsFd, label: &str) -> Result<(), SysError> {
+    let path = fs::proc_path(file.as_fd());
+    library::set_label(&path, path.as_os_str(), label)
+}
+
 /// Labels `name` in `directory`, whatever it is; a link itself. The label of a file that lies on a
 /// mount with `context=` is the mount's, and stays so.
 pub fn set_label_at(directory: BorrowedFd<'_>, name: &OsStr, label: &str) -> Result<(), SysError> {
-    match set_label(fs::open_at(directory, name, OFlags::PATH)?, label) {
-        Err(error) if error.errno() == Errno::NOTSUP => Ok(()),
-        Err(error) => Err(SysError::new(format!("setfilecon({name:?}, {label:?})"), error.errno())),
-        Ok(()) => Ok(()),
+    let file = fs::open_at(directory, name, OFlags::PATH)?;
+    match library::set_label(&fs::proc_path(file.as_fd()), name, label) {
+        Err(error) if error.errno() == Some(Errno::NOTSUP) => Ok(()),
+        result => result,
     }
 }
 
 #[cfg(feature = "selinux")]
 mod library {
     use std::error::Error as _;
-    use std::ffi::CString;
+    use std::ffi::{CString, OsStr};
     use std::os::fd::AsFd;
+    use std::path::Path;
     use std::sync::Once;
 
-    use rustix::io::Errno;
     use selinux::{SELinuxMode, SecurityClass, SecurityContext};
 
     use crate::kernel::selinux::Label;
@@ -110,15 +116,16 @@ mod library {
         context.to_c_string().ok()??.to_str().ok().map(Label::parse)
     }
 
-    /// Labels an open file, likewise. By its link in /proc: libselinux before 3.4 can't do it to a
-    /// descriptor that is a path only.
-    pub fn set_label(file: impl AsFd, label: &str) -> Result<(), SysError> {
-        let path = fs::proc_path(file.as_fd());
-        let wrong = |errno| SysError::new(format!("setfilecon({path:?}, {label:?})"), errno);
-        let text = CString::new(label).map_err(|_| wrong(Errno::INVAL))?;
-        SecurityContext::from_c_str(&text, true).set_for_path(&path, true, true).map_err(|error| {
-            let cause = error.source().and_then(|cause| cause.downcast_ref()).and_then(Errno::from_io_error);
-            wrong(cause.unwrap_or(Errno::IO))
+    /// Labels an open file, by its link in /proc: libselinux before 3.4 can't do it to a descriptor that is a path only.
+    /// An error calls it `name`.
+    pub(super) fn set_label(link: &Path, name: &OsStr, label: &str) -> Result<(), SysError> {
+        let call = || format!("setfilecon({name:?}, {label:?})");
+        let text = CString::new(label).map_err(|_| SysError::Finding(format!("the label {label:?} has a NUL byte")))?;
+        SecurityContext::from_c_str(&text, true).set_for_path(link, true, true).map_err(|error| {
+            match error.source().and_then(|cause| cause.downcast_ref()) {
+                Some(cause) => SysError::of_std(call(), cause),
+                None => SysError::Finding(format!("{}: {error}", call())),
+            }
         })
     }
 
@@ -150,9 +157,9 @@ mod library {
 /// A program that was built without libselinux can't tell or change a label.
 #[cfg(not(feature = "selinux"))]
 mod library {
+    use std::ffi::OsStr;
     use std::os::fd::AsFd;
-
-    use rustix::io::Errno;
+    use std::path::Path;
 
     use crate::kernel::selinux::Label;
     use crate::sys::SysError;
@@ -172,8 +179,9 @@ mod library {
     }
 
     /// No label can be set.
-    pub fn set_label(_: impl AsFd, label: &str) -> Result<(), SysError> {
-        Err(SysError::new(format!("setfilecon({label:?})"), Errno::NOSYS))
+    pub(super) fn set_label(_: &Path, name: &OsStr, label: &str) -> Result<(), SysError> {
+        let found = format!("this program was built without libselinux, and can't give {name:?} the label {label}");
+        Err(SysError::Finding(found))
     }
 
     /// No policy can be asked.

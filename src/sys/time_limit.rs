@@ -207,13 +207,13 @@ fn end() -> ! {
     unsafe { libc::_exit(STATUS.load(Ordering::Relaxed)) };
 }
 
-/// Waits until a stream has data to read or is closed. Fails with `ETIMEDOUT` if the time expires.
+/// Waits until a stream has data to read or is closed. Fails if the time expires.
 pub fn await_input(stream: impl AsFd) -> Result<(), SysError> {
     let deadline = call().limit.as_ref().map(|(begun, limit, _)| *begun + *limit);
     if is_readable(stream, deadline)? {
         Ok(())
     } else {
-        Err(SysError::new("poll() of a stream that was not closed in time", Errno::TIMEDOUT))
+        Err(SysError::Finding("the program that writes it did not close it within the time limit".to_owned()))
     }
 }
 

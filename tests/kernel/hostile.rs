@@ -417,7 +417,7 @@ pub fn up_behind_a_name(realm: Realm) -> Check {
         bundle.start(Cgroup::Mounted);
         let watch = bundle.watch();
         // To the kernel it is /srv/inside/run2, and as a text it would be /run2.
-        bundle.create()?.refused(&["/run", "ELOOP"])?;
+        bundle.create()?.refused(&["/run", "`..` behind a name"])?;
         watch.everything(bundle)
     })
 }

@@ -244,7 +244,7 @@ pub fn runtime(realm: Realm) -> Check {
             let mut said = String::new();
             hook.stderr.take().unwrap().read_to_string(&mut said).unwrap();
             ensure!(status_seen.code() == Some(status), "{word}: {status_seen}, {said}");
-            ensure!(said.lines().count() == 1 && said.contains("ETIMEDOUT"), "{word} said {said:?}");
+            ensure!(said.lines().count() == 1 && said.contains("within the time limit"), "{word} said {said:?}");
         }
         Ok(())
     })
