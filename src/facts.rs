@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use crate::identity::MachineId;
 use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 use crate::systemd::Version;
 
 pub mod cgroups;
@@ -250,7 +250,7 @@ pub enum Payer {
 pub struct MemoryCgroup {
     /// Its path, from the root of this process's cgroup namespace. `None` if it has no path there, or if no hierarchy
     /// has the memory controller.
-    pub place: Option<(Hierarchy, InnerPath)>,
+    pub place: Option<(Hierarchy, CgroupPath)>,
     /// Who pays for what this process writes without entering another cgroup.
     pub payer: Payer,
 }

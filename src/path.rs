@@ -1,21 +1,42 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A path as the container sees it; knows nothing of where its root lies on the host.
+//! Paths in a tree whose root isn't the host's `/`. Each tree has a type of its own, since a path of one of them leads to
+//! another file in another.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
+use std::marker::PhantomData;
 use std::path::{Component, Path, PathBuf};
 
 use crate::one_line::OneLine;
 
-/// An absolute, normalised path inside the container.
-///
-/// It is compared by component, so `/runner` is not below `/run`. It says nothing about symbolic
-/// links: only [`crate::root::Root`] turns it into a file, and never outside the root.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct InnerPath(PathBuf);
+/// The container's root file system.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContainerRoot {}
 
-impl InnerPath {
-    /// Reads `path` as a process chrooted to the container would: relative to `/`, and with `..`
+/// A cgroup hierarchy from the root of this process's cgroup namespace, cgroup_namespaces(7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum OwnNamespace {}
+
+/// A cgroup hierarchy from the root of the container's cgroup namespace.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContainerNamespace {}
+
+/// A path as the container's processes see it. It says nothing about symbolic links: only [`crate::root::Root`] turns it into
+/// a file, and never outside the root.
+pub type InnerPath = TreePath<ContainerRoot>;
+/// A cgroup's path as this process sees it.
+pub type CgroupPath = TreePath<OwnNamespace>;
+/// A cgroup's path as the container's processes see it.
+pub type InnerCgroupPath = TreePath<ContainerNamespace>;
+
+/// An absolute, normalised path in a tree.
+///
+/// It is compared by component, so `/runner` is not below `/run`.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TreePath<Tree>(PathBuf, PhantomData<Tree>);
+
+impl<Tree> TreePath<Tree> {
+    /// Reads `path` as a process chrooted to the tree would: relative to `/`, and with `..`
     /// at the top staying at the top. That is also how runtimes read a mount's destination.
     pub fn new(path: impl AsRef<Path>) -> Self {
         let mut clean = PathBuf::from("/");
@@ -28,13 +49,13 @@ impl InnerPath {
                 Component::RootDir | Component::CurDir | Component::Prefix(_) => {}
             }
         }
-        Self(clean)
+        Self(clean, PhantomData)
     }
 
-    /// The container's `/`.
+    /// The tree's `/`.
     #[must_use]
     pub fn root() -> Self {
-        Self(PathBuf::from("/"))
+        Self(PathBuf::from("/"), PhantomData)
     }
 
     /// This path with `name` (which may have several components) added.
@@ -47,7 +68,7 @@ impl InnerPath {
     /// The directory that holds this path; none for `/`.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
-        self.0.parent().map(|parent| Self(parent.to_owned()))
+        self.0.parent().map(|parent| Self(parent.to_owned(), PhantomData))
     }
 
     /// The directory that holds this path, and the path's name in it; none for `/`, which no directory holds.
@@ -65,7 +86,7 @@ impl InnerPath {
     /// Whether this is something below `other`, and not `other` itself.
     #[must_use]
     pub fn is_below(&self, other: &Self) -> bool {
-        self != other && self.is_at_or_below(other)
+        self.0 != other.0 && self.is_at_or_below(other)
     }
 
     /// The path below `other`, without a leading slash; none where it isn't at or below it.
@@ -74,20 +95,20 @@ impl InnerPath {
         self.0.strip_prefix(&other.0).ok()
     }
 
-    /// The path as a container's process would write it.
+    /// The path as a process in that tree would write it.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         &self.0
     }
 }
 
-impl fmt::Display for InnerPath {
+impl<Tree> fmt::Display for TreePath<Tree> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(OneLine(f), "{}", self.0.display())
     }
 }
 
-impl serde::Serialize for InnerPath {
+impl<Tree> serde::Serialize for TreePath<Tree> {
     fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         serializer.collect_str(self)
     }

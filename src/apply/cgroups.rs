@@ -45,7 +45,8 @@ impl Run<'_> {
 
     /// The cgroup above one, and that one's name in it.
     fn above<'c>(&mut self, cgroup: &'c Cgroup, inode: Option<u64>) -> Result<(OwnedFd, &'c OsStr), StepCause> {
-        let (path, name) = cgroup.path.split().ok_or_else(|| StepCause::Unidentified(cgroup.path.clone()))?;
+        let is_root = || SysError::Finding(format!("no cgroup is above the root of {}", cgroup.hierarchy));
+        let (path, name) = cgroup.path.split().ok_or_else(is_root)?;
         Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path, inode })?, name))
     }
 

@@ -20,7 +20,7 @@ use std::rc::Rc;
 
 use crate::facts::Owner;
 use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 use crate::plan::{Action, Cgroup, Need, Place, Plan, Step};
 use crate::record::{Record, RecordError};
 use crate::root::Root;
@@ -205,7 +205,7 @@ struct Run<'a> {
     /// Those that were needed so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
     /// The device and inode of each cgroup that was made.
-    made_cgroups: HashMap<(Hierarchy, InnerPath), (u64, u64)>,
+    made_cgroups: HashMap<(Hierarchy, CgroupPath), (u64, u64)>,
     has_noted: bool,
     undo: Undo,
     /// The identities of the files that the current step acts on.

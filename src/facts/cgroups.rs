@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use crate::interface::CGROUP;
 use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerCgroupPath, InnerPath};
 
 /// Which hierarchies are where below /sys/fs/cgroup, in systemd's terms
 /// (<https://systemd.io/CGROUP_DELEGATION/>).
@@ -92,10 +92,10 @@ pub enum Occupants {
 #[derive(Debug, Clone)]
 pub struct Membership {
     /// Its cgroup's path, from the root of *this process's* cgroup namespace.
-    pub path: InnerPath,
+    pub path: CgroupPath,
     /// The same as /proc/1/cgroup in the container says it; none: it is outside the container's cgroup
     /// namespace.
-    pub inside: Option<InnerPath>,
+    pub inside: Option<InnerCgroupPath>,
     /// Its inode, or `None` if it could not be opened. By the time the plan is carried out, the path may lead to
     /// another cgroup.
     pub inode: Option<u64>,
@@ -188,7 +188,7 @@ impl Cgroups {
         match (self.of(hierarchy), self.namespace) {
             (None, _) => !self.outside.contains(&hierarchy),
             (Some(member), CgroupNamespace::Host) => member.inside.is_some(),
-            (Some(member), CgroupNamespace::Private) => member.inside == Some(InnerPath::root()),
+            (Some(member), CgroupNamespace::Private) => member.inside == Some(InnerCgroupPath::root()),
         }
     }
 }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::interface;
 use crate::kernel::cgroup::Hierarchy;
 use crate::kernel::mountinfo::{self, Entry};
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 
 /// One mount in the container.
 #[derive(Debug, Clone)]
@@ -34,14 +34,14 @@ pub struct Mount {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupRoot {
     /// This one, from the root of this process's cgroup namespace.
-    At(InnerPath),
+    At(CgroupPath),
     /// One above or beside that root, where paths begin with `/..`.
     Outside,
 }
 
 impl CgroupRoot {
     fn new(path: &Path) -> Self {
-        if path.starts_with("/..") { Self::Outside } else { Self::At(InnerPath::new(path)) }
+        if path.starts_with("/..") { Self::Outside } else { Self::At(CgroupPath::new(path)) }
     }
 }
 
@@ -384,7 +384,7 @@ mod tests {
         let seen: Vec<_> = mounts.of_hierarchy(Hierarchy::Systemd).collect();
         assert_eq!(seen.len(), 1);
         assert_eq!(seen.first().unwrap().0.at, InnerPath::new("/sys/fs/cgroup/systemd"));
-        assert_eq!(*seen.first().unwrap().1, CgroupRoot::At(InnerPath::new("/ctr")));
+        assert_eq!(*seen.first().unwrap().1, CgroupRoot::At(CgroupPath::new("/ctr")));
         assert_eq!(CgroupRoot::new(Path::new("/../..")), CgroupRoot::Outside);
         assert_eq!(
             whole_hierarchy(TABLE, Hierarchy::Systemd, Path::new("/b/rootfs")),

@@ -3,16 +3,16 @@
 
 use std::path::Path;
 
-use super::readings::{CgroupPlace, CgroupTexts, Readings};
+use super::readings::{CgroupFiles, CgroupPlace, Readings};
 use crate::facts::{
     AskedMount, CgroupNamespace, CgroupOwner, CgroupRoot, Cgroups, Membership, MemoryCgroup, Mounts, Occupants, Payer,
     Sharing, Stage, mounts,
 };
 use crate::interface;
-use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::oci::config::Config;
 use crate::oci::state::State;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, ContainerNamespace, InnerCgroupPath, InnerPath};
 
 /// The hierarchies that systemd uses.
 const OF_SYSTEMD: [Hierarchy; 2] = [Hierarchy::Unified, Hierarchy::Systemd];
@@ -23,9 +23,9 @@ const OF_SYSTEMD: [Hierarchy; 2] = [Hierarchy::Unified, Hierarchy::Systemd];
 /// the container's cgroup is the root. In any other one it has a longer path, and the namespace also shows the cgroups of
 /// others.
 #[must_use]
-pub fn namespace(config: &Config, inside: &str) -> CgroupNamespace {
+pub fn namespace(config: &Config, inside: &CgroupFile<ContainerNamespace>) -> CgroupNamespace {
     let is_private = if config.joined_namespace("cgroup").is_some() {
-        OF_SYSTEMD.into_iter().filter_map(|one| cgroup::parse(inside, one)).all(|path| path == InnerPath::root())
+        OF_SYSTEMD.into_iter().filter_map(|one| inside.path(one)).all(|path| path == InnerCgroupPath::root())
     } else {
         config.has_namespace("cgroup")
     };
@@ -34,8 +34,8 @@ pub fn namespace(config: &Config, inside: &str) -> CgroupNamespace {
 
 /// The paths at which the container may see its own cgroups.
 #[must_use]
-pub fn own(mounts: &Mounts, inside: &str) -> Vec<InnerPath> {
-    let paths = OF_SYSTEMD.into_iter().filter_map(|one| Some((one, cgroup::parse(inside, one)?)));
+pub fn own(mounts: &Mounts, inside: &CgroupFile<ContainerNamespace>) -> Vec<InnerPath> {
+    let paths = OF_SYSTEMD.into_iter().filter_map(|one| Some((one, inside.path(one)?)));
     paths
         .flat_map(|(one, path)| mounts.of_hierarchy(one).map(move |(mount, _)| mount.at.join(path.as_path())))
         .collect()
@@ -48,7 +48,7 @@ pub struct Evidence<'a> {
     pub stage: Stage,
     pub namespace: CgroupNamespace,
     pub mounts: &'a Mounts,
-    pub texts: &'a CgroupTexts,
+    pub files: &'a CgroupFiles,
 }
 
 impl Evidence<'_> {
@@ -56,7 +56,7 @@ impl Evidence<'_> {
     #[must_use]
     pub fn asks_for_runtime(&self) -> bool {
         let matters = |hierarchy| {
-            let path = cgroup::parse(&self.texts.container, hierarchy);
+            let path = self.files.container.path(hierarchy);
             path.is_some_and(|path| !self.is_runtimes_root(&path) && self.trust(hierarchy) != Trust::Named)
         };
         OF_SYSTEMD.into_iter().any(matters)
@@ -66,10 +66,10 @@ impl Evidence<'_> {
     #[must_use]
     pub fn places(&self, mountinfo: &[u8], root: &Path) -> Vec<CgroupPlace> {
         let place = |hierarchy| {
-            let path = cgroup::parse(&self.texts.container, hierarchy)?;
+            let path = self.files.container.path(hierarchy)?;
             Some(CgroupPlace {
                 hierarchy,
-                path_inside: cgroup::parse(&self.texts.inside, hierarchy),
+                path_inside: self.files.inside.path(hierarchy),
                 owner: self.owner(hierarchy, &path),
                 on_host: mounts::whole_hierarchy(mountinfo, hierarchy, root),
                 seen_at: directory(self.mounts, hierarchy, &path),
@@ -85,30 +85,30 @@ impl Evidence<'_> {
     pub fn memory_limits(&self) -> Vec<InnerPath> {
         let files = [(Hierarchy::Unified, "memory.max"), (Hierarchy::Memory, "memory.limit_in_bytes")];
         let at = |(hierarchy, file)| {
-            let path = cgroup::parse(&self.texts.container, hierarchy)?;
+            let path = self.files.container.path(hierarchy)?;
             Some(directory(self.mounts, hierarchy, &path)?.join(file))
         };
         files.into_iter().filter_map(at).collect()
     }
 
-    fn owner(&self, hierarchy: Hierarchy, path: &InnerPath) -> CgroupOwner {
+    fn owner(&self, hierarchy: Hierarchy, path: &CgroupPath) -> CgroupOwner {
         let engines = CgroupOwner::Shared(Sharing::Engine);
         if self.is_runtimes_root(path) {
             return engines;
         }
         // A runtime that makes no cgroup for the container leaves it in its own.
-        let runtime = self.texts.runtime.as_deref().filter(|text| cgroup::has(text, hierarchy));
+        let runtime = self.files.runtime.as_ref().filter(|file| file.has(hierarchy));
         match (self.trust(hierarchy), runtime) {
             (Trust::Named, _) => CgroupOwner::Container,
-            (_, Some(text)) if cgroup::parse(text, hierarchy).as_ref() == Some(path) => engines,
+            (_, Some(file)) if file.path(hierarchy).as_ref() == Some(path) => engines,
             (Trust::None, None) => engines,
             (Trust::Shown, None) | (_, Some(_)) => CgroupOwner::Container,
         }
     }
 
     /// What a runtime makes is never the root of its own namespace.
-    fn is_runtimes_root(&self, path: &InnerPath) -> bool {
-        *path == InnerPath::root() && (self.stage == Stage::CreateRuntime || self.namespace == CgroupNamespace::Host)
+    fn is_runtimes_root(&self, path: &CgroupPath) -> bool {
+        *path == CgroupPath::root() && (self.stage == Stage::CreateRuntime || self.namespace == CgroupNamespace::Host)
     }
 
     fn trust(&self, hierarchy: Hierarchy) -> Trust {
@@ -136,7 +136,7 @@ enum Trust {
 }
 
 /// Where the container sees its cgroup of a hierarchy.
-fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &InnerPath) -> Option<InnerPath> {
+fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &CgroupPath) -> Option<InnerPath> {
     mounts.of_hierarchy(hierarchy).find_map(|(mount, root)| match root {
         CgroupRoot::At(root) => path.below(root).map(|below| mount.at.join(below)),
         CgroupRoot::Outside => None,
@@ -163,8 +163,8 @@ pub(super) fn cgroups(state: &State, config: &Config, readings: &Readings) -> Cg
             owns_limits: look.owner_of_limits.is_none_or(|uid| is_containers(config, readings.stage, uid)),
         })
     };
-    let text = &readings.membership.container;
-    let is_outside = |one: &Hierarchy| cgroup::has(text, *one) && cgroup::parse(text, *one).is_none();
+    let file = &readings.membership.container;
+    let is_outside = |one: &Hierarchy| file.has(*one) && file.path(*one).is_none();
     Cgroups {
         namespace: readings.namespace,
         unified: of(Hierarchy::Unified),
@@ -200,16 +200,16 @@ fn is_containers(config: &Config, stage: Stage, uid: u32) -> bool {
 }
 
 /// The container's cgroup in the hierarchy that has the memory controller: v1's if it exists, or else v2.
-pub(super) fn memory_cgroup(stage: Stage, texts: &CgroupTexts) -> MemoryCgroup {
+pub(super) fn memory_cgroup(stage: Stage, files: &CgroupFiles) -> MemoryCgroup {
     let mut hierarchies = [Hierarchy::Memory, Hierarchy::Unified].into_iter();
-    let Some(hierarchy) = hierarchies.find(|hierarchy| cgroup::has(&texts.container, *hierarchy)) else {
+    let Some(hierarchy) = hierarchies.find(|hierarchy| files.container.has(*hierarchy)) else {
         return MemoryCgroup { place: None, payer: Payer::Container };
     };
-    let path = cgroup::parse(&texts.container, hierarchy);
+    let path = files.container.path(hierarchy);
     let payer = match stage {
         Stage::CreateContainer => Payer::Container,
         Stage::CreateRuntime => {
-            let own = texts.runtime.as_deref().and_then(|text| cgroup::parse(text, hierarchy));
+            let own = files.runtime.as_ref().and_then(|file| file.path(hierarchy));
             if path.is_some() && own == path { Payer::Container } else { Payer::Caller }
         }
     };

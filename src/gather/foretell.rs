@@ -5,7 +5,7 @@ use std::path::Path;
 
 use super::cgroups::{self, NOBODY};
 use super::interpret::{self, interpret};
-use super::readings::{CgroupLook, CgroupPlace, CgroupTexts, Readings};
+use super::readings::{CgroupFiles, CgroupLook, CgroupPlace, Readings};
 use super::selinux::{self, selinux};
 use super::{Annotated, GatherError, annotated, is_same_file, live, open_root};
 use crate::bundle::Bundle;
@@ -17,11 +17,11 @@ use crate::facts::{
     Surroundings,
 };
 use crate::interface;
-use crate::kernel::cgroup::Hierarchy;
+use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::kernel::id_map;
 use crate::oci::config::{self, Config, IdMapping};
 use crate::oci::state::State;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath, TreePath};
 use crate::sys::fs;
 
 /// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
@@ -40,7 +40,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
         mounts: mounts(&config.mounts, layout, namespace, &own_cgroup(state, namespace)),
         places: Places::default(),
         namespace,
-        membership: CgroupTexts::default(),
+        membership: CgroupFiles { container: nowhere(), inside: nowhere(), runtime: None },
         cgroups: vec![cgroup(state, config, layout, namespace)],
         memory_limits: limit.into_iter().collect(),
         follow_up: FollowUp::None,
@@ -77,12 +77,18 @@ pub(super) fn layout_of_host() -> Layout {
     if is_unified { Layout::Unified } else { Layout::Legacy }
 }
 
-/// The path is the runtime's to choose; it is shown as the container's id.
-fn own_cgroup(state: &State, namespace: CgroupNamespace) -> InnerPath {
+/// The path is the runtime's to choose; it is shown as the container's id. In the namespace in which a hook runs at
+/// createContainer it is the same as in the container's.
+fn own_cgroup<Namespace>(state: &State, namespace: CgroupNamespace) -> TreePath<Namespace> {
     match namespace {
-        CgroupNamespace::Private => InnerPath::root(),
-        CgroupNamespace::Host => InnerPath::new(&state.id),
+        CgroupNamespace::Private => TreePath::root(),
+        CgroupNamespace::Host => TreePath::new(&state.id),
     }
+}
+
+/// The file of a process that doesn't exist yet.
+fn nowhere<Namespace>() -> CgroupFile<Namespace> {
+    CgroupFile::new(String::new())
 }
 
 /// The cgroup namespace of a container. One that config.json names by a path can be this host's.
@@ -90,21 +96,20 @@ fn namespace_of(config: &Config) -> CgroupNamespace {
     match config.joined_namespace("cgroup") {
         Some(joined) if is_same_file(joined, Path::new("/proc/self/ns/cgroup")) => CgroupNamespace::Host,
         Some(_) => CgroupNamespace::Private,
-        None => cgroups::namespace(config, ""),
+        None => cgroups::namespace(config, &nowhere()),
     }
 }
 
 /// The cgroup that a runtime will make, in the hierarchy that systemd uses.
 fn cgroup(state: &State, config: &Config, layout: Layout, namespace: CgroupNamespace) -> (CgroupPlace, CgroupLook) {
-    let path = own_cgroup(state, namespace);
     let (hierarchy, below) = match layout {
         Layout::Unified => (Hierarchy::Unified, ""),
         Layout::Legacy | Layout::Hybrid => (Hierarchy::Systemd, "systemd"),
     };
     let place = CgroupPlace {
         hierarchy,
-        path_inside: Some(path.clone()),
-        path,
+        path: own_cgroup(state, namespace),
+        path_inside: Some(own_cgroup(state, namespace)),
         owner: CgroupOwner::Container,
         on_host: Some(InnerPath::new(interface::CGROUP).join(below).as_path().to_owned()),
         seen_at: None,
@@ -115,12 +120,12 @@ fn cgroup(state: &State, config: &Config, layout: Layout, namespace: CgroupNames
     (place, CgroupLook { inode: None, occupants: Occupants::Container, room: None, owner_of_limits })
 }
 
-fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, own: &InnerPath) -> Mounts {
+fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, own: &CgroupPath) -> Mounts {
     let cgroup = InnerPath::new(interface::CGROUP);
     // What is bound from the host shows the host's own cgroups.
     let hosts = match namespace {
         CgroupNamespace::Private => CgroupRoot::Outside,
-        CgroupNamespace::Host => CgroupRoot::At(InnerPath::root()),
+        CgroupNamespace::Host => CgroupRoot::At(CgroupPath::root()),
     };
     let mut mounts = Vec::new();
     for mount in list {
@@ -128,7 +133,7 @@ fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, ow
         let read_only = mount.is_read_only();
         let fs_type = mount.kind.as_deref().filter(|_| !mount.is_bind()).unwrap_or("bind");
         let (whole, legacy) = match fs_type {
-            "cgroup" | "cgroup2" => (CgroupRoot::At(InnerPath::root()), CgroupRoot::At(own.clone())),
+            "cgroup" | "cgroup2" => (CgroupRoot::At(CgroupPath::root()), CgroupRoot::At(own.clone())),
             "bind" if at == cgroup => (hosts.clone(), hosts.clone()),
             _ => {
                 mounts.push(Foretold::plain(at, fs_type, read_only));

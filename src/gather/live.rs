@@ -14,7 +14,7 @@ use rustix::thread::CapabilitySet;
 use super::cgroups::{self, Evidence};
 use super::interpret::{self, interpret};
 use super::occupants::{self, Family};
-use super::readings::{CgroupPlace, CgroupTexts, Host, Readings};
+use super::readings::{CgroupFiles, CgroupPlace, Host, Readings};
 use super::selinux::{self, selinux};
 use super::stage::{self, Of};
 use super::{Annotated, GatherError, annotated, conmon, follow_up, lists_this_hook, open_root, places};
@@ -24,12 +24,12 @@ use crate::facts::options::Policy;
 use crate::facts::{Engine, Found, Image, Making, Mounts, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
-use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::kernel::mountinfo::{self, Entry};
 use crate::kernel::{id_map, memory, status};
 use crate::oci::config::Config;
 use crate::oci::state::State;
-use crate::path::InnerPath;
+use crate::path::{InnerPath, OwnNamespace};
 use crate::root::{ReadError, Root};
 use crate::sys::mount_table::{self, Table};
 use crate::sys::{Context, SysError, fs, process};
@@ -68,8 +68,9 @@ pub fn surroundings(
         Stage::CreateContainer => {
             id_maps = read_id_maps("self");
             of = Of::Own;
-            let container = read_text("/proc/self/cgroup")?;
-            (root, CgroupTexts { inside: container.clone(), container, runtime: None })
+            let text = read_text("/proc/self/cgroup")?;
+            let (inside, container) = (CgroupFile::new(text.clone()), CgroupFile::new(text));
+            (root, CgroupFiles { container, inside, runtime: None })
         }
         Stage::CreateRuntime => {
             let pid = stage::pid_of(state, config)?;
@@ -93,11 +94,11 @@ pub fn surroundings(
     let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;
     let namespace = cgroups::namespace(config, &membership.inside);
     if membership.runtime.is_none()
-        && (Evidence { config, stage, namespace, mounts: &mounts, texts: &membership }).asks_for_runtime()
+        && (Evidence { config, stage, namespace, mounts: &mounts, files: &membership }).asks_for_runtime()
     {
         membership.runtime = cgroup_of_runtime(runtime)?;
     }
-    let evidence = Evidence { config, stage, namespace, mounts: &mounts, texts: &membership };
+    let evidence = Evidence { config, stage, namespace, mounts: &mounts, files: &membership };
     let family = Family::of(config, stage, state.pid);
     let look = |place: CgroupPlace| {
         let look = occupants::look(&root, &family, &place)?;
@@ -146,24 +147,26 @@ fn memory_limits(root: &Root, evidence: &Evidence<'_>) -> Result<Vec<u64>, Gathe
 /// The cgroups of the container's first process, and of this process, which is in the runtime's.
 ///
 /// v1's named hierarchy comes and goes with other containers, so they are read until they tell of the same ones.
-fn cgroups_of(pid: u32) -> Result<CgroupTexts, GatherError> {
+fn cgroups_of(pid: u32) -> Result<CgroupFiles, GatherError> {
     const TRIES_MAX: u32 = 100;
     let path = format!("/proc/{pid}/cgroup");
     let enter = |source| GatherError::Enter { pid, source };
     let shares_namespace = process::shares_cgroup_namespace(pid).map_err(enter)?;
     let mut tries = 0;
     loop {
-        let container = read_text(&path)?;
+        let text = read_text(&path)?;
         let inside = if shares_namespace {
-            container.clone()
+            text.clone()
         } else {
             process::in_cgroup_namespace(pid, || fs::read_host_text(&path)).map_err(enter)?
         };
-        let runtime = read_text("/proc/self/cgroup")?;
-        let told = [&container, &inside, &runtime].map(|text| cgroup::has(text, Hierarchy::Systemd));
+        let (container, inside) = (CgroupFile::new(text), CgroupFile::new(inside));
+        let runtime = CgroupFile::new(read_text("/proc/self/cgroup")?);
+        let one = Hierarchy::Systemd;
+        let told = [container.has(one), inside.has(one), runtime.has(one)];
         tries += 1;
         if told == [told[0]; 3] || tries == TRIES_MAX {
-            return Ok(CgroupTexts { container, inside, runtime: Some(runtime) });
+            return Ok(CgroupFiles { container, inside, runtime: Some(runtime) });
         }
     }
 }
@@ -262,11 +265,11 @@ pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysErro
 
 /// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. Returns `None` if the
 /// container has no pid namespace of its own, or if it can't be told.
-fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<String>, GatherError> {
+fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<CgroupFile<OwnNamespace>>, GatherError> {
     /// The container's first process, and what may wrap this hook.
     const ANCESTORS_MAX: usize = 8;
     if let Some(pid) = known {
-        return read_if_shown(&format!("/proc/{pid}/cgroup"));
+        return cgroup_file(pid);
     }
     let Some(mut status) = read_if_shown("/proc/self/status")? else { return Ok(None) };
     let own_depth = status::pid_namespaces(&status);
@@ -275,13 +278,18 @@ fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<String>, GatherError> 
         let Some(above) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(None) };
         match (status::pid_namespaces(&above), own_depth) {
             (Some(depth), Some(own_depth)) if depth < own_depth => {
-                return read_if_shown(&format!("/proc/{pid}/cgroup"));
+                return cgroup_file(pid);
             }
             (Some(_), Some(_)) => status = above,
             _ => return Ok(None),
         }
     }
     Ok(None)
+}
+
+/// In which cgroups another process is, if that can be told.
+fn cgroup_file(pid: u32) -> Result<Option<CgroupFile<OwnNamespace>>, GatherError> {
+    Ok(read_if_shown(&format!("/proc/{pid}/cgroup"))?.map(CgroupFile::new))
 }
 
 /// A file about another process; none where that is gone, or hidden (`hidepid`, proc(5)).

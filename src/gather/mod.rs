@@ -34,7 +34,7 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::oci::config::{self, Config, Hook};
 use crate::oci::pod::Pod;
 use crate::oci::state::{State, StateError, Status};
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 use crate::root::{ReadError, Root};
 use crate::sys::{Context, SysError, fs, process};
 
@@ -111,7 +111,7 @@ pub enum GatherError {
     #[error("cannot examine the container's cgroup {path} of {hierarchy}")]
     Cgroup {
         /// Its path, from the root of this process's cgroup namespace.
-        path: InnerPath,
+        path: CgroupPath,
         /// The hierarchy that it is in.
         hierarchy: Hierarchy,
         /// Why.

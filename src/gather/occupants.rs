@@ -12,7 +12,7 @@ use super::GatherError;
 use super::live::read_if_shown;
 use super::readings::{CgroupLook, CgroupPlace};
 use crate::facts::{CgroupOwner, Occupants, Stage};
-use crate::kernel::cgroup::{self as text, Hierarchy};
+use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::kernel::status;
 use crate::oci::config::Config;
 use crate::root::Root;
@@ -210,7 +210,7 @@ fn in_proc(heads: &[u32], place: &CgroupPlace) -> Result<Occupants, GatherError>
 fn is_in(pid: u32, place: &CgroupPlace) -> Result<bool, GatherError> {
     let is_task_in = |task: u32| {
         let cgroups = read_if_shown(&format!("/proc/{task}/cgroup"))?;
-        let path = cgroups.and_then(|cgroups| text::parse(&cgroups, place.hierarchy));
+        let path = cgroups.and_then(|text| CgroupFile::new(text).path(place.hierarchy));
         Ok(path.is_some_and(|path| path.is_at_or_below(&place.path)))
     };
     // There can be thousands of processes, and most have one thread, which is looked at in fewer calls.

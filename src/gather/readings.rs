@@ -8,8 +8,8 @@ use crate::facts::{
     CgroupNamespace, CgroupOwner, FollowUp, Image, Making, Mounts, Occupants, Options, Places, Rights, Selinux, Stage,
 };
 use crate::identity::MachineId;
-use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::kernel::cgroup::{CgroupFile, Hierarchy};
+use crate::path::{CgroupPath, ContainerNamespace, InnerCgroupPath, InnerPath, OwnNamespace};
 use crate::systemd::Version;
 
 /// What is known of the host, whichever container it is about.
@@ -33,7 +33,7 @@ pub struct Readings {
     /// The identities of the files that a plan may act on.
     pub places: Places,
     pub namespace: CgroupNamespace,
-    pub membership: CgroupTexts,
+    pub membership: CgroupFiles,
     /// The container's cgroups in the hierarchies that systemd uses.
     pub cgroups: Vec<(CgroupPlace, CgroupLook)>,
     /// The limits of the container's memory, in bytes.
@@ -59,14 +59,14 @@ pub struct Readings {
 }
 
 /// Files about cgroups in /proc, cgroups(7).
-#[derive(Debug, Default)]
-pub struct CgroupTexts {
+#[derive(Debug)]
+pub struct CgroupFiles {
     /// `/proc/<pid>/cgroup` of the container's first process, as this process reads it.
-    pub container: String,
+    pub container: CgroupFile<OwnNamespace>,
     /// The same as the container reads it.
-    pub inside: String,
+    pub inside: CgroupFile<ContainerNamespace>,
     /// The same of the runtime, as this process reads it. `None` if it can't be told, or if nobody asks.
-    pub runtime: Option<String>,
+    pub runtime: Option<CgroupFile<OwnNamespace>>,
 }
 
 /// One of the container's cgroups, and where it can be reached.
@@ -74,9 +74,9 @@ pub struct CgroupTexts {
 pub struct CgroupPlace {
     pub hierarchy: Hierarchy,
     /// Its path, from the root of this process's cgroup namespace.
-    pub path: InnerPath,
+    pub path: CgroupPath,
     /// The same from the root of the container's, if it is below that.
-    pub path_inside: Option<InnerPath>,
+    pub path_inside: Option<InnerCgroupPath>,
     /// Whose it is, if nobody else's processes are in it.
     pub owner: CgroupOwner,
     /// Where the host has the whole hierarchy mounted, if it has.

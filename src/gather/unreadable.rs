@@ -11,10 +11,10 @@ use super::{GatherError, live};
 use crate::facts::{Mounts, Runtime, Switch};
 use crate::gather::annotations::Annotations;
 use crate::interface::{self, capabilities::NEEDED};
-use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::oci::config::{Config, Namespace};
 use crate::oci::state::State;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 use crate::root::Root;
 use crate::sys::fs;
 
@@ -82,8 +82,8 @@ fn least_config(root: PathBuf) -> Config {
     let mut config = Config::default();
     config.root.path = Some(root);
     config.linux.namespaces = vec![new("mount"), new("user")];
-    let cgroup = fs::read_host_text("/proc/self/cgroup").unwrap_or_default();
-    let is_top = |hierarchy| cgroup::parse(&cgroup, hierarchy).is_none_or(|path| path == InnerPath::root());
+    let cgroup = CgroupFile::new(fs::read_host_text("/proc/self/cgroup").unwrap_or_default());
+    let is_top = |hierarchy| cgroup.path(hierarchy).is_none_or(|path| path == CgroupPath::root());
     if is_top(Hierarchy::Unified) && is_top(Hierarchy::Systemd) {
         config.linux.namespaces.push(new("cgroup"));
     }

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! `/proc/<pid>/cgroup`: in which cgroup of each hierarchy a process is, see cgroups(7).
 //!
-//! The paths are relative to the root of the *reader's* cgroup namespace.
+//! The paths are relative to the root of the *reader's* cgroup namespace, so the text has the type of that namespace's paths.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::marker::PhantomData;
 
 use serde::{Deserialize, Serialize};
 
-use crate::path::InnerPath;
+use crate::path::TreePath;
 
 /// A cgroup hierarchy that matters here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -32,43 +32,60 @@ impl fmt::Display for Hierarchy {
     }
 }
 
-/// The process's cgroup in `hierarchy`; none where there is no such hierarchy.
-///
-/// The path is an [`InnerPath`], since a hierarchy has a root and names below it; a path that
-/// leads out of the reader's namespace (`/../x`) is given as none.
-#[must_use]
-pub fn parse(text: &str, hierarchy: Hierarchy) -> Option<InnerPath> {
-    path(text, hierarchy).filter(|path| !path.starts_with("/..")).map(|path| InnerPath::new(PathBuf::from(path)))
+/// The text of a process's `/proc/<pid>/cgroup`, as it is read in the cgroup namespace that `Namespace` stands for.
+#[derive(Debug, Clone)]
+pub struct CgroupFile<Namespace> {
+    text: String,
+    namespace: PhantomData<Namespace>,
 }
 
-/// Whether the process is in a cgroup of `hierarchy`, wherever.
-#[must_use]
-pub fn has(text: &str, hierarchy: Hierarchy) -> bool {
-    path(text, hierarchy).is_some()
-}
+impl<Namespace> CgroupFile<Namespace> {
+    #[must_use]
+    pub fn new(text: String) -> Self {
+        Self { text, namespace: PhantomData }
+    }
 
-fn path(text: &str, hierarchy: Hierarchy) -> Option<&str> {
-    text.lines().find_map(|line| {
-        let mut fields = line.splitn(3, ':');
-        let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
-        let found = match hierarchy {
-            Hierarchy::Unified => id == "0" && controllers.is_empty(),
-            Hierarchy::Systemd => controllers == "name=systemd",
-            Hierarchy::Memory => controllers.split(',').any(|name| name == "memory"),
-        };
-        found.then_some(path)
-    })
+    /// The process's cgroup in `hierarchy`. Returns `None` if there is no such hierarchy, or if the cgroup is outside the
+    /// namespace (`/../x`).
+    #[must_use]
+    pub fn path(&self, hierarchy: Hierarchy) -> Option<TreePath<Namespace>> {
+        self.written(hierarchy).filter(|path| !path.starts_with("/..")).map(TreePath::new)
+    }
+
+    /// Whether the process is in a cgroup of `hierarchy`, wherever.
+    #[must_use]
+    pub fn has(&self, hierarchy: Hierarchy) -> bool {
+        self.written(hierarchy).is_some()
+    }
+
+    fn written(&self, hierarchy: Hierarchy) -> Option<&str> {
+        self.text.lines().find_map(|line| {
+            let mut fields = line.splitn(3, ':');
+            let (id, controllers, path) = (fields.next()?, fields.next()?, fields.next()?);
+            let found = match hierarchy {
+                Hierarchy::Unified => id == "0" && controllers.is_empty(),
+                Hierarchy::Systemd => controllers == "name=systemd",
+                Hierarchy::Memory => controllers.split(',').any(|name| name == "memory"),
+            };
+            found.then_some(path)
+        })
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::path::OwnNamespace;
 
     const HYBRID: &str = "13:name=systemd:/a/b:c\n4:memory:/m\n0::/user.slice\n";
 
+    fn file(text: &str) -> CgroupFile<OwnNamespace> {
+        CgroupFile::new(text.to_owned())
+    }
+
     #[test]
     fn finds_each_hierarchy() {
-        let path = |hierarchy| parse(HYBRID, hierarchy).map(|path| path.to_string());
+        let path = |hierarchy| file(HYBRID).path(hierarchy).map(|path| path.to_string());
         assert_eq!(path(Hierarchy::Systemd).as_deref(), Some("/a/b:c"));
         assert_eq!(path(Hierarchy::Memory).as_deref(), Some("/m"));
         assert_eq!(path(Hierarchy::Unified).as_deref(), Some("/user.slice"));
@@ -76,10 +93,10 @@ mod tests {
 
     #[test]
     fn knows_what_is_not_there() {
-        assert_eq!(parse("0::/\n", Hierarchy::Systemd), None);
-        assert_eq!(parse("4:memory:/\n", Hierarchy::Unified), None);
-        assert_eq!(parse("0::/../../x\n", Hierarchy::Unified), None);
-        assert!(has("0::/../../x\n", Hierarchy::Unified) && !has("0::/../../x\n", Hierarchy::Systemd));
-        assert_eq!(parse("garbage\n\n0:", Hierarchy::Unified), None);
+        assert_eq!(file("0::/\n").path(Hierarchy::Systemd), None);
+        assert_eq!(file("4:memory:/\n").path(Hierarchy::Unified), None);
+        assert_eq!(file("0::/../../x\n").path(Hierarchy::Unified), None);
+        assert!(file("0::/../../x\n").has(Hierarchy::Unified) && !file("0::/../../x\n").has(Hierarchy::Systemd));
+        assert_eq!(file("garbage\n\n0:").path(Hierarchy::Unified), None);
     }
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use crate::facts::Owner;
 use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 
 /// What is there to copy to a new tmpfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -76,7 +76,7 @@ pub struct Cgroup {
     /// Of which hierarchy.
     pub hierarchy: Hierarchy,
     /// Its path from the root of the hook's own cgroup namespace.
-    pub path: InnerPath,
+    pub path: CgroupPath,
     /// The inode of a cgroup that existed when facts were gathered, and that must still be the same one when the step
     /// is carried out. `None` for a cgroup that a step makes, whose inode `apply` remembers.
     #[serde(skip_serializing_if = "Option::is_none")]

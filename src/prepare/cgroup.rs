@@ -10,7 +10,7 @@ use crate::facts::{
 };
 use crate::interface::{CGROUP, CGROUP_SYSTEMD, CGROUP_TMPFS_BYTES, CGROUP_UNIFIED};
 use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerCgroupPath, InnerPath};
 use crate::plan::{Action, Cgroup, Content, Need, Plan, Processes, Until, Writer};
 
 const WHY: &str = "systemd makes a cgroup for each service below its own";
@@ -255,8 +255,8 @@ fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) 
 fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) -> Result<(), Refusal> {
     let member = facts.cgroups.of(hierarchy);
     // A hierarchy that nobody has mounted yet has one cgroup, in which all are.
-    let root = InnerPath::root();
-    let (path, inside) = member.map_or((&root, Some(&root)), |member| (&member.path, member.inside.as_ref()));
+    let (root, inside_root) = (CgroupPath::root(), InnerCgroupPath::root());
+    let (path, inside) = member.map_or((&root, Some(&inside_root)), |member| (&member.path, member.inside.as_ref()));
     let Some(inside) = inside.filter(|_| facts.cgroups.is_showable(hierarchy)) else {
         // It joined another container's namespace, or left its own cgroup.
         return Err(Refusal::NoMembership { at: at.clone() });
@@ -378,7 +378,7 @@ fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
 
 /// Whether the container's own cgroup is already mounted writable at `own`, over the hierarchy's mount: by an earlier
 /// run of this hook. A volume can be mounted there as well, with any cgroup of the host's.
-fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, path: &InnerPath, own: &InnerPath) -> bool {
+fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, path: &CgroupPath, own: &InnerPath) -> bool {
     facts
         .mounts
         .at(own)
@@ -388,7 +388,7 @@ fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, path: &InnerPath, own: &
 }
 
 /// The cgroup that a mount shows at a path.
-fn shown(mount: &Mount, at: &InnerPath) -> Option<(Hierarchy, InnerPath)> {
+fn shown(mount: &Mount, at: &InnerPath) -> Option<(Hierarchy, CgroupPath)> {
     match mount.cgroup.as_ref()? {
         (hierarchy, CgroupRoot::At(root)) => Some((*hierarchy, root.join(at.below(&mount.at)?))),
         (_, CgroupRoot::Outside) => None,

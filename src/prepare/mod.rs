@@ -16,7 +16,7 @@ mod units;
 mod view;
 
 use crate::facts::{FollowUp, Found, Layout, Surroundings};
-use crate::path::InnerPath;
+use crate::path::{InnerCgroupPath, InnerPath};
 use crate::plan::{Action, Need, Plan, RootThen};
 use crate::systemd::Version;
 
@@ -160,7 +160,7 @@ pub enum Refusal {
         /// The hierarchy's mount in the container.
         at: InnerPath,
         /// The path in /proc/1/cgroup.
-        path: InnerPath,
+        path: InnerCgroupPath,
     },
 }
 

@@ -9,7 +9,7 @@ use std::path::Path;
 
 use crate::facts::{Making, Membership, Surroundings};
 use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 use crate::plan::{Action, Cgroup, Need, Plan, Until};
 
 /// The name of that cgroup. It is a child of the container's own cgroup, and is removed with it.
@@ -80,7 +80,7 @@ pub(super) fn show_at_path(plan: &mut Plan, need: Need, top: Cgroup, own: Cgroup
 
 /// Shows a hierarchy from its root on.
 pub(super) fn show_whole(plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) {
-    let whole = Cgroup { hierarchy, path: InnerPath::root(), inode: None };
+    let whole = Cgroup { hierarchy, path: CgroupPath::root(), inode: None };
     show(plan, Need::Required, whole, at.clone(), "/proc/1/cgroup has the path from the top");
 }
 

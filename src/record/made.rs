@@ -15,7 +15,7 @@ use super::RecordError;
 use super::container::{Container, First};
 use super::in_use;
 use crate::kernel::cgroup::Hierarchy;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, InnerPath};
 use crate::plan::Cgroup;
 use crate::root::Root;
 use crate::sys::birth::{self, Birth, Inodes, Newborn, Same};
@@ -109,7 +109,7 @@ impl Made {
                     }
                 }
                 Line::Cgroup { hierarchy, path, inode } => {
-                    all.cgroups.push(Cgroup { hierarchy, path: InnerPath::new(path), inode });
+                    all.cgroups.push(Cgroup { hierarchy, path: CgroupPath::new(path), inode });
                 }
                 Line::UsedBy(first) => all.used_by = Some(first),
                 Line::MountPoint(made) => all.in_roots.push(InRoot::Old(made)),

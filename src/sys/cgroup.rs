@@ -15,9 +15,9 @@ use rustix::io::Errno;
 
 use super::fs::Names;
 use super::{Context, SysError, fs, mount, mount_table};
-use crate::kernel::cgroup::{self, Hierarchy};
+use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::kernel::mountinfo;
-use crate::path::InnerPath;
+use crate::path::{CgroupPath, OwnNamespace};
 
 /// How long a cgroup may take to be empty, and a hierarchy to be gone: what ends a process or a mount
 /// namespace doesn't wait until the kernel is done with it.
@@ -171,8 +171,8 @@ pub fn open_in(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -
 }
 
 /// Opens a cgroup of a hierarchy. There are no links in one.
-pub fn directory(hierarchy: BorrowedFd<'_>, path: &InnerPath) -> Result<OwnedFd, SysError> {
-    let below = path.below(&InnerPath::root()).unwrap_or(Path::new(""));
+pub fn directory(hierarchy: BorrowedFd<'_>, path: &CgroupPath) -> Result<OwnedFd, SysError> {
+    let below = path.below(&CgroupPath::root()).unwrap_or(Path::new(""));
     let name = if below.as_os_str().is_empty() { OsStr::new(".") } else { below.as_os_str() };
     open_in(hierarchy, name, OFlags::PATH | OFlags::DIRECTORY)
 }
@@ -314,7 +314,7 @@ pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<
 
 /// Removes a cgroup with all below it if it is still the one of this inode, and waits so long for processes in
 /// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
-pub fn remove(hierarchy: Hierarchy, path: &InnerPath, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
+pub fn remove(hierarchy: Hierarchy, path: &CgroupPath, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
     let top = open(hierarchy)?;
     let (above, name) =
         path.split().ok_or_else(|| SysError::Finding("the root of a hierarchy can't be removed".to_owned()))?;
@@ -478,7 +478,7 @@ fn let_go_of_systemd() {
     let deadline = Instant::now() + PATIENCE;
     let is_there = || {
         let text = fs::read_host_text("/proc/self/cgroup").unwrap_or_default();
-        cgroup::parse(&text, Hierarchy::Systemd).is_some()
+        CgroupFile::<OwnNamespace>::new(text).path(Hierarchy::Systemd).is_some()
     };
     while is_there() && Instant::now() < deadline {
         let top = open(Hierarchy::Systemd);

@@ -11,13 +11,13 @@ use rustix::io::Errno;
 use super::{SysError, cgroup};
 use crate::kernel::cgroup::Hierarchy;
 use crate::kernel::memory;
-use crate::path::InnerPath;
+use crate::path::CgroupPath;
 
 /// A cgroup of a hierarchy that may have the memory controller.
 #[derive(Debug)]
 pub struct MemoryCgroup<'a> {
     hierarchy: Hierarchy,
-    path: &'a InnerPath,
+    path: &'a CgroupPath,
     top: OwnedFd,
 }
 
@@ -32,7 +32,7 @@ pub struct Room {
 
 impl<'a> MemoryCgroup<'a> {
     /// Opens the hierarchy of a cgroup. `path` is from the root of this process's cgroup namespace.
-    pub fn open(hierarchy: Hierarchy, path: &'a InnerPath) -> Result<Self, SysError> {
+    pub fn open(hierarchy: Hierarchy, path: &'a CgroupPath) -> Result<Self, SysError> {
         Ok(Self { hierarchy, path, top: cgroup::open(hierarchy)? })
     }
 

@@ -13,7 +13,7 @@ use std::time::Instant;
 use oci_systemd_hook::apply::{Outcome, apply};
 use oci_systemd_hook::facts::Owner;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
-use oci_systemd_hook::path::InnerPath;
+use oci_systemd_hook::path::{CgroupPath, InnerPath};
 use oci_systemd_hook::plan::{Action, Cgroup, Need, Place, Plan, Processes, Until, Writer};
 use oci_systemd_hook::record::{Record, Seen};
 use oci_systemd_hook::report::chain;
@@ -35,7 +35,7 @@ pub fn are_the_same(realm: Realm) -> Check {
         let Some((top, above)) = own_cgroup_mount() else { return Ok(()) };
         // A process that may not make cgroups can't replace one.
         let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
-        let path = InnerPath::new(own.path().strip_prefix(&top).unwrap());
+        let path = CgroupPath::new(own.path().strip_prefix(&top).unwrap());
         let inode = fs::metadata(own.path()).unwrap().ino();
         let cgroup = |inode| Cgroup { hierarchy: Hierarchy::Unified, path: path.clone(), inode: Some(inode) };
         for (name, action) in actions(bundle, &cgroup(inode)) {
@@ -66,7 +66,7 @@ pub fn removed_in_time(_: Realm) -> Check {
     ensure!(own.path().join("below").is_dir(), "something was removed");
     // It may have been removed, and another one made of the same name.
     let (top, _) = own_cgroup_mount().unwrap();
-    let path = InnerPath::new(own.path().strip_prefix(top).unwrap());
+    let path = CgroupPath::new(own.path().strip_prefix(top).unwrap());
     let inode = fs::metadata(own.path()).unwrap().ino();
     cgroup::remove(Hierarchy::Unified, &path, Some(inode + 1), &Budget::FULL).map_err(|error| chain(&error))?;
     ensure!(own.path().join("below").is_dir(), "another cgroup of this name was removed");

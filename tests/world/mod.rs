@@ -17,9 +17,10 @@ use oci_systemd_hook::facts::{
 };
 use oci_systemd_hook::gather::cgroups::{self, Evidence};
 use oci_systemd_hook::gather::interpret::{asked_tmpfs, asked_units, interpret};
-use oci_systemd_hook::gather::readings::{CgroupLook, CgroupPlace, CgroupTexts, Host, Readings};
+use oci_systemd_hook::gather::readings::{CgroupFiles, CgroupLook, CgroupPlace, Host, Readings};
 use oci_systemd_hook::identity::MachineId;
 use oci_systemd_hook::interface::{MANAGE_CGROUP, PATHS, USE_CAPABILITIES};
+use oci_systemd_hook::kernel::cgroup::CgroupFile;
 use oci_systemd_hook::kernel::memory;
 use oci_systemd_hook::kernel::selinux::Label;
 use oci_systemd_hook::kernel::statx::FileIdentity;
@@ -123,13 +124,13 @@ impl World {
         let mut mounts = Mounts::read(mountinfo, Path::new(ROOT), ROOT_MOUNT);
         mounts.prove_own(&asked_tmpfs(&config), &tmpfs_devices(mountinfo));
         let image = image(text("image")?)?;
-        let membership = CgroupTexts {
-            container: text("cgroup")?.to_owned(),
-            inside: self.get("cgroup-inside").unwrap_or(text("cgroup")?).to_owned(),
-            runtime: self.get("runtime-cgroup").map(str::to_owned),
+        let membership = CgroupFiles {
+            container: CgroupFile::new(text("cgroup")?.to_owned()),
+            inside: CgroupFile::new(self.get("cgroup-inside").unwrap_or(text("cgroup")?).to_owned()),
+            runtime: self.get("runtime-cgroup").map(|text| CgroupFile::new(text.to_owned())),
         };
         let namespace = cgroups::namespace(&config, &membership.inside);
-        let evidence = Evidence { config: &config, stage, namespace, mounts: &mounts, texts: &membership };
+        let evidence = Evidence { config: &config, stage, namespace, mounts: &mounts, files: &membership };
         let look = |place: CgroupPlace| {
             let owner = if rights.contains("others own the limits") { 65534 } else { 0 };
             let occupants = match place.owner {

@@ -7,7 +7,7 @@ use std::path::Component;
 use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, Making, Sharing, Surroundings};
 use oci_systemd_hook::interface::PATHS;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
-use oci_systemd_hook::path::InnerPath;
+use oci_systemd_hook::path::{CgroupPath, InnerPath};
 use oci_systemd_hook::plan::{Action, Cgroup, Plan, Step};
 use oci_systemd_hook::prepare::prepare;
 use serde_json::Value;
@@ -94,11 +94,10 @@ fn is_inside(at: &InnerPath) -> bool {
 }
 
 /// The container's cgroup of a hierarchy; a hierarchy that nobody has mounted has one, in which all are.
-fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (InnerPath, CgroupOwner) {
-    facts
-        .cgroups
-        .of(hierarchy)
-        .map_or((InnerPath::root(), CgroupOwner::Shared(Sharing::Engine)), |member| (member.path.clone(), member.owner))
+fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (CgroupPath, CgroupOwner) {
+    facts.cgroups.of(hierarchy).map_or((CgroupPath::root(), CgroupOwner::Shared(Sharing::Engine)), |member| {
+        (member.path.clone(), member.owner)
+    })
 }
 
 /// Whether a container sees the host's cgroups: it has no cgroup namespace of its own, and config.json asks for them,
@@ -151,7 +150,7 @@ fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgr
                     facts.cgroups.of(*hierarchy).and_then(|member| member.on_host.as_ref()) == Some(from)
                         && facts.mounts.of_hierarchy(*hierarchy).any(|(found, _)| found.at == *mount)
                 })
-                .map(|hierarchy| (mount, Cgroup { hierarchy, path: InnerPath::root(), inode: None })),
+                .map(|hierarchy| (mount, Cgroup { hierarchy, path: CgroupPath::root(), inode: None })),
             _ => None,
         }
         .filter(|(mount, _)| at.is_at_or_below(mount))

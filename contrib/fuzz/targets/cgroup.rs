@@ -5,13 +5,15 @@
 use std::path::Component;
 
 use libfuzzer_sys::fuzz_target;
-use oci_systemd_hook::kernel::cgroup::{self, Hierarchy};
+use oci_systemd_hook::kernel::cgroup::{CgroupFile, Hierarchy};
 use oci_systemd_hook::kernel::{id_map, memory, selinux, status};
+use oci_systemd_hook::path::OwnNamespace;
 
 fuzz_target!(|text: &str| {
+    let file = CgroupFile::<OwnNamespace>::new(text.to_owned());
     for hierarchy in [Hierarchy::Unified, Hierarchy::Systemd, Hierarchy::Memory] {
-        if let Some(path) = cgroup::parse(text, hierarchy) {
-            assert!(cgroup::has(text, hierarchy));
+        if let Some(path) = file.path(hierarchy) {
+            assert!(file.has(hierarchy));
             let mut parts = path.as_path().components();
             assert_eq!(parts.next(), Some(Component::RootDir));
             assert!(parts.all(|part| matches!(part, Component::Normal(_))), "{path:?}");

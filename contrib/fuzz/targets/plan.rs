@@ -8,11 +8,11 @@ use std::path::PathBuf;
 use libfuzzer_sys::fuzz_target;
 use oci_systemd_hook::facts::{Found, Surroundings};
 use oci_systemd_hook::interface::PATHS;
-use oci_systemd_hook::kernel::cgroup::{self, Hierarchy};
+use oci_systemd_hook::kernel::cgroup::{CgroupFile, Hierarchy};
 use oci_systemd_hook::kernel::mountinfo;
 use oci_systemd_hook::oci::config::Config;
 use oci_systemd_hook::oci::document::Document;
-use oci_systemd_hook::path::InnerPath;
+use oci_systemd_hook::path::{InnerPath, OwnNamespace};
 
 use self::world::{World, rules};
 
@@ -62,7 +62,8 @@ fn is_one_cgroup(world: &World) -> bool {
             .is_ok_and(|document| Config::of(&document).is_ok_and(|config| config.has_namespace("cgroup")));
     is_elsewhere
         && [Hierarchy::Unified, Hierarchy::Systemd].into_iter().all(|hierarchy| {
-            match (cgroup::parse(text("cgroup"), hierarchy), cgroup::parse(inside, hierarchy)) {
+            let path = |text: &str| CgroupFile::<OwnNamespace>::new(text.to_owned()).path(hierarchy);
+            match (path(text("cgroup")), path(inside)) {
                 (Some(path), Some(inside)) => {
                     let (path, inside) = (path.to_string(), inside.to_string());
                     inside == "/" || path.ends_with(&inside)
