@@ -89,7 +89,6 @@ impl<'s> Bundle<'s> {
         Ok(self.state.bundle()?)
     }
 
-    /// Where config.json is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path

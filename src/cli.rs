@@ -27,47 +27,34 @@ const STAGES: [(&str, Call); 4] = [
 /// What was asked for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
-    /// Work as a hook.
     Hook {
         /// What for, if that was given.
         call: Option<Call>,
-        /// Which messages.
         log_level: LevelFilter,
-        /// What the administrator allows.
         policy: Policy,
         /// The limit on the time that the call takes.
         time_limit: Duration,
     },
-    /// Change a config.json.
     Precreate {
-        /// Which messages.
         log_level: LevelFilter,
         /// The limit on the time that the call takes.
         time_limit: Duration,
     },
-    /// Print a plan.
     Plan {
-        /// The bundle's directory.
         bundle: PathBuf,
         /// A file with a state.
         state: Option<PathBuf>,
-        /// How it is printed.
         format: Format,
-        /// What the administrator allows.
         policy: Policy,
     },
-    /// Print the help.
     Help,
-    /// Print the version.
     Version,
 }
 
 /// The format of a printed plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Format {
-    /// For people.
     Text,
-    /// For programs.
     Json,
 }
 
@@ -83,19 +70,15 @@ pub enum UsageError {
     /// A value that an option can't have.
     #[error("--{option}: invalid value {value:?} (expected {expected}); see --help")]
     Value {
-        /// The option's name.
         option: &'static str,
         /// The value, or the part of it that is wrong.
         value: String,
-        /// What it may be.
         expected: String,
     },
     /// An option that the form doesn't take.
     #[error("the option --{option} does not apply to {form} (only to: {takers}); see --help")]
     OtherForm {
-        /// The option's name.
         option: &'static str,
-        /// The form.
         form: &'static str,
         /// The forms that take it.
         takers: String,

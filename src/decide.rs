@@ -9,7 +9,6 @@ use crate::path::InnerPath;
 /// What this call is to do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// Nothing.
     Skip(Reason),
     /// Prepare the container for systemd.
     Prepare(Because),
@@ -22,11 +21,9 @@ pub enum Reason {
     OtherCommand(String),
     /// The command is called like an init and is none of systemd's.
     NotSystemd(String, InnerPath),
-    /// The command leads nowhere.
     NoProgram(String),
     /// What the command is can't be told.
     Unreachable(String, String),
-    /// The author said so.
     Disabled(String),
     /// It runs nothing of its own.
     Sandbox,
@@ -37,11 +34,9 @@ pub enum Reason {
 pub enum Because {
     /// The annotation of this key asks for it.
     Enabled(String),
-    /// The command is systemd.
     RunsSystemd(String, InnerPath),
 }
 
-/// Decides.
 #[must_use]
 pub fn decide(container: &Container) -> Decision {
     match (&container.switch, &container.command) {

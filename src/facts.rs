@@ -77,7 +77,6 @@ pub enum Command {
     LookedUp {
         /// As in `process.args`.
         name: String,
-        /// What was found.
         program: Program,
     },
 }
@@ -89,7 +88,6 @@ pub enum Program {
     Systemd(InnerPath),
     /// Something else, at this path.
     Else(InnerPath),
-    /// Nothing.
     Nothing,
     /// It can't be told, for this reason.
     Unreachable(String),
@@ -110,11 +108,8 @@ pub enum FollowUp {
 /// The facts of the decision whether to act.
 #[derive(Debug, Clone)]
 pub struct Container {
-    /// The container's id.
     pub id: String,
-    /// What the author said.
     pub switch: Switch,
-    /// What is to run.
     pub command: Command,
 }
 
@@ -172,7 +167,6 @@ impl Found {
 pub struct Image(BTreeMap<InnerPath, Found>);
 
 impl Image {
-    /// Notes what was found.
     pub fn insert(&mut self, path: InnerPath, found: Found) {
         self.0.insert(path, found);
     }
@@ -229,9 +223,7 @@ pub enum MemorySource {
 /// How much memory the container can have.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
-    /// The size.
     pub bytes: u64,
-    /// Where it was read.
     pub source: MemorySource,
 }
 
@@ -286,17 +278,13 @@ pub struct Surroundings {
     pub privileges: Privileges,
     /// What is mounted in the container.
     pub mounts: Mounts,
-    /// What the image has.
     pub image: Image,
     /// The identities of the files that a plan may act on.
     pub places: Places,
-    /// The container's memory.
     pub memory: Memory,
     /// The cgroup that the container's memory is charged to.
     pub memory_cgroup: MemoryCgroup,
-    /// What the author chose.
     pub options: Options,
-    /// The container's cgroups.
     pub cgroups: Cgroups,
     /// The files in a cgroup that belong to whom it is delegated.
     pub delegated: Vec<String>,

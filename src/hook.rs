@@ -41,7 +41,6 @@ pub enum HookError {
     /// The container can't run systemd.
     #[error(transparent)]
     Refused(#[from] Refusal),
-    /// A required step failed.
     #[error(transparent)]
     Step(#[from] StepError),
     /// The dynamic loader has acted on an environment that the container's author can write.
@@ -62,28 +61,16 @@ pub enum HookError {
     #[error(
         "cannot plan for {path:?}: a bundle is a directory with a config.json, such as the one that `runc spec` writes"
     )]
-    NoBundle {
-        /// What was given.
-        path: PathBuf,
-        /// Why it isn't one.
-        source: std::io::Error,
-    },
+    NoBundle { path: PathBuf, source: std::io::Error },
     /// `plan` was given a file that can't be opened.
     #[error("cannot open {}", path.display())]
-    Open {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Open { path: PathBuf, source: SysError },
 }
 
 /// An error, and the container it is about, where that is known.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which container.
     pub id: Option<String>,
-    /// What happened.
     pub error: Box<HookError>,
 }
 

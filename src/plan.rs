@@ -30,7 +30,6 @@ pub struct Plan {
     /// How much of the image's content all steps together may copy. `None` if no step copies anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub copying: Option<Copying>,
-    /// The steps.
     pub steps: Vec<Step>,
     /// What is left alone, and what the administrator should know.
     pub notes: Vec<Note>,
@@ -58,9 +57,7 @@ pub struct Copying {
 /// A layout of cgroup hierarchies, and what speaks for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChosenLayout {
-    /// Which.
     pub layout: Layout,
-    /// Why.
     pub why: String,
 }
 
@@ -73,18 +70,14 @@ pub enum RootThen {
     ReadOnly,
 }
 
-/// One step.
 #[derive(Debug, Clone, Serialize)]
 pub struct Step {
-    /// What.
     #[serde(flatten)]
     pub action: Action,
     /// The identities of the files that it acts on, except those that an earlier step makes.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<Place>,
-    /// What its failure means.
     pub need: Need,
-    /// Why.
     pub why: String,
 }
 
@@ -103,17 +96,9 @@ pub enum Need {
 #[serde(tag = "note", rename_all = "kebab-case")]
 pub enum Note {
     /// A path is as it should be, or somebody else's.
-    Leave {
-        /// Which.
-        at: InnerPath,
-        /// Why.
-        why: String,
-    },
+    Leave { at: InnerPath, why: String },
     /// Something that the administrator may wonder about, and all is well.
-    Remark {
-        /// What.
-        text: String,
-    },
+    Remark { text: String },
     /// Something will not be as systemd wants it.
     Warning {
         /// What, why, and what to do.
@@ -122,7 +107,6 @@ pub enum Note {
 }
 
 impl Plan {
-    /// Adds a step.
     pub fn step(&mut self, need: Need, action: Action, why: impl Into<String>) {
         self.steps.push(Step { action, on: Vec::new(), need, why: why.into() });
     }
@@ -154,17 +138,14 @@ impl Plan {
         self.notes.push(Note::Leave { at, why: why.into() });
     }
 
-    /// Notes a remark.
     pub fn remark(&mut self, text: impl Into<String>) {
         self.notes.push(Note::Remark { text: text.into() });
     }
 
-    /// Notes a warning.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.notes.push(Note::Warning { text: text.into() });
     }
 
-    /// The warnings.
     pub fn warnings(&self) -> impl Iterator<Item = &str> {
         self.notes.iter().filter_map(|note| match note {
             Note::Warning { text } => Some(text.as_str()),

@@ -49,38 +49,16 @@ pub enum RecordError {
     Place(#[source] SysError),
     /// No place for it.
     #[error("cannot write the record {}: without it nothing is made that poststop would have to take back", path.display())]
-    Write {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Write { path: PathBuf, source: SysError },
     /// It can't be read.
     #[error("cannot read the record {}", path.display())]
-    Read {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Read { path: PathBuf, source: SysError },
     /// Something in it can't be taken back.
     #[error("cannot remove {at} from the root {}", root.display())]
-    TakeBack {
-        /// Which root.
-        root: PathBuf,
-        /// What.
-        at: String,
-        /// Why.
-        source: SysError,
-    },
+    TakeBack { root: PathBuf, at: String, source: SysError },
     /// Processes are in it, or are just ending.
     #[error("cannot remove the cgroup {cgroup}")]
-    Cgroup {
-        /// Which.
-        cgroup: Cgroup,
-        /// Why.
-        source: SysError,
-    },
+    Cgroup { cgroup: Cgroup, source: SysError },
     /// A file can't be proven to be the hook's. It stays, but the record is removed.
     #[error(
         "left {at} in the root {}: its file system does not tell when a file was made, so that it can't be proven to \
@@ -139,19 +117,13 @@ pub enum RecordError {
          determined which one is meant; add the bundle to the state", path.display()
     )]
     Ambiguous {
-        /// The number of records.
         count: usize,
         /// The directory that they are in.
         path: PathBuf,
     },
     /// The record itself stays.
     #[error("cannot remove the record {}", path.display())]
-    Remove {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Remove { path: PathBuf, source: SysError },
 }
 
 impl RecordError {

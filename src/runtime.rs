@@ -33,60 +33,33 @@ pub const NAME: &str = "oci-hooks-runtime";
 /// Why the runtime was not called; but for [`Self::Execute`] the bundle is as it was.
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
-    /// The settings.
     #[error(transparent)]
     Settings(#[from] SettingsError),
-    /// The runtime.
     #[error(transparent)]
     Program(#[from] ProgramError),
     /// It is there, and can't be started.
     #[error("cannot become the OCI runtime {path:?}")]
-    Execute {
-        /// Where it is.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Execute { path: PathBuf, source: SysError },
     /// A descriptor, or a directory of them.
     #[error("cannot choose the container's hooks; mend this, or go without it by --skip-bad-descriptors")]
     Descriptor(#[source] Problem),
-    /// The choice itself.
     #[error("cannot choose the container's hooks")]
     Match(#[from] MatchError),
     /// The file with hooks for all.
     #[error("cannot read the hook configuration {}", path.display())]
-    ReadHookConfig {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
-    /// It is none.
+    ReadHookConfig { path: PathBuf, source: SysError },
     #[error("cannot use the hook configuration {}", path.display())]
-    HookConfig {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: serde_json::Error,
-    },
+    HookConfig { path: PathBuf, source: serde_json::Error },
     #[error(transparent)]
     Bundle(#[from] BundleError),
     #[error(transparent)]
     Gather(#[from] GatherError),
-    /// Its hooks.
     #[error(transparent)]
     Inject(#[from] InjectError),
-    /// Another part of it.
     #[error("cannot change config.json")]
     Edit(#[from] EditError),
-    /// Its file.
     #[error("cannot write {}", path.display())]
-    Write {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Write { path: PathBuf, source: SysError },
 }
 
 /// Works with the arguments after the program's name. Returns only where it doesn't become the runtime: with what is to be

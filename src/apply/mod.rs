@@ -33,7 +33,6 @@ use labels::Labels;
 use places::Own;
 use undo::Undo;
 
-/// A step that failed.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot {step}")]
 pub struct StepError {
@@ -62,7 +61,6 @@ pub enum StepCause {
     Copying {
         /// The file, in the container.
         path: InnerPath,
-        /// Why.
         source: SysError,
     },
     /// An image holds more than is copied.
@@ -76,7 +74,6 @@ pub enum StepCause {
         path: InnerPath,
         /// How many more there are.
         others: u32,
-        /// Of what.
         bound: Bound,
         /// Where the image's content is copied.
         top: InnerPath,
@@ -95,7 +92,6 @@ pub enum StepCause {
         others: u32,
         /// The annotation that makes the tmpfs larger.
         option: Option<&'static str>,
-        /// The call that failed.
         source: SysError,
     },
     /// A path no longer leads to the file that the plan names.

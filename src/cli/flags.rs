@@ -67,7 +67,6 @@ impl Form {
     }
 }
 
-/// One option.
 pub(super) struct Flag {
     /// Without the dashes.
     pub name: &'static str,

@@ -102,7 +102,6 @@ pub struct Membership {
     /// How many cgroups can be made below it, one in the other, as limited by it and those above it. `None` if there is
     /// no limit, or if the container has a cgroup namespace of its own.
     pub room: Option<u32>,
-    /// Whose it is.
     pub owner: CgroupOwner,
     /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.
     pub on_host: Option<PathBuf>,
@@ -126,7 +125,6 @@ pub enum Making {
 /// A mount that config.json asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskedMount {
-    /// The mount point.
     pub at: InnerPath,
     /// Whether it is to be read-only.
     pub read_only: bool,
@@ -137,7 +135,6 @@ pub struct AskedMount {
 /// The container's cgroups.
 #[derive(Debug, Clone)]
 pub struct Cgroups {
-    /// Whose namespace.
     pub namespace: CgroupNamespace,
     /// Its place in the unified hierarchy, if there is one.
     pub unified: Option<Membership>,
@@ -147,7 +144,6 @@ pub struct Cgroups {
     pub outside: Vec<Hierarchy>,
     /// The mounts that config.json asks for at, above and below /sys/fs/cgroup, in its order.
     pub asked: Vec<AskedMount>,
-    /// What can be made.
     pub making: Making,
     /// What a cgroup is called that is made for the container beside others.
     pub name: String,

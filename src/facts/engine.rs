@@ -23,7 +23,6 @@ impl Engine {
     /// The annotation's key.
     pub const ANNOTATION: &'static str = "io.container.manager";
 
-    /// Reads the annotation.
     #[must_use]
     pub fn of(manager: Option<&str>) -> Self {
         match manager {

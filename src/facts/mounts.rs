@@ -14,9 +14,7 @@ use crate::path::{CgroupPath, InnerPath};
 pub struct Mount {
     id: u64,
     parent: u64,
-    /// Where.
     pub at: InnerPath,
-    /// The file system's type.
     pub fs_type: String,
     /// The file system's device number as `major:minor`, or `None` if the mount shows only a subdirectory of it.
     whole: Option<String>,

@@ -106,7 +106,6 @@ impl Key {
 /// The values that an option may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A layout of cgroups.
     Layout,
     /// The size of a tmpfs.
     Size,
@@ -148,9 +147,7 @@ impl fmt::Display for Kind {
 /// Whether v1's name=systemd is created for a container that may have CAP_SYS_ADMIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum V1WithSysAdmin {
-    /// The container is refused.
     Refused,
-    /// The hierarchy is created.
     Allowed,
 }
 
@@ -159,7 +156,6 @@ pub enum V1WithSysAdmin {
 pub enum CgroupsMax {
     /// At most this many.
     Of(u32),
-    /// No limit.
     Unlimited,
 }
 
@@ -219,7 +215,6 @@ impl Policy {
 /// The size of a tmpfs, as in tmpfs(5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
-    /// In bytes.
     Bytes(u64),
     /// Of the container's memory.
     Percent(u8),
@@ -247,7 +242,6 @@ impl Size {
 /// A choice, and the annotation that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chosen<'a, T> {
-    /// What was chosen.
     pub value: T,
     /// The annotation's key as the author wrote it, which may name one container of a pod.
     pub key: &'a str,
@@ -272,14 +266,7 @@ pub enum OptionError {
     Key(String),
     /// The option can't have this value.
     #[error("the annotation {key} is {value:?}: it must be {kind}")]
-    Value {
-        /// The whole key.
-        key: String,
-        /// What it says.
-        value: String,
-        /// What it may say.
-        kind: Kind,
-    },
+    Value { key: String, value: String, kind: Kind },
 }
 
 /// The names of all options, for an error.
@@ -305,7 +292,6 @@ impl Options {
         Ok(())
     }
 
-    /// The layout of cgroups.
     #[must_use]
     pub fn layout(&self) -> Option<Chosen<'_, Layout>> {
         match self.chosen.get(&Key::Cgroup)? {

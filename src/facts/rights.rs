@@ -57,7 +57,6 @@ impl Rights {
 /// What the container's processes may do, and how it will be asked to stop.
 #[derive(Debug, Clone, Default)]
 pub struct Privileges {
-    /// Their capabilities.
     pub capabilities: Capabilities,
     /// The units in the image that need a capability which they can't have, by the capability; only where the image's
     /// systemd needs it.

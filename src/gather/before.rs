@@ -47,7 +47,6 @@ fn name_of(bundle: &Path) -> String {
     bundle.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned()).unwrap_or_default()
 }
 
-/// Gathers them.
 pub fn before(bundle: &Bundle<'_>) -> Result<Before, GatherError> {
     let root = bundle.config()?.root(bundle.directory()?);
     let root = root.map(|root| std::fs::canonicalize(&root).unwrap_or(root));

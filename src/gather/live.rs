@@ -39,7 +39,6 @@ use crate::systemd::Version;
 /// the file is open.
 #[derive(Debug)]
 pub struct Container {
-    /// The root directory.
     pub root: Root,
     _pins: Vec<OwnedFd>,
     _lock: Option<OwnedFd>,

@@ -48,7 +48,6 @@ pub enum GatherError {
     ReadState {
         /// Standard input, or a file.
         from: String,
-        /// Why.
         source: SysError,
     },
     /// What was read is none.
@@ -56,43 +55,22 @@ pub enum GatherError {
     ParseState {
         /// Standard input, or a file.
         from: String,
-        /// Why.
         source: StateError,
     },
     /// Something that can't be a state.
     #[error("{what} is larger than {limit_bytes} bytes")]
-    TooLarge {
-        /// Which file.
-        what: String,
-        /// How much is read.
-        limit_bytes: u64,
-    },
+    TooLarge { what: String, limit_bytes: u64 },
     #[error(transparent)]
     Bundle(#[from] BundleError),
     /// A file of the host.
     #[error("cannot read {}", path.display())]
-    Read {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Read { path: PathBuf, source: SysError },
     /// The root can't be opened.
     #[error("cannot open the container's root {}", path.display())]
-    Root {
-        /// Where.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Root { path: PathBuf, source: SysError },
     /// A path in it can't be looked at.
     #[error("cannot look at {at} in the container's root")]
-    Look {
-        /// Which.
-        at: InnerPath,
-        /// Why.
-        source: SysError,
-    },
+    Look { at: InnerPath, source: SysError },
     /// A path lies on another mount than the mount table says.
     #[error(
         "{0} changed while the container was being created; make sure that no other process renames or mounts anything \
@@ -114,7 +92,6 @@ pub enum GatherError {
         path: CgroupPath,
         /// The hierarchy that it is in.
         hierarchy: Hierarchy,
-        /// Why.
         source: SysError,
     },
     /// What this process may do can't be told.
@@ -122,13 +99,7 @@ pub enum GatherError {
     Capabilities(#[source] SysError),
     /// A typing error in the annotation must not look like a choice.
     #[error("the annotation {key} is {value:?}: it must be `enabled` or `disabled`")]
-    Switch {
-        /// Which.
-        key: String,
-        /// What it says.
-        value: String,
-    },
-    /// Nor in an option.
+    Switch { key: String, value: String },
     #[error(transparent)]
     Option(#[from] OptionError),
     /// This process is not where its stage says.
@@ -140,12 +111,7 @@ pub enum GatherError {
          CAP_SYS_CHROOT in the user namespaces of both; run the engine as root, or list the hook at createContainer, \
          too"
     )]
-    Enter {
-        /// Whose.
-        pid: u32,
-        /// Why.
-        source: SysError,
-    },
+    Enter { pid: u32, source: SysError },
 }
 
 /// Reads the state; `from` names the input in errors.

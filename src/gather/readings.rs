@@ -40,7 +40,6 @@ pub struct Readings {
     pub memory_limits: Vec<u64>,
     /// Whether this hook will run for this container again.
     pub follow_up: FollowUp,
-    /// What the author chose.
     pub options: Options,
     /// Whether a cgroup can be made beside the container's own.
     pub making: Making,

@@ -45,10 +45,7 @@ pub enum StageError {
         "there is no process with the state's pid {pid}, but at {} it must be that of the container's first process",
         Stage::CreateRuntime.name()
     )]
-    NoProcess {
-        /// The state's pid.
-        pid: u32,
-    },
+    NoProcess { pid: u32 },
     /// At createRuntime, the state's pid is that of a process outside the container.
     #[error(
         "the state's pid {pid} is in the {kind} namespace of {whose}, but at {} it must be that of the \
@@ -56,7 +53,6 @@ pub enum StageError {
         Stage::CreateRuntime.name()
     )]
     NotContainers {
-        /// The state's pid.
         pid: u32,
         /// What they share, as in config.json.
         kind: &'static str,
@@ -83,7 +79,6 @@ pub enum Outside {
     /// It shares a namespace with the runtime.
     #[error("it is in the {kind} namespace of process {pid}, which is outside the container")]
     WithRuntime {
-        /// The runtime's pid.
         pid: u32,
         /// What they share, as in config.json.
         kind: &'static str,

@@ -7,15 +7,12 @@ use crate::systemd::Version;
 /// the 14 capabilities that Docker grants but this one.
 #[derive(Debug)]
 pub struct Needed {
-    /// Its name in config.json.
     pub capability: &'static str,
     /// The releases of systemd that need it: from this one on, or all.
     pub since: Option<Version>,
     /// The units that fail, on Debian or, where those have other names, on Fedora.
     pub units: &'static [&'static str],
-    /// What else doesn't work.
     pub effect: &'static str,
-    /// What to do.
     pub way_out: &'static str,
 }
 

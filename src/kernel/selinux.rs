@@ -6,7 +6,6 @@
 pub struct Label {
     /// All of it.
     pub text: String,
-    /// Its type.
     pub kind: String,
     /// Its level, or range of levels; empty where the policy has none.
     pub level: String,

@@ -73,7 +73,6 @@ pub struct Root {
 pub struct Process {
     /// Whether /dev/console is a terminal.
     pub terminal: bool,
-    /// Sets of capabilities.
     pub capabilities: Capabilities,
     /// Whether set-user-id programs have no effect.
     #[serde(rename = "noNewPrivileges")]
@@ -146,7 +145,6 @@ pub struct Hooks {
     pub poststop: Vec<Hook>,
 }
 
-/// One hook.
 #[derive(Debug, Deserialize)]
 pub struct Hook {
     /// The executable, on the host.
@@ -187,7 +185,6 @@ pub struct Linux {
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Resources {
-    /// Of memory.
     pub memory: MemoryLimit,
 }
 
@@ -219,7 +216,6 @@ pub struct IdMapping {
     /// First id on the host.
     #[serde(rename = "hostID")]
     pub host: u32,
-    /// How many ids.
     pub size: u32,
 }
 

@@ -14,7 +14,6 @@ use super::members::Members;
 /// Why a text can't be changed.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
-    /// It is no JSON.
     #[error(transparent)]
     Json(#[from] serde_json::Error),
     /// Something else is there than the change needs.
@@ -22,7 +21,6 @@ pub enum EditError {
     Kind {
         /// The fields' names with dots between.
         path: String,
-        /// What is needed.
         wanted: &'static str,
     },
 }

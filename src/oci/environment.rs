@@ -17,7 +17,6 @@ const ASKED_FOR: [&str; 8] = [
     "oci-systemd-hook",
 ];
 
-/// The variables.
 #[derive(Debug, Default)]
 pub struct Environment([Option<Box<str>>; ASKED_FOR.len()]);
 

@@ -8,7 +8,6 @@ use serde_json::value::RawValue;
 
 use super::few;
 
-/// The fields.
 #[derive(Debug)]
 pub struct Members<'t>(pub Vec<(String, &'t RawValue)>);
 

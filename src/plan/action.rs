@@ -13,7 +13,6 @@ use crate::path::{CgroupPath, InnerPath};
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
-    /// Nothing.
     None,
     /// What the image holds at that path.
     Copied {
@@ -41,11 +40,8 @@ pub enum Excess {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Node {
-    /// A regular file.
     Reg,
-    /// A directory.
     Dir,
-    /// A FIFO.
     Fifo,
     /// A socket that nobody listens on.
     Sock,
@@ -70,10 +66,8 @@ impl Node {
     }
 }
 
-/// A cgroup.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cgroup {
-    /// Of which hierarchy.
     pub hierarchy: Hierarchy,
     /// Its path from the root of the hook's own cgroup namespace.
     pub path: CgroupPath,
@@ -127,12 +121,10 @@ pub enum Until {
 pub enum Action {
     /// Takes a mount out of its peer group: what is mounted on it no longer appears elsewhere.
     MakeSlave {
-        /// The mount.
         at: InnerPath,
     },
     /// Mounts a new tmpfs; nosuid and nodev always, noexec never.
     Tmpfs {
-        /// Where.
         at: InnerPath,
         /// The permissions of its root directory.
         #[serde(serialize_with = "octal")]
@@ -152,17 +144,13 @@ pub enum Action {
     },
     /// Makes a directory, where there is none yet.
     Directory {
-        /// Where.
         at: InnerPath,
-        /// Its permissions.
         #[serde(serialize_with = "octal")]
         mode: u32,
     },
     /// Writes a file in place of what is there, and makes the directories above it.
     WriteFile {
-        /// Where.
         at: InnerPath,
-        /// Its permissions.
         #[serde(serialize_with = "octal")]
         mode: u32,
         /// All of it.
@@ -170,89 +158,68 @@ pub enum Action {
     },
     /// Makes a symbolic link in place of what is there, and the directories above it.
     Symlink {
-        /// Where.
         at: InnerPath,
-        /// Where it leads.
         target: &'static str,
     },
     /// Makes a directory with an inode of each of these kinds, which nobody may open.
     Inaccessible {
-        /// The directory.
         at: InnerPath,
-        /// Which kinds.
         nodes: Vec<Node>,
     },
     /// Makes an empty file or directory in the image's root, which outlives the container; poststop
     /// takes it back.
     MountPoint {
-        /// Where.
         at: InnerPath,
         /// `Reg` or `Dir`.
         node: Node,
     },
     /// Mounts a read-only file over another one.
     MountFile {
-        /// Where.
         at: InnerPath,
         /// All of it.
         content: String,
-        /// Its SELinux context.
         #[serde(skip_serializing_if = "Option::is_none")]
         context: Option<String>,
     },
     /// Makes a directory writable that is mounted read-only, and only that directory.
     MakeWritable {
-        /// Where.
         at: InnerPath,
     },
-    /// Makes a mount read-only.
     MakeReadOnly {
-        /// Which.
         at: InnerPath,
     },
-    /// Makes a cgroup.
     MakeCgroup {
-        /// Which.
         cgroup: Cgroup,
         /// The inode of the cgroup that it is made in. `None` if a step makes that one.
         #[serde(skip_serializing_if = "Option::is_none")]
         above_inode: Option<u64>,
-        /// Who removes it.
         until: Until,
     },
     /// Moves processes of the container to another cgroup.
     EnterCgroup {
-        /// Where to.
         cgroup: Cgroup,
-        /// Where they are.
         from: Cgroup,
-        /// Which.
         processes: Processes,
     },
     /// Gives the cgroups below one all the controllers that it has itself.
     EnableControllers {
-        /// Which.
         cgroup: Cgroup,
     },
     /// Limits how many cgroups can be made below one (`cgroup.max.descendants`), unless a lower limit is set already.
     LimitCgroups {
         /// The cgroup whose descendants are limited.
         cgroup: Cgroup,
-        /// The limit.
         most: u32,
         /// Who may write the limit.
         writer: Writer,
     },
     /// Mounts a hierarchy from one of its cgroups on, read-only.
     ShowCgroup {
-        /// Which.
         cgroup: Cgroup,
-        /// Where.
         at: InnerPath,
     },
     /// Gives a cgroup, and those of its files that its manager writes, to the container.
     Delegate {
-        /// The cgroup.
         at: InnerPath,
         /// The files' names; not each hierarchy has all of them.
         files: Vec<String>,
@@ -265,15 +232,12 @@ pub enum Action {
     },
     /// Shows a directory of the host read-only.
     BindHost {
-        /// Where on the host.
         #[serde(serialize_with = "as_text")]
         from: PathBuf,
-        /// Where in the container.
         at: InnerPath,
     },
     /// Starts a peer group of its own for a mount.
     MakeShared {
-        /// The mount.
         at: InnerPath,
     },
 }

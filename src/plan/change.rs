@@ -3,12 +3,9 @@
 
 use std::fmt;
 
-/// One change.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// What.
     pub field: Field,
-    /// Why.
     pub why: &'static str,
 }
 
@@ -19,29 +16,22 @@ pub enum Field {
     Variable(&'static str, String),
     /// `linux.rootfsPropagation`.
     RootfsPropagation(&'static str),
-    /// One more mount.
     Mount {
-        /// Where.
         at: &'static str,
-        /// The file system's type.
         kind: &'static str,
-        /// Its options.
         options: Vec<&'static str>,
     },
     /// One more option of a mount.
     MoreMountOption {
         /// Which of `mounts`.
         mount: usize,
-        /// The option.
         value: &'static str,
     },
     /// An option of a mount.
     MountOption {
         /// Which of `mounts`.
         mount: usize,
-        /// Which of its options.
         option: usize,
-        /// What it shall be.
         value: &'static str,
     },
 }

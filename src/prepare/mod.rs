@@ -37,30 +37,17 @@ pub enum Refusal {
     MayNotGive {
         /// The user id on the host.
         uid: u32,
-        /// The group id.
         gid: u32,
     },
     /// The image has something else where a directory is needed.
     #[error("cannot mount tmpfs on {at}: in the image it is {kind}, where systemd needs a directory; mend the image")]
-    Occupied {
-        /// Where.
-        at: InnerPath,
-        /// What is there.
-        kind: String,
-    },
+    Occupied { at: InnerPath, kind: String },
     /// The size that the author chose is more than there is.
     #[error(
         "the annotation {key} asks for {asked_bytes} bytes, and the container has {memory_bytes} bytes of memory; \
          choose less, or a percentage"
     )]
-    TooLarge {
-        /// The annotation's key.
-        key: String,
-        /// What it asks for.
-        asked_bytes: u64,
-        /// The container's memory.
-        memory_bytes: u64,
-    },
+    TooLarge { key: String, asked_bytes: u64, memory_bytes: u64 },
     /// No cgroup hierarchy that systemd could use.
     #[error(
         "no cgroup hierarchy is mounted below /sys/fs/cgroup, and systemd may not mount one without \
@@ -73,29 +60,13 @@ pub enum Refusal {
         "the annotation {key} asks for the cgroup layout {layout}, which {version} in the image can't use; leave the \
          annotation out"
     )]
-    Unfit {
-        /// The annotation's key.
-        key: String,
-        /// Which.
-        version: Version,
-        /// What it asks for.
-        layout: Layout,
-    },
+    Unfit { key: String, version: Version, layout: Layout },
     /// The layout can't be made.
     #[error(
         "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {way_out}; or use \
          a host whose cgroups are {layout}, or another image"
     )]
-    OutOfReach {
-        /// What asks for it.
-        why: String,
-        /// Which.
-        layout: Layout,
-        /// What there is.
-        mounted: Layout,
-        /// What to do.
-        way_out: &'static str,
-    },
+    OutOfReach { why: String, layout: Layout, mounted: Layout, way_out: &'static str },
     /// The cgroup isn't the container's alone.
     #[error(
         "cannot make {at} writable: {why}, and the container may only write to a cgroup that is its own; let the \
@@ -106,7 +77,6 @@ pub enum Refusal {
         at: InnerPath,
         /// Why the container may not write it.
         why: &'static str,
-        /// What else helps.
         way_out: &'static str,
     },
     /// The container could become the host's root through the hierarchy that would be made for it.
@@ -144,11 +114,9 @@ pub enum Refusal {
         "cannot make the container's cgroup {at} writable: {fs_type} is mounted over it; leave out the mount at {by}"
     )]
     CoveredCgroup {
-        /// The cgroup.
         at: InnerPath,
         /// What is mounted over it.
         fs_type: String,
-        /// Where.
         by: InnerPath,
     },
     /// The hierarchy has the wrong root.

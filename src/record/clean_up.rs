@@ -41,9 +41,7 @@ const SPARE_AT_CREATE: Duration = Duration::from_secs(1);
 /// An error about a container's record.
 #[derive(Debug)]
 pub struct Finding {
-    /// The container's ID.
     pub id: String,
-    /// The error.
     pub error: RecordError,
     /// Whether the record is another container's, which the next call will try to clean up again.
     pub is_of_another_call: bool,

@@ -54,19 +54,15 @@ pub struct CommandLine {
 pub enum Command {
     /// `create` or `run`.
     Create {
-        /// The bundle's config.json.
         config: PathBuf,
-        /// The container's id.
         id: String,
     },
     /// `kill`, to one container's first process.
     Kill {
-        /// The container's id.
         id: OsString,
         /// Which of the arguments is the signal; the default is TERM.
         signal: Option<usize>,
     },
-    /// Anything else.
     Other,
 }
 

@@ -26,7 +26,6 @@ type Lists = BTreeMap<String, Box<RawValue>>;
 pub struct HookConfig(BTreeMap<&'static str, Vec<Box<RawValue>>>);
 
 impl HookConfig {
-    /// Reads it.
     pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
         let fields: Lists = serde_json::from_slice(text)?;
         let hooks = fields.get("hooks").map_or("null", |hooks| hooks.get());
@@ -54,20 +53,13 @@ impl HookConfig {
 /// Why hooks can't be added.
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
-    /// To this text.
     #[error("cannot add hooks to config.json")]
     Edit(#[from] EditError),
     /// Runtimes differ in what they make of it.
     #[error("cannot add hooks to config.json: it has more than one field `hooks`, or writes it otherwise")]
     Ambiguous,
-    /// Of this descriptor.
     #[error("cannot add the hook {path:?} to config.json")]
-    Hook {
-        /// The hook's executable.
-        path: PathBuf,
-        /// Why.
-        source: oci_spec::OciSpecError,
-    },
+    Hook { path: PathBuf, source: oci_spec::OciSpecError },
 }
 
 /// Adds the hooks that a config.json lacks: those of `first` before its own, those of `last` after them. A bundle that is

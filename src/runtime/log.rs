@@ -31,9 +31,7 @@ pub enum Level {
 /// Where to write.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
-    /// The file.
     pub path: PathBuf,
-    /// In which form.
     pub format: Format,
 }
 

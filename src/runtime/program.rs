@@ -13,10 +13,8 @@ const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/s
 /// The runtimes that are looked for, if nobody names one.
 const USUAL: [&str; 2] = ["runc", "crun"];
 
-/// A runtime.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Program {
-    /// The executable.
     pub path: PathBuf,
     /// The name that it is called by.
     pub name: OsString,
@@ -36,12 +34,7 @@ pub enum ProgramError {
     NotOnPath(OsString, OsString),
     /// The one that was named, at its path.
     #[error("cannot use the OCI runtime {path:?}, which --runtime-path or runtimePath names")]
-    Unusable {
-        /// Which.
-        path: PathBuf,
-        /// Why.
-        source: SysError,
-    },
+    Unusable { path: PathBuf, source: SysError },
     /// It would call itself for ever.
     #[error("the OCI runtime {0:?} is oci-hooks-runtime itself; name the real one by --runtime-path or runtimePath")]
     Itself(PathBuf),

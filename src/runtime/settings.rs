@@ -53,11 +53,8 @@ the runtime's --log.
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Request {
-    /// Print the help.
     Help,
-    /// Print the version.
     Version,
-    /// Become the runtime.
     Run(Settings),
 }
 
@@ -65,7 +62,6 @@ pub enum Request {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
-    /// The runtime.
     pub runtime_path: Option<PathBuf>,
     hooks_dirs: Option<Vec<PathBuf>>,
     /// Hooks that all containers get.
@@ -79,7 +75,6 @@ pub enum SettingsError {
     /// An option without its value.
     #[error("the option {0} needs a value; see --wrapper-help")]
     NoValue(&'static str),
-    /// The file is there.
     #[error("cannot read {FILE}")]
     Read(#[source] SysError),
     /// And is no such file.

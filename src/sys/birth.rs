@@ -24,7 +24,6 @@ pub struct Birth {
 pub struct Newborn {
     /// Its inode number and birth time.
     pub birth: Birth,
-    /// Its kind.
     pub kind: FileType,
     /// Its size, which matters only for a regular file.
     pub size_bytes: u64,
@@ -35,7 +34,6 @@ pub struct Newborn {
 pub enum Same {
     /// It is the same file.
     Yes,
-    /// It is another file.
     No,
     /// The file system doesn't have the birth time of at least one of them.
     Unknown,

@@ -240,9 +240,7 @@ pub fn controllers(cgroup: BorrowedFd<'_>) -> Result<Vec<String>, SysError> {
 /// Whether the cgroups below one have a controller, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Below {
-    /// They have.
     Enabled,
-    /// They haven't.
     Disabled,
 }
 

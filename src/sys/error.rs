@@ -15,7 +15,6 @@ pub enum SysError {
     Call {
         /// The call, with the arguments that matter. Boxed, as the hint is, to keep results small.
         call: Box<str>,
-        /// What it returned.
         #[serde(with = "as_number")]
         errno: Errno,
         /// What that means here, if the number alone doesn't tell.

@@ -184,12 +184,10 @@ pub fn answers(file: impl AsFd) -> Result<Answers, SysError> {
     Ok(fs_type::answers(found.f_type as u32))
 }
 
-/// Makes a directory.
 pub fn mkdir_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<(), SysError> {
     rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(mode)).call(|| format!("mkdirat({name:?}, 0{mode:o})"))
 }
 
-/// Makes a symbolic link.
 pub fn symlink_at(target: &OsStr, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
     rustix::fs::symlinkat(target, directory, name).call(|| format!("symlinkat({target:?}, {name:?})"))
 }

@@ -38,7 +38,6 @@ const MS_SHARED: u64 = 1 << 20;
 pub struct Table {
     /// As in mountinfo.
     pub text: Vec<u8>,
-    /// The directory's mount.
     pub root_mount: u64,
 }
 

@@ -141,7 +141,6 @@ fn start_timer_of(left: Duration) {
     }
 }
 
-/// Stops the timer.
 pub fn stop_timer() {
     // SAFETY: the call takes a number.
     unsafe { libc::alarm(0) };
