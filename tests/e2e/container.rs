@@ -3,7 +3,7 @@
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt, symlink};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -168,10 +168,19 @@ impl Container {
         run_into(&mut command, &self.home.path().join("said"), BOOT)
     }
 
+    /// Creates and starts it. Its first process has executed its program then: until that time crun before 1.8.7 can't
+    /// enter the container's user namespace (crun issue 1264).
     pub fn start(&self) -> Result<(), Failed> {
         self.create()?.expect_success()?;
+        let exe = format!("/proc/{}/exe", self.state()?["pid"]);
+        // What is gone has executed something, or failed to.
+        let program = || fs::metadata(&exe).ok().map(|file| (file.dev(), file.ino()));
+        let runtimes = program();
         run(&mut self.call(&["start", &self.id]), SHORT)?.expect_success()?;
-        Ok(())
+        until("a first process that has executed its program", SHORT, || match program() {
+            Some(program) if Some(program) == runtimes => Look::NotYet(exe.clone()),
+            Some(_) | None => Look::Done(()),
+        })
     }
 
     fn state(&self) -> Result<Value, Failed> {
