@@ -4,7 +4,8 @@
 //!
 //! All of them do it with one Go package, `go.podman.io/common/pkg/hooks`, and this module does what
 //! that package does, as of 2026, also where the manual page says something else. What a release
-//! did otherwise is said where it matters.
+//! did otherwise is said where it matters. A descriptor that this module might read otherwise than Go
+//! does is refused.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -50,8 +51,9 @@ pub struct Problem {
     /// Why.
     #[source]
     pub fault: Fault,
-    /// Whether the engines refuse to work with it: CRI-O does not start, and podman fails each
-    /// container. Of other problems they say nothing.
+    /// Whether the engines refuse to work with it, or would use the file, which only this module
+    /// refuses. If they refuse it, CRI-O does not start, and podman fails each container. Of other
+    /// problems they say nothing.
     ///
     /// CRI-O is less strict with what changes while it runs: it logs the problem, and goes on with
     /// the good descriptors.
@@ -108,7 +110,7 @@ impl Hooks {
 /// A missing hook is tolerated, and there is more to it: the engines look only at the first error
 /// that a directory's files give, in the order of their names. If that is a missing hook, they go
 /// on without all bad files of the directory. (Before podman 4.3 two errors of whatever kind in one
-/// directory were fatal.)
+/// directory were fatal.) A file that they might use is a fatal problem all the same.
 fn read_directory(
     directory: &Path,
     extension_stages: &[&str],
@@ -134,7 +136,7 @@ fn read_directory(
                 let fatal = !fault.is_no_error() && {
                     let is_missing_hook = fault.is_missing_hook();
                     let first_is_missing_hook = *first_is_missing_hook.get_or_insert(is_missing_hook);
-                    !is_missing_hook && !first_is_missing_hook
+                    !is_missing_hook && (!first_is_missing_hook || fault.may_be_ours())
                 };
                 problems.push(Problem { path, fault, fatal });
             }

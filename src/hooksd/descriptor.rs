@@ -57,7 +57,7 @@ pub enum Fault {
         source: io::Error,
     },
     /// A regular expression.
-    #[error("{field} has {pattern:?}, which is no regular expression as Go understands it")]
+    #[error("{field} has the pattern {pattern:?}, which can't be used")]
     Pattern {
         /// The member.
         field: &'static str,
@@ -82,6 +82,11 @@ impl Fault {
             Self::File(error) => error.kind() == ErrorKind::NotFound,
             _ => false,
         }
+    }
+
+    /// Whether the engines may use the file: of patterns this module refuses more than they do.
+    pub(super) fn may_be_ours(&self) -> bool {
+        matches!(self, Self::Pattern { .. })
     }
 
     /// Whether the hook's executable doesn't exist. The engines then go without the hook, and say nothing.

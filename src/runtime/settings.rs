@@ -39,7 +39,8 @@ Options, before the runtime's own:
   --hook-config-path FILE   hooks that all containers get, before all others, as
                             \"hooks\" in config.json has them
   --skip-bad-descriptors    do without a descriptor that engines would refuse to
-                            work with, and log it
+                            work with, or that this program can't read as they
+                            do, and log it
   --wrapper-help            this text
   --wrapper-version         the version
 

@@ -127,6 +127,10 @@ fn a_problem_is_fatal_where_the_engines_stop() {
         );
         assert_eq!(names(&hooks), expected, "{files:?}");
     }
+    // What only we may refuse is never passed over in silence.
+    let refused = GOOD.replace(r#""always":true"#, r#""commands":["[a&&b]"]"#);
+    let hooks = Site::new(&[&[("a.json", MISSING_HOOK), ("b.json", &refused)]]).read();
+    assert_eq!(names(&hooks), (vec![], vec![("a.json".into(), false), ("b.json".into(), true)]));
     // A missing hook tolerates nothing in other directories, and masking comes too late.
     let hooks = Site::new(&[&[("a.json", MISSING_HOOK)], &[("b.json", "{")], &[("b.json", GOOD)]]).read();
     assert_eq!(names(&hooks), (vec!["b.json".into()], vec![("a.json".into(), false), ("b.json".into(), true)]));
@@ -239,11 +243,11 @@ fn refuses_what_the_engines_refuse() {
         (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":"yes"},"stages":[]}"#, "when.always is not"),
         (
             r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"annotations":{"(":""}},"stages":[]}"#,
-            r#"when.annotations has "(""#,
+            r#"when.annotations has the pattern "(""#,
         ),
         (
             r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"commands":["a**"]},"stages":[]}"#,
-            r#"when.commands has "a**""#,
+            r#"when.commands has the pattern "a**""#,
         ),
         (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"stages":["CreateRuntime"]}"#, r#"its stage "CreateRuntime""#),
         (r#"{"version":"1.0.0","hook":{"path":"/a\u0000b"},"stages":[]}"#, r#"its hook "/a\0b" can't be found"#),
@@ -251,7 +255,7 @@ fn refuses_what_the_engines_refuse() {
         (r#"{"hook":"@HOOK@","stages":[],"stage":[]}"#, r#"it has both "stage" and "stages""#),
         (r#"{"hook":"@HOOK@","stages":[],"cmd":["a"],"cmds":["a"]}"#, r#"it has both "cmd" and "cmds""#),
         (r#"{"hook":"@HOOK@","stages":[],"annotation":[],"annotations":[]}"#, r#"it has both "annotation""#),
-        (r#"{"hook":"@HOOK@","stages":[],"annotations":["("]}"#, r#"when.annotations has "(""#),
+        (r#"{"hook":"@HOOK@","stages":[],"annotations":["("]}"#, r#"when.annotations has the pattern "(""#),
         (r#"{"hook":{"path":"@HOOK@"},"stages":[]}"#, "hook is not a string"),
     ];
     for (text, expected) in table {
@@ -319,8 +323,8 @@ fn a_problem_names_the_file_and_what_is_wrong() {
         line = format!("{line}: {error}");
         source = error.source();
     }
-    let expected = "/0/a.json\" is not used: when.commands has \"/systemd**\", which is no regular expression as Go \
-                    understands it: a repetition follows a repetition; a group between them makes it valid";
+    let expected = "/0/a.json\" is not used: when.commands has the pattern \"/systemd**\", which can't be used: \"d**\": \
+                    Go does not allow this; put the inner repetition into (?:…)";
     assert!(line.ends_with(expected), "{line}");
 }
 
