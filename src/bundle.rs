@@ -47,6 +47,12 @@ pub struct Bundle<'s> {
     config: OnceCell<Config>,
 }
 
+/// The absolute path of a bundle's directory. One that can't be made absolute is shown as it is by the error that follows.
+#[must_use]
+pub fn absolute(directory: &Path) -> PathBuf {
+    std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())
+}
+
 /// Reads a config.json that a program writes to `input`, which errors call `from`.
 pub fn read_stream(input: impl AsFd, from: &str) -> Result<Document, BundleError> {
     parse(Path::new(from), CONFIG_LIMIT_BYTES, fs::read_stream(input, CONFIG_LIMIT_BYTES))

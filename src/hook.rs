@@ -23,8 +23,9 @@ use crate::oci::config::Config;
 use crate::oci::edit::{Edit, EditError};
 use crate::oci::state::State;
 use crate::one_line::one_line;
-use crate::plan::{Change, Plan};
-use crate::prepare::{Refusal, config, prepare};
+use crate::plan::Plan;
+use crate::precreate;
+use crate::prepare::{Refusal, prepare};
 use crate::record::{self, Finding, Namespaces, Record, Seen};
 use crate::report::{chain, short};
 use crate::root::Root;
@@ -247,14 +248,14 @@ pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure
     const INPUT: &str = "config.json on standard input";
     let document = bundle::read_stream(input, INPUT);
     let document = document.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
-    let state = gather::before::state_at_precreate(absolute(Path::new(".")), &document);
+    let state = gather::before::state_at_precreate(bundle::absolute(Path::new(".")), &document);
     let bundle = Bundle::of(&state, INPUT.into(), document);
     change(&bundle, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
 }
 
 fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> {
     let id = short(&bundle.state.id);
-    let (decision, changes) = changes(bundle)?;
+    let (decision, changes) = precreate::changes(bundle)?;
     match decision {
         Decision::Skip(reason) => debug!("{id}: left alone at precreate: {reason}"),
         Decision::Prepare(because) => debug!("{id}: change config.json at precreate: {because}"),
@@ -266,20 +267,10 @@ fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> 
         Cow::Borrowed(bundle.document().bytes())
     } else {
         let mut edit = Edit::of(bundle.document());
-        apply::config::apply(&mut edit, &changes)?;
+        precreate::apply(&mut edit, &changes)?;
         Cow::Owned(edit.into_text().into_bytes())
     };
     output.write_all(&changed).and_then(|()| output.flush()).map_err(HookError::Write)
-}
-
-/// What a config.json lacks before the container is created, and why it is a matter of this hook.
-pub fn changes(bundle: &Bundle<'_>) -> Result<(Decision, Vec<Change>), GatherError> {
-    let decision = decide(&gather::container(bundle)?.0);
-    let changes = match decision {
-        Decision::Skip(_) => Vec::new(),
-        Decision::Prepare(_) => config::changes(bundle.config()?, &gather::before::before(bundle)?),
-    };
-    Ok((decision, changes))
 }
 
 /// The exit status at poststop, whatever happened: runc refuses to delete a container whose poststop fails.
@@ -340,9 +331,4 @@ impl Printed<'_> {
         let _ = write!(text, "{}", self.plan);
         text
     }
-}
-
-/// A path that can't be made absolute is shown as it is by the error that follows.
-pub(crate) fn absolute(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
 }

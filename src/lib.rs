@@ -43,6 +43,7 @@ pub mod gather;
 pub mod record;
 
 pub mod apply;
+pub mod precreate;
 
 pub mod cli;
 pub mod report;
@@ -94,5 +95,35 @@ mod tests {
             }
         }
         assert!(looked_at > 100, "only {looked_at} uses found");
+    }
+
+    /// The files of a module, and the modules that they use.
+    fn uses_of(module: &str) -> Vec<(PathBuf, String)> {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let is_of = |path: &PathBuf| {
+            let name = path.strip_prefix(&source).unwrap().iter().next().unwrap().to_string_lossy().into_owned();
+            name.trim_end_matches(".rs") == module && !path.ends_with("tests.rs")
+        };
+        let uses = |path: PathBuf| {
+            let used = used(&fs::read_to_string(&path).unwrap());
+            used.into_iter().map(move |other| (path.clone(), other)).collect::<Vec<_>>()
+        };
+        files(&source).into_iter().filter(is_of).flat_map(uses).collect()
+    }
+
+    /// Whoever chooses hooks by descriptors could be a crate of its own, and the wrapper knows of the hook only how it reads
+    /// a bundle, how it decides, and what config.json lacks.
+    #[test]
+    fn what_is_not_the_hook_knows_little_of_it() {
+        const HOOKSD: [&str; 2] = ["hooksd", "oci"];
+        const WRAPPER: [&str; 11] =
+            ["runtime", "hooksd", "bundle", "decide", "facts", "gather", "oci", "plan", "precreate", "report", "sys"];
+        for (module, allowed) in [("hooksd", &HOOKSD[..]), ("runtime", &WRAPPER)] {
+            let uses = uses_of(module);
+            assert!(uses.len() >= allowed.len() - 1, "only {uses:?}");
+            for (path, other) in uses {
+                assert!(allowed.contains(&other.as_str()), "{} uses {other}", path.display());
+            }
+        }
     }
 }

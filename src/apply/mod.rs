@@ -4,7 +4,6 @@
 //! All or nothing: a required step that fails undoes what was done before it, last first.
 
 mod cgroups;
-pub mod config;
 mod copy_bounds;
 mod copy_up;
 mod copying;

@@ -10,17 +10,16 @@ use super::inject::{HookConfig, add, calls_this_hook};
 use super::log::{Level, Log};
 use super::settings::{self, Settings};
 use super::{NAME, RuntimeError};
-use crate::apply;
-use crate::bundle::{Bundle, BundleError};
+use crate::bundle::{Bundle, BundleError, absolute};
 use crate::decide::{Because, Decision};
 use crate::gather::GatherError;
-use crate::hook::{absolute, changes};
 use crate::hooksd::{self, Descriptor, Fault, Hooks, Problem, Subject};
 use crate::oci::Text;
 use crate::oci::config::{Command, Mount, annotations, mounts};
 use crate::oci::edit::Edit;
 use crate::oci::state::State;
 use crate::plan::Change;
+use crate::precreate;
 use crate::report::{self, chain, last_words, short};
 use crate::sys::fs;
 use crate::sys::journal::{self, Priority};
@@ -56,7 +55,7 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
     if !(last.is_empty() && first.is_empty()) {
         add(&mut edit, &first, &last)?;
     }
-    apply::config::apply(&mut edit, &changes)?;
+    precreate::apply(&mut edit, &changes)?;
     if let Some(because) = because.filter(|_| !calls_this_hook(&edit)) {
         warn(log, &without_hook(&state, &because, settings, &hooks.problems));
     }
@@ -129,7 +128,7 @@ fn is_users_bind(mount: &Mount) -> bool {
 /// Returns why the container is to be prepared for systemd, or `None` if it isn't, and what its config.json lacks for that.
 /// The runtime itself refuses a root that can't be opened and a process without arguments.
 fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<Because>, Vec<Change>), RuntimeError> {
-    match changes(bundle) {
+    match precreate::changes(bundle) {
         Ok((Decision::Prepare(because), changes)) => Ok((Some(because), changes)),
         Ok((Decision::Skip(_), changes)) => Ok((None, changes)),
         Err(GatherError::Root { .. } | GatherError::Bundle(BundleError::NoRoot(_) | BundleError::NoArgs(_))) => {

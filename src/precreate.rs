@@ -1,10 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Carries out changes to the text of a config.json.
+//! Changes to a config.json before its container is created, which podman's stage precreate, oci-hooks(5), and the runtime
+//! wrapper can make.
 
 use serde_json::json;
 
+use crate::bundle::Bundle;
+use crate::decide::{Decision, decide};
+use crate::gather::{self, GatherError};
 use crate::oci::edit::{Edit, EditError};
 use crate::plan::{Change, Field};
+use crate::prepare::config;
+
+/// What a config.json lacks, and why it is a matter of this hook.
+pub fn changes(bundle: &Bundle<'_>) -> Result<(Decision, Vec<Change>), GatherError> {
+    let decision = decide(&gather::container(bundle)?.0);
+    let changes = match decision {
+        Decision::Skip(_) => Vec::new(),
+        Decision::Prepare(_) => config::changes(bundle.config()?, &gather::before::before(bundle)?),
+    };
+    Ok((decision, changes))
+}
 
 /// Makes the changes; every byte that none is about stays as it is.
 pub fn apply(edit: &mut Edit<'_>, changes: &[Change]) -> Result<(), EditError> {
