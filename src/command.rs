@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Which commands name init or systemd; only names, no file is looked at.
 
+/// What execvp(3) and shells search without `PATH`, and where an init is.
+pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
 /// The program that a container's command runs, looking through `/bin/sh -c "exec …"`, which is
 /// how engines write the shell form of an image's command.
 #[must_use]

@@ -5,10 +5,11 @@
 
 use std::path::Path;
 
-use super::live::read_if_shown;
-use super::{GatherError, is_same_file};
+use super::GatherError;
+use super::proc::read_if_shown;
 use crate::kernel::status;
 use crate::oci::state::State;
+use crate::sys::fs;
 
 /// Whether an ancestor of this process is the conmon of this container and calls podman to clean up after it.
 pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
@@ -23,7 +24,7 @@ pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
         if let Some(bundle) = bundle_of_podmans(&command_line, &state.id) {
             return Ok(state
                 .bundle()
-                .is_ok_and(|own| own == Path::new(bundle) || is_same_file(own, Path::new(bundle))));
+                .is_ok_and(|own| own == Path::new(bundle) || fs::is_same_file(own, Path::new(bundle))));
         }
     }
     Ok(false)

@@ -7,7 +7,7 @@ use super::cgroups::{self, NOBODY};
 use super::interpret::{self, interpret};
 use super::readings::{CgroupFiles, CgroupLook, CgroupPlace, Readings};
 use super::selinux::{self, selinux};
-use super::{Annotated, GatherError, annotated, is_same_file, live, open_root};
+use super::{Annotated, GatherError, annotated, live, open_root};
 use crate::bundle::Bundle;
 use crate::facts::mounts::Foretold;
 use crate::facts::options::Policy;
@@ -94,7 +94,7 @@ fn nowhere<Namespace>() -> CgroupFile<Namespace> {
 /// The cgroup namespace of a container. One that config.json names by a path can be this host's.
 fn namespace_of(config: &Config) -> CgroupNamespace {
     match config.joined_namespace("cgroup") {
-        Some(joined) if is_same_file(joined, Path::new("/proc/self/ns/cgroup")) => CgroupNamespace::Host,
+        Some(joined) if fs::is_same_file(joined, Path::new("/proc/self/ns/cgroup")) => CgroupNamespace::Host,
         Some(_) => CgroupNamespace::Private,
         None => cgroups::namespace(config, &nowhere()),
     }

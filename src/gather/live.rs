@@ -1,37 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Reads about a container that is being created, from inside its mount namespace.
 
-use std::collections::{BTreeSet, HashSet};
+use std::collections::BTreeSet;
 use std::ffi::OsStr;
 use std::io::Read;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, OwnedFd};
 use std::time::Duration;
 
 use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::cgroups::{self, Evidence};
+use super::follow_up::{follow_up, lists_this_hook};
 use super::interpret::{self, interpret};
+use super::mounted::{Mounted, mounted};
 use super::occupants::{self, Family};
+use super::proc;
 use super::readings::{CgroupFiles, CgroupPlace, Host, Readings};
 use super::selinux::{self, selinux};
 use super::stage::{self, Of};
-use super::{Annotated, GatherError, annotated, conmon, follow_up, lists_this_hook, open_root, places};
+use super::{Annotated, GatherError, annotated, conmon, open_root, places};
 use crate::bundle::Bundle;
-use crate::facts::mounts::{is_hosts_hierarchy, is_inside, tmpfs_devices};
 use crate::facts::options::Policy;
-use crate::facts::{Engine, Found, Image, Making, Mounts, Rights, Stage, Surroundings};
+use crate::facts::{Engine, Found, Image, Making, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
-use crate::kernel::cgroup::{CgroupFile, Hierarchy};
-use crate::kernel::mountinfo::{self, Entry};
-use crate::kernel::{id_map, memory, status};
+use crate::kernel::cgroup::CgroupFile;
+use crate::kernel::memory;
 use crate::oci::config::Config;
 use crate::oci::state::State;
-use crate::path::{InnerPath, OwnNamespace};
+use crate::path::InnerPath;
 use crate::root::{ReadError, Root};
-use crate::sys::mount_table::{self, Table};
 use crate::sys::{Context, SysError, fs, process};
 use crate::systemd::Version;
 
@@ -65,17 +64,17 @@ pub fn surroundings(
     let (root, mut membership) = match stage {
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
         Stage::CreateContainer => {
-            id_maps = read_id_maps("self");
+            id_maps = proc::id_maps("self");
             of = Of::Own;
-            let text = read_text("/proc/self/cgroup")?;
+            let text = proc::read("/proc/self/cgroup")?;
             let (inside, container) = (CgroupFile::new(text.clone()), CgroupFile::new(text));
             (root, CgroupFiles { container, inside, runtime: None })
         }
         Stage::CreateRuntime => {
             let pid = stage::pid_of(state, config)?;
             of = Of::Pid(pid);
-            id_maps = read_id_maps(&pid.to_string());
-            let membership = cgroups_of(pid)?;
+            id_maps = proc::id_maps(&pid.to_string());
+            let membership = proc::cgroups_of(pid)?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
             (None, membership)
         }
@@ -87,7 +86,7 @@ pub fn surroundings(
     // Worst case, as on a file system without locks: a poststop for another container removes a mount point.
     let lock = root.lock_for_mounting(LOCK_PATIENCE).ok().flatten();
     let image = image(&root)?;
-    mounted.prove_own(config, &image).map_err(mount_table_unread)?;
+    mounted.prove_own(config, &image)?;
     let Mounted { text: mountinfo, mounts, number_of, .. } = mounted;
     let own_paths = cgroups::own(&mounts, &membership.inside);
     let (places, pins) = places::identify(&root, &mounts, &image, &own_paths, number_of)?;
@@ -95,7 +94,7 @@ pub fn surroundings(
     if membership.runtime.is_none()
         && (Evidence { config, stage, namespace, mounts: &mounts, files: &membership }).asks_for_runtime()
     {
-        membership.runtime = cgroup_of_runtime(runtime)?;
+        membership.runtime = proc::cgroup_of_runtime(runtime)?;
     }
     let evidence = Evidence { config, stage, namespace, mounts: &mounts, files: &membership };
     let family = Family::of(config, stage, state.pid);
@@ -143,33 +142,6 @@ fn memory_limits(root: &Root, evidence: &Evidence<'_>) -> Result<Vec<u64>, Gathe
     Ok(limits)
 }
 
-/// The cgroups of the container's first process, and of this process, which is in the runtime's.
-///
-/// v1's named hierarchy comes and goes with other containers, so they are read until they tell of the same ones.
-fn cgroups_of(pid: u32) -> Result<CgroupFiles, GatherError> {
-    const TRIES_MAX: u32 = 100;
-    let path = format!("/proc/{pid}/cgroup");
-    let enter = |source| GatherError::Enter { pid, source };
-    let shares_namespace = process::shares_cgroup_namespace(pid).map_err(enter)?;
-    let mut tries = 0;
-    loop {
-        let text = read_text(&path)?;
-        let inside = if shares_namespace {
-            text.clone()
-        } else {
-            process::in_cgroup_namespace(pid, || fs::read_host_text(&path)).map_err(enter)?
-        };
-        let (container, inside) = (CgroupFile::new(text), CgroupFile::new(inside));
-        let runtime = CgroupFile::new(read_text("/proc/self/cgroup")?);
-        let one = Hierarchy::Systemd;
-        let told = [container.has(one), inside.has(one), runtime.has(one)];
-        tries += 1;
-        if told == [told[0]; 3] || tries == TRIES_MAX {
-            return Ok(CgroupFiles { container, inside, runtime: Some(runtime) });
-        }
-    }
-}
-
 /// Whether a cgroup can be made beside the container's own.
 fn making(
     state: &State,
@@ -191,114 +163,6 @@ fn making(
         Stage::CreateRuntime if lists_this_hook(&config.hooks.poststop)? || is_podmans()? => Making::Possible,
         Stage::CreateRuntime => Making::Forever,
     })
-}
-
-/// The container's mounts, as text and as facts.
-struct Mounted {
-    text: Vec<u8>,
-    /// Whether the text also has all mounts that aren't the container's.
-    is_whole: bool,
-    mounts: Mounts,
-    /// Returns the ID, as in that text, of the mount that an open file lies on.
-    number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
-}
-
-impl Mounted {
-    /// Finds the tmpfs mounts that the runtime made for this container, among those that hold a path which the plan may
-    /// ask about. Only for those is it worth reading a long mount table.
-    fn prove_own(&mut self, config: &Config, image: &Image) -> Result<(), SysError> {
-        let places = image.all().filter_map(|(_, found)| found.place());
-        let holders: HashSet<&InnerPath> =
-            places.filter_map(|at| self.mounts.holding(at)).map(|holder| &holder.at).collect();
-        let asked: HashSet<InnerPath> =
-            interpret::asked_tmpfs(config).into_iter().filter(|at| holders.contains(at)).collect();
-        let maybe_own = self.mounts.maybe_own(&asked);
-        if maybe_own.is_empty() {
-            return Ok(());
-        }
-        let shows_one = |entry: &Entry<'_>| entry.is_type("tmpfs") && maybe_own.contains(&entry.device());
-        let devices = if self.is_whole {
-            tmpfs_devices(&self.text)
-        } else {
-            tmpfs_devices(&mount_table::read(mount_table::OWN, shows_one)?)
-        };
-        self.mounts.prove_own(&asked, &devices);
-        Ok(())
-    }
-}
-
-fn mount_table_unread(source: SysError) -> GatherError {
-    GatherError::Read { path: PathBuf::from(mount_table::OWN), source }
-}
-
-/// Reads the container's mounts.
-///
-/// A table of usual size is read as a whole. A host can have 10,000 mounts; then the kernel is asked only for the
-/// container's mounts and the host's cgroup hierarchies, unless the container has too many mounts for that as well.
-fn mounted(root: &Root) -> Result<Mounted, GatherError> {
-    /// Asking for a mount takes the kernel half as long again as to write it into the table.
-    const ASKED_MAX: usize = 400;
-    let by_number = |text: Vec<u8>, is_whole| -> Result<Mounted, GatherError> {
-        let root_mount = root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
-        let mounts = Mounts::read(&text, root.path(), root_mount);
-        Ok(Mounted { text, is_whole, mounts, number_of: |file| fs::mount_number(file) })
-    };
-    if let Some(text) = root.mount_table() {
-        return by_number(text.to_owned(), true);
-    }
-    if let Some(Table { text, root_mount }) = mount_table::below(root.directory(), &interface::HIERARCHIES, ASKED_MAX) {
-        let mounts = Mounts::read(&text, root.path(), root_mount);
-        let number_of = |file: BorrowedFd<'_>| fs::identity(file).map(|file| file.mount);
-        return Ok(Mounted { text, is_whole: false, mounts, number_of });
-    }
-    let root_mount = root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
-    by_number(mounts_of(root, root_mount).map_err(mount_table_unread)?, false)
-}
-
-/// Reads the lines of a mount table of any length that are about the container's mounts and the host's cgroup
-/// hierarchies.
-pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
-    let sieve = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
-    mount_table::read(mount_table::OWN, |entry| is_inside(entry, &sieve, root_mount) || is_hosts_hierarchy(entry))
-}
-
-/// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. Returns `None` if the
-/// container has no pid namespace of its own, or if it can't be told.
-fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<CgroupFile<OwnNamespace>>, GatherError> {
-    /// The container's first process, and what may wrap this hook.
-    const ANCESTORS_MAX: usize = 8;
-    if let Some(pid) = known {
-        return cgroup_file(pid);
-    }
-    let Some(mut status) = read_if_shown("/proc/self/status")? else { return Ok(None) };
-    let own_depth = status::pid_namespaces(&status);
-    for _ in 0..ANCESTORS_MAX {
-        let Some(pid) = status::parent(&status) else { return Ok(None) };
-        let Some(above) = read_if_shown(&format!("/proc/{pid}/status"))? else { return Ok(None) };
-        match (status::pid_namespaces(&above), own_depth) {
-            (Some(depth), Some(own_depth)) if depth < own_depth => {
-                return cgroup_file(pid);
-            }
-            (Some(_), Some(_)) => status = above,
-            _ => return Ok(None),
-        }
-    }
-    Ok(None)
-}
-
-/// In which cgroups another process is, if that can be told.
-fn cgroup_file(pid: u32) -> Result<Option<CgroupFile<OwnNamespace>>, GatherError> {
-    Ok(read_if_shown(&format!("/proc/{pid}/cgroup"))?.map(CgroupFile::new))
-}
-
-/// A file about another process; none where that is gone, or hidden (`hidepid`, proc(5)).
-pub(super) fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
-    match fs::read_host_text(path) {
-        Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM)) => {
-            Ok(None)
-        }
-        result => result.map(Some).map_err(|source| GatherError::Read { path: PathBuf::from(path), source }),
-    }
 }
 
 /// What is known of the host, as far as this container needs it.
@@ -392,16 +256,6 @@ pub(super) fn programs(root: &Root) -> impl Iterator<Item = Result<InnerPath, Ga
         Ok(_) => None,
         Err(error) => Some(Err(error)),
     })
-}
-
-fn read_text(path: &str) -> Result<String, GatherError> {
-    fs::read_host_text(path).map_err(|source| GatherError::Read { path: PathBuf::from(path), source })
-}
-
-/// Of users and of groups. One that can't be read says nothing against the container.
-fn read_id_maps(of: &str) -> [String; 2] {
-    ["uid_map", "gid_map"]
-        .map(|name| fs::read_host_text(&format!("/proc/{of}/{name}")).unwrap_or_else(|_| id_map::WHOLE.to_owned()))
 }
 
 fn rights(config: &Config, own: CapabilitySet) -> Rights {

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use rustix::io::Errno;
 
 use super::GatherError;
-use super::live::read_if_shown;
+use super::proc::read_if_shown;
 use super::readings::{CgroupLook, CgroupPlace};
 use crate::facts::{CgroupOwner, Occupants, Stage};
 use crate::kernel::cgroup::{CgroupFile, Hierarchy};

@@ -7,7 +7,7 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{GatherError, live};
+use super::{GatherError, live, mounted};
 use crate::facts::{Mounts, Runtime, Switch};
 use crate::gather::annotations::Annotations;
 use crate::interface::{self, capabilities::NEEDED};
@@ -72,7 +72,7 @@ fn place(state: &State) -> Option<Place> {
     if mount == above.mount().ok()? {
         return None;
     }
-    let table = live::mounts_of(&root, mount).ok()?;
+    let table = mounted::mounts_of(&root, mount).ok()?;
     let mounts = Mounts::read(&table, root.path(), mount);
     Some(Place { path, root, mounts })
 }

@@ -3,13 +3,11 @@
 
 use std::env;
 use std::ffi::{OsStr, OsString};
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::command::DEFAULT_PATH;
 use crate::sys::{SysError, fs};
 
-/// What a shell searches without `PATH`.
-const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 /// The runtimes that are looked for, if nobody names one.
 const USUAL: [&str; 2] = ["runc", "crun"];
 
@@ -43,8 +41,7 @@ pub enum ProgramError {
 /// Finds the runtime; `asked` is what the settings name, a path or what is to be found on `PATH`.
 pub fn find(asked: Option<&Path>) -> Result<Program, ProgramError> {
     let search = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
-    let own = file(Path::new("/proc/self/exe"));
-    let is_own = |path: &Path| own.is_some() && file(path) == own;
+    let is_own = |path: &Path| fs::is_same_file(path, Path::new("/proc/self/exe"));
     match asked.map(Path::as_os_str) {
         Some(name) if name.as_encoded_bytes().contains(&b'/') => {
             let path = PathBuf::from(name);
@@ -77,8 +74,4 @@ fn on_path(name: &OsStr, search: &OsStr, is_own: impl Fn(&Path) -> bool) -> Opti
 fn usable(path: &Path) -> Result<(), SysError> {
     fs::may_execute(path)?;
     if path.is_dir() { Err(SysError::Elsewhere(format!("{} is a directory", path.display()))) } else { Ok(()) }
-}
-
-fn file(path: &Path) -> Option<(u64, u64)> {
-    std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()))
 }

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use rustix::buffer::spare_capacity;
@@ -182,6 +182,13 @@ pub fn answers(file: impl AsFd) -> Result<Answers, SysError> {
     // The magic numbers have 32 bits. Where the field has 32 bits as well, it is signed and may be negative.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
     Ok(fs_type::answers(found.f_type as u32))
+}
+
+/// Whether two paths lead to the same file, which can have several names.
+#[must_use]
+pub fn is_same_file(a: &Path, b: &Path) -> bool {
+    let file = |path: &Path| std::fs::metadata(path).ok().map(|status| (status.dev(), status.ino()));
+    file(a).is_some_and(|a| file(b) == Some(a))
 }
 
 pub fn mkdir_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<(), SysError> {

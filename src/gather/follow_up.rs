@@ -1,0 +1,47 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Whether config.json calls this hook at other stages, too.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use rustix::io::Errno;
+
+use super::GatherError;
+use crate::facts::{FollowUp, Stage};
+use crate::oci::config::{Config, Hook};
+use crate::sys::Context;
+
+/// What happens after this call.
+pub fn follow_up(config: &Config, stage: Stage) -> Result<FollowUp, GatherError> {
+    // In a user namespace createContainer may be unable to read config.json (a bundle below a
+    // directory of mode 0700) or to write a record, so that there this call does the whole job.
+    let follows = stage == Stage::CreateRuntime
+        && !config.has_namespace("user")
+        && lists_this_hook(&config.hooks.create_container)?;
+    Ok(match (follows, config.root.readonly) {
+        (false, _) => FollowUp::None,
+        (true, false) => FollowUp::CreateContainer,
+        (true, true) => FollowUp::CreateContainerOnReadOnlyRoot,
+    })
+}
+
+/// Whether one of these hooks is this program.
+pub(super) fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
+    /// No hook of this process's namespace, or none that it may look at.
+    const NONE: [Errno; 6] = [Errno::NOENT, Errno::NOTDIR, Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NAMETOOLONG];
+    if hooks.is_empty() {
+        return Ok(false);
+    }
+    let file = |path: &Path| match std::fs::metadata(path).call(|| format!("stat({path:?})")) {
+        Ok(file) => Ok(Some((file.dev(), file.ino()))),
+        Err(error) if error.errno().is_some_and(|errno| NONE.contains(&errno)) || error.is_of_a_server() => Ok(None),
+        Err(source) => Err(GatherError::Read { path: path.to_owned(), source }),
+    };
+    let Some(own) = file(Path::new("/proc/self/exe"))? else { return Ok(false) };
+    for hook in hooks {
+        if file(&hook.path)? == Some(own) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}

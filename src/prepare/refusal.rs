@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0 OR MIT
+//! Why a container can't be prepared at all. It is found out before anything is touched.
+
+use crate::facts::Layout;
+use crate::path::{InnerCgroupPath, InnerPath};
+use crate::systemd::Version;
+
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The hook lacks what every step needs.
+    #[error(
+        "cannot mount in the container: this process has no CAP_SYS_ADMIN in the user namespace of the \
+         container's mounts; run the engine as root, or the hook at createContainer"
+    )]
+    MayNotMount,
+    /// What is made can't be given to the container.
+    #[error(
+        "cannot give what is made to the container's root ({uid}:{gid} on the host): this process has no CAP_CHOWN; \
+         let the engine, or the service that it is in (CapabilityBoundingSet=), keep it"
+    )]
+    MayNotGive {
+        /// The user id on the host.
+        uid: u32,
+        gid: u32,
+    },
+    /// The image has something else where a directory is needed.
+    #[error("cannot mount tmpfs on {at}: in the image it is {kind}, where systemd needs a directory; mend the image")]
+    Occupied { at: InnerPath, kind: String },
+    /// The size that the author chose is more than there is.
+    #[error(
+        "the annotation {key} asks for {asked_bytes} bytes, and the container has {memory_bytes} bytes of memory; \
+         choose less, or a percentage"
+    )]
+    TooLarge { key: String, asked_bytes: u64, memory_bytes: u64 },
+    /// No cgroup hierarchy that systemd could use.
+    #[error(
+        "no cgroup hierarchy is mounted below /sys/fs/cgroup, and systemd may not mount one without \
+         CAP_SYS_ADMIN; add {{\"destination\": \"/sys/fs/cgroup\", \"type\": \"cgroup\", \"source\": \
+         \"cgroup\"}} to the mounts in config.json"
+    )]
+    NoCgroup,
+    /// The annotation and the image's systemd don't fit.
+    #[error(
+        "the annotation {key} asks for the cgroup layout {layout}, which {version} in the image can't use; leave the \
+         annotation out"
+    )]
+    Unfit { key: String, version: Version, layout: Layout },
+    /// The layout can't be made.
+    #[error(
+        "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {way_out}; or use \
+         a host whose cgroups are {layout}, or another image"
+    )]
+    OutOfReach { why: String, layout: Layout, mounted: Layout, way_out: &'static str },
+    /// The cgroup isn't the container's alone.
+    #[error(
+        "cannot make {at} writable: {why}, and the container may only write to a cgroup that is its own; let the \
+         engine make one for it alone (linux.cgroupsPath in config.json), or {way_out}"
+    )]
+    SharedCgroup {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+        /// Why the container may not write it.
+        why: &'static str,
+        way_out: &'static str,
+    },
+    /// The container could become the host's root through the hierarchy that would be made for it.
+    #[error(
+        "cannot make cgroup v1's name=systemd for a container that may have CAP_SYS_ADMIN ({why}): the container could \
+         mount the root of that hierarchy and set the program that the kernel runs as the host's root (release_agent, \
+         cgroups(7)); drop that capability, give the container a user namespace, or add --allow-v1-with-cap-sys-admin \
+         to this hook's arguments"
+    )]
+    V1WithSysAdmin {
+        /// What asks for v1.
+        why: String,
+    },
+    /// The container's processes are elsewhere.
+    #[error(
+        "cannot make the container's cgroup below {at} writable: its processes are in none that can be seen from \
+         its cgroup namespace; don't let it join another container's"
+    )]
+    NoMembership {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+    },
+    /// The host's whole hierarchy is mounted.
+    #[error(
+        "cannot make the container's cgroup below {at} writable: the host's cgroups are mounted there, and have no \
+         path in the container's own cgroup namespace; leave out that mount (-v /sys/fs/cgroup:…), since the engine \
+         mounts the right one"
+    )]
+    HostHierarchy {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+    },
+    /// Something else is mounted over the cgroup.
+    #[error(
+        "cannot make the container's cgroup {at} writable: {fs_type} is mounted over it; leave out the mount at {by}"
+    )]
+    CoveredCgroup {
+        at: InnerPath,
+        /// What is mounted over it.
+        fs_type: String,
+        by: InnerPath,
+    },
+    /// The hierarchy has the wrong root.
+    #[error(
+        "cannot show the cgroup {path} at its own path below {at}: the hierarchy is mounted nowhere as a whole; \
+         give the container a cgroup namespace of its own"
+    )]
+    HiddenCgroup {
+        /// The hierarchy's mount in the container.
+        at: InnerPath,
+        /// The path in /proc/1/cgroup.
+        path: InnerCgroupPath,
+    },
+}
