@@ -10,7 +10,6 @@
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::io::ErrorKind;
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 mod descriptor;
@@ -19,6 +18,7 @@ mod pattern;
 mod when;
 
 pub use descriptor::{Descriptor, Fault, Hook, Stage};
+pub use json::FormatFault;
 pub use pattern::{PatternFault, TooLarge};
 pub use when::WhenError;
 
@@ -155,11 +155,13 @@ fn names(directory: &Path) -> std::io::Result<Vec<OsString>> {
 /// oci-hooks(5) has the order independent of the locale and of case; the engines sort what Go makes
 /// of the names, which maps a letter to one letter.
 fn lower_case(name: &OsStr) -> String {
-    json::text(name.as_bytes()).chars().filter_map(|letter| letter.to_lowercase().next()).collect()
+    name.to_string_lossy().chars().filter_map(|letter| letter.to_lowercase().next()).collect()
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::ffi::OsStrExt;
+
     use super::*;
 
     #[test]

@@ -1,144 +1,171 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! JSON as Go's encoding/json decodes it into a struct, which is how the engines read a descriptor:
-//! the letters' case in a member's name does not matter, unknown members are passed over, `null`
-//! changes nothing, and of two members with one name the later is set over the earlier one.
+//! What a descriptor's file says, in either version of the format.
 //!
-//! Two oddities are left out, which no descriptor has. Half of a surrogate pair, such as `"\ud800"`,
-//! is refused here, where Go replaces it. And where a second array of one name has a `null`, Go keeps
-//! what the first one has in its place; here it is an empty string, as in a first array.
+//! The engines read it with Go's encoding/json, which ignores the case of a field's name, unknown fields, and `null` as a
+//! field's value. So does this. Some things that Go takes are refused, since no descriptor has them: a known field twice,
+//! `null` in a list or for an annotation's value, `-0`, half of a surrogate pair, and bytes that are not UTF-8.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::marker::PhantomData;
 
-use serde::de::DeserializeOwned;
-use serde_json::value::RawValue;
+use serde::Deserialize;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
 
-use super::descriptor::Fault;
-use crate::oci::members;
-
-/// The text of a file. Go replaces each byte that is not UTF-8, where the standard library would
-/// replace each sequence of them.
-pub(super) fn text(bytes: &[u8]) -> String {
-    let mut text = String::with_capacity(bytes.len());
-    for chunk in bytes.utf8_chunks() {
-        text.push_str(chunk.valid());
-        text.extend(chunk.invalid().iter().map(|_| char::REPLACEMENT_CHARACTER));
-    }
-    text
+/// Why a text is not a descriptor.
+#[derive(Debug, thiserror::Error)]
+pub enum FormatFault {
+    /// It is not JSON, or a field has another type.
+    #[error("invalid descriptor")]
+    Json(#[source] serde_json::Error),
+    /// A version of the future.
+    #[error("its version {0:?} is unknown, expected \"1.0.0\", \"0.1.0\" or none")]
+    Version(String),
+    /// A required field.
+    #[error("it has no {0:?}, which is required")]
+    Missing(&'static str),
+    /// Two fields of version 0.1.0 that mean the same.
+    #[error("it has both {0:?} and {1:?}, expected one of them")]
+    Both(&'static str, &'static str),
 }
 
-/// An object's members in their order, names in lower case.
-#[derive(Debug)]
-pub(super) struct Members<'a>(Vec<(String, &'a RawValue)>);
+/// The fields of version 1.0.0, unchecked; all of them may be missing.
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Written {
+    #[serde(default, deserialize_with = "in_any_case")]
+    pub(super) hook: Hook,
+    #[serde(default, deserialize_with = "in_any_case")]
+    pub(super) when: When,
+    pub(super) stages: Option<Vec<String>>,
+}
 
-impl<'a> Members<'a> {
-    /// Reads a whole document; `null` is an object without members.
-    pub(super) fn of_document(text: &'a str) -> Result<Self, Fault> {
-        let document: &RawValue = serde_json::from_str(text).map_err(Fault::Json)?;
-        Self::read(document.get(), "the document")
-    }
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct Hook {
+    pub(super) path: Option<String>,
+    pub(super) args: Option<Vec<String>>,
+    pub(super) env: Option<Vec<String>>,
+    pub(super) timeout: Option<i64>,
+}
 
-    /// Reads the object in `field`; `null` is an object without members.
-    pub(super) fn of(field: &'static str, value: &'a RawValue) -> Result<Self, Fault> {
-        Self::read(value.get(), field)
-    }
+#[derive(Debug, Default, Deserialize)]
+pub(super) struct When {
+    pub(super) always: Option<bool>,
+    #[serde(rename = "hasbindmounts")]
+    pub(super) has_bind_mounts: Option<bool>,
+    pub(super) annotations: Option<BTreeMap<String, String>>,
+    pub(super) commands: Option<Vec<String>>,
+    /// Whether one condition is enough, as in version 0.1.0.
+    #[serde(skip)]
+    pub(super) any: bool,
+}
 
-    fn read(text: &'a str, field: &'static str) -> Result<Self, Fault> {
-        let object: Option<members::Members<'a>> =
-            serde_json::from_str(text).map_err(|_| Fault::Type { field, expected: "an object" })?;
-        let members = object.map(|members| members.0).unwrap_or_default();
-        Ok(Self(members.into_iter().map(|(name, value)| (fold(&name), value)).collect()))
+#[derive(Debug, Default, Deserialize)]
+struct Version {
+    version: Option<String>,
+}
+
+/// Version 0.1.0, which 1.0.0 replaced in 2018. Three fields have a plural and a singular.
+#[derive(Debug, Default, Deserialize)]
+struct Old {
+    hook: Option<String>,
+    arguments: Option<Vec<String>>,
+    stages: Option<Vec<String>>,
+    stage: Option<Vec<String>>,
+    cmds: Option<Vec<String>>,
+    cmd: Option<Vec<String>>,
+    annotations: Option<Vec<String>>,
+    annotation: Option<Vec<String>>,
+    #[serde(rename = "hasbindmounts")]
+    has_bind_mounts: Option<bool>,
+}
+
+/// Reads a file of any version.
+pub(super) fn read(text: &[u8]) -> Result<Written, FormatFault> {
+    let version: Version = document(text)?;
+    match version.version.as_deref() {
+        Some("1.0.0") => document(text),
+        Some("0.1.0" | "") | None => document::<Old>(text)?.written(),
+        Some(version) => Err(FormatFault::Version(version.to_owned())),
     }
 }
 
-impl<'a> IntoIterator for Members<'a> {
-    type Item = (String, &'a RawValue);
-    type IntoIter = std::vec::IntoIter<Self::Item>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-/// What Go compares of a member's name: Unicode has two letters outside ASCII that are another case
-/// of ASCII letters, the long s and the kelvin sign.
-fn fold(name: &str) -> String {
-    name.chars()
-        .map(|letter| match letter {
-            '\u{17f}' => 's',
-            '\u{212a}' => 'k',
-            _ => letter.to_ascii_lowercase(),
+impl Old {
+    fn written(self) -> Result<Written, FormatFault> {
+        let path = self.hook.ok_or(FormatFault::Missing("hook"))?;
+        let stages = one_of(("stages", self.stages), ("stage", self.stage))?;
+        let commands = one_of(("cmds", self.cmds), ("cmd", self.cmd))?;
+        let values = one_of(("annotations", self.annotations), ("annotation", self.annotation))?;
+        let args = self.arguments.map(|arguments| [vec![path.clone()], arguments].concat());
+        Ok(Written {
+            hook: Hook { path: Some(path), args, ..Hook::default() },
+            when: When {
+                has_bind_mounts: self.has_bind_mounts,
+                // Any key, and a value that one of them matches. They are joined as text, so that each may be half of an
+                // expression, and none at all matches every annotation.
+                annotations: values.map(|values| BTreeMap::from([(".*".to_owned(), values.join("|"))])),
+                commands,
+                any: true,
+                ..When::default()
+            },
+            // The engines ask for them before they look for the hook, which may be missing.
+            stages: Some(stages.ok_or(FormatFault::Missing("stages"))?),
         })
-        .collect()
+    }
 }
 
-/// A string, a slice or a pointer of Go: `null` unsets the latter two.
-pub(super) trait Field {
-    /// Sets the field to a member's value.
-    fn set(&mut self, field: &'static str, value: &RawValue) -> Result<(), Fault>;
+type List = (&'static str, Option<Vec<String>>);
+
+fn one_of(plural: List, singular: List) -> Result<Option<Vec<String>>, FormatFault> {
+    match (plural, singular) {
+        ((plural, Some(_)), (singular, Some(_))) => Err(FormatFault::Both(singular, plural)),
+        ((_, plural), (_, singular)) => Ok(plural.or(singular)),
+    }
 }
 
-impl Field for String {
-    fn set(&mut self, field: &'static str, value: &RawValue) -> Result<(), Fault> {
-        if let Some(string) = decode(field, "a string", value)? {
-            *self = string;
+fn document<T: DeserializeOwned + Default>(text: &[u8]) -> Result<T, FormatFault> {
+    let mut deserializer = serde_json::Deserializer::from_slice(text);
+    let document = in_any_case(&mut deserializer).map_err(FormatFault::Json)?;
+    deserializer.end().map_err(FormatFault::Json)?;
+    Ok(document)
+}
+
+/// Reads an object whose names may be in any case as one whose names are in lower case; `null` has no fields.
+fn in_any_case<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
+    struct Object<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Object<T> {
+        type Value = T;
+
+        fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("an object")
         }
-        Ok(())
-    }
-}
 
-impl Field for Option<String> {
-    fn set(&mut self, field: &'static str, value: &RawValue) -> Result<(), Fault> {
-        *self = decode(field, "a string", value)?;
-        Ok(())
-    }
-}
-
-impl Field for Option<bool> {
-    fn set(&mut self, field: &'static str, value: &RawValue) -> Result<(), Fault> {
-        *self = decode(field, "true or false", value)?;
-        Ok(())
-    }
-}
-
-impl Field for Option<i64> {
-    fn set(&mut self, field: &'static str, value: &RawValue) -> Result<(), Fault> {
-        // Not even `1.0` is a whole number to Go, whose own is as large.
-        *self = match value.get() {
-            "null" => None,
-            number => Some(number.parse().map_err(|_| Fault::Type { field, expected: "a whole number" })?),
-        };
-        Ok(())
-    }
-}
-
-impl Field for Option<Vec<String>> {
-    fn set(&mut self, field: &'static str, value: &RawValue) -> Result<(), Fault> {
-        let list: Option<Vec<Option<String>>> = decode(field, "an array of strings", value)?;
-        *self = list.map(|list| list.into_iter().map(Option::unwrap_or_default).collect());
-        Ok(())
-    }
-}
-
-/// A map of Go: a second one adds to the first.
-impl Field for Option<BTreeMap<String, String>> {
-    fn set(&mut self, field: &'static str, value: &RawValue) -> Result<(), Fault> {
-        let map: Option<BTreeMap<String, Option<String>>> = decode(field, "an object of strings", value)?;
-        match map {
-            Some(map) => self
-                .get_or_insert_default()
-                .extend(map.into_iter().map(|(key, value)| (key, value.unwrap_or_default()))),
-            None => *self = None,
+        fn visit_unit<E>(self) -> Result<T, E> {
+            Ok(T::default())
         }
-        Ok(())
+
+        fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<T, A::Error> {
+            T::deserialize(MapAccessDeserializer::new(LowerCase(object)))
+        }
     }
+    deserializer.deserialize_any(Object(PhantomData))
 }
 
-fn decode<T: DeserializeOwned>(
-    field: &'static str,
-    expected: &'static str,
-    value: &RawValue,
-) -> Result<Option<T>, Fault> {
-    serde_json::from_str(value.get()).map_err(|_| Fault::Type { field, expected })
+/// An object with its fields' names in lower case.
+struct LowerCase<A>(A);
+
+impl<'de, A: MapAccess<'de>> MapAccess<'de> for LowerCase<A> {
+    type Error = A::Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
+        let name: Option<String> = self.0.next_key()?;
+        // To Go the long s is another case of an ASCII letter, as the kelvin sign is, which `to_lowercase` knows.
+        name.map(|name| seed.deserialize(name.to_lowercase().replace('ſ', "s").into_deserializer())).transpose()
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
+        self.0.next_value_seed(seed)
+    }
 }
 
 #[cfg(test)]
@@ -147,61 +174,55 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_byte_that_is_not_utf8_is_replaced() {
-        assert_eq!(text(b"a\xe2\x82b\xffc"), "a\u{fffd}\u{fffd}b\u{fffd}c");
-        assert_eq!(text("ä".as_bytes()), "ä");
+    fn names_may_be_in_any_case() {
+        for name in ["stages", "Stages", "STAGES", "\u{17f}tages"] {
+            let text = format!(r#"{{"VERSION":"1.0.0","{name}":[]}}"#);
+            assert!(read(text.as_bytes()).unwrap().stages.is_some(), "{text}");
+        }
+        let text =
+            r#"{"version":"1.0.0","Hook":{"Path":"/h"},"WHEN":{"HasBindMounts":true,"annotations":{"K":"V","k":"v"}}}"#;
+        let Written { hook, when, .. } = read(text.as_bytes()).unwrap();
+        assert_eq!((hook.path.as_deref(), when.has_bind_mounts), (Some("/h"), Some(true)));
+        assert_eq!(when.annotations.unwrap().into_keys().collect::<Vec<_>>(), ["K", "k"]);
+        let old = read("{\"hoo\u{212a}\":\"/h\",\"hasBindMounts\":true,\"stages\":[]}".as_bytes()).unwrap();
+        assert_eq!((old.hook.path.as_deref(), old.when.has_bind_mounts), (Some("/h"), Some(true)));
     }
 
     #[test]
-    fn names_are_folded_as_unicode_does() {
-        assert_eq!(fold("HasBindMounts"), "hasbindmounts");
-        assert_eq!(fold("\u{17f}tages \u{212a}"), "stages k");
-        assert_eq!(fold("Ä"), "Ä");
+    fn null_is_as_if_it_was_missing() {
+        for fields in [
+            r#""hook":null,"when":null,"stages":null"#,
+            r#""hook":{"path":null,"args":null,"env":null,"timeout":null}"#,
+            r#""when":{"always":null,"annotations":null,"commands":null,"hasBindMounts":null}"#,
+        ] {
+            let written = read(format!(r#"{{"version":"1.0.0",{fields}}}"#).as_bytes()).unwrap();
+            assert_eq!(format!("{written:?}"), format!("{:?}", Written::default()), "{fields}");
+        }
     }
 
-    /// Each row: the members in their order, and what a field then has.
+    /// Of those the engines ask nothing but that they are JSON.
     #[test]
-    fn a_later_member_is_set_over_an_earlier_one() {
-        fn all<F: Field + Default>(document: &str) -> F {
-            let mut field = F::default();
-            for (_, value) in Members::of_document(document).unwrap() {
-                field.set("f", value).unwrap();
-            }
-            field
-        }
-        assert_eq!(all::<String>(r#"{"f":"a","F":"b","f":null}"#), "b");
-        assert_eq!(all::<Option<String>>(r#"{"f":"a","f":null}"#), None);
-        assert_eq!(all::<Option<i64>>(r#"{"f":1,"f": -2 }"#), Some(-2));
-        assert_eq!(all::<Option<i64>>(r#"{"f":1,"f": null }"#), None);
-        assert_eq!(all::<Option<i64>>(r#"{"f":-0}"#), Some(0));
-        assert_eq!(all::<Option<Vec<String>>>(r#"{"f":["a"],"f":["b",null]}"#), Some(vec!["b".into(), String::new()]));
-        assert_eq!(all::<Option<Vec<String>>>(r#"{"f":["a"],"f":null}"#), None);
-        let map: Option<BTreeMap<_, _>> = all(r#"{"f":{"a":"1","b":"2"},"f":{"b":"3","c":null}}"#);
-        let pairs: Vec<_> = map.unwrap().into_iter().collect();
-        assert_eq!(pairs, [("a", "1"), ("b", "3"), ("c", "")].map(|(k, v)| (k.to_owned(), v.to_owned())));
-        assert_eq!(all::<Option<BTreeMap<_, _>>>(r#"{"f":{"a":"1"},"f":null}"#), None);
-        assert_eq!(Members::of_document(" null\n").unwrap().into_iter().count(), 0);
+    fn unknown_fields_may_have_anything() {
+        let text = b"{\"version\":\"1.0.0\",\"//\":\"\xff\",\"//\":[1e999,\"\\ud800\",null],\"stages\":[],\"cmds\":7}";
+        assert!(read(text).unwrap().stages.is_some());
     }
 
+    /// What Go takes, and no descriptor has.
     #[test]
-    fn other_types_are_refused() {
-        fn taken<F: Field + Default>(value: &str) -> bool {
-            F::default().set("f", serde_json::from_str(value).unwrap()).is_ok()
+    fn oddities_are_refused() {
+        for fields in [
+            r#""stages":[],"stages":[]"#,
+            r#""hook":{},"Hook":{}"#,
+            r#""hook":{"path":"/a","path":null}"#,
+            r#""hook":{"args":["h",null]}"#,
+            r#""hook":{"timeout":-0}"#,
+            r#""hook":{"path":"\ud800"}"#,
+            r#""when":{"annotations":{"a":null}}"#,
+        ] {
+            let text = format!(r#"{{"version":"1.0.0",{fields}}}"#);
+            assert!(matches!(read(text.as_bytes()), Err(FormatFault::Json(_))), "{text}");
         }
-        for value in ["1", "true", "[]", "{}"] {
-            assert!(!taken::<String>(value), "{value}");
-        }
-        for value in ["1.0", "1e1", "\"1\"", "9223372036854775808"] {
-            assert!(!taken::<Option<i64>>(value), "{value}");
-        }
-        for value in ["\"a\"", "[1]", "[[]]", "{}"] {
-            assert!(!taken::<Option<Vec<String>>>(value), "{value}");
-        }
-        for value in ["[]", r#"{"a":1}"#, "\"a\""] {
-            assert!(!taken::<Option<BTreeMap<_, _>>>(value), "{value}");
-        }
-        for document in ["", "[]", "1", "{} {}", "{}x", "{'a':1}", "{\"a\":1,}", "\u{feff}{}", "{\"a\":\"\n\"}"] {
-            assert!(Members::of_document(document).is_err(), "{document:?}");
-        }
+        let text = b"{\"version\":\"1.0.0\",\"hook\":{\"path\":\"/\xff\"}}";
+        assert!(matches!(read(text), Err(FormatFault::Json(_))));
     }
 }

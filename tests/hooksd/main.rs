@@ -129,8 +129,11 @@ fn a_problem_is_fatal_where_the_engines_stop() {
     }
     // What only we may refuse is never passed over in silence.
     let refused = GOOD.replace(r#""always":true"#, r#""commands":["[a&&b]"]"#);
-    let hooks = Site::new(&[&[("a.json", MISSING_HOOK), ("b.json", &refused)]]).read();
-    assert_eq!(names(&hooks), (vec![], vec![("a.json".into(), false), ("b.json".into(), true)]));
+    let twice = GOOD.replace(r#""stages""#, r#""stages":[],"stages""#);
+    for text in [&refused, &twice] {
+        let hooks = Site::new(&[&[("a.json", MISSING_HOOK), ("b.json", text)]]).read();
+        assert_eq!(names(&hooks), (vec![], vec![("a.json".into(), false), ("b.json".into(), true)]), "{text}");
+    }
     // A missing hook tolerates nothing in other directories, and masking comes too late.
     let hooks = Site::new(&[&[("a.json", MISSING_HOOK)], &[("b.json", "{")], &[("b.json", GOOD)]]).read();
     assert_eq!(names(&hooks), (vec!["b.json".into()], vec![("a.json".into(), false), ("b.json".into(), true)]));
@@ -173,8 +176,8 @@ fn reads_both_versions() {
     let table: &[Row] = &[
         // All that 1.0.0 has, and what it has not; `prestart` is another word for createRuntime.
         (
-            r#"{"version":"1.0.0","hook":{"path":"@HOOK@","args":["h",null],"timeout":-3,"cwd":7},"when":{"or":7},
-                "stages":["prestart","createRuntime","startContainer","poststart"],"comment":[{}]}"#,
+            r#"{"version":"1.0.0","hook":{"path":"@HOOK@","args":["h",""],"timeout":-3,"cwd":7},"when":{"or":7},
+                "stages":["prestart","createRuntime","startContainer","poststart"],"comment":[{}],"comment":7}"#,
             &["h", ""],
             Some(-3),
             &[Stage::CreateRuntime, Stage::CreateRuntime, Stage::StartContainer, Stage::Poststart],
@@ -188,10 +191,9 @@ fn reads_both_versions() {
             &[Stage::CreateContainer],
             &["precreate", "poststop"],
         ),
-        // Names in any case; members of one name are merged, and null changes nothing.
+        // Names in any case, and null is nothing.
         (
-            r#"{"VERSION":"1.0.0","Hook":{"PATH":"@HOOK@-not"},"when":null,"Stages":[],"hook":{"path":"@HOOK@"},
-                "hook":{"timeout":1},"hook":null}"#,
+            r#"{"VERSION":"1.0.0","Hook":{"PATH":"@HOOK@","env":null,"Timeout":1},"when":null,"Stages":[]}"#,
             &[],
             Some(1),
             &[],
@@ -231,16 +233,16 @@ fn refuses_what_the_engines_refuse() {
     let table = [
         ("null", r#"it has no "hook""#),
         ("{}", r#"it has no "hook""#),
-        ("[]", "the document is not an object"),
-        ("{} {}", "it is no JSON document"),
+        ("[]", "invalid descriptor"),
+        ("{} {}", "invalid descriptor"),
         (r#"{"version":"2.0.0"}"#, r#"its version "2.0.0" is unknown"#),
-        (r#"{"version":1}"#, "version is not a string"),
+        (r#"{"version":1}"#, "invalid descriptor"),
         (r#"{"version":"1.0.0"}"#, r#"it has no "hook.path""#),
         (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"}}"#, r#"it has no "stages""#),
         (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"stages":null}"#, r#"it has no "stages""#),
-        (r#"{"version":"1.0.0","hook":"@HOOK@","stages":[]}"#, "hook is not an object"),
-        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@","timeout":1.0},"stages":[]}"#, "hook.timeout is not a whole"),
-        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":"yes"},"stages":[]}"#, "when.always is not"),
+        (r#"{"version":"1.0.0","hook":"@HOOK@","stages":[]}"#, "invalid descriptor"),
+        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@","timeout":1.0},"stages":[]}"#, "invalid descriptor"),
+        (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":"yes"},"stages":[]}"#, "invalid descriptor"),
         (
             r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"annotations":{"(":""}},"stages":[]}"#,
             r#"when.annotations has the pattern "(""#,
@@ -256,7 +258,7 @@ fn refuses_what_the_engines_refuse() {
         (r#"{"hook":"@HOOK@","stages":[],"cmd":["a"],"cmds":["a"]}"#, r#"it has both "cmd" and "cmds""#),
         (r#"{"hook":"@HOOK@","stages":[],"annotation":[],"annotations":[]}"#, r#"it has both "annotation""#),
         (r#"{"hook":"@HOOK@","stages":[],"annotations":["("]}"#, r#"when.annotations has the pattern "(""#),
-        (r#"{"hook":{"path":"@HOOK@"},"stages":[]}"#, "hook is not a string"),
+        (r#"{"hook":{"path":"@HOOK@"},"stages":[]}"#, "invalid descriptor"),
     ];
     for (text, expected) in table {
         let fault = read_one(text).expect_err(text).to_string();
