@@ -92,3 +92,4 @@ RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
 ln -sfn "$host_triple/release" "$target/static"
 # cargo leaves alone what is up to date, and install.sh takes the newer of two builds.
 touch "$target/static/oci-systemd-hook" "$target/static/oci-hooks-runtime"
+echo "built $target/static: $("$target/static/oci-systemd-hook" --version), and oci-hooks-runtime"

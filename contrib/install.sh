@@ -260,7 +260,7 @@ uninstall_all() {
         rm -f "$DESTDIR$to"
         echo "removed $DESTDIR$to"
     done
-    for directory in "$documents" "${precreate_dir%/*}"; do
+    for directory in "$documents" "${precreate_dir%/*}" "$LIBEXECDIR/oci" "$PREFIX/share/containers/oci"; do
         [ ! -d "$DESTDIR$directory" ] || find "$DESTDIR$directory" -depth -type d -empty -delete
     done
     [ -n "$DESTDIR" ] || echo "What you wrote yourself is still there: the runtime in /etc/docker/daemon.json and the like," \

@@ -250,6 +250,9 @@ fn another_prefix_is_all_that_is_written_and_named() {
     let output = install(&["--uninstall"], &environment);
     assert!(output.status.success(), "{output:?}");
     assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
+    for ours in ["libexec/oci", "share/containers/oci", "share/oci-systemd-hook", "share/doc/oci-systemd-hook"] {
+        assert!(!to.path().join("opt/osh").join(ours).exists(), "{ours} is left");
+    }
 }
 
 /// Without DESTDIR it is this machine's: what its engines need is said, with directories that exist, since podman fails with
