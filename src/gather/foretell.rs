@@ -120,6 +120,17 @@ fn cgroup(state: &State, config: &Config, layout: Layout, namespace: CgroupNames
     (place, CgroupLook { inode: None, occupants: Occupants::Container, room: None, owner_of_limits })
 }
 
+/// The cgroup of the host's that a bind mount shows, as its hierarchy and the path in it. podman binds the host's mount of v1's
+/// hierarchy for systemd where the container has the host's cgroup namespace.
+fn bound_cgroup(mount: &config::Mount, layout: Layout) -> Option<(Hierarchy, &Path)> {
+    let (hierarchy, top) = match layout {
+        Layout::Unified => (Hierarchy::Unified, interface::CGROUP),
+        Layout::Legacy | Layout::Hybrid => (Hierarchy::Systemd, interface::CGROUP_SYSTEMD),
+    };
+    let source = mount.source.as_deref().filter(|_| mount.is_bind())?;
+    Some((hierarchy, source.strip_prefix(top).ok()?))
+}
+
 fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, own: &CgroupPath) -> Mounts {
     let cgroup = InnerPath::new(interface::CGROUP);
     // What is bound from the host shows the host's own cgroups.
@@ -136,7 +147,16 @@ fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, ow
             "cgroup" | "cgroup2" => (CgroupRoot::At(CgroupPath::root()), CgroupRoot::At(own.clone())),
             "bind" if at == cgroup => (hosts.clone(), hosts.clone()),
             _ => {
-                mounts.push(Foretold::plain(at, fs_type, read_only));
+                mounts.push(match bound_cgroup(mount, layout) {
+                    Some((hierarchy, below)) => {
+                        let shown = match &hosts {
+                            CgroupRoot::At(root) => CgroupRoot::At(root.join(below)),
+                            CgroupRoot::Outside => CgroupRoot::Outside,
+                        };
+                        Foretold::cgroup(at, hierarchy, shown, read_only)
+                    }
+                    None => Foretold::plain(at, fs_type, read_only),
+                });
                 continue;
             }
         };
@@ -152,4 +172,40 @@ fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, ow
         }
     }
     Mounts::foretold(mounts)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::oci::document::Document;
+
+    /// The cgroup that the container sees at a path.
+    fn seen(bind: &str, layout: Layout, namespace: CgroupNamespace, at: &str) -> Option<(Hierarchy, CgroupRoot)> {
+        let text = format!(r#"{{"mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup"}},{bind}]}}"#);
+        let list = config::mounts(&Document::parse(text.into()).unwrap()).unwrap();
+        mounts(&list, layout, namespace, &CgroupPath::new("/c")).at(&InnerPath::new(at)).unwrap().cgroup.clone()
+    }
+
+    #[test]
+    fn a_bind_of_the_hosts_hierarchy_shows_cgroups() {
+        const SYSTEMD: &str = "/sys/fs/cgroup/systemd";
+        let bind = |source: &str, at: &str| {
+            format!(r#"{{"destination":"{at}","type":"bind","source":"{source}","options":["bind"]}}"#)
+        };
+        let at = |path: &str| CgroupRoot::At(CgroupPath::new(path));
+        let (legacy, unified) = (Layout::Legacy, Layout::Unified);
+        let (host, private) = (CgroupNamespace::Host, CgroupNamespace::Private);
+        for (source, layout, namespace, target, expected) in [
+            (SYSTEMD, legacy, host, SYSTEMD, Some((Hierarchy::Systemd, at("/")))),
+            ("/sys/fs/cgroup/systemd/a/b", legacy, host, SYSTEMD, Some((Hierarchy::Systemd, at("/a/b")))),
+            (SYSTEMD, legacy, private, SYSTEMD, Some((Hierarchy::Systemd, CgroupRoot::Outside))),
+            ("/sys/fs/cgroup/systemdx", legacy, host, SYSTEMD, None),
+            ("/srv", legacy, host, SYSTEMD, None),
+            ("/sys/fs/cgroup/a", unified, host, "/mnt", Some((Hierarchy::Unified, at("/a")))),
+            ("/srv", unified, host, "/mnt", None),
+        ] {
+            assert_eq!(seen(&bind(source, target), layout, namespace, target), expected, "{source} at {target}");
+        }
+    }
 }
