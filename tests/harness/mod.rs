@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+use oci_systemd_hook::interface::PATHS;
 
 /// The result of a trial.
 pub type Check = Result<(), String>;
@@ -42,11 +43,14 @@ pub fn all<Name: Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
     Ok(())
 }
 
-/// Whether a mount point is one that no other program takes away or renames. Elsewhere other programs may remove the
-/// directory that a mount lies on, which takes it from all mount namespaces.
+/// Whether a mount point is one that no other program takes away or renames, or one on which the hook mounts something in a
+/// container. Elsewhere other programs may remove the directory that a mount lies on, which takes it from all mount namespaces,
+/// as podman does below /run/netns.
 pub fn is_lasting(at: &Path) -> bool {
-    let tops = ["/proc", "/sys", "/dev", "/run", "/tmp"];
-    at == Path::new("/") || tops.iter().any(|top| at.starts_with(top))
+    let of_the_kernel = ["/proc", "/sys", "/dev"];
+    at == Path::new("/")
+        || of_the_kernel.iter().any(|top| at.starts_with(top))
+        || PATHS.iter().any(|path| at == Path::new(path))
 }
 
 /// The trials of a suite.
