@@ -296,7 +296,7 @@ pub fn no_memory_limit(realm: Realm) -> Check {
         let watch = Opened::watch_one(target);
         let finished = bundle.create()?;
         watch.map_or(Ok(()), |watch| watch.nothing())?;
-        finished.refused(&["memory.limit_in_bytes", "no cgroup"])
+        finished.refused(&["memory.limit_in_bytes", "is not a cgroup"])
     })
 }
 
