@@ -11,13 +11,13 @@ use std::marker::PhantomData;
 
 use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, IntoDeserializer, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 
 /// Why a text is not a descriptor.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatFault {
     /// It is not JSON, or a field has another type.
-    #[error("invalid descriptor")]
+    #[error("invalid descriptor, it has to be JSON in the format of oci-hooks(5)")]
     Json(#[source] serde_json::Error),
     /// A version of the future.
     #[error("its version {0:?} is unknown, expected \"1.0.0\", \"0.1.0\" or none")]
@@ -145,26 +145,37 @@ fn in_any_case<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deseria
         }
 
         fn visit_map<A: MapAccess<'de>>(self, object: A) -> Result<T, A::Error> {
-            T::deserialize(MapAccessDeserializer::new(LowerCase(object)))
+            T::deserialize(MapAccessDeserializer::new(LowerCase { object, name: String::new() }))
         }
     }
     deserializer.deserialize_any(Object(PhantomData))
 }
 
-/// An object with its fields' names in lower case.
-struct LowerCase<A>(A);
+/// An object with its fields' names in lower case, which errors name as they are written.
+struct LowerCase<A> {
+    object: A,
+    /// Of the field that is being read.
+    name: String,
+}
 
 impl<'de, A: MapAccess<'de>> MapAccess<'de> for LowerCase<A> {
     type Error = A::Error;
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
-        let name: Option<String> = self.0.next_key()?;
+        let Some(name) = self.object.next_key::<String>()? else { return Ok(None) };
         // To Go the long s is another case of an ASCII letter, as the kelvin sign is, which `to_lowercase` knows.
-        name.map(|name| seed.deserialize(name.to_lowercase().replace('ſ', "s").into_deserializer())).transpose()
+        let lower = name.to_lowercase().replace('ſ', "s");
+        self.name = name;
+        seed.deserialize(lower.into_deserializer()).map(Some)
     }
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
-        self.0.next_value_seed(seed)
+        self.object.next_value_seed(seed).map_err(|error| {
+            // serde_json appends the position anew.
+            let text = error.to_string();
+            let why = text.split(" at line ").next().unwrap_or_default();
+            A::Error::custom(format_args!("{}: {why}", self.name))
+        })
     }
 }
 

@@ -27,7 +27,7 @@ const DESCRIPTORS: [(&str, &str); 11] = [
     ),
     (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"annotations":{"a":"*"}},"stages":["poststop"]}"#, "*"),
     (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":true},"stages":["precreate"]}"#, "precreate"),
-    (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":1},"stages":["poststop"]}"#, "when.always"),
+    (r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"always":1},"stages":["poststop"]}"#, "when: always: "),
     (r#"{"hook":"@HOOK@","cmds":["a"]}"#, "stages"),
     (r#"{"hook":"@HOOK@","cmd":["a"],"cmds":["a"],"stages":["poststop"]}"#, "cmd"),
 ];
