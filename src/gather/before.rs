@@ -29,10 +29,12 @@ pub fn foretold_state(bundle: PathBuf) -> State {
 #[must_use]
 pub fn state_at_precreate(directory: PathBuf, document: &Document) -> State {
     const MARK: &str = "/run/.containerenv";
-    // What can't be read is an error later.
-    let mounts = config::mounts(document).unwrap_or_default();
-    let mark = mounts.iter().find(|mount| mount.destination == Path::new(MARK)).and_then(|mount| mount.source.as_ref());
-    let id = id_in(&directory).or_else(|| id_in(mark?));
+    let by_mark = || {
+        // What can't be read is an error later.
+        let mounts = config::mounts(document).unwrap_or_default();
+        id_in(mounts.iter().find(|mount| mount.destination == Path::new(MARK))?.source.as_ref()?)
+    };
+    let id = id_in(&directory).or_else(by_mark);
     State::foretold(&id.unwrap_or_else(|| name_of(&directory)), directory)
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether config.json calls this hook at other stages, too.
+//! Whether config.json also calls this hook at a later stage.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -27,14 +27,17 @@ pub fn follow_up(config: &Config, stage: Stage) -> Result<FollowUp, GatherError>
 
 /// Whether one of these hooks is this program.
 pub(super) fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
-    /// No hook of this process's namespace, or none that it may look at.
-    const NONE: [Errno; 6] = [Errno::NOENT, Errno::NOTDIR, Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NAMETOOLONG];
+    /// The errors for a path that leads to nothing in this process's mount namespace, or to a file that it may not look at.
+    const NOT_SEEN: [Errno; 6] =
+        [Errno::NOENT, Errno::NOTDIR, Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NAMETOOLONG];
     if hooks.is_empty() {
         return Ok(false);
     }
     let file = |path: &Path| match std::fs::metadata(path).call(|| format!("stat({path:?})")) {
         Ok(file) => Ok(Some((file.dev(), file.ino()))),
-        Err(error) if error.errno().is_some_and(|errno| NONE.contains(&errno)) || error.is_of_a_server() => Ok(None),
+        Err(error) if error.errno().is_some_and(|errno| NOT_SEEN.contains(&errno)) || error.is_of_a_server() => {
+            Ok(None)
+        }
         Err(source) => Err(GatherError::Read { path: path.to_owned(), source }),
     };
     let Some(own) = file(Path::new("/proc/self/exe"))? else { return Ok(false) };

@@ -134,9 +134,9 @@ fn bound_cgroup(mount: &config::Mount, layout: Layout) -> Option<(Hierarchy, &Pa
 fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, own: &CgroupPath) -> Mounts {
     let cgroup = InnerPath::new(interface::CGROUP);
     // What is bound from the host shows the host's own cgroups.
-    let hosts = match namespace {
+    let of_host = |below: &Path| match namespace {
         CgroupNamespace::Private => CgroupRoot::Outside,
-        CgroupNamespace::Host => CgroupRoot::At(CgroupPath::root()),
+        CgroupNamespace::Host => CgroupRoot::At(CgroupPath::new(below)),
     };
     let mut mounts = Vec::new();
     for mount in list {
@@ -145,16 +145,10 @@ fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, ow
         let fs_type = mount.kind.as_deref().filter(|_| !mount.is_bind()).unwrap_or("bind");
         let (whole, legacy) = match fs_type {
             "cgroup" | "cgroup2" => (CgroupRoot::At(CgroupPath::root()), CgroupRoot::At(own.clone())),
-            "bind" if at == cgroup => (hosts.clone(), hosts.clone()),
+            "bind" if at == cgroup => (of_host(Path::new("")), of_host(Path::new(""))),
             _ => {
                 mounts.push(match bound_cgroup(mount, layout) {
-                    Some((hierarchy, below)) => {
-                        let shown = match &hosts {
-                            CgroupRoot::At(root) => CgroupRoot::At(root.join(below)),
-                            CgroupRoot::Outside => CgroupRoot::Outside,
-                        };
-                        Foretold::cgroup(at, hierarchy, shown, read_only)
-                    }
+                    Some((hierarchy, below)) => Foretold::cgroup(at, hierarchy, of_host(below), read_only),
                     None => Foretold::plain(at, fs_type, read_only),
                 });
                 continue;

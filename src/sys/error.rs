@@ -78,7 +78,8 @@ impl SysError {
         }
     }
 
-    /// Whether a file server is away, or doesn't know this process: the path is as good as not there for the container, too.
+    /// Whether a file server doesn't answer, or refuses this process because it doesn't know it. The container can't use such a
+    /// path either.
     #[must_use]
     pub fn is_of_a_server(&self) -> bool {
         matches!(
