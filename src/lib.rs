@@ -57,6 +57,7 @@ pub mod runtime;
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
+    use std::collections::{BTreeMap, BTreeSet};
     use std::fs;
     use std::path::{Path, PathBuf};
 
@@ -65,15 +66,43 @@ mod tests {
         entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
     }
 
-    /// The modules that a text uses, without its comments and unit tests.
-    fn used(text: &str) -> Vec<String> {
+    /// A file without its comments and unit tests.
+    fn code(path: &Path) -> String {
+        let text = fs::read_to_string(path).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        let lines = code.lines().filter(|line| !line.trim_start().starts_with("//"));
-        let paths = lines.flat_map(|line| line.split("crate::").skip(1));
-        let modules =
-            paths.map(|path| path.chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>());
-        // What is left without a name is lib.rs's own.
-        modules.filter(|module| !module.is_empty()).collect()
+        code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The modules that follow `parent::` in a file's code, also those in braces.
+    fn used(code: &str, parent: &str) -> Vec<String> {
+        let name = |path: &str| {
+            path.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>()
+        };
+        let mut names = Vec::new();
+        for rest in code.split(&format!("{parent}::")).skip(1) {
+            let Some(list) = rest.strip_prefix('{') else {
+                names.push(name(rest));
+                continue;
+            };
+            let mut depth = 0;
+            let mut is_start = true;
+            for (at, c) in list.char_indices() {
+                match c {
+                    '{' => depth += 1,
+                    '}' if depth == 0 => break,
+                    '}' => depth -= 1,
+                    ',' if depth == 0 => is_start = true,
+                    _ if is_start && !c.is_whitespace() => {
+                        names.push(name(&list[at..]));
+                        is_start = false;
+                    }
+                    _ => {}
+                }
+            }
+        }
+        // What is left without a name is the parent's own.
+        names.retain(|name| !name.is_empty());
+        names
     }
 
     /// Each use of one module in a file of another: the file, its module, and the module that it uses.
@@ -82,7 +111,7 @@ mod tests {
         let of_file = |path: PathBuf| {
             let name = path.strip_prefix(&source).unwrap().iter().next().unwrap().to_string_lossy().into_owned();
             let own = name.trim_end_matches(".rs").to_owned();
-            let others = used(&fs::read_to_string(&path).unwrap());
+            let others = used(&code(&path), "crate");
             others.into_iter().map(|other| (path.clone(), own.clone(), other)).collect::<Vec<_>>()
         };
         files(&source).into_iter().filter(|path| !path.ends_with("tests.rs")).flat_map(of_file).collect()
@@ -106,6 +135,48 @@ mod tests {
             looked_at += 1;
         }
         assert!(looked_at > 100, "only {looked_at} uses found");
+    }
+
+    /// Finds modules below `directory`, which is the module `path`, that use each other, directly or not. They are returned
+    /// with those that use them.
+    fn cycle(directory: &Path, path: &str) -> Option<String> {
+        let mut uses = BTreeMap::<String, BTreeSet<String>>::new();
+        for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
+            let name = entry.file_stem().unwrap().to_str().unwrap().to_owned();
+            if ["mod", "lib", "main", "bin", "tests"].contains(&name.as_str()) {
+                continue;
+            }
+            let (own, below) = if entry.is_dir() {
+                if let Some(cycle) = cycle(&entry, &format!("{path}::{name}")) {
+                    return Some(cycle);
+                }
+                (entry.join("mod.rs"), files(&entry))
+            } else {
+                (entry.clone(), vec![entry])
+            };
+            let others = uses.entry(name).or_default();
+            others.extend(below.iter().flat_map(|file| used(&code(file), path)));
+            if own.exists() && path != "crate" {
+                others.extend(used(&code(&own), "super"));
+            }
+        }
+        // A module that uses none of those that are left is in no cycle.
+        while let Some(name) = {
+            let left = |(name, others): (&String, &BTreeSet<String>)| {
+                let is_free = others.iter().all(|other| other == name || !uses.contains_key(other));
+                is_free.then(|| name.clone())
+            };
+            uses.iter().find_map(left)
+        } {
+            uses.remove(&name);
+        }
+        (!uses.is_empty()).then(|| format!("in {path}: {uses:?}"))
+    }
+
+    #[test]
+    fn no_modules_use_each_other() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        assert_eq!(cycle(&source, "crate"), None);
     }
 
     /// Whoever chooses hooks by descriptors could be a crate of its own, and the wrapper knows of the hook only how it reads

@@ -11,6 +11,7 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::cgroups::{self, Evidence};
+use super::error::Of;
 use super::follow_up::{follow_up, lists_this_hook};
 use super::interpret::{self, interpret};
 use super::mounted::{Mounted, mounted};
@@ -18,7 +19,7 @@ use super::occupants::{self, Family};
 use super::proc;
 use super::readings::{CgroupFiles, CgroupPlace, Host, Readings};
 use super::selinux::{self, selinux};
-use super::stage::{self, Of};
+use super::stage;
 use super::{Annotated, GatherError, annotated, conmon, open_root, places};
 use crate::bundle::Bundle;
 use crate::facts::options::Policy;

@@ -5,12 +5,12 @@
 //! The state's pid proves nothing at createContainer: runc writes the pid in the container's own pid namespace, crun
 //! writes 0 and youki none, and a caller that makes a mistake at createRuntime may write the same.
 
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use rustix::io::Errno;
 
 use super::GatherError;
+use super::error::{Lacking, Of, Outside, StageError};
 use crate::facts::Stage;
 use crate::kernel::status;
 use crate::oci::config::Config;
@@ -18,104 +18,6 @@ use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs, process};
-
-/// Why this process isn't, or can't be proven to be, where its stage says.
-#[derive(Debug, thiserror::Error)]
-pub enum StageError {
-    /// At createContainer, this process is outside the container.
-    #[error(
-        "at createContainer this process must be in the container's mount namespace, but it is not: {0}; to call it \
-         from outside, use createRuntime, with the pid of the container's first process in the state"
-    )]
-    Outside(Outside),
-    /// At createContainer, /proc doesn't show enough for a proof.
-    #[error(
-        "cannot prove that this process is in the container's mount namespace, as it must be at createContainer; run \
-         the hook at createRuntime instead, or let this process see its ancestors in /proc"
-    )]
-    Unproven(#[source] SysError),
-    /// At createRuntime, the state has no pid.
-    #[error(
-        "the state has no pid, but at {} the hook needs that of the container's first process",
-        Stage::CreateRuntime.name()
-    )]
-    NoPid,
-    /// At createRuntime, no process has the state's pid.
-    #[error(
-        "there is no process with the state's pid {pid}, but at {} it must be that of the container's first process",
-        Stage::CreateRuntime.name()
-    )]
-    NoProcess { pid: u32 },
-    /// At createRuntime, the state's pid is that of a process outside the container.
-    #[error(
-        "the state's pid {pid} is in the {kind} namespace of {whose}, but at {} it must be that of the \
-         container's first process",
-        Stage::CreateRuntime.name()
-    )]
-    NotContainers {
-        pid: u32,
-        /// What they share, as in config.json.
-        kind: &'static str,
-        /// The process that they share it with.
-        whose: &'static str,
-    },
-    /// The mount namespace doesn't look like a container's: runtimes mount the root, and what config.json lists, before
-    /// they call any hook.
-    #[error("the mount namespace of {of} is not the container's, because in it {lacking}")]
-    NotMounted {
-        /// The process that is in the mount namespace.
-        of: Of,
-        /// What is missing in it.
-        lacking: Lacking,
-    },
-}
-
-/// The evidence that this process is outside the container.
-#[derive(Debug, thiserror::Error)]
-pub enum Outside {
-    /// It shares the mount namespace with process 1 of the host, or of a container in which the engine runs.
-    #[error("it is in the mount namespace of process 1")]
-    WithInit,
-    /// It shares a namespace with the runtime.
-    #[error("it is in the {kind} namespace of process {pid}, which is outside the container")]
-    WithRuntime {
-        pid: u32,
-        /// What they share, as in config.json.
-        kind: &'static str,
-    },
-    /// It shares the mount namespace with all its ancestors, as processes of a host do.
-    #[error("all its ancestors are in the same mount namespace")]
-    WithAll,
-}
-
-/// The process through which a mount namespace is known, for messages.
-#[derive(Debug)]
-pub enum Of {
-    /// This process.
-    Own,
-    /// The process that the state names.
-    Pid(u32),
-}
-
-impl fmt::Display for Of {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Own => f.write_str("this process"),
-            Self::Pid(pid) => write!(f, "the state's pid {pid}"),
-        }
-    }
-}
-
-/// What a mount namespace lacks to be a container's.
-#[derive(Debug, thiserror::Error)]
-pub enum Lacking {
-    /// The root isn't a mount point. Every runtime mounts it, if necessary on itself.
-    #[error("the container's root {} is not a mount point", .0.display())]
-    Root(PathBuf),
-    /// None of config.json's mounts is there. At least the first ones are made before any hook runs.
-    #[error("none of config.json's mounts is below {}", .0.display())]
-    Mounts(PathBuf),
-}
 
 /// What is known about this process's place.
 #[derive(Debug, Default)]
