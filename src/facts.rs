@@ -21,7 +21,7 @@ pub use engine::{Engine, Runtime};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
 pub use places::Places;
-pub use rights::{Privileges, Rights};
+pub use rights::{Privileges, Rights, UserNamespaces};
 pub use selinux::Selinux;
 
 /// What a runtime calls this process for.

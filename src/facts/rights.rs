@@ -13,8 +13,7 @@ pub struct Rights {
     /// Whether its capabilities count in the user namespace that owns the container's mount namespace: that is its own
     /// or one below (user_namespaces(7)).
     pub over_mounts: bool,
-    /// Whether it, or the container, is in a user namespace, where CAP_MKNOD doesn't count for device nodes.
-    pub in_user_namespace: bool,
+    pub user_namespaces: UserNamespaces,
     /// Of [`Rights::USED`], what it hasn't.
     pub lacking: Vec<Capability>,
 }
@@ -31,8 +30,8 @@ impl Rights {
 
     /// Those of root, where the container's own user namespace doesn't take one away.
     #[must_use]
-    pub fn of_root(in_user_namespace: bool) -> Self {
-        Self { over_mounts: true, in_user_namespace, lacking: Vec::new() }
+    pub fn of_root(user_namespaces: UserNamespaces) -> Self {
+        Self { over_mounts: true, user_namespaces, lacking: Vec::new() }
     }
 
     /// Whether it has one of [`Rights::USED`].
@@ -47,10 +46,34 @@ impl Rights {
         self.over_mounts && self.has(Capability::CAP_SYS_ADMIN)
     }
 
-    /// Whether it may make device nodes.
+    /// Whether it may make device nodes, for which CAP_MKNOD has no effect in a user namespace.
     #[must_use]
     pub fn may_make_devices(&self) -> bool {
-        !self.in_user_namespace && self.has(Capability::CAP_MKNOD)
+        !self.user_namespaces.any() && self.has(Capability::CAP_MKNOD)
+    }
+}
+
+/// Who is in a user namespace other than the host's, user_namespaces(7).
+#[derive(Debug, Clone, Copy)]
+pub struct UserNamespaces {
+    /// Whether this process is. At createContainer it is in the container's own, if there is one.
+    pub hook: bool,
+    /// Whether the container has, or joins, one that config.json names.
+    pub container: bool,
+}
+
+impl UserNamespaces {
+    /// Whether this process or the container is in one. On what was mounted in the container's own, this process may have
+    /// to act as the container's root.
+    #[must_use]
+    pub fn any(self) -> bool {
+        self.hook || self.container
+    }
+
+    /// Whether the engine is in one: the container has none of its own that this process could have entered.
+    #[must_use]
+    pub fn is_rootless(self) -> bool {
+        self.hook && !self.container
     }
 }
 

@@ -14,7 +14,7 @@ use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
 use crate::facts::{
     CgroupNamespace, CgroupOwner, CgroupRoot, FollowUp, Layout, Making, Mounts, Occupants, Places, Rights, Stage,
-    Surroundings,
+    Surroundings, UserNamespaces,
 };
 use crate::interface;
 use crate::kernel::cgroup::{CgroupFile, Hierarchy};
@@ -46,7 +46,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
         follow_up: FollowUp::None,
         options,
         making: Making::Possible,
-        rights: Rights::of_root(config.has_namespace("user")),
+        rights: Rights::of_root(UserNamespaces { hook: false, container: config.has_namespace("user") }),
         id_maps: [id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings)],
         stop_signal,
         units: live::units(&root, &interpret::asked_units(config, systemd)),

@@ -20,7 +20,7 @@ use super::proc;
 use super::readings::{CgroupFiles, CgroupPlace, Host, Readings};
 use super::selinux::{self, selinux};
 use super::stage;
-use super::{Annotated, GatherError, annotated, conmon, open_root, places};
+use super::{Annotated, GatherError, annotated, conmon, open_root, places, user_namespaces};
 use crate::bundle::Bundle;
 use crate::facts::options::Policy;
 use crate::facts::{Engine, Found, Image, Making, Rights, Stage, Surroundings};
@@ -153,14 +153,11 @@ fn making(
 ) -> Result<Making, GatherError> {
     // The annotation proves nothing, but without it there is no need to look at processes.
     let is_podmans = || if engine.calls_poststop_itself() { conmon::calls_podman(state) } else { Ok(false) };
-    // At createContainer it may be the container's own one.
-    let is_rootless = process::is_in_user_namespace() && !config.has_namespace("user");
+    let user_namespaces = user_namespaces(config);
     Ok(match stage {
-        _ if is_rootless => Making::Rootless,
+        _ if user_namespaces.is_rootless() => Making::Rootless,
         Stage::CreateContainer => Making::Inside,
-        Stage::CreateRuntime if process::is_in_user_namespace() || !own.contains(CapabilitySet::SYS_ADMIN) => {
-            Making::Rootless
-        }
+        Stage::CreateRuntime if user_namespaces.hook || !own.contains(CapabilitySet::SYS_ADMIN) => Making::Rootless,
         Stage::CreateRuntime if lists_this_hook(&config.hooks.poststop)? || is_podmans()? => Making::Possible,
         Stage::CreateRuntime => Making::Forever,
     })
@@ -262,8 +259,7 @@ pub(super) fn programs(root: &Root) -> impl Iterator<Item = Result<InnerPath, Ga
 fn rights(config: &Config, own: CapabilitySet) -> Rights {
     Rights {
         over_mounts: process::is_over_mount_namespace(),
-        // On what was mounted in the container's own, this process may have to act as its root.
-        in_user_namespace: config.has_namespace("user") || process::is_in_user_namespace(),
+        user_namespaces: user_namespaces(config),
         lacking: Rights::USED.into_iter().filter(|used| !own.bits() & used.bitmask() != 0).collect(),
     }
 }

@@ -21,6 +21,7 @@ pub mod readings;
 mod selinux;
 pub mod stage;
 pub mod unreadable;
+mod user_namespaces;
 
 use std::os::fd::AsFd;
 
@@ -29,6 +30,7 @@ pub use self::annotations::{Annotated, annotated};
 pub use self::call::call;
 pub use self::error::GatherError;
 pub use self::follow_up::follow_up;
+use self::user_namespaces::user_namespaces;
 use crate::bundle::{Bundle, BundleError};
 use crate::command;
 use crate::facts::{Command, Container, Switch};

@@ -156,11 +156,12 @@ fn is_in_a_container(pid: u32) -> bool {
         || others::root(&pid).is_some_and(|its| Some(its) != others::root("self"))
 }
 
-/// Whether a process that /proc doesn't show may run all the same. On the host CAP_SYS_PTRACE shows all of them.
+/// Whether a process that /proc doesn't show may run all the same.
 fn is_hidden(pid: u32) -> Result<bool, GatherError> {
     let failed = |source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source };
-    let shows_all = process::may_trace() && !process::is_in_user_namespace();
-    Ok(!shows_all && others::tasks(pid).map_err(failed)?.is_empty() && others::are_hidden().map_err(failed)?)
+    Ok(!process::sees_all()
+        && others::tasks(pid).map_err(failed)?.is_empty()
+        && others::are_hidden().map_err(failed)?)
 }
 
 /// Whether a process has a thread that isn't ending and fulfills a condition. The condition is checked first, since in v1

@@ -3,6 +3,7 @@
 
 use std::os::fd::OwnedFd;
 
+use super::user_namespaces;
 use crate::facts::Selinux;
 use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use crate::interface::{
@@ -11,7 +12,7 @@ use crate::interface::{
 };
 use crate::kernel::selinux::Label;
 use crate::oci::config::Config;
-use crate::sys::{SysError, mount, process, selinux};
+use crate::sys::{SysError, mount, selinux};
 
 /// `labelling` finds out how a label can be given, `open` opens a directory as the container sees it.
 pub(super) fn selinux(
@@ -40,8 +41,7 @@ pub(super) fn selinux(
         label: at,
     });
     let [outside, inside] = USE_CAPABILITIES;
-    let is_inside = config.has_namespace("user") || process::is_in_user_namespace();
-    let (class, boolean) = if is_inside { inside } else { outside };
+    let (class, boolean) = if user_namespaces(config).any() { inside } else { outside };
     let is_container_t = process.as_ref().is_some_and(|process| process.kind == OF_CONTAINER_T);
     Selinux::On(Box::new(Confinement {
         enforcing: selinux::is_enforcing(),

@@ -80,7 +80,7 @@ fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), Making> {
 /// in the initial user namespace may mount it there.
 pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &ChosenLayout) -> Result<(), Refusal> {
     let is_hosts = facts.cgroups.systemd.as_ref().is_some_and(|member| member.on_host.is_some());
-    let may_mount = facts.privileges.capabilities.is_in_any_set("CAP_SYS_ADMIN") && !facts.rights.in_user_namespace;
+    let may_mount = facts.privileges.capabilities.is_in_any_set("CAP_SYS_ADMIN") && !facts.rights.user_namespaces.any();
     if is_hosts || !may_mount || facts.options.policy.v1_with_sys_admin == V1WithSysAdmin::Allowed {
         return Ok(());
     }

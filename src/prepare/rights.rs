@@ -30,7 +30,7 @@ fn copies(facts: &Surroundings, plan: &mut Plan) {
     });
     let copied = copied.collect::<Vec<_>>().join(", ");
     for (capability, effect) in EFFECTS {
-        let is_usual = capability == Capability::CAP_MKNOD && facts.rights.in_user_namespace;
+        let is_usual = capability == Capability::CAP_MKNOD && facts.rights.user_namespaces.any();
         if !copied.is_empty() && !facts.rights.has(capability) && !is_usual {
             plan.warn(format!("this process has no {capability}: of what the image has in {copied}, {effect}"));
         }

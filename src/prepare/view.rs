@@ -37,7 +37,7 @@ pub(super) fn hides_others(
         "config.json mounts the host's cgroups there"
     } else if below == MountsBelow::Kept && !facts.mounts.directly_below(at).is_empty() {
         "something is mounted below it"
-    } else if facts.cgroups.making == Making::Inside && facts.rights.in_user_namespace {
+    } else if facts.cgroups.making == Making::Inside && facts.rights.user_namespaces.any() {
         "in the container's user namespace the hook can't make a cgroup that covers them"
     } else if member.is_some_and(lacks_room) {
         "its cgroup's limits on what is below leave no room for a copy of the path"

@@ -318,7 +318,7 @@ fn is_on_server(path: &Path) -> Result<bool, SysError> {
 /// The namespaces of all processes. Returns `None` if they can't be determined, or if this process may not look into those
 /// of other engines.
 fn living_namespaces() -> Option<HashSet<Namespaces>> {
-    if !process::may_trace() || process::is_in_user_namespace() {
+    if !process::sees_all() {
         return None;
     }
     let pids = others::pids().ok()?;

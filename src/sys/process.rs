@@ -214,6 +214,13 @@ pub fn is_in_user_namespace() -> bool {
     *IS_IN_ONE.get_or_init(find_user_namespace)
 }
 
+/// Whether /proc hides no process of the host from this one: CAP_SYS_PTRACE in the host's user namespace overrides the mount
+/// option `hidepid`, proc(5).
+#[must_use]
+pub fn sees_all() -> bool {
+    may_trace() && !is_in_user_namespace()
+}
+
 fn find_user_namespace() -> bool {
     /// `PROC_USER_INIT_INO` in linux/proc_ns.h, Linux 3.8.
     const INITIAL: u64 = 0xefff_fffd;

@@ -13,7 +13,7 @@ use oci_systemd_hook::facts::options::{CgroupsMax, Key, PREFIX, V1WithSysAdmin};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use oci_systemd_hook::facts::{
     CgroupOwner, FollowUp, Found, Image, Making, Mounts, Occupants, Options, Places, Rights, Selinux, Stage,
-    Surroundings,
+    Surroundings, UserNamespaces,
 };
 use oci_systemd_hook::gather::cgroups::{self, Evidence};
 use oci_systemd_hook::gather::interpret::{asked_tmpfs, asked_units, interpret};
@@ -159,7 +159,10 @@ impl World {
             },
             rights: Rights {
                 over_mounts: !rights.contains("not over the mounts"),
-                in_user_namespace: config.has_namespace("user") || rights.contains("in a user namespace"),
+                user_namespaces: UserNamespaces {
+                    hook: rights.contains("in a user namespace"),
+                    container: config.has_namespace("user"),
+                },
                 lacking: Rights::USED
                     .into_iter()
                     .filter(|capability| rights.contains(&format!("no {capability}")))

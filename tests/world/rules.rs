@@ -103,7 +103,7 @@ fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (CgroupPath, Cgroup
 /// Whether a container sees the host's cgroups: it has no cgroup namespace of its own, and config.json asks for them,
 /// or mounts something there, or no other cgroup can be made.
 fn may_see_others(facts: &Surroundings, at: &InnerPath) -> bool {
-    let can_make_none = facts.cgroups.making == Making::Inside && facts.rights.in_user_namespace;
+    let can_make_none = facts.cgroups.making == Making::Inside && facts.rights.user_namespaces.any();
     let is_wanted = facts.cgroups.is_asked_from_host(at) || !facts.mounts.directly_below(at).is_empty();
     facts.cgroups.namespace == CgroupNamespace::Host && (is_wanted || can_make_none)
 }
