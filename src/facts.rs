@@ -13,6 +13,7 @@ pub mod engine;
 pub mod mounts;
 pub mod options;
 pub mod places;
+pub mod privileges;
 pub mod rights;
 pub mod selinux;
 
@@ -21,7 +22,8 @@ pub use engine::{Engine, Runtime};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
 pub use places::Places;
-pub use rights::{Privileges, Rights, UserNamespaces};
+pub use privileges::Privileges;
+pub use rights::{Rights, UserNamespaces};
 pub use selinux::Selinux;
 
 /// What a runtime calls this process for.

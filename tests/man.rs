@@ -149,3 +149,12 @@ fn the_options_in_annotations_are_those_of_the_table() {
     known.sort_unstable();
     assert_eq!(documented, known);
 }
+
+#[test]
+fn the_synopsis_has_the_forms_of_the_help() {
+    let help = cli::help();
+    let of_help = help.lines().skip_while(|line| *line != "Usage:").skip(1).take_while(|line| !line.is_empty());
+    let Some(page) = rendered(&Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGES[0])) else { return };
+    let of_page = page.lines().skip_while(|line| *line != "SYNOPSIS").skip(1).take_while(|line| !line.is_empty());
+    assert_eq!(of_page.map(str::trim).collect::<Vec<_>>(), of_help.map(str::trim).collect::<Vec<_>>());
+}

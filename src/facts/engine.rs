@@ -5,7 +5,8 @@
 //! Neither is told by name: an engine is known by an annotation, and a runtime by the state that it writes. So most
 //! differences are handled for all of them, by what is seen: [`crate::gather::call`] tells the stages apart though each runtime
 //! writes another pid, and [`crate::prepare`] expects of any runtime what crun does after its hooks, which is to make
-//! read-only what config.json wants so (crun 1.8 after createRuntime, 1.27 after createContainer).
+//! read-only what config.json wants so (crun 1.8 after createRuntime, 1.27 after createContainer). Nothing that the hook is
+//! given tells a version; the versions named here are those that were seen to behave so.
 
 use crate::oci::state::State;
 

@@ -19,7 +19,8 @@ pub struct Spec {
     pub kind: Kind,
     /// What the option changes, for `--help`.
     pub doc: &'static str,
-    /// What applies without the option, for `--help`, where "by default" precedes it.
+    /// What applies without the option, for `--help`, where "by default" precedes it. The numbers themselves are in
+    /// [`crate::interface`].
     pub default: &'static str,
 }
 

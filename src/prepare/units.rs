@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Units that can't work for what config.json shows are masked for this boot: a link to /dev/null in
-//! /run/systemd/system, systemd.unit(5).
+//! What the hook puts into /run/systemd/system, where it lasts for this boot (systemd.unit(5)). So far these are masks, links to
+//! /dev/null, of units that can't work in this container.
 
 use super::{moved, traceless, unless_there};
 use crate::facts::{Found, Surroundings};
