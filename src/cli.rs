@@ -44,7 +44,7 @@ pub enum Request {
         bundle: PathBuf,
         /// A file with a state.
         state: Option<PathBuf>,
-        format: Format,
+        format: PlanFormat,
         policy: Policy,
     },
     Help,
@@ -53,7 +53,7 @@ pub enum Request {
 
 /// The format of a printed plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum PlanFormat {
     Text,
     Json,
 }
@@ -205,8 +205,8 @@ mod tests {
             format,
             policy: Policy::default(),
         };
-        assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, Format::Text));
-        assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), Format::Json));
+        assert_eq!(read(&["plan", "/b"]).unwrap(), plan(None, PlanFormat::Text));
+        assert_eq!(read(&["plan", "--state", "s", "/b", "--json"]).unwrap(), plan(Some("s"), PlanFormat::Json));
         assert_eq!(
             read(&["precreate"]).unwrap(),
             Request::Precreate { log_level: LevelFilter::Warn, time_limit: usual }

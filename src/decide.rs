@@ -11,7 +11,7 @@ use crate::path::InnerPath;
 pub enum Decision {
     Skip(Reason),
     /// Prepare the container for systemd.
-    Prepare(Because),
+    Prepare(PrepareReason),
 }
 
 /// Why a container is left alone.
@@ -31,7 +31,7 @@ pub enum Reason {
 
 /// Why a container is prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Because {
+pub enum PrepareReason {
     /// The annotation of this key asks for it.
     Enabled(String),
     RunsSystemd(String, InnerPath),
@@ -42,13 +42,13 @@ pub fn decide(container: &Container) -> Decision {
     match (&container.switch, &container.command) {
         (_, Command::Sandbox) => Decision::Skip(Reason::Sandbox),
         (Switch::Disabled(by), _) => Decision::Skip(Reason::Disabled(by.clone())),
-        (Switch::Enabled(key), _) => Decision::Prepare(Because::Enabled(key.clone())),
+        (Switch::Enabled(key), _) => Decision::Prepare(PrepareReason::Enabled(key.clone())),
         (Switch::Unset | Switch::EnabledForPod, Command::Other(name)) => {
             Decision::Skip(Reason::OtherCommand(name.clone()))
         }
         (Switch::Unset | Switch::EnabledForPod, Command::LookedUp { name, program }) => match program {
-            Program::Systemd(path) => Decision::Prepare(Because::RunsSystemd(name.clone(), path.clone())),
-            Program::Else(path) => Decision::Skip(Reason::NotSystemd(name.clone(), path.clone())),
+            Program::Systemd(path) => Decision::Prepare(PrepareReason::RunsSystemd(name.clone(), path.clone())),
+            Program::Other(path) => Decision::Skip(Reason::NotSystemd(name.clone(), path.clone())),
             Program::Nothing => Decision::Skip(Reason::NoProgram(name.clone())),
             Program::Unreachable(why) => Decision::Skip(Reason::Unreachable(name.clone(), why.clone())),
         },
@@ -70,7 +70,7 @@ impl fmt::Display for Reason {
     }
 }
 
-impl fmt::Display for Because {
+impl fmt::Display for PrepareReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Enabled(key) => write!(f, "the annotation {key} says enabled"),
@@ -91,14 +91,14 @@ mod tests {
         let init = |program| Command::LookedUp { name: "/sbin/init".to_owned(), program };
         let systemd = || init(Program::Systemd(path()));
         let other = || Command::Other("nginx".to_owned());
-        let runs = || Decision::Prepare(Because::RunsSystemd("/sbin/init".to_owned(), path()));
+        let runs = || Decision::Prepare(PrepareReason::RunsSystemd("/sbin/init".to_owned(), path()));
         let (enabled, disabled) = (|| Switch::Enabled("k".to_owned()), || Switch::Disabled("x".to_owned()));
-        let (by_key, by_x) = (Because::Enabled("k".to_owned()), Reason::Disabled("x".to_owned()));
+        let (by_key, by_x) = (PrepareReason::Enabled("k".to_owned()), Reason::Disabled("x".to_owned()));
         let not_systemd = || Decision::Skip(Reason::NotSystemd("/sbin/init".to_owned(), path()));
         let table = [
             (Switch::Unset, systemd(), runs()),
             (Switch::Unset, other(), Decision::Skip(Reason::OtherCommand("nginx".to_owned()))),
-            (Switch::Unset, init(Program::Else(path())), not_systemd()),
+            (Switch::Unset, init(Program::Other(path())), not_systemd()),
             (Switch::Unset, init(Program::Nothing), Decision::Skip(Reason::NoProgram("/sbin/init".to_owned()))),
             (
                 Switch::Unset,
@@ -106,7 +106,7 @@ mod tests {
                 Decision::Skip(Reason::Unreachable("/sbin/init".to_owned(), "EMFILE".to_owned())),
             ),
             (Switch::EnabledForPod, systemd(), runs()),
-            (Switch::EnabledForPod, init(Program::Else(path())), not_systemd()),
+            (Switch::EnabledForPod, init(Program::Other(path())), not_systemd()),
             (enabled(), other(), Decision::Prepare(by_key.clone())),
             (enabled(), systemd(), Decision::Prepare(by_key)),
             (disabled(), systemd(), Decision::Skip(by_x.clone())),

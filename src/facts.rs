@@ -17,7 +17,9 @@ pub mod privileges;
 pub mod rights;
 pub mod selinux;
 
-pub use cgroups::{AskedMount, CgroupNamespace, CgroupOwner, Cgroups, Layout, Making, Membership, Occupants, Sharing};
+pub use cgroups::{
+    AskedMount, CgroupCreation, CgroupNamespace, CgroupOwner, Cgroups, Layout, Membership, Occupants, Sharing,
+};
 pub use engine::{Engine, Runtime};
 pub use mounts::{CgroupRoot, Mount, Mounts};
 pub use options::Options;
@@ -89,7 +91,7 @@ pub enum Program {
     /// systemd's own binary, at this path.
     Systemd(InnerPath),
     /// Something else, at this path.
-    Else(InnerPath),
+    Other(InnerPath),
     Nothing,
     /// It can't be told, for this reason.
     Unreachable(String),
@@ -117,7 +119,7 @@ pub struct Container {
 
 /// What is known before the container is created.
 #[derive(Debug, Clone)]
-pub struct Before {
+pub struct PrecreateFacts {
     pub engine: Engine,
     /// The id that the container shall have, where its engine's id is known.
     pub machine_id: Option<MachineId>,
@@ -141,7 +143,7 @@ pub enum Found {
     /// Nothing, and this is where it would be.
     Nothing(InnerPath),
     /// Something else, such as `a fifo`.
-    Else(InnerPath, &'static str),
+    Other(InnerPath, &'static str),
     /// It lies at or below the mount of a file server, which is never asked what is there.
     OnServer(InnerPath),
     /// The path can't be followed, for this reason.
@@ -158,7 +160,7 @@ impl Found {
             | Self::EmptyDirectory(at)
             | Self::File(at)
             | Self::Nothing(at)
-            | Self::Else(at, _)
+            | Self::Other(at, _)
             | Self::OnServer(at) => Some(at),
         }
     }

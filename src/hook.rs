@@ -13,11 +13,11 @@ use serde::Serialize;
 
 use crate::apply::{self, Outcome, StepError};
 use crate::bundle::{self, Bundle, BundleError};
-use crate::cli::Format;
+use crate::cli::PlanFormat;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
-use crate::gather::unreadable::{self, Told};
+use crate::gather::unreadable::{self, Assessment};
 use crate::gather::{self, GatherError};
 use crate::oci::config::Config;
 use crate::oci::edit::{Edit, EditError};
@@ -26,7 +26,7 @@ use crate::one_line::one_line;
 use crate::plan::Plan;
 use crate::precreate;
 use crate::prepare::{Refusal, prepare};
-use crate::record::{self, Finding, Namespaces, Record, Seen};
+use crate::record::{self, ContainerView, Namespaces, Record, RecordProblem};
 use crate::report::{chain, short};
 use crate::root::Root;
 use crate::sys::{SysError, fs, process, time_limit};
@@ -161,10 +161,10 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
 }
 
 /// How this call knows the container. At createRuntime this process must still be in the runtime's namespaces.
-fn seen(state: &State, stage: Stage) -> Seen {
+fn seen(state: &State, stage: Stage) -> ContainerView {
     match stage {
-        Stage::CreateRuntime => Seen::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() },
-        Stage::CreateContainer => Seen::FromInside,
+        Stage::CreateRuntime => ContainerView::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() },
+        Stage::CreateContainer => ContainerView::FromInside,
     }
 }
 
@@ -202,7 +202,7 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
                 && source.errno() == Some(Errno::ACCESS)
                 && process::is_in_user_namespace() =>
         {
-            let config = without_config(id, at, &path, &source, unreadable::tell(state)?);
+            let config = without_config(id, at, &path, &source, unreadable::assess(state)?);
             return Ok(config.map(|config| (Bundle::without_config(state, config), None)));
         }
         result => result?,
@@ -224,16 +224,16 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
     }
 }
 
-fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Told) -> Option<Config> {
+fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Assessment) -> Option<Config> {
     let path = path.display();
     match told {
-        Told::LeaveAlone(why) => info!("{id}: left alone at {at}: cannot read {path}, and {why}"),
-        Told::Enabled(config) => {
+        Assessment::LeaveAlone(why) => info!("{id}: left alone at {at}: cannot read {path}, and {why}"),
+        Assessment::Enabled(config) => {
             debug!("{id}: prepare at {at}: cannot read {path}, and the annotation in the state says enabled");
             return Some(*config);
         }
         // No error: createRuntime may have seen that it is another's.
-        Told::MayBeSystemd => warn!(
+        Assessment::MayBeSystemd => warn!(
             "{id}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in \
              this user namespace ({source}); if it is, let this hook run at createRuntime, too, as its descriptors do, \
              or give the container the annotation oci-systemd-hook=enabled"
@@ -248,7 +248,7 @@ pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure
     const INPUT: &str = "config.json on standard input";
     let document = bundle::read_stream(input, INPUT);
     let document = document.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
-    let state = gather::before::state_at_precreate(bundle::absolute(Path::new(".")), &document);
+    let state = gather::precreate::state_at_precreate(bundle::absolute(Path::new(".")), &document);
     let bundle = Bundle::of(&state, INPUT.into(), document);
     change(&bundle, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
 }
@@ -277,8 +277,8 @@ fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> 
 const CLEANED_UP: u8 = 0;
 
 /// Logs the findings about the records of this container, and of others that are gone.
-fn tell(all: Vec<Finding>) {
-    for Finding { id, error, is_of_another_call } in all {
+fn tell(all: Vec<RecordProblem>) {
+    for RecordProblem { id, error, is_of_another_call } in all {
         let level = if error.is_for_later() || is_of_another_call { Level::Info } else { Level::Warn };
         log!(level, "{}: {}", short(&id), chain(&error));
     }
@@ -296,7 +296,7 @@ struct Printed<'a> {
 }
 
 /// The plan for a bundle, as text; does nothing.
-pub fn plan(bundle: &Path, state: Option<&Path>, format: Format, policy: &Policy) -> Result<String, HookError> {
+pub fn plan(bundle: &Path, state: Option<&Path>, format: PlanFormat, policy: &Policy) -> Result<String, HookError> {
     let not_found = |source| HookError::NoBundle { path: bundle.to_owned(), source };
     let directory = std::fs::canonicalize(bundle).map_err(not_found)?;
     if !directory.is_dir() {
@@ -307,19 +307,19 @@ pub fn plan(bundle: &Path, state: Option<&Path>, format: Format, policy: &Policy
             let file = fs::open_host(path).map_err(|source| HookError::Open { path: path.to_owned(), source })?;
             gather::state(file, &path.display().to_string())?.with_bundle(directory)
         }
-        None => gather::before::foretold_state(directory),
+        None => gather::precreate::predicted_state(directory),
     };
     let bundle = Bundle::read(&state)?;
     let (decision, because, plan) = match decide(&gather::container(&bundle)?.0) {
         Decision::Skip(reason) => ("skip", reason.to_string(), Plan::default()),
         Decision::Prepare(because) => {
-            ("prepare", because.to_string(), prepare(&gather::foretell::surroundings(&bundle, policy)?)?)
+            ("prepare", because.to_string(), prepare(&gather::predict::surroundings(&bundle, policy)?)?)
         }
     };
     let printed = Printed { id: &state.id, decision, because, plan };
     Ok(match format {
-        Format::Text => printed.text(),
-        Format::Json => format!("{:#}\n", serde_json::json!(printed)),
+        PlanFormat::Text => printed.text(),
+        PlanFormat::Json => format!("{:#}\n", serde_json::json!(printed)),
     })
 }
 

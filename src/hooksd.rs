@@ -17,14 +17,14 @@ mod json;
 mod pattern;
 mod when;
 
-pub use descriptor::{Descriptor, Fault, Hook, Stage};
+pub use descriptor::{Descriptor, Fault, HookEntry, HookStage};
 pub use json::FormatFault;
 pub use pattern::{PatternFault, TooLarge};
 pub use when::WhenError;
 
 /// What descriptors are matched against.
 #[derive(Debug, Clone, Copy)]
-pub struct Subject<'a> {
+pub struct MatchedContainer<'a> {
     /// config.json's `process.args`; none if it has no `process`.
     pub args: Option<&'a [String]>,
     /// Not always config.json's: CRI-O lays the pod's over the container's.
@@ -35,7 +35,7 @@ pub struct Subject<'a> {
 
 /// What some directories hold.
 #[derive(Debug, Default)]
-pub struct Hooks {
+pub struct HookSet {
     /// The good descriptors, in the order in which their hooks run.
     pub descriptors: Vec<Descriptor>,
     /// What else there is, in the order in which it was read.
@@ -76,7 +76,7 @@ pub struct MatchError {
 /// A file masks another only if it is good itself: an empty one, or a link to /dev/null, is a fatal
 /// problem. And a bad file is a problem even if a later directory masks it.
 #[must_use]
-pub fn read(directories: &[PathBuf], extension_stages: &[&str]) -> Hooks {
+pub fn read(directories: &[PathBuf], extension_stages: &[&str]) -> HookSet {
     let mut named = BTreeMap::new();
     let mut problems = Vec::new();
     for directory in directories {
@@ -85,10 +85,10 @@ pub fn read(directories: &[PathBuf], extension_stages: &[&str]) -> Hooks {
     let mut named: Vec<_> = named.into_iter().collect();
     // Names that differ in case alone have no certain order in the engines; here they keep their own.
     named.sort_by_cached_key(|(name, _)| lower_case(name));
-    Hooks { descriptors: named.into_iter().map(|(_, descriptor)| descriptor).collect(), problems }
+    HookSet { descriptors: named.into_iter().map(|(_, descriptor)| descriptor).collect(), problems }
 }
 
-impl Hooks {
+impl HookSet {
     /// Whether it makes a difference for any of them that there are bind mounts.
     #[must_use]
     pub fn ask_for_bind_mounts(&self) -> bool {
@@ -96,7 +96,7 @@ impl Hooks {
     }
 
     /// The descriptors whose hooks are for this container, in the order in which they run.
-    pub fn matching(&self, subject: &Subject<'_>) -> Result<Vec<&Descriptor>, MatchError> {
+    pub fn matching(&self, subject: &MatchedContainer<'_>) -> Result<Vec<&Descriptor>, MatchError> {
         let mut matching = Vec::new();
         for descriptor in &self.descriptors {
             if descriptor.matches(subject)? {

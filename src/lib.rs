@@ -3,7 +3,7 @@
 //!
 //! Data flows one way: [`gather`] reads facts, [`decide`] and [`prepare`] make a [`plan`] of them
 //! without touching anything, [`apply`] carries it out without seeing a fact. A module uses only its own group of this list
-//! and those above it. [`hooksd`] stands apart: it is how engines choose hooks, and how [`runtime`] does, which
+//! and those above it. [`hooksd`] stands apart: it is how engines choose hooks, and how [`wrapper`] does, which
 //! is another program than the hook.
 
 /// The version, as both programs print it, with what a build lacks. The loader of a dynamically linked program obeys an
@@ -52,7 +52,7 @@ pub mod hook;
 
 pub mod hooksd;
 
-pub mod runtime;
+pub mod wrapper;
 
 #[cfg(test)]
 mod tests {
@@ -179,13 +179,30 @@ mod tests {
         assert_eq!(cycle(&source, "crate"), None);
     }
 
+    #[test]
+    fn no_two_types_have_the_same_name() {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+        let mut names = BTreeMap::<String, PathBuf>::new();
+        for path in files(&source) {
+            for line in fs::read_to_string(&path).unwrap().lines() {
+                let words = line.split_whitespace().skip_while(|word| word.starts_with("pub")).collect::<Vec<_>>();
+                let ["struct" | "enum" | "trait", name, ..] = words[..] else { continue };
+                let name: String = name.chars().take_while(char::is_ascii_alphanumeric).collect();
+                if let Some(other) = names.insert(name.clone(), path.clone()) {
+                    panic!("{name} is in {} and in {}", other.display(), path.display());
+                }
+            }
+        }
+        assert!(names.len() > 100, "only {} types found", names.len());
+    }
+
     /// Whoever chooses hooks by descriptors could be a crate of its own, and the wrapper knows of the hook only how it reads
     /// a bundle, how it decides, and what config.json lacks.
     #[test]
     fn what_is_not_the_hook_knows_little_of_it() {
         const HOOKSD: [&str; 1] = ["hooksd"];
         const WRAPPER: [&str; 12] = [
-            "runtime",
+            "wrapper",
             "hooksd",
             "bundle",
             "command",
@@ -202,11 +219,11 @@ mod tests {
         for (path, own, other) in &uses {
             let is_allowed = match own.as_str() {
                 "hooksd" => HOOKSD.contains(&other.as_str()),
-                "runtime" => WRAPPER.contains(&other.as_str()),
+                "wrapper" => WRAPPER.contains(&other.as_str()),
                 _ => true,
             };
             assert!(is_allowed, "{} uses {other}", path.display());
         }
-        assert!(uses.iter().any(|(_, own, other)| own == "runtime" && other == "bundle"));
+        assert!(uses.iter().any(|(_, own, other)| own == "wrapper" && other == "bundle"));
     }
 }

@@ -6,7 +6,7 @@ mod change;
 mod place;
 mod printed;
 
-pub use action::{Action, Cgroup, Content, Excess, Node, Processes, Until, Writer};
+pub use action::{Action, Cgroup, Content, Excess, Lifetime, Node, Processes, Writer};
 pub use change::{Change, Field};
 pub use place::Place;
 
@@ -63,7 +63,7 @@ pub struct ChosenLayout {
 
 /// The state of the container's root at createContainer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RootThen {
+pub enum LaterRoot {
     /// As writable as it is now.
     Writable,
     /// Read-only, because crun remounts it before that stage.
@@ -114,10 +114,10 @@ impl Plan {
     /// Reduces the plan to the steps that can't be left to the call at createContainer: limits that can only be written
     /// from outside the container, and mount points in a root that is read-only by then.
     #[must_use]
-    pub fn before_create_container(self, root: RootThen) -> Self {
+    pub fn before_create_container(self, root: LaterRoot) -> Self {
         let is_kept = |step: &Step| match step.action {
             Action::LimitCgroups { writer: Writer::Outside, .. } => true,
-            Action::MountPoint { .. } => root == RootThen::ReadOnly,
+            Action::MountPoint { .. } => root == LaterRoot::ReadOnly,
             _ => false,
         };
         let steps: Vec<_> = self.steps.into_iter().filter(is_kept).collect();
@@ -130,7 +130,7 @@ impl Plan {
     /// Whether a step can only be done in the runtime's namespaces.
     #[must_use]
     pub fn needs_host_side(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step.action, Action::MakeCgroup { until: Until::PostStop, .. }))
+        self.steps.iter().any(|step| matches!(step.action, Action::MakeCgroup { until: Lifetime::PostStop, .. }))
     }
 
     /// Notes what is left alone.

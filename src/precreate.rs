@@ -16,7 +16,7 @@ pub fn changes(bundle: &Bundle<'_>) -> Result<(Decision, Vec<Change>), GatherErr
     let decision = decide(&gather::container(bundle)?.0);
     let changes = match decision {
         Decision::Skip(_) => Vec::new(),
-        Decision::Prepare(_) => config::changes(bundle.config()?, &gather::before::before(bundle)?),
+        Decision::Prepare(_) => config::changes(bundle.config()?, &gather::precreate::before(bundle)?),
     };
     Ok((decision, changes))
 }

@@ -22,17 +22,17 @@ use std::rc::Rc;
 use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
-pub use self::clean_up::{Finding, clean_up, sweep};
-use self::container::Container;
-pub use self::container::{Namespaces, Seen};
-use self::made::{Line, Locking, Made, Making};
+pub use self::clean_up::{RecordProblem, clean_up, sweep};
+use self::container::RecordedContainer;
+pub use self::container::{ContainerView, Namespaces};
+use self::made::{Line, Locking, Made, PlannedFile};
 use crate::kernel::id_map;
 use crate::path::InnerPath;
 use crate::plan::Cgroup;
 use crate::root::Root;
 use crate::sys::birth::Birth;
-use crate::sys::cgroup::Budget;
-use crate::sys::time_limit::{self, Doing};
+use crate::sys::cgroup::RemovalBudget;
+use crate::sys::time_limit::{self, Operation};
 use crate::sys::{self, Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
@@ -156,20 +156,20 @@ fn place() -> Result<PathBuf, RecordError> {
 
 /// The record of one container. Nothing is written until something lasting is to be made.
 #[derive(Debug, Clone)]
-pub struct Record(Rc<Inner>);
+pub struct Record(Rc<RecordState>);
 
 #[derive(Debug)]
-struct Inner {
+struct RecordState {
     id: String,
     bundle: PathBuf,
-    seen: Seen,
+    seen: ContainerView,
     /// The open record, from the first note on. It is locked until this process ends, so that nobody cleans it up
     /// meanwhile.
-    written: RefCell<Option<Written>>,
+    written: RefCell<Option<OpenRecord>>,
 }
 
 #[derive(Debug)]
-struct Written {
+struct OpenRecord {
     /// The lock on the directory of the ID.
     _lock: File,
     path: PathBuf,
@@ -181,9 +181,9 @@ struct Written {
 impl Record {
     /// The record of a container that is being created.
     #[must_use]
-    pub fn of(id: &str, bundle: &Path, seen: Seen) -> Self {
+    pub fn of(id: &str, bundle: &Path, seen: ContainerView) -> Self {
         let (id, bundle) = (id.to_owned(), bundle.to_owned());
-        Self(Rc::new(Inner { id, bundle, seen, written: RefCell::new(None) }))
+        Self(Rc::new(RecordState { id, bundle, seen, written: RefCell::new(None) }))
     }
 
     /// Writes down that a cgroup will be made, and then which it is.
@@ -205,7 +205,7 @@ impl Record {
         let path = root.path();
         let number = sys::random_number().map_err(|source| RecordError::Write { path: path.to_owned(), source })?;
         let temporary = format!(".{NAME}-{number:032x}");
-        self.note(&Line::Making(Making {
+        self.note(&Line::Making(PlannedFile {
             root: path.as_os_str().to_owned(),
             at: at.as_path().as_os_str().to_owned(),
             is_directory,
@@ -239,7 +239,7 @@ impl Record {
             Err(error) => return vec![error],
         };
         let mut errors = Vec::new();
-        if let Some(Written { path, file, before_bytes, .. }) = self.0.written.borrow_mut().take() {
+        if let Some(OpenRecord { path, file, before_bytes, .. }) = self.0.written.borrow_mut().take() {
             errors.extend(take_back_from(&path, &file, before_bytes));
         }
         if errors.is_empty() {
@@ -255,7 +255,7 @@ fn take_back_from(path: &Path, file: &File, before_bytes: u64) -> Vec<RecordErro
         Ok(made) => made,
         Err(source) => return vec![RecordError::Read { path: path.to_owned(), source }],
     };
-    let mut errors = made.take_back(&Budget::FULL, Locking::Held);
+    let mut errors = made.take_back(&RemovalBudget::FULL, Locking::Held);
     if errors.iter().any(RecordError::keeps_record) {
         return errors;
     }
@@ -268,10 +268,10 @@ fn take_back_from(path: &Path, file: &File, before_bytes: u64) -> Vec<RecordErro
     errors
 }
 
-impl Inner {
-    fn open(&self) -> Result<Written, RecordError> {
+impl RecordState {
+    fn open(&self) -> Result<OpenRecord, RecordError> {
         let place = place()?;
-        let container = Container::of(&self.bundle, &self.seen);
+        let container = RecordedContainer::of(&self.bundle, &self.seen);
         let path = place.join(NAME).join(&self.id).join(container.file_name());
         let write = |source| RecordError::Write { path: path.clone(), source };
         let lock = make_directory(&place, &self.id).map_err(write)?;
@@ -295,7 +295,7 @@ impl Inner {
             }
             write(source)
         })?;
-        Ok(Written { _lock: lock, path, file, before_bytes })
+        Ok(OpenRecord { _lock: lock, path, file, before_bytes })
     }
 }
 
@@ -360,7 +360,7 @@ fn lock(directory: &Path, wait: Wait) -> Result<Locked, SysError> {
         result => result?,
     };
     time_limit::watch();
-    time_limit::note(Doing::Locking, directory);
+    time_limit::note(Operation::Locking, directory);
     match rustix::fs::flock(&file, operation) {
         Err(Errno::WOULDBLOCK) => return Ok(Locked::Busy),
         result => result.call(|| format!("flock({directory:?})"))?,

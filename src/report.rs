@@ -14,11 +14,11 @@ use crate::sys::time_limit;
 pub const NAME: &str = "oci-systemd-hook";
 
 /// Sends messages to stderr and to the system's log.
-struct Both {
+struct StderrAndSyslog {
     stderr: StdErrLog,
 }
 
-impl Log for Both {
+impl Log for StderrAndSyslog {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.level() <= log::max_level()
     }
@@ -49,7 +49,7 @@ pub fn start(level: LevelFilter) {
     stderr.verbosity(LevelFilter::Trace).show_level(false).color(ColorChoice::Never);
     log::set_max_level(level);
     // Worst case: a second start, which changes nothing.
-    let _ = log::set_boxed_logger(Box::new(Both { stderr }));
+    let _ = log::set_boxed_logger(Box::new(StderrAndSyslog { stderr }));
 }
 
 /// Reports why the program is about to end although another of its threads is blocked, perhaps while logging. It

@@ -22,10 +22,10 @@ use rustix::io::Errno;
 
 pub use self::read::ReadError;
 use crate::facts::Found;
-use crate::kernel::fs_type::{Answers, asks_somebody};
+use crate::kernel::fs_type::{DataSource, needs_server};
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
-use crate::sys::time_limit::{self, Doing};
+use crate::sys::time_limit::{self, Operation};
 use crate::sys::{Context, SysError, fs, mount_table};
 
 /// As many links as the kernel follows in one path, path_resolution(7).
@@ -84,7 +84,7 @@ impl Root {
         if mount_table.as_deref().is_none_or(has_file_server) {
             time_limit::watch();
         }
-        time_limit::note(Doing::Looking, path);
+        time_limit::note(Operation::Looking, path);
         let directory = fs::open_host_directory(path)?;
         Ok(Self {
             path: fs::path_of(directory.as_fd())?,
@@ -183,7 +183,7 @@ impl Root {
                             return Err(SysError::Elsewhere(format!("{path}: too many symbolic links")));
                         }
                         // The kernel's magic links, such as /proc/self/fd/3, bypass path resolution.
-                        if fs::answers(&next)? == Answers::Kernel {
+                        if fs::answers(&next)? == DataSource::Kernel {
                             let link = at.display();
                             return Err(SysError::Elsewhere(format!(
                                 "{path} leads through {link}, a link of the kernel's own"
@@ -206,7 +206,7 @@ impl Root {
 
     /// Notes the file servers among the mounts of this namespace. `table` has the form of mountinfo.
     pub fn know_mounts(&self, table: &[u8]) {
-        let servers = mountinfo::entries(table).filter(|entry| asks_somebody(&entry.fs_type()));
+        let servers = mountinfo::entries(table).filter(|entry| needs_server(&entry.fs_type()));
         let mut servers: Vec<PathBuf> = servers.map(|entry| entry.mount_point()).collect();
         servers.retain(|server| server.starts_with(&self.path) && *server != self.path);
         // Worst case: they are known already, and stay as they are.
@@ -215,8 +215,8 @@ impl Root {
 
     fn servers(&self) -> Result<&[PathBuf], SysError> {
         if self.servers.get().is_none() {
-            let sieve = mountinfo::escape(self.path.as_os_str().as_bytes());
-            let is_wanted = |entry: &Entry<'_>| entry.may_be_below(&sieve) && asks_somebody(&entry.fs_type());
+            let prefix = mountinfo::escape(self.path.as_os_str().as_bytes());
+            let is_wanted = |entry: &Entry<'_>| entry.may_be_below(&prefix) && needs_server(&entry.fs_type());
             self.know_mounts(&mount_table::read(mount_table::OWN, is_wanted)?);
         }
         Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
@@ -237,10 +237,10 @@ impl Root {
             FileType::Directory if self.has_empty(file, &stat)? => Found::EmptyDirectory(at),
             FileType::Directory => Found::Directory(at),
             FileType::RegularFile => Found::File(at),
-            FileType::Fifo => Found::Else(at, "a fifo"),
-            FileType::Socket => Found::Else(at, "a socket"),
-            FileType::CharacterDevice | FileType::BlockDevice => Found::Else(at, "a device"),
-            FileType::Symlink | FileType::Unknown => Found::Else(at, "of an unknown kind"),
+            FileType::Fifo => Found::Other(at, "a fifo"),
+            FileType::Socket => Found::Other(at, "a socket"),
+            FileType::CharacterDevice | FileType::BlockDevice => Found::Other(at, "a device"),
+            FileType::Symlink | FileType::Unknown => Found::Other(at, "of an unknown kind"),
         })
     }
 
@@ -249,7 +249,7 @@ impl Root {
     fn has_empty(&self, directory: BorrowedFd<'_>, stat: &Stat) -> Result<bool, SysError> {
         let is_the_roots = stat.st_dev == self.device
             || fs::mount_number(directory)? == self.mount()?
-            || fs::answers(directory)? == Answers::Stored;
+            || fs::answers(directory)? == DataSource::Stored;
         if !is_the_roots {
             return Ok(false);
         }
@@ -350,7 +350,7 @@ impl Root {
     }
 
     fn openat2(&self, path: &InnerPath, flags: OFlags, refused: ResolveFlags) -> Result<OwnedFd, SysError> {
-        time_limit::note(Doing::Looking, path.as_path());
+        time_limit::note(Operation::Looking, path.as_path());
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
         let open = || rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within);
@@ -389,7 +389,7 @@ impl Root {
 fn has_file_server(table: &[u8]) -> bool {
     // systemd has one such mount on each host, and no root lies there.
     let is_of_systemd = |entry: &Entry<'_>| entry.is_type("autofs") && entry.is_at("/proc/sys/fs/binfmt_misc");
-    mountinfo::entries(table).any(|entry| asks_somebody(&entry.fs_type()) && !is_of_systemd(&entry))
+    mountinfo::entries(table).any(|entry| needs_server(&entry.fs_type()) && !is_of_systemd(&entry))
 }
 
 /// Whether openat2(2) is missing, in Linux before 5.6 or because a seccomp filter doesn't know it.

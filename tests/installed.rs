@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use oci_systemd_hook::hooksd::{self, Descriptor, Hooks, Stage, Subject};
+use oci_systemd_hook::hooksd::{self, Descriptor, HookSet, HookStage, MatchedContainer};
 use serde_json::Value;
 
 fn stage() -> Option<PathBuf> {
@@ -25,11 +25,11 @@ fn stage() -> Option<PathBuf> {
 
 /// What the engines read of the installed descriptors once the stage is the host's root: a copy, in
 /// which the hook is where it is now.
-fn hooks(stage: &Path, extension_stages: &[&str]) -> Hooks {
+fn hooks(stage: &Path, extension_stages: &[&str]) -> HookSet {
     hooks_in(&stage.join("usr/share/containers/oci/hooks.d"), stage, extension_stages)
 }
 
-fn hooks_in(directory: &Path, stage: &Path, extension_stages: &[&str]) -> Hooks {
+fn hooks_in(directory: &Path, stage: &Path, extension_stages: &[&str]) -> HookSet {
     let copies = tempfile::tempdir().unwrap();
     let libexec = stage.join("usr/libexec");
     for entry in std::fs::read_dir(directory).expect("the descriptors") {
@@ -60,7 +60,7 @@ fn the_descriptors_are_what_the_engines_accept() {
     let hooks = hooks(&stage, &[]);
     assert_eq!(names(&hooks.descriptors.iter().collect::<Vec<_>>()), [ANNOTATION, COMMANDS]);
     for Descriptor { path, hook, stages, .. } in &hooks.descriptors {
-        assert_eq!(stages, &[Stage::CreateRuntime, Stage::Poststop], "{path:?}");
+        assert_eq!(stages, &[HookStage::CreateRuntime, HookStage::Poststop], "{path:?}");
         assert_eq!(hook.path, stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook"), "{path:?}");
         // The hook needs no arguments, and gives up by itself before a runtime ends it.
         assert_eq!((hook.args.as_slice(), hook.timeout), (&[][..], Some(60)), "{path:?}");
@@ -90,7 +90,7 @@ fn the_descriptors_for_precreate_have_a_directory_of_their_own() {
 fn podman_takes_poststop_for_itself() {
     let Some(stage) = stage() else { return };
     for Descriptor { path, stages, extension_stages, .. } in hooks(&stage, &["precreate", "poststop"]).descriptors {
-        assert_eq!(stages, [Stage::CreateRuntime], "{path:?}");
+        assert_eq!(stages, [HookStage::CreateRuntime], "{path:?}");
         assert_eq!(extension_stages, ["poststop"], "{path:?}");
     }
 }
@@ -109,7 +109,7 @@ fn one_descriptor_matches_commands_and_one_the_annotation() {
     ] {
         let annotations = BTreeMap::from([("oci-systemd-hook".to_owned(), switch.to_owned())]);
         let args = [command.to_owned()];
-        let subject = Subject { args: Some(&args), annotations: &annotations, has_bind_mounts: false };
+        let subject = MatchedContainer { args: Some(&args), annotations: &annotations, has_bind_mounts: false };
         assert_eq!(names(&hooks.matching(&subject).unwrap()), expected, "{command} {switch}");
     }
 }
@@ -176,8 +176,8 @@ fn path_with(programs: &[(&str, &str)]) -> (tempfile::TempDir, String) {
     (directory, path)
 }
 
-const TWO: &[Stage] = &[Stage::CreateRuntime, Stage::Poststop];
-const THREE: &[Stage] = &[Stage::CreateRuntime, Stage::CreateContainer, Stage::Poststop];
+const TWO: &[HookStage] = &[HookStage::CreateRuntime, HookStage::Poststop];
+const THREE: &[HookStage] = &[HookStage::CreateRuntime, HookStage::CreateContainer, HookStage::Poststop];
 
 #[test]
 fn the_stages_are_those_that_each_runtime_found_can_call() {

@@ -9,15 +9,15 @@ use rustix::fs::FileType;
 use rustix::io::Errno;
 
 use super::mounts::copy_below;
-use super::{Run, StepCause};
+use super::{Interpreter, StepCause};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::InnerPath;
-use crate::plan::{Cgroup, Processes, Until};
-use crate::sys::cgroup::{self, Below, Budget};
+use crate::plan::{Cgroup, Lifetime, Processes};
+use crate::sys::cgroup::{self, ControllerState, RemovalBudget};
 use crate::sys::mount::{self, Access};
 use crate::sys::{SysError, fs};
 
-impl Run<'_> {
+impl Interpreter<'_> {
     fn hierarchy(&mut self, hierarchy: Hierarchy) -> Result<Rc<OwnedFd>, SysError> {
         if let Some(top) = self.hierarchies.get(&hierarchy) {
             return Ok(Rc::clone(top));
@@ -54,11 +54,11 @@ impl Run<'_> {
         &mut self,
         cgroup: &Cgroup,
         above_inode: Option<u64>,
-        until: Until,
+        until: Lifetime,
     ) -> Result<(), StepCause> {
         // First: where there can be no such hierarchy, there is nothing to take back.
         let (above, name) = self.above(cgroup, above_inode)?;
-        if until == Until::PostStop {
+        if until == Lifetime::PostStop {
             self.note();
             self.record.note_cgroup(cgroup, None)?;
         }
@@ -66,7 +66,7 @@ impl Run<'_> {
         match make() {
             // Of a container of this name that nobody took back; one that lives keeps its own.
             Err(error) if error.errno() == Some(Errno::EXIST) => {
-                cgroup::remove_unused(above.as_fd(), name, &Budget::FULL)?;
+                cgroup::remove_unused(above.as_fd(), name, &RemovalBudget::FULL)?;
                 make()?;
             }
             result => result?,
@@ -75,7 +75,7 @@ impl Run<'_> {
         self.undo.remove(Rc::clone(&above), name.to_owned(), FileType::Directory);
         let made = fs::stat_at(above.as_fd(), name)?;
         self.made_cgroups.insert((cgroup.hierarchy, cgroup.path.clone()), (made.st_dev, made.st_ino));
-        if until == Until::PostStop {
+        if until == Lifetime::PostStop {
             self.record.note_cgroup(cgroup, Some(made.st_ino))?;
             self.leave_to_poststop()?;
         }
@@ -89,12 +89,12 @@ impl Run<'_> {
                 let no_pid = || SysError::Finding("the state has no pid of the container's first process".to_owned());
                 let pid = self.first_process.ok_or_else(no_pid)?;
                 cgroup::enter(to.as_fd(), pid)?;
-                self.undo.enter_again(from, vec![pid]);
+                self.undo.return_processes(from, vec![pid]);
             }
             Processes::All => {
                 let mut moved = Vec::new();
                 let result = empty(&from, &to, &mut moved);
-                self.undo.enter_again(from, moved);
+                self.undo.return_processes(from, moved);
                 result?;
             }
         }
@@ -104,7 +104,7 @@ impl Run<'_> {
     pub(super) fn enable_controllers(&mut self, cgroup: &Cgroup) -> Result<(), StepCause> {
         let directory = Rc::new(self.cgroup(cgroup)?);
         for name in cgroup::controllers(directory.as_fd())? {
-            cgroup::set_controller(directory.as_fd(), &name, Below::Enabled)?;
+            cgroup::set_controller(directory.as_fd(), &name, ControllerState::Enabled)?;
             self.undo.disable_controller(Rc::clone(&directory), name);
         }
         Ok(())
@@ -116,7 +116,7 @@ impl Run<'_> {
         // A lower limit is somebody else's decision and stays.
         if before.is_none_or(|before| before > most) {
             cgroup::set_max_descendants(directory.as_fd(), Some(most))?;
-            self.undo.max_descendants_again(directory, before);
+            self.undo.restore_max_descendants(directory, before);
         }
         Ok(())
     }

@@ -28,7 +28,7 @@ pub(super) struct Allowance {
 
 /// How much of an image's content is copied onto one tmpfs.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Room {
+pub(super) struct CopyLimit {
     /// The allowance of this tmpfs.
     pub here: Allowance,
     /// The allowance of all the container's tmpfs together.
@@ -43,7 +43,7 @@ impl Allowance {
     }
 }
 
-impl Room {
+impl CopyLimit {
     pub(super) fn take(&mut self, bytes: u64) -> Result<(), Failed> {
         self.here.take(bytes)?;
         self.all.take(bytes)

@@ -14,7 +14,7 @@ use rustix::fs::{FileType, OFlags, Stat};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::copy_bounds::{Allowance, Bound, DEPTH_MAX, FILES_MAX, Failed, LINKS_MAX_BYTES, Room};
+use super::copy_bounds::{Allowance, Bound, CopyLimit, DEPTH_MAX, FILES_MAX, Failed, LINKS_MAX_BYTES};
 use super::labels::Labels;
 use crate::path::InnerPath;
 use crate::plan::Excess;
@@ -56,7 +56,7 @@ pub(super) struct Copied {
 }
 
 /// One directory on the way down, without recursion: an image can nest so deep that the stack would overflow.
-struct Level {
+struct OpenDirectory {
     from: OwnedFd,
     to: OwnedFd,
     names: Names,
@@ -70,7 +70,7 @@ pub(super) fn copy(
     to: BorrowedFd<'_>,
     at: &InnerPath,
     keep: &[InnerPath],
-    room: Room,
+    room: CopyLimit,
     labels: &Labels<'_>,
 ) -> Copied {
     let keep = keep.iter().filter_map(|path| path.below(at)).collect();
@@ -89,7 +89,7 @@ pub(super) fn copy(
         left_out_count: 0,
         part: Vec::new(),
     };
-    let result = Level::open(from, to, OsStr::new(".")).map_err(Failed::from).and_then(|top| copy.all(top));
+    let result = OpenDirectory::open(from, to, OsStr::new(".")).map_err(Failed::from).and_then(|top| copy.all(top));
     Copied {
         taken_bytes: room.all.left_bytes - copy.room.all.left_bytes,
         failed: result.err().map(|why| copy.trouble(why)),
@@ -98,7 +98,7 @@ pub(super) fn copy(
     }
 }
 
-impl Level {
+impl OpenDirectory {
     fn open(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &OsStr) -> Result<Self, SysError> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let from = fs::open_at(from, name, flags)?;
@@ -116,7 +116,7 @@ struct Copy<'a> {
     /// Everything that is mounted below: nothing else leads to another file system.
     keep: HashSet<&'a Path>,
     labels: &'a Labels<'a>,
-    room: Room,
+    room: CopyLimit,
     /// How many more files may be copied.
     files: u32,
     links_bytes: usize,
@@ -133,7 +133,7 @@ struct Copy<'a> {
 }
 
 impl Copy<'_> {
-    fn all(&mut self, top: Level) -> Result<(), Failed> {
+    fn all(&mut self, top: OpenDirectory) -> Result<(), Failed> {
         let mut levels = vec![top];
         let mut is_over = false;
         loop {
@@ -193,7 +193,7 @@ impl Copy<'_> {
     }
 
     /// Copies one entry; a directory is returned to be gone through.
-    fn entry(&mut self, level: &Level, name: &OsStr) -> Result<Option<Level>, Failed> {
+    fn entry(&mut self, level: &OpenDirectory, name: &OsStr) -> Result<Option<OpenDirectory>, Failed> {
         // Checked before any look at the file: a mount there may be that of a file server, which must not be asked.
         if self.keep.contains(self.path.as_path()) {
             return Ok(None);
@@ -207,7 +207,7 @@ impl Copy<'_> {
         if kind == FileType::Directory {
             fs::mkdir_at(level.to.as_fd(), name, 0o700)?;
             self.labels.give_at(level.to.as_fd(), name);
-            return Ok(Some(Level::open(level.from.as_fd(), level.to.as_fd(), name)?));
+            return Ok(Some(OpenDirectory::open(level.from.as_fd(), level.to.as_fd(), name)?));
         }
         if stat.st_nlink > 1 {
             if let Some(first) = self.first_links.get(&inode) {
@@ -234,7 +234,7 @@ impl Copy<'_> {
     }
 
     /// Times come last: copying into a directory changes them.
-    fn finish(&mut self, level: &Level) -> Result<(), Failed> {
+    fn finish(&mut self, level: &OpenDirectory) -> Result<(), Failed> {
         let stat = fs::stat(&level.from)?;
         own(level.to.as_fd(), OsStr::new(""), &stat)?;
         fs::chmod(&level.to, stat.st_mode)?;
@@ -244,7 +244,7 @@ impl Copy<'_> {
         attributes
     }
 
-    fn link(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
+    fn link(&mut self, level: &OpenDirectory, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
         let target = fs::readlink_at(level.from.as_fd(), name)?;
         // A long target takes a page of its own.
         self.room.take(process::page_bytes())?;
@@ -254,7 +254,7 @@ impl Copy<'_> {
         Ok(())
     }
 
-    fn file(&mut self, level: &Level, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
+    fn file(&mut self, level: &OpenDirectory, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
         // First with `O_PATH`, for what may have become something else since it was looked at: a FIFO would block, and
         // opening a device can do anything.
         let place = fs::open_at(level.from.as_fd(), name, OFlags::PATH)?;
@@ -307,8 +307,8 @@ impl Copy<'_> {
             self.read.take(read_bytes as u64)?;
             let mut rest = part;
             loop {
-                rest = split(rest, page, Kind::Zeros).1;
-                let (content, after) = split(rest, page, Kind::Content);
+                rest = split(rest, page, PageKind::Zeros).1;
+                let (content, after) = split(rest, page, PageKind::Content);
                 if content.is_empty() {
                     break;
                 }
@@ -345,21 +345,21 @@ fn next_page(file: &File, offset: u64, page_bytes: u64) -> Result<Option<u64>, S
 
 /// Whether a page is all zeros.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
+enum PageKind {
     Zeros,
     Content,
 }
 
 /// Splits off the leading pages of this kind.
-fn split(bytes: &[u8], page: usize, kind: Kind) -> (&[u8], &[u8]) {
+fn split(bytes: &[u8], page: usize, kind: PageKind) -> (&[u8], &[u8]) {
     const ZEROS: [u8; 4096] = [0; 4096];
     let is_zeros = |page: &[u8]| page.chunks(ZEROS.len()).all(|part| ZEROS.get(..part.len()) == Some(part));
-    let pages = bytes.chunks(page).take_while(|page| is_zeros(page) == (kind == Kind::Zeros));
+    let pages = bytes.chunks(page).take_while(|page| is_zeros(page) == (kind == PageKind::Zeros));
     bytes.split_at(pages.map(<[u8]>::len).sum())
 }
 
 /// Removes the partial copy of a file that doesn't fit.
-fn remove(level: &Level, name: &OsStr) -> Result<(), SysError> {
+fn remove(level: &OpenDirectory, name: &OsStr) -> Result<(), SysError> {
     let made = match fs::stat_at(level.to.as_fd(), name) {
         Err(error) if error.errno() == Some(Errno::NOENT) => return Ok(()),
         result => result?,
@@ -367,7 +367,7 @@ fn remove(level: &Level, name: &OsStr) -> Result<(), SysError> {
     fs::unlink_at(level.to.as_fd(), name, fs::kind(&made))
 }
 
-fn special(level: &Level, name: &OsStr, kind: FileType, stat: &Stat) -> Result<(), SysError> {
+fn special(level: &OpenDirectory, name: &OsStr, kind: FileType, stat: &Stat) -> Result<(), SysError> {
     fs::mknod_at(level.to.as_fd(), name, kind, stat.st_mode & 0o7777, 0)?;
     own(level.to.as_fd(), name, stat)?;
     fs::chmod_at(level.to.as_fd(), name, stat.st_mode)?;

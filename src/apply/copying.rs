@@ -12,14 +12,14 @@ use std::os::fd::{AsFd, OwnedFd};
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-use super::copy_bounds::{Allowance, Bound, Failed, Room};
+use super::copy_bounds::{Allowance, Bound, CopyLimit, Failed};
 use super::copy_up::{Copied, Trouble, copy};
 use super::labels::Labels;
-use super::{Run, StepCause, StepError};
+use super::{Interpreter, StepCause, StepError};
 use crate::path::InnerPath;
 use crate::plan::{Content, Copying, Excess};
-use crate::sys::memory::MemoryCgroup;
-use crate::sys::time_limit::{self, Doing};
+use crate::sys::memory::MemoryController;
+use crate::sys::time_limit::{self, Operation};
 use crate::sys::{SysError, mount, process};
 
 /// The pages that are copied regardless of who is charged for them. It is enough for what images usually have below
@@ -29,7 +29,7 @@ const UNNOTICED_PAGES: u64 = 32;
 
 /// What may still be copied for the container.
 #[derive(Debug)]
-pub(super) struct Budget<'a> {
+pub(super) struct CopyBudget<'a> {
     plan: Option<&'a Copying>,
     taken_bytes: u64,
     unnoticed_bytes: u64,
@@ -45,13 +45,13 @@ pub(super) struct Source<'a> {
 
 /// The result that the child reports.
 #[derive(Serialize, Deserialize)]
-struct Told {
+struct ChildResult {
     copied: Copied,
     label: Option<SysError>,
     unentered: Option<SysError>,
 }
 
-impl<'a> Budget<'a> {
+impl<'a> CopyBudget<'a> {
     pub(super) fn of(plan: Option<&'a Copying>) -> Self {
         let unnoticed_bytes = UNNOTICED_PAGES * process::page_bytes();
         Self { plan, taken_bytes: 0, unnoticed_bytes, warnings: Vec::new() }
@@ -67,7 +67,7 @@ impl<'a> Budget<'a> {
     }
 
     /// What is left of `most_bytes`, but no more than three quarters of the free memory in the container's cgroup.
-    fn left(&self, most_bytes: u64, cgroup: Option<&MemoryCgroup<'_>>) -> Allowance {
+    fn left(&self, most_bytes: u64, cgroup: Option<&MemoryController<'_>>) -> Allowance {
         let left = |most: u64| Allowance { left_bytes: most.saturating_sub(self.taken_bytes), bound: Bound::All(most) };
         // If the cgroup's free memory is unknown, the sum is the only bound.
         let Some(room) = cgroup.and_then(|cgroup| cgroup.room().ok().flatten()) else { return left(most_bytes) };
@@ -84,7 +84,7 @@ impl<'a> Budget<'a> {
     }
 }
 
-impl Run<'_> {
+impl Interpreter<'_> {
     /// Makes a tmpfs with these options that is mounted nowhere yet, and copies as much of the content to it as is
     /// allowed.
     pub(super) fn filled_tmpfs(
@@ -106,7 +106,7 @@ impl Run<'_> {
         let here = Allowance { left_bytes: most_bytes, bound: Bound::Bytes(most_bytes) };
         let few_bytes = self.budget.unnoticed_bytes.min(plan.most_bytes.saturating_sub(self.budget.taken_bytes));
         let few = Allowance { left_bytes: few_bytes, bound: Bound::All(plan.most_bytes) };
-        let copied = source.copy_to(&new, Room { here, all: few, excess: Excess::Refused }, labels);
+        let copied = source.copy_to(&new, CopyLimit { here, all: few, excess: Excess::Refused }, labels);
         match copied.failed {
             None => {
                 self.budget.taken_bytes += copied.taken_bytes;
@@ -117,7 +117,8 @@ impl Run<'_> {
             Some(_) => drop(new),
         }
         let new = empty()?;
-        let copied = self.charged(plan, source, labels, |all| source.copy_to(&new, Room { here, all, excess }, labels));
+        let copied =
+            self.charged(plan, source, labels, |all| source.copy_to(&new, CopyLimit { here, all, excess }, labels));
         let what = format!("copy all that the image has in {}", source.at);
         match copied {
             Some(copied) => {
@@ -152,10 +153,10 @@ impl Run<'_> {
         copy: impl Fn(Allowance) -> Copied,
     ) -> Option<Copied> {
         let place = plan.cgroup.as_ref();
-        let cgroup = || place.map(|cgroup| MemoryCgroup::open(cgroup.hierarchy, &cgroup.path)).transpose();
+        let cgroup = || place.map(|cgroup| MemoryController::open(cgroup.hierarchy, &cgroup.path)).transpose();
         // The container's cgroup may be frozen, or have no memory left, or hardly any processor time.
         time_limit::watch();
-        time_limit::note(Doing::Copying, source.at.as_path());
+        time_limit::note(Operation::Copying, source.at.as_path());
         let Some(most_unentered_bytes) = plan.most_unentered_bytes else {
             return Some(copy(self.budget.left(plan.most_bytes, cgroup().ok().flatten().as_ref())));
         };
@@ -172,12 +173,12 @@ impl Run<'_> {
                 Ok(all) => (all, None),
                 Err(error) => (budget.unentered(most_unentered_bytes), Some(error)),
             };
-            let told = Told { copied: copy(all), label: labels.failure(), unentered };
+            let told = ChildResult { copied: copy(all), label: labels.failure(), unentered };
             serde_json::to_vec(&told).unwrap_or_default()
         });
         let (copied, unentered) = match told {
             Ok(said) => {
-                let Told { copied, label, unentered } = serde_json::from_slice(&said?).ok()?;
+                let ChildResult { copied, label, unentered } = serde_json::from_slice(&said?).ok()?;
                 if let Some(error) = label {
                     labels.note(error);
                 }
@@ -194,7 +195,7 @@ impl Run<'_> {
 }
 
 impl Source<'_> {
-    fn copy_to(&self, to: &OwnedFd, room: Room, labels: &Labels<'_>) -> Copied {
+    fn copy_to(&self, to: &OwnedFd, room: CopyLimit, labels: &Labels<'_>) -> Copied {
         copy(self.from.as_fd(), to.as_fd(), self.at, self.keep, room, labels)
     }
 

@@ -10,13 +10,13 @@ use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
 use super::places::Own;
-use super::{Run, StepCause};
+use super::{Interpreter, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Node;
 use crate::sys::{SysError, birth, cgroup, fs, process, selinux};
 
-impl Run<'_> {
+impl Interpreter<'_> {
     /// The directory that holds a path, and the path's name in it; makes what is missing above.
     fn parent(&mut self, at: &InnerPath) -> Result<(Own, OsString), StepCause> {
         let (parent, name) = at.split().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
@@ -276,12 +276,12 @@ impl Run<'_> {
         if let Some(Owner { uid, gid }) = owner {
             let before = fs::stat(&file)?;
             fs::chown_at(file.as_fd(), OsStr::new(""), uid, gid)?;
-            self.undo.own_again(Rc::clone(&file), before);
+            self.undo.restore_owner(Rc::clone(&file), before);
         }
         if let Some(label) = label {
             let before = selinux::label_of(&file);
             selinux::set_label(&file, label)?;
-            self.undo.label_again(file, before);
+            self.undo.restore_label(file, before);
         }
         Ok(())
     }

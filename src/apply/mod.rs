@@ -27,7 +27,7 @@ use crate::sys::mount::Access;
 use crate::sys::{SysError, cgroup, fs, mount};
 pub use copy_bounds::Bound;
 use copy_bounds::BoundOf;
-use copying::Budget;
+use copying::CopyBudget;
 use labels::Labels;
 use places::Own;
 use undo::Undo;
@@ -143,14 +143,14 @@ pub fn apply(
     is_awaited: &dyn Fn() -> Result<bool, SysError>,
 ) -> Outcome {
     let labels = Rc::new(Labels::new(plan.label.as_deref()));
-    let mut run = Run {
+    let mut run = Interpreter {
         root,
         record,
         first_process,
         is_awaited,
         owner: plan.owner,
         labels,
-        budget: Budget::of(plan.copying.as_ref()),
+        budget: CopyBudget::of(plan.copying.as_ref()),
         hierarchies: HashMap::new(),
         made_cgroups: HashMap::new(),
         has_noted: false,
@@ -189,14 +189,14 @@ pub fn apply(
     Outcome::Prepared(failed)
 }
 
-struct Run<'a> {
+struct Interpreter<'a> {
     root: &'a Root,
     record: &'a Record,
     first_process: Option<u32>,
     is_awaited: &'a dyn Fn() -> Result<bool, SysError>,
     owner: Option<Owner>,
     labels: Rc<Labels<'a>>,
-    budget: Budget<'a>,
+    budget: CopyBudget<'a>,
     /// Those that were needed so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
     /// The device and inode of each cgroup that was made.
@@ -211,7 +211,7 @@ struct Run<'a> {
     kept: BTreeMap<InnerPath, Rc<OwnedFd>>,
 }
 
-impl Run<'_> {
+impl Interpreter<'_> {
     fn perform(&mut self, action: &Action) -> Result<(), StepCause> {
         match action {
             Action::MakeSlave { at } => mount::make_slave(self.place(at)?.as_fd())?,

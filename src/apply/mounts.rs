@@ -10,14 +10,14 @@ use rustix::io::Errno;
 
 use super::copying::Source;
 use super::labels::Labels;
-use super::{Run, StepCause};
+use super::{Interpreter, StepCause};
 use crate::facts::Owner;
 use crate::path::InnerPath;
 use crate::plan::Content;
 use crate::sys::mount::Access;
 use crate::sys::{SysError, fs, mount};
 
-impl Run<'_> {
+impl Interpreter<'_> {
     /// Mounts, and notes how to undo it.
     fn attach(&mut self, new: OwnedFd, at: &InnerPath, place: &OwnedFd) -> Result<Rc<OwnedFd>, SysError> {
         mount::put(&new, place)?;

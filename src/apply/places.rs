@@ -14,7 +14,7 @@ use std::rc::Rc;
 use rustix::fs::{FileType, OFlags};
 use rustix::io::Errno;
 
-use super::{Run, StepCause};
+use super::{Interpreter, StepCause};
 use crate::path::InnerPath;
 use crate::sys::{SysError, fs};
 
@@ -26,7 +26,7 @@ pub(super) struct Own {
     mount: u64,
 }
 
-impl Run<'_> {
+impl Interpreter<'_> {
     /// Opens what the current step acts on with `O_PATH`.
     pub(super) fn place(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
         Ok(self.place_and_kind(at)?.0)

@@ -16,7 +16,7 @@ use crate::record::Record;
 use crate::sys::{SysError, cgroup, fs, mount, selinux};
 
 #[derive(Debug)]
-enum Each {
+enum Reversal {
     Unmount(Rc<OwnedFd>),
     /// Moves a mount back to where it was, below a directory that a tmpfs covers.
     MoveBack {
@@ -29,16 +29,16 @@ enum Each {
         name: OsString,
         kind: FileType,
     },
-    OwnAgain {
+    RestoreOwner {
         file: Rc<OwnedFd>,
         before: Stat,
     },
-    LabelAgain {
+    RestoreLabel {
         file: Rc<OwnedFd>,
         before: Label,
     },
     /// Processes that may have ended meanwhile.
-    EnterAgain {
+    ReturnProcesses {
         cgroup: OwnedFd,
         processes: Vec<u32>,
     },
@@ -46,53 +46,53 @@ enum Each {
         cgroup: Rc<OwnedFd>,
         name: String,
     },
-    MaxDescendantsAgain {
+    RestoreMaxDescendants {
         cgroup: OwnedFd,
         before: Option<u32>,
     },
     /// Takes back what this call noted in the record.
-    TakeBack(Record),
+    RevertRecord(Record),
 }
 
 /// What is to be undone.
 #[derive(Debug, Default)]
-pub(super) struct Undo(Vec<Each>);
+pub(super) struct Undo(Vec<Reversal>);
 
 impl Undo {
     pub(super) fn unmount(&mut self, new: Rc<OwnedFd>) {
-        self.0.push(Each::Unmount(new));
+        self.0.push(Reversal::Unmount(new));
     }
 
     pub(super) fn move_back(&mut self, moved: Rc<OwnedFd>, covered: OwnedFd, below: PathBuf) {
-        self.0.push(Each::MoveBack { moved, covered, below });
+        self.0.push(Reversal::MoveBack { moved, covered, below });
     }
 
     pub(super) fn remove(&mut self, directory: Rc<OwnedFd>, name: OsString, kind: FileType) {
-        self.0.push(Each::Remove { directory, name, kind });
+        self.0.push(Reversal::Remove { directory, name, kind });
     }
 
-    pub(super) fn own_again(&mut self, file: Rc<OwnedFd>, before: Stat) {
-        self.0.push(Each::OwnAgain { file, before });
+    pub(super) fn restore_owner(&mut self, file: Rc<OwnedFd>, before: Stat) {
+        self.0.push(Reversal::RestoreOwner { file, before });
     }
 
-    pub(super) fn label_again(&mut self, file: Rc<OwnedFd>, before: Option<Label>) {
-        self.0.extend(before.map(|before| Each::LabelAgain { file, before }));
+    pub(super) fn restore_label(&mut self, file: Rc<OwnedFd>, before: Option<Label>) {
+        self.0.extend(before.map(|before| Reversal::RestoreLabel { file, before }));
     }
 
-    pub(super) fn enter_again(&mut self, cgroup: OwnedFd, processes: Vec<u32>) {
-        self.0.push(Each::EnterAgain { cgroup, processes });
+    pub(super) fn return_processes(&mut self, cgroup: OwnedFd, processes: Vec<u32>) {
+        self.0.push(Reversal::ReturnProcesses { cgroup, processes });
     }
 
     pub(super) fn disable_controller(&mut self, cgroup: Rc<OwnedFd>, name: String) {
-        self.0.push(Each::DisableController { cgroup, name });
+        self.0.push(Reversal::DisableController { cgroup, name });
     }
 
-    pub(super) fn max_descendants_again(&mut self, cgroup: OwnedFd, before: Option<u32>) {
-        self.0.push(Each::MaxDescendantsAgain { cgroup, before });
+    pub(super) fn restore_max_descendants(&mut self, cgroup: OwnedFd, before: Option<u32>) {
+        self.0.push(Reversal::RestoreMaxDescendants { cgroup, before });
     }
 
     pub(super) fn take_back(&mut self, record: &Record) {
-        self.0.push(Each::TakeBack(record.clone()));
+        self.0.push(Reversal::RevertRecord(record.clone()));
     }
 
     /// How much there is to undo.
@@ -102,11 +102,11 @@ impl Undo {
 
     /// Undoes all but the first `length`, goes on after an error, and returns the errors.
     pub(super) fn back_to(&mut self, length: usize) -> Vec<StepCause> {
-        self.0.split_off(length).into_iter().rev().flat_map(Each::undo).collect()
+        self.0.split_off(length).into_iter().rev().flat_map(Reversal::undo).collect()
     }
 }
 
-impl Each {
+impl Reversal {
     fn undo(self) -> Vec<StepCause> {
         let result = match self {
             Self::Unmount(new) => mount::take_away(new.as_fd()),
@@ -118,17 +118,19 @@ impl Each {
                 Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::BUSY)) => Ok(()),
                 result => result,
             },
-            Self::OwnAgain { file, before } => fs::chown_at(file.as_fd(), OsStr::new(""), before.st_uid, before.st_gid),
-            Self::LabelAgain { file, before } => selinux::set_label(file, &before.text),
-            Self::EnterAgain { cgroup, processes } => {
+            Self::RestoreOwner { file, before } => {
+                fs::chown_at(file.as_fd(), OsStr::new(""), before.st_uid, before.st_gid)
+            }
+            Self::RestoreLabel { file, before } => selinux::set_label(file, &before.text),
+            Self::ReturnProcesses { cgroup, processes } => {
                 let moved = processes.into_iter().map(|pid| cgroup::enter(cgroup.as_fd(), pid));
                 moved.filter(|result| !matches!(result, Err(error) if error.errno() == Some(Errno::SRCH))).collect()
             }
             Self::DisableController { cgroup, name } => {
-                cgroup::set_controller(cgroup.as_fd(), &name, cgroup::Below::Disabled)
+                cgroup::set_controller(cgroup.as_fd(), &name, cgroup::ControllerState::Disabled)
             }
-            Self::MaxDescendantsAgain { cgroup, before } => cgroup::set_max_descendants(cgroup.as_fd(), before),
-            Self::TakeBack(record) => return record.take_back().into_iter().map(StepCause::from).collect(),
+            Self::RestoreMaxDescendants { cgroup, before } => cgroup::set_max_descendants(cgroup.as_fd(), before),
+            Self::RevertRecord(record) => return record.take_back().into_iter().map(StepCause::from).collect(),
         };
         result.err().map(StepCause::from).into_iter().collect()
     }

@@ -8,8 +8,8 @@
 
 use std::io::Write;
 
-use oci_systemd_hook::runtime;
 use oci_systemd_hook::sys::process;
+use oci_systemd_hook::wrapper;
 
 // SAFETY: nothing else that is linked calls itself `main`.
 #[allow(unsafe_code)]
@@ -17,7 +17,7 @@ use oci_systemd_hook::sys::process;
 extern "C" fn main(count: libc::c_int, values: *const *const libc::c_char) -> libc::c_int {
     // SAFETY: these are main's.
     let arguments = unsafe { process::arguments(count, values) };
-    let Some(text) = runtime::run(arguments.get(1..).unwrap_or_default()) else { return libc::EXIT_FAILURE };
+    let Some(text) = wrapper::run(arguments.get(1..).unwrap_or_default()) else { return libc::EXIT_FAILURE };
     match std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()) {
         Ok(()) => libc::EXIT_SUCCESS,
         Err(_) => libc::EXIT_FAILURE,

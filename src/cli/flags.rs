@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use log::LevelFilter;
 
-use super::Format;
+use super::PlanFormat;
 use crate::facts::options::{CgroupsMax, Key, Policy, V1WithSysAdmin, list};
 use crate::sys::time_limit;
 
@@ -102,7 +102,7 @@ pub(super) struct Given {
     pub log_level: LevelFilter,
     pub time_limit: Duration,
     pub policy: Policy,
-    pub format: Format,
+    pub format: PlanFormat,
     pub state: Option<PathBuf>,
 }
 
@@ -112,7 +112,7 @@ impl Default for Given {
             log_level: LevelFilter::Warn,
             time_limit: time_limit::USUAL,
             policy: Policy::default(),
-            format: Format::Text,
+            format: PlanFormat::Text,
             state: None,
         }
     }
@@ -155,7 +155,7 @@ pub(super) const FLAGS: [Flag; 7] = [
     },
     Flag {
         name: "json",
-        takes: Takes::Nothing(|given| given.format = Format::Json),
+        takes: Takes::Nothing(|given| given.format = PlanFormat::Json),
         forms: &[Form::Plan],
         doc: "the plan as JSON",
     },

@@ -111,7 +111,7 @@ pub struct Membership {
 
 /// Whether this process can make a cgroup that doesn't go with the container's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Making {
+pub enum CgroupCreation {
     /// It can, and poststop takes it back.
     Possible,
     /// It is called in the container's namespaces.
@@ -144,7 +144,7 @@ pub struct Cgroups {
     pub outside: Vec<Hierarchy>,
     /// The mounts that config.json asks for at, above and below /sys/fs/cgroup, in its order.
     pub asked: Vec<AskedMount>,
-    pub making: Making,
+    pub making: CgroupCreation,
     /// What a cgroup is called that is made for the container beside others.
     pub name: String,
 }

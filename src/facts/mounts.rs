@@ -92,9 +92,9 @@ impl Mounts {
     /// container's root is in it, `root_mount` the mount that the root directory lies on.
     #[must_use]
     pub fn read(table: &[u8], root_path: &Path, root_mount: u64) -> Self {
-        let sieve = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
+        let prefix = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
         let inside = mountinfo::entries(table)
-            .filter(|entry| is_inside(entry, &sieve, root_mount))
+            .filter(|entry| is_inside(entry, &prefix, root_mount))
             .filter_map(|entry| inside(&entry, root_path, root_mount));
         let found: Vec<Mount> = inside.collect();
         let parents: HashMap<u64, u64> = found.iter().map(|mount| (mount.id, mount.parent)).collect();
@@ -136,12 +136,12 @@ impl Mounts {
 
     /// The mounts that a runtime will make of config.json's list, in its order.
     #[must_use]
-    pub fn foretold(list: impl IntoIterator<Item = Foretold>) -> Self {
+    pub fn predicted(list: impl IntoIterator<Item = PredictedMount>) -> Self {
         let mut mounts = Self::new(FORETOLD_ROOT);
-        let root = Foretold::plain(InnerPath::root(), "rootfs", false);
+        let root = PredictedMount::plain(InnerPath::root(), "rootfs", false);
         for (id, next) in (FORETOLD_ROOT..).zip(std::iter::once(root).chain(list)) {
             let parent = mounts.holding(&next.at).map_or(FORETOLD_ROOT, |mount| mount.id);
-            let Foretold { at, fs_type, read_only, cgroup } = next;
+            let PredictedMount { at, fs_type, read_only, cgroup } = next;
             let own = fs_type == "tmpfs";
             mounts.push(Mount { id, parent, at, fs_type, whole: None, own, read_only, shared: false, cgroup });
         }
@@ -213,11 +213,11 @@ fn is_on(parents: &HashMap<u64, u64>, id: u64, below: u64) -> bool {
     way.take(parents.len() + 1).any(|id| id == below)
 }
 
-/// Whether a line of a mount table may be one of the container's mounts. `sieve` is the root's path, escaped as the
+/// Whether a line of a mount table may be one of the container's mounts. `prefix` is the root's path, escaped as the
 /// kernel does it.
 #[must_use]
-pub fn is_inside(entry: &Entry<'_>, sieve: &[u8], root_mount: u64) -> bool {
-    entry.may_be_below(sieve) || entry.id() == Some(root_mount)
+pub fn is_inside(entry: &Entry<'_>, prefix: &[u8], root_mount: u64) -> bool {
+    entry.may_be_below(prefix) || entry.id() == Some(root_mount)
 }
 
 /// Whether a line of a mount table is a v1 hierarchy of the host, mounted where hosts mount those that systemd uses.
@@ -258,14 +258,14 @@ fn inside(entry: &Entry<'_>, root_path: &Path, root_mount: u64) -> Option<Mount>
 
 /// A mount that is still to be made.
 #[derive(Debug)]
-pub struct Foretold {
+pub struct PredictedMount {
     at: InnerPath,
     fs_type: String,
     read_only: bool,
     cgroup: Option<(Hierarchy, CgroupRoot)>,
 }
 
-impl Foretold {
+impl PredictedMount {
     /// A mount of an ordinary file system.
     #[must_use]
     pub fn plain(at: InnerPath, fs_type: &str, read_only: bool) -> Self {
@@ -431,9 +431,9 @@ mod tests {
     }
 
     #[test]
-    fn foretells_from_config() {
-        let at = |path| Foretold::plain(InnerPath::new(path), "tmpfs", false);
-        let mounts = Mounts::foretold([at("/proc"), at("/run"), at("/run/secrets"), at("/run")]);
+    fn predicts_from_config() {
+        let at = |path| PredictedMount::plain(InnerPath::new(path), "tmpfs", false);
+        let mounts = Mounts::predicted([at("/proc"), at("/run"), at("/run/secrets"), at("/run")]);
         assert_eq!(holder(&mounts, "/run/secrets"), "/run", "the later mount covers the earlier");
         assert_eq!(holder(&mounts, "/proc/1"), "/proc");
     }

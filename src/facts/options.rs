@@ -242,7 +242,7 @@ impl Size {
 
 /// A choice, and the annotation that made it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Chosen<'a, T> {
+pub struct OptionChoice<'a, T> {
     pub value: T,
     /// The annotation's key as the author wrote it, which may name one container of a pod.
     pub key: &'a str,
@@ -294,18 +294,18 @@ impl Options {
     }
 
     #[must_use]
-    pub fn layout(&self) -> Option<Chosen<'_, Layout>> {
+    pub fn layout(&self) -> Option<OptionChoice<'_, Layout>> {
         match self.chosen.get(&Key::Cgroup)? {
-            (key, Value::Layout(value)) => Some(Chosen { value: *value, key }),
+            (key, Value::Layout(value)) => Some(OptionChoice { value: *value, key }),
             _ => None,
         }
     }
 
     /// The size that this option gives a tmpfs.
     #[must_use]
-    pub fn size(&self, option: Key) -> Option<Chosen<'_, Size>> {
+    pub fn size(&self, option: Key) -> Option<OptionChoice<'_, Size>> {
         match self.chosen.get(&option)? {
-            (key, Value::Size(value)) => Some(Chosen { value: *value, key }),
+            (key, Value::Size(value)) => Some(OptionChoice { value: *value, key }),
             _ => None,
         }
     }
@@ -392,8 +392,8 @@ mod tests {
         ] {
             options.set(option, key.to_owned(), value).unwrap();
         }
-        assert_eq!(options.layout(), Some(Chosen { value: Layout::Legacy, key: "oci-systemd-hook.cgroup" }));
-        let size = Chosen { value: Size::Bytes(64 << 20), key: "oci-systemd-hook.run-size/web" };
+        assert_eq!(options.layout(), Some(OptionChoice { value: Layout::Legacy, key: "oci-systemd-hook.cgroup" }));
+        let size = OptionChoice { value: Size::Bytes(64 << 20), key: "oci-systemd-hook.run-size/web" };
         assert_eq!((options.size(Key::RunSize), options.size(Key::TmpSize)), (Some(size), None));
         assert!(options.keeps_stop_signal());
     }

@@ -113,7 +113,7 @@ impl<'a> Annotations<'a> {
 
 /// The facts that come from annotations.
 #[derive(Debug)]
-pub struct Annotated {
+pub struct AnnotationFacts {
     /// The options that the container's author chose.
     pub options: Options,
     /// The signal by which the engine stops the container.
@@ -124,10 +124,10 @@ pub struct Annotated {
 }
 
 /// Reads the annotations of the state and of config.json.
-pub fn annotated(bundle: &Bundle<'_>, policy: &Policy) -> Result<Annotated, GatherError> {
+pub fn annotation_facts(bundle: &Bundle<'_>, policy: &Policy) -> Result<AnnotationFacts, GatherError> {
     let annotations = Annotations::of(bundle)?;
     let owned = |key| annotations.get(key).map(str::to_owned);
-    Ok(Annotated {
+    Ok(AnnotationFacts {
         options: annotations.options(policy)?,
         stop_signal: owned(STOP_SIGNAL),
         engine: Engine::of(annotations.get(Engine::ANNOTATION)),

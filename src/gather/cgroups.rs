@@ -57,7 +57,7 @@ impl Evidence<'_> {
     pub fn asks_for_runtime(&self) -> bool {
         let matters = |hierarchy| {
             let path = self.files.container.path(hierarchy);
-            path.is_some_and(|path| !self.is_runtimes_root(&path) && self.trust(hierarchy) != Trust::Named)
+            path.is_some_and(|path| !self.is_runtimes_root(&path) && self.trust(hierarchy) != Attribution::Named)
         };
         OF_SYSTEMD.into_iter().any(matters)
     }
@@ -99,10 +99,10 @@ impl Evidence<'_> {
         // A runtime that makes no cgroup for the container leaves it in its own.
         let runtime = self.files.runtime.as_ref().filter(|file| file.has(hierarchy));
         match (self.trust(hierarchy), runtime) {
-            (Trust::Named, _) => CgroupOwner::Container,
+            (Attribution::Named, _) => CgroupOwner::Container,
             (_, Some(file)) if file.path(hierarchy).as_ref() == Some(path) => engines,
-            (Trust::None, None) => engines,
-            (Trust::Shown, None) | (_, Some(_)) => CgroupOwner::Container,
+            (Attribution::None, None) => engines,
+            (Attribution::Shown, None) | (_, Some(_)) => CgroupOwner::Container,
         }
     }
 
@@ -111,22 +111,22 @@ impl Evidence<'_> {
         *path == CgroupPath::root() && (self.stage == Stage::CreateRuntime || self.namespace == CgroupNamespace::Host)
     }
 
-    fn trust(&self, hierarchy: Hierarchy) -> Trust {
+    fn trust(&self, hierarchy: Hierarchy) -> Attribution {
         let is_shown = |hierarchy| self.mounts.of_hierarchy(hierarchy).next().is_some();
         let is_named = self.config.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty());
         // On hybrid hosts some runtimes make none in v2's hierarchy.
         let may_lack = hierarchy == Hierarchy::Unified && is_shown(Hierarchy::Systemd);
         match is_shown(hierarchy) {
-            true if is_named && !may_lack => Trust::Named,
-            true => Trust::Shown,
-            false => Trust::None,
+            true if is_named && !may_lack => Attribution::Named,
+            true => Attribution::Shown,
+            false => Attribution::None,
         }
     }
 }
 
 /// What speaks for a cgroup's being the container's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Trust {
+enum Attribution {
     /// The engine named one, and the runtime shows the container the hierarchy.
     Named,
     /// The runtime shows it, and no more.

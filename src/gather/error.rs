@@ -131,9 +131,9 @@ pub enum StageError {
     #[error("the mount namespace of {of} is not the container's, because in it {lacking}")]
     NotMounted {
         /// The process that is in the mount namespace.
-        of: Of,
+        of: NamespaceHolder,
         /// What is missing in it.
-        lacking: Lacking,
+        lacking: MissingMount,
     },
 }
 
@@ -157,14 +157,14 @@ pub enum Outside {
 
 /// The process through which a mount namespace is known, for messages.
 #[derive(Debug)]
-pub enum Of {
+pub enum NamespaceHolder {
     /// This process.
     Own,
     /// The process that the state names.
     Pid(u32),
 }
 
-impl fmt::Display for Of {
+impl fmt::Display for NamespaceHolder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Own => f.write_str("this process"),
@@ -175,7 +175,7 @@ impl fmt::Display for Of {
 
 /// What a mount namespace lacks to be a container's.
 #[derive(Debug, thiserror::Error)]
-pub enum Lacking {
+pub enum MissingMount {
     /// The root isn't a mount point. Every runtime mounts it, if necessary on itself.
     #[error("the container's root {} is not a mount point", .0.display())]
     Root(PathBuf),

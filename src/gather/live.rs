@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use rustix::thread::CapabilitySet;
 
 use super::cgroups::{self, Evidence};
-use super::error::Of;
+use super::error::NamespaceHolder;
 use super::follow_up::{follow_up, lists_this_hook};
 use super::interpret::{self, interpret};
 use super::mounted::{Mounted, mounted};
@@ -20,10 +20,10 @@ use super::proc;
 use super::readings::{CgroupFiles, CgroupPlace, Host, Readings};
 use super::selinux::{self, selinux};
 use super::stage;
-use super::{Annotated, GatherError, annotated, conmon, open_root, places, user_namespaces};
+use super::{AnnotationFacts, GatherError, annotation_facts, conmon, open_root, places, user_namespaces};
 use crate::bundle::Bundle;
 use crate::facts::options::Policy;
-use crate::facts::{Engine, Found, Image, Making, Rights, Stage, Surroundings};
+use crate::facts::{CgroupCreation, Engine, Found, Image, Rights, Stage, Surroundings};
 use crate::identity::MachineId;
 use crate::interface;
 use crate::kernel::cgroup::CgroupFile;
@@ -38,7 +38,7 @@ use crate::systemd::Version;
 /// The container's root, and descriptors of the files that were identified in it. An inode number isn't reused while
 /// the file is open.
 #[derive(Debug)]
-pub struct Container {
+pub struct LiveContainer {
     pub root: Root,
     _pins: Vec<OwnedFd>,
     _lock: Option<OwnedFd>,
@@ -56,9 +56,9 @@ pub fn surroundings(
     root: Option<Root>,
     policy: &Policy,
     runtime: Option<u32>,
-) -> Result<(Container, Surroundings), GatherError> {
+) -> Result<(LiveContainer, Surroundings), GatherError> {
     let (state, config) = (bundle.state, bundle.config_to_prepare()?);
-    let Annotated { options, stop_signal, engine, mount_context } = annotated(bundle, policy)?;
+    let AnnotationFacts { options, stop_signal, engine, mount_context } = annotation_facts(bundle, policy)?;
     let host = host(state, config);
     let id_maps;
     let of;
@@ -66,14 +66,14 @@ pub fn surroundings(
         // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
         Stage::CreateContainer => {
             id_maps = proc::id_maps("self");
-            of = Of::Own;
+            of = NamespaceHolder::Own;
             let text = proc::read("/proc/self/cgroup")?;
             let (inside, container) = (CgroupFile::new(text.clone()), CgroupFile::new(text));
             (root, CgroupFiles { container, inside, runtime: None })
         }
         Stage::CreateRuntime => {
             let pid = stage::pid_of(state, config)?;
-            of = Of::Pid(pid);
+            of = NamespaceHolder::Pid(pid);
             id_maps = proc::id_maps(&pid.to_string());
             let membership = proc::cgroups_of(pid)?;
             process::enter_mount_namespace(pid).map_err(|source| GatherError::Enter { pid, source })?;
@@ -130,7 +130,7 @@ pub fn surroundings(
         mounts,
         membership,
     };
-    Ok((Container { root, _pins: pins, _lock: lock }, interpret(state, config, readings)))
+    Ok((LiveContainer { root, _pins: pins, _lock: lock }, interpret(state, config, readings)))
 }
 
 /// The limits of the container's memory. "It can't be read" must not pass for "it isn't there", or the container would get more
@@ -150,16 +150,18 @@ fn making(
     own: CapabilitySet,
     engine: Engine,
     stage: Stage,
-) -> Result<Making, GatherError> {
+) -> Result<CgroupCreation, GatherError> {
     // The annotation proves nothing, but without it there is no need to look at processes.
     let is_podmans = || if engine.calls_poststop_itself() { conmon::calls_podman(state) } else { Ok(false) };
     let user_namespaces = user_namespaces(config);
     Ok(match stage {
-        _ if user_namespaces.is_rootless() => Making::Rootless,
-        Stage::CreateContainer => Making::Inside,
-        Stage::CreateRuntime if user_namespaces.hook || !own.contains(CapabilitySet::SYS_ADMIN) => Making::Rootless,
-        Stage::CreateRuntime if lists_this_hook(&config.hooks.poststop)? || is_podmans()? => Making::Possible,
-        Stage::CreateRuntime => Making::Forever,
+        _ if user_namespaces.is_rootless() => CgroupCreation::Rootless,
+        Stage::CreateContainer => CgroupCreation::Inside,
+        Stage::CreateRuntime if user_namespaces.hook || !own.contains(CapabilitySet::SYS_ADMIN) => {
+            CgroupCreation::Rootless
+        }
+        Stage::CreateRuntime if lists_this_hook(&config.hooks.poststop)? || is_podmans()? => CgroupCreation::Possible,
+        Stage::CreateRuntime => CgroupCreation::Forever,
     })
 }
 

@@ -3,18 +3,18 @@
 //! mount namespace that this process looks at.
 
 mod annotations;
-pub mod before;
 mod call;
 pub mod cgroups;
 mod conmon;
 mod error;
 mod follow_up;
-pub mod foretell;
 pub mod interpret;
 pub mod live;
 mod mounted;
 mod occupants;
 mod places;
+pub mod precreate;
+pub mod predict;
 mod proc;
 mod program;
 pub mod readings;
@@ -26,7 +26,7 @@ mod user_namespaces;
 use std::os::fd::AsFd;
 
 use self::annotations::Annotations;
-pub use self::annotations::{Annotated, annotated};
+pub use self::annotations::{AnnotationFacts, annotation_facts};
 pub use self::call::call;
 pub use self::error::GatherError;
 pub use self::follow_up::follow_up;
@@ -62,7 +62,7 @@ pub fn container(bundle: &Bundle<'_>) -> Result<(Container, Option<Root>), Gathe
     if annotations.pod == Pod::Sandbox {
         return Ok((Container { id, switch: Switch::Unset, command: Command::Sandbox }, None));
     }
-    let command = bundle.read_with(config::Command::of)?.unwrap_or_default();
+    let command = bundle.read_with(config::CommandFields::of)?.unwrap_or_default();
     let switch = annotations.switch(command.env(annotations::SWITCH))?;
     let program = command::program(&command.args).ok_or_else(|| BundleError::NoArgs(bundle.path().to_owned()))?;
     let is_undecided = match &switch {

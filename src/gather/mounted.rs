@@ -81,6 +81,6 @@ pub(super) fn mounted(root: &Root) -> Result<Mounted, GatherError> {
 /// Reads the lines of a mount table of any length that are about the container's mounts and the host's cgroup
 /// hierarchies.
 pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
-    let sieve = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
-    mount_table::read(mount_table::OWN, |entry| is_inside(entry, &sieve, root_mount) || is_hosts_hierarchy(entry))
+    let prefix = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
+    mount_table::read(mount_table::OWN, |entry| is_inside(entry, &prefix, root_mount) || is_hosts_hierarchy(entry))
 }

@@ -27,7 +27,7 @@ pub(super) fn identify(
     cgroups: &[InnerPath],
     number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
 ) -> Result<(Places, Vec<OwnedFd>), GatherError> {
-    let mut look = Look {
+    let mut look = PlaceReader {
         root,
         mounts,
         number_of,
@@ -40,7 +40,7 @@ pub(super) fn identify(
         let (at, is_there) = match found {
             Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => (at, true),
             Found::Nothing(at) => (at, false),
-            Found::Else(..) | Found::OnServer(_) | Found::Unreachable(_) => continue,
+            Found::Other(..) | Found::OnServer(_) | Found::Unreachable(_) => continue,
         };
         if is_there {
             look.at(at)?;
@@ -71,7 +71,7 @@ pub(super) fn identify(
     Ok((look.places, look.pins))
 }
 
-struct Look<'a> {
+struct PlaceReader<'a> {
     root: &'a Root,
     mounts: &'a Mounts,
     number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
@@ -82,7 +82,7 @@ struct Look<'a> {
     missing: BTreeSet<InnerPath>,
 }
 
-impl Look<'_> {
+impl PlaceReader<'_> {
     /// Looks at the deepest existing directory above a path.
     fn above(&mut self, at: &InnerPath) -> Result<(), GatherError> {
         for above in std::iter::successors(at.parent(), InnerPath::parent) {

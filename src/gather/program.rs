@@ -12,7 +12,7 @@ use crate::root::{ReadError, Root};
 use crate::sys::Context;
 
 /// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.
-pub(super) fn look_up(root: &Root, name: &str, command: &config::Command) -> Program {
+pub(super) fn look_up(root: &Root, name: &str, command: &config::CommandFields) -> Program {
     /// More than any image's `PATH` has; each is looked for with all its links.
     const DIRECTORIES_MAX: usize = 64;
     let candidates: Vec<InnerPath> = if name.contains('/') {
@@ -28,11 +28,11 @@ pub(super) fn look_up(root: &Root, name: &str, command: &config::Command) -> Pro
             Ok(Found::File(at)) => {
                 return match is_systemd(root, &at) {
                     Ok(true) => Program::Systemd(at),
-                    Ok(false) => Program::Else(at),
+                    Ok(false) => Program::Other(at),
                     Err(error) => Program::Unreachable(error.to_string()),
                 };
             }
-            Ok(Found::Else(at, _) | Found::Directory(at) | Found::EmptyDirectory(at)) => return Program::Else(at),
+            Ok(Found::Other(at, _) | Found::Directory(at) | Found::EmptyDirectory(at)) => return Program::Other(at),
             Ok(Found::Nothing(_)) => {}
             Ok(Found::Unreachable(reason)) => unreachable = Some(reason),
             Ok(Found::OnServer(at)) => return Program::Unreachable(ReadError::OfAServer(at).to_string()),

@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, FollowUp, Image, Making, Mounts, Occupants, Options, Places, Rights, Selinux, Stage,
+    CgroupCreation, CgroupNamespace, CgroupOwner, FollowUp, Image, Mounts, Occupants, Options, Places, Rights, Selinux,
+    Stage,
 };
 use crate::identity::MachineId;
 use crate::kernel::cgroup::{CgroupFile, Hierarchy};
@@ -42,7 +43,7 @@ pub struct Readings {
     pub follow_up: FollowUp,
     pub options: Options,
     /// Whether a cgroup can be made beside the container's own.
-    pub making: Making,
+    pub making: CgroupCreation,
     /// What this process may do.
     pub rights: Rights,
     /// `uid_map` and `gid_map` of the container's user namespace.

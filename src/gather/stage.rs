@@ -10,7 +10,7 @@ use std::path::Path;
 use rustix::io::Errno;
 
 use super::GatherError;
-use super::error::{Lacking, Of, Outside, StageError};
+use super::error::{MissingMount, NamespaceHolder, Outside, StageError};
 use crate::facts::Stage;
 use crate::kernel::status;
 use crate::oci::config::Config;
@@ -21,7 +21,7 @@ use crate::sys::{SysError, fs, process};
 
 /// What is known about this process's place.
 #[derive(Debug, Default)]
-pub struct Proof {
+pub struct StageProof {
     /// The runtime, by its pid in the mounted /proc, if this process was found to be in another pid namespace.
     pub runtime: Option<u32>,
     /// A lack of evidence, for the caller to fail with if there is something to do.
@@ -29,16 +29,16 @@ pub struct Proof {
 }
 
 /// Proves at createContainer that this process is in the container's mount namespace. Evidence against it is an error.
-pub fn prove(stage: Stage, config: &Config) -> Result<Proof, GatherError> {
+pub fn prove(stage: Stage, config: &Config) -> Result<StageProof, GatherError> {
     match stage {
         Stage::CreateContainer if config.has_namespace("mount") => match prove_inside(config) {
             Err(GatherError::Stage(error @ StageError::Unproven(_))) => {
-                Ok(Proof { lacking: Some(error), ..Proof::default() })
+                Ok(StageProof { lacking: Some(error), ..StageProof::default() })
             }
-            result => result.map(|runtime| Proof { runtime, lacking: None }),
+            result => result.map(|runtime| StageProof { runtime, lacking: None }),
         },
         // At createRuntime, `pid_of` checks the process whose mount namespace will be entered.
-        Stage::CreateContainer | Stage::CreateRuntime => Ok(Proof::default()),
+        Stage::CreateContainer | Stage::CreateRuntime => Ok(StageProof::default()),
     }
 }
 
@@ -185,13 +185,13 @@ pub(super) fn pid_of(state: &State, config: &Config) -> Result<u32, GatherError>
 }
 
 /// Checks that this mount namespace, which is that of `of`, looks like one that a runtime has set up from config.json.
-pub(super) fn is_set_up(root: &Root, config: &Config, of: Of) -> Result<(), GatherError> {
+pub(super) fn is_set_up(root: &Root, config: &Config, of: NamespaceHolder) -> Result<(), GatherError> {
     let look = |source| GatherError::Root { path: root.path().to_owned(), source };
     let path = || root.path().to_owned();
     let lacking = if !is_mount_point(root).map_err(look)? {
-        Lacking::Root(path())
+        MissingMount::Root(path())
     } else if !has_any_mount(root, config)? {
-        Lacking::Mounts(path())
+        MissingMount::Mounts(path())
     } else {
         return Ok(());
     };

@@ -20,7 +20,7 @@ use crate::sys::fs;
 
 /// What can be told of it.
 #[derive(Debug)]
-pub enum Told {
+pub enum Assessment {
     /// Nothing is to be done, for this reason.
     LeaveAlone(&'static str),
     /// The annotation in the state asks for this hook; this is what config.json must at least say.
@@ -30,35 +30,35 @@ pub enum Told {
 }
 
 /// Looks at what there is.
-pub fn tell(state: &State) -> Result<Told, GatherError> {
+pub fn assess(state: &State) -> Result<Assessment, GatherError> {
     let switch = Annotations::of_state(state).switch(None)?;
     if matches!(switch, Switch::Disabled(_)) {
-        return Ok(Told::LeaveAlone("an annotation says disabled"));
+        return Ok(Assessment::LeaveAlone("an annotation says disabled"));
     }
-    let Some(Place { path, root, mounts }) = place(state) else {
-        return Ok(Told::LeaveAlone("neither the state nor the working directory is a root"));
+    let Some(StartDirectory { path, root, mounts }) = place(state) else {
+        return Ok(Assessment::LeaveAlone("neither the state nor the working directory is a root"));
     };
     if mounts.at(&InnerPath::new(interface::RUN)).is_some() {
-        return Ok(Told::LeaveAlone("/run is mounted already: createRuntime or the engine has prepared it"));
+        return Ok(Assessment::LeaveAlone("/run is mounted already: createRuntime or the engine has prepared it"));
     }
     if live::programs(&root).next().transpose()?.is_none() {
-        return Ok(Told::LeaveAlone("the image has no systemd"));
+        return Ok(Assessment::LeaveAlone("the image has no systemd"));
     }
     Ok(match switch {
-        Switch::Enabled(_) => Told::Enabled(Box::new(least_config(path))),
-        Switch::Unset | Switch::EnabledForPod | Switch::Disabled(_) => Told::MayBeSystemd,
+        Switch::Enabled(_) => Assessment::Enabled(Box::new(least_config(path))),
+        Switch::Unset | Switch::EnabledForPod | Switch::Disabled(_) => Assessment::MayBeSystemd,
     })
 }
 
 /// The container's root.
-struct Place {
+struct StartDirectory {
     path: PathBuf,
     root: Root,
     mounts: Mounts,
 }
 
 /// Finds the root by the directory in which the runtime has started this process.
-fn place(state: &State) -> Option<Place> {
+fn place(state: &State) -> Option<StartDirectory> {
     // With a dot behind, since the link itself is never opened.
     let here = Path::new("/proc/self/cwd/.");
     let path = match &state.root {
@@ -74,7 +74,7 @@ fn place(state: &State) -> Option<Place> {
     }
     let table = mounted::mounts_of(&root, mount).ok()?;
     let mounts = Mounts::read(&table, root.path(), mount);
-    Some(Place { path, root, mounts })
+    Some(StartDirectory { path, root, mounts })
 }
 
 fn least_config(root: PathBuf) -> Config {

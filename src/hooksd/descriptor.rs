@@ -7,10 +7,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
-use super::json::{self, FormatFault, Written};
+use super::json::{self, FormatFault, RawDescriptor};
 use super::pattern::{Pattern, PatternFault};
 use super::when::When;
-use super::{MatchError, Subject};
+use super::{MatchError, MatchedContainer};
 
 /// Why a file or directory gives no descriptor.
 #[derive(Debug, thiserror::Error)]
@@ -83,7 +83,7 @@ impl Fault {
 
 /// A stage of config.json's `hooks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Stage {
+pub enum HookStage {
     /// Also what `prestart` stands for, since containers/common 0.58 (podman 5.0); before, such a
     /// hook went to config.json's own `prestart`, which runtimes run first.
     CreateRuntime,
@@ -97,7 +97,7 @@ pub enum Stage {
     Poststop,
 }
 
-impl Stage {
+impl HookStage {
     /// The name in config.json.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -121,7 +121,7 @@ impl Stage {
 
 /// What config.json gets: an entry of one of its stages.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Hook {
+pub struct HookEntry {
     /// The executable. The engines want no absolute path, runtimes do.
     pub path: PathBuf,
     /// The arguments, beginning with the program's name; empty: none were given.
@@ -138,10 +138,10 @@ pub struct Descriptor {
     /// Its file.
     pub path: PathBuf,
     /// What is run.
-    pub hook: Hook,
+    pub hook: HookEntry,
     /// The stages of config.json, as often as they are named; none is allowed, and how a descriptor
     /// of an earlier directory is switched off.
-    pub stages: Vec<Stage>,
+    pub stages: Vec<HookStage>,
     /// The stages that the caller runs itself. Such a stage may also be one of the specification's,
     /// as podman's `poststop` is, and then it is here alone.
     pub extension_stages: Vec<String>,
@@ -164,13 +164,13 @@ impl Descriptor {
     }
 
     /// Whether its hook is for this container.
-    pub(super) fn matches(&self, subject: &Subject<'_>) -> Result<bool, MatchError> {
+    pub(super) fn matches(&self, subject: &MatchedContainer<'_>) -> Result<bool, MatchError> {
         self.when.holds(subject).map_err(|source| MatchError { path: self.path.clone(), source })
     }
 
     /// Checks in the engines' order, by which a missing hook hides a bad expression or stage.
-    fn checked(file: &Path, written: Written, extension_stages: &[&str]) -> Result<Self, Fault> {
-        let Written { hook, when, stages } = written;
+    fn checked(file: &Path, written: RawDescriptor, extension_stages: &[&str]) -> Result<Self, Fault> {
+        let RawDescriptor { hook, when, stages } = written;
         let path = hook.path.filter(|path| !path.is_empty()).ok_or(FormatFault::Missing("hook.path"))?;
         let path = PathBuf::from(path);
         // Whether it is a file, and may be executed, the engines don't ask.
@@ -187,7 +187,7 @@ impl Descriptor {
         }
         let mut descriptor = Self {
             path: file.to_owned(),
-            hook: Hook {
+            hook: HookEntry {
                 path,
                 args: hook.args.unwrap_or_default(),
                 env: hook.env.unwrap_or_default(),
@@ -207,7 +207,7 @@ impl Descriptor {
             if extension_stages.contains(&name.as_str()) {
                 descriptor.extension_stages.push(name);
             } else {
-                descriptor.stages.push(Stage::of_descriptor(&name).ok_or(Fault::Stage(name))?);
+                descriptor.stages.push(HookStage::of_descriptor(&name).ok_or(Fault::Stage(name))?);
             }
         }
         Ok(descriptor)

@@ -21,7 +21,7 @@ pub enum FormatFault {
     Json(#[source] serde_json::Error),
     /// A version of the future.
     #[error("its version {0:?} is unknown, expected \"1.0.0\", \"0.1.0\" or none")]
-    Version(String),
+    VersionField(String),
     /// A required field.
     #[error("it has no {0:?}, which is required")]
     Missing(&'static str),
@@ -32,16 +32,16 @@ pub enum FormatFault {
 
 /// The fields of version 1.0.0, unchecked; all of them may be missing.
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Written {
+pub(super) struct RawDescriptor {
     #[serde(default, deserialize_with = "in_any_case")]
-    pub(super) hook: Hook,
+    pub(super) hook: RawHook,
     #[serde(default, deserialize_with = "in_any_case")]
-    pub(super) when: When,
+    pub(super) when: RawWhen,
     pub(super) stages: Option<Vec<String>>,
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct Hook {
+pub(super) struct RawHook {
     pub(super) path: Option<String>,
     pub(super) args: Option<Vec<String>>,
     pub(super) env: Option<Vec<String>>,
@@ -49,7 +49,7 @@ pub(super) struct Hook {
 }
 
 #[derive(Debug, Default, Deserialize)]
-pub(super) struct When {
+pub(super) struct RawWhen {
     pub(super) always: Option<bool>,
     #[serde(rename = "hasbindmounts")]
     pub(super) has_bind_mounts: Option<bool>,
@@ -61,13 +61,13 @@ pub(super) struct When {
 }
 
 #[derive(Debug, Default, Deserialize)]
-struct Version {
+struct VersionField {
     version: Option<String>,
 }
 
 /// Version 0.1.0, which 1.0.0 replaced in 2018. Three fields have a plural and a singular.
 #[derive(Debug, Default, Deserialize)]
-struct Old {
+struct OldDescriptor {
     hook: Option<String>,
     arguments: Option<Vec<String>>,
     stages: Option<Vec<String>>,
@@ -81,32 +81,32 @@ struct Old {
 }
 
 /// Reads a file of any version.
-pub(super) fn read(text: &[u8]) -> Result<Written, FormatFault> {
-    let version: Version = document(text)?;
+pub(super) fn read(text: &[u8]) -> Result<RawDescriptor, FormatFault> {
+    let version: VersionField = document(text)?;
     match version.version.as_deref() {
         Some("1.0.0") => document(text),
-        Some("0.1.0" | "") | None => document::<Old>(text)?.written(),
-        Some(version) => Err(FormatFault::Version(version.to_owned())),
+        Some("0.1.0" | "") | None => document::<OldDescriptor>(text)?.written(),
+        Some(version) => Err(FormatFault::VersionField(version.to_owned())),
     }
 }
 
-impl Old {
-    fn written(self) -> Result<Written, FormatFault> {
+impl OldDescriptor {
+    fn written(self) -> Result<RawDescriptor, FormatFault> {
         let path = self.hook.ok_or(FormatFault::Missing("hook"))?;
         let stages = one_of(("stages", self.stages), ("stage", self.stage))?;
         let commands = one_of(("cmds", self.cmds), ("cmd", self.cmd))?;
         let values = one_of(("annotations", self.annotations), ("annotation", self.annotation))?;
         let args = self.arguments.map(|arguments| [vec![path.clone()], arguments].concat());
-        Ok(Written {
-            hook: Hook { path: Some(path), args, ..Hook::default() },
-            when: When {
+        Ok(RawDescriptor {
+            hook: RawHook { path: Some(path), args, ..RawHook::default() },
+            when: RawWhen {
                 has_bind_mounts: self.has_bind_mounts,
                 // Any key, and a value that one of them matches. They are joined as text, so that each may be half of an
                 // expression, and none at all matches every annotation.
                 annotations: values.map(|values| BTreeMap::from([(".*".to_owned(), values.join("|"))])),
                 commands,
                 any: true,
-                ..When::default()
+                ..RawWhen::default()
             },
             // The engines ask for them before they look for the hook, which may be missing.
             stages: Some(stages.ok_or(FormatFault::Missing("stages"))?),
@@ -114,9 +114,9 @@ impl Old {
     }
 }
 
-type List = (&'static str, Option<Vec<String>>);
+type NamedList = (&'static str, Option<Vec<String>>);
 
-fn one_of(plural: List, singular: List) -> Result<Option<Vec<String>>, FormatFault> {
+fn one_of(plural: NamedList, singular: NamedList) -> Result<Option<Vec<String>>, FormatFault> {
     match (plural, singular) {
         ((plural, Some(_)), (singular, Some(_))) => Err(FormatFault::Both(singular, plural)),
         ((_, plural), (_, singular)) => Ok(plural.or(singular)),
@@ -132,8 +132,8 @@ fn document<T: DeserializeOwned + Default>(text: &[u8]) -> Result<T, FormatFault
 
 /// Reads an object whose names may be in any case as one whose names are in lower case; `null` has no fields.
 fn in_any_case<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
-    struct Object<T>(PhantomData<T>);
-    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for Object<T> {
+    struct ObjectVisitor<T>(PhantomData<T>);
+    impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ObjectVisitor<T> {
         type Value = T;
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,7 +148,7 @@ fn in_any_case<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deseria
             T::deserialize(MapAccessDeserializer::new(LowerCase { object, name: String::new() }))
         }
     }
-    deserializer.deserialize_any(Object(PhantomData))
+    deserializer.deserialize_any(ObjectVisitor(PhantomData))
 }
 
 /// An object with its fields' names in lower case, which errors name as they are written.
@@ -192,7 +192,7 @@ mod tests {
         }
         let text =
             r#"{"version":"1.0.0","Hook":{"Path":"/h"},"WHEN":{"HasBindMounts":true,"annotations":{"K":"V","k":"v"}}}"#;
-        let Written { hook, when, .. } = read(text.as_bytes()).unwrap();
+        let RawDescriptor { hook, when, .. } = read(text.as_bytes()).unwrap();
         assert_eq!((hook.path.as_deref(), when.has_bind_mounts), (Some("/h"), Some(true)));
         assert_eq!(when.annotations.unwrap().into_keys().collect::<Vec<_>>(), ["K", "k"]);
         let old = read("{\"hoo\u{212a}\":\"/h\",\"hasBindMounts\":true,\"stages\":[]}".as_bytes()).unwrap();
@@ -207,7 +207,7 @@ mod tests {
             r#""when":{"always":null,"annotations":null,"commands":null,"hasBindMounts":null}"#,
         ] {
             let written = read(format!(r#"{{"version":"1.0.0",{fields}}}"#).as_bytes()).unwrap();
-            assert_eq!(format!("{written:?}"), format!("{:?}", Written::default()), "{fields}");
+            assert_eq!(format!("{written:?}"), format!("{:?}", RawDescriptor::default()), "{fields}");
         }
     }
 

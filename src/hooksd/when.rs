@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Whether a descriptor's conditions hold for a container.
 
-use super::Subject;
+use super::MatchedContainer;
 use super::pattern::{Pattern, TooLarge};
 
 /// The conditions of a descriptor.
@@ -32,7 +32,7 @@ impl When {
     ///
     /// `"hasBindMounts": false` never holds: it does not mean "has none". oci-hooks(5) calls `when`
     /// required; for the engines a descriptor without it is a good one whose hook never runs.
-    pub(super) fn holds(&self, subject: &Subject<'_>) -> Result<bool, WhenError> {
+    pub(super) fn holds(&self, subject: &MatchedContainer<'_>) -> Result<bool, WhenError> {
         let conditions = (self.always.map(Ok).into_iter())
             .chain(self.has_bind_mounts.map(|wanted| Ok(wanted && subject.has_bind_mounts)))
             .chain(self.annotations.iter().map(|wanted| is_annotated(wanted, subject)));
@@ -61,7 +61,7 @@ impl When {
 }
 
 /// Whether there is an annotation that matches in both key and value.
-fn is_annotated((key, value): &(Pattern, Pattern), subject: &Subject<'_>) -> Result<bool, WhenError> {
+fn is_annotated((key, value): &(Pattern, Pattern), subject: &MatchedContainer<'_>) -> Result<bool, WhenError> {
     for (name, text) in subject.annotations {
         if key.matches(name)? && value.matches(text)? {
             return Ok(true);
@@ -95,7 +95,8 @@ mod tests {
     fn conditions_hold_as_in_the_engines() {
         let annotations = [("a", "1"), ("b", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
         let args = ["/sbin/init".to_owned()];
-        let subject = Subject { args: Some(&args), annotations: &BTreeMap::from(annotations), has_bind_mounts: true };
+        let subject =
+            MatchedContainer { args: Some(&args), annotations: &BTreeMap::from(annotations), has_bind_mounts: true };
         let table = [
             (when(ALL, None, None, &[], &[]), false),
             (when(ALL, Some(true), None, &[], &[]), true),
@@ -130,7 +131,7 @@ mod tests {
     #[test]
     fn a_command_is_looked_at_last() {
         let annotations = BTreeMap::new();
-        let without = |args| Subject { args, annotations: &annotations, has_bind_mounts: true };
+        let without = |args| MatchedContainer { args, annotations: &annotations, has_bind_mounts: true };
         let table = [
             // No process: commands are as if they were not there.
             (when(ALL, None, Some(true), &[], &["init"]), None, Some(true)),

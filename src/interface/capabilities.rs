@@ -13,7 +13,7 @@ pub struct Needed {
     /// The units that fail, on Debian or, where those have other names, on Fedora.
     pub units: &'static [&'static str],
     pub effect: &'static str,
-    pub way_out: &'static str,
+    pub remedy: &'static str,
 }
 
 /// Units that run as other users than root.
@@ -28,70 +28,70 @@ pub const NEEDED: [Needed; 11] = [
         since: None,
         units: &OF_OTHER_USERS,
         effect: "services with User= fail, and logins",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_SETGID",
         since: None,
         units: &OF_OTHER_USERS,
         effect: "services with User= fail, and logins",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_SETPCAP",
         since: None,
         units: &["systemd-journald.service", "systemd-logind.service", "systemd-resolved.service", "logrotate.service"],
         effect: "services with CapabilityBoundingSet= fail",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_CHOWN",
         since: None,
         units: &["user-runtime-dir@.service", "systemd-resolved.service", "nginx.service", "avahi-daemon.service"],
         effect: "services with User= and RuntimeDirectory= fail",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_FOWNER",
         since: None,
         units: &["user-runtime-dir@.service", "systemd-resolved.service"],
         effect: "services with User= and RuntimeDirectory= fail",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_DAC_OVERRIDE",
         since: None,
         units: &["nginx.service"],
         effect: "root may not read others' files, such as ssh's authorized_keys",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_NET_BIND_SERVICE",
         since: None,
         units: &["ssh.service", "sshd.service", "nginx.service"],
         effect: "no service can listen on a port below 1024",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_SYS_CHROOT",
         since: None,
         units: &["ssh.service", "sshd.service", "avahi-daemon.service"],
         effect: "ssh ends each login",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_SETFCAP",
         since: None,
         units: &["redis-server.service"],
         effect: "services with PrivateUsers= fail",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     Needed {
         capability: "CAP_KILL",
         since: None,
         units: &[],
         effect: "services with User= are not stopped",
-        way_out: GRANT,
+        remedy: GRANT,
     },
     // 217/USER: https://github.com/systemd/systemd/issues/29860
     Needed {
@@ -99,6 +99,6 @@ pub const NEEDED: [Needed; 11] = [
         since: Some(Version(255)),
         units: &["polkit.service", "systemd-resolved.service", "man-db.service"],
         effect: "services with User= and SystemCallFilter= or its like fail",
-        way_out: "give each a drop-in with PrivateUsers=yes, or grant it",
+        remedy: "give each a drop-in with PrivateUsers=yes, or grant it",
     },
 ];

@@ -6,7 +6,7 @@
 
 /// Where the data comes from when a file is opened and read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Answers {
+pub enum DataSource {
     /// Storage: a disk, memory, or the layers of an overlay.
     Stored,
     /// The kernel, which generates it on the spot. That can have side effects: reading /proc/kmsg consumes the
@@ -101,20 +101,20 @@ const NFS: u32 = 0x6969;
 
 /// Where the data on a file system with this magic number comes from.
 #[must_use]
-pub fn answers(number: u32) -> Answers {
+pub fn answers(number: u32) -> DataSource {
     let is_in = |list: &[(&str, u32)]| list.iter().any(|(_, each)| *each == number);
     if is_in(&OF_THE_KERNEL) {
-        Answers::Kernel
+        DataSource::Kernel
     } else if is_in(&OF_A_SERVER) {
-        Answers::Server
+        DataSource::Server
     } else {
-        Answers::Stored
+        DataSource::Stored
     }
 }
 
 /// Whether a lookup on a file system of this type, as named in a mount table, depends on a server that may not answer.
 #[must_use]
-pub fn asks_somebody(name: &str) -> bool {
+pub fn needs_server(name: &str) -> bool {
     // FUSE has subtypes, such as `fuse.sshfs`.
     let kind = name.split('.').next().unwrap_or(name);
     kind == "autofs" || OF_A_SERVER.iter().any(|(each, _)| *each == kind)
@@ -162,7 +162,9 @@ mod tests {
                     assert!(others.count() > 1, "{name} is {:#x}", found.f_type);
                 }
                 Some(_) => compared += 1,
-                None if is_top => assert_eq!(answers(u32::try_from(found.f_type).unwrap()), Answers::Stored, "{name}"),
+                None if is_top => {
+                    assert_eq!(answers(u32::try_from(found.f_type).unwrap()), DataSource::Stored, "{name}")
+                }
                 None => {}
             }
         }
@@ -172,24 +174,24 @@ mod tests {
     #[test]
     fn knows_servers_by_name() {
         for name in ["fuse", "fuse.sshfs", "fuseblk", "nfs4", "9p", "autofs"] {
-            assert!(asks_somebody(name), "{name}");
+            assert!(needs_server(name), "{name}");
         }
         for name in ["", "tmpfs", "overlay", "ext4", "nfsd", "fusectl", "proc"] {
-            assert!(!asks_somebody(name), "{name}");
+            assert!(!needs_server(name), "{name}");
         }
     }
 
     #[test]
     fn knows_them_by_number() {
         for (number, expected) in [
-            (0x9fa0, Answers::Kernel),
-            (0x6265_6572, Answers::Kernel),
-            (FUSE, Answers::Server),
-            (NFS, Answers::Server),
+            (0x9fa0, DataSource::Kernel),
+            (0x6265_6572, DataSource::Kernel),
+            (FUSE, DataSource::Server),
+            (NFS, DataSource::Server),
             // tmpfs, overlay and ext4.
-            (0x0102_1994, Answers::Stored),
-            (0x794c_7630, Answers::Stored),
-            (0xef53, Answers::Stored),
+            (0x0102_1994, DataSource::Stored),
+            (0x794c_7630, DataSource::Stored),
+            (0xef53, DataSource::Stored),
         ] {
             assert_eq!(answers(number), expected, "{number:#x}");
         }

@@ -32,19 +32,19 @@ impl Label {
 /// one, and all of its categories. None where a level is written in some other way.
 #[must_use]
 pub fn dominates(process: &str, file: &str) -> Option<bool> {
-    let (process, file) = (Level::parse(process)?, Level::parse(file)?);
+    let (process, file) = (MlsLevel::parse(process)?, MlsLevel::parse(file)?);
     let holds = |category: u32| process.categories.iter().any(|(first, last)| (*first..=*last).contains(&category));
     let all = file.categories.iter().all(|(first, last)| (*first..=*last).all(holds));
     Some(process.sensitivity >= file.sensitivity && all)
 }
 
 /// The upper end of a range of levels.
-struct Level {
+struct MlsLevel {
     sensitivity: u32,
     categories: Vec<(u32, u32)>,
 }
 
-impl Level {
+impl MlsLevel {
     fn parse(range: &str) -> Option<Self> {
         /// As many categories as any policy has.
         const CATEGORIES_MAX: u32 = 4096;

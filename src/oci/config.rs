@@ -10,20 +10,20 @@ use serde::de::IgnoredAny;
 use super::document::{Document, FieldError};
 use super::environment::Environment;
 use super::mount_options::MountOptions;
-use super::{Text, few};
+use super::{Text, bounded};
 
 /// What decides which program the container's first process is.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Command {
+pub struct CommandFields {
     /// The beginning of `process.args`.
-    #[serde(deserialize_with = "few::first")]
+    #[serde(deserialize_with = "bounded::first_texts")]
     pub args: Vec<String>,
     pub cwd: Option<String>,
     env: Environment,
 }
 
-impl Command {
+impl CommandFields {
     /// Returns `None` if there is no `process`.
     pub fn of(document: &Document) -> Result<Option<Self>, FieldError> {
         document.field("process")
@@ -38,22 +38,22 @@ impl Command {
 
 /// The container's annotations.
 pub fn annotations(document: &Document) -> Result<BTreeMap<Text<'_>, Text<'_>>, FieldError> {
-    Ok(document.field("annotations")?.map(|few::Map(annotations)| annotations).unwrap_or_default())
+    Ok(document.field("annotations")?.map(|bounded::BoundedMap(annotations)| annotations).unwrap_or_default())
 }
 
 /// The container's mounts.
-pub fn mounts(document: &Document) -> Result<Vec<Mount>, FieldError> {
-    Ok(document.field("mounts")?.map(|few::List(mounts)| mounts).unwrap_or_default())
+pub fn mounts(document: &Document) -> Result<Vec<ConfigMount>, FieldError> {
+    Ok(document.field("mounts")?.map(|bounded::BoundedList(mounts)| mounts).unwrap_or_default())
 }
 
 /// What the plan needs of config.json.
 #[derive(Debug, Default)]
 pub struct Config {
-    pub command: Command,
+    pub command: CommandFields,
     pub process: Process,
-    pub root: Root,
+    pub root: RootFields,
     /// What the runtime mounts, in its order; once that is done, the kernel knows better.
-    pub mounts: Vec<Mount>,
+    pub mounts: Vec<ConfigMount>,
     pub hooks: Hooks,
     pub linux: Linux,
 }
@@ -61,7 +61,7 @@ pub struct Config {
 /// `root`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
-pub struct Root {
+pub struct RootFields {
     pub path: Option<PathBuf>,
     /// Whether the container must not write to it.
     pub readonly: bool,
@@ -87,15 +87,15 @@ pub struct Process {
 #[serde(default)]
 pub struct Capabilities {
     /// What the container's processes can ever have; names as in `CAP_SYS_ADMIN`.
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "bounded::list")]
     pub bounding: Vec<String>,
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "bounded::list")]
     effective: Vec<String>,
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "bounded::list")]
     permitted: Vec<String>,
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "bounded::list")]
     inheritable: Vec<String>,
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "bounded::list")]
     ambient: Vec<String>,
 }
 
@@ -120,7 +120,7 @@ impl Capabilities {
 
 /// One of `mounts`.
 #[derive(Debug, Default, Deserialize)]
-pub struct Mount {
+pub struct ConfigMount {
     /// The path in the container.
     pub destination: PathBuf,
     /// What is mounted; of a bind mount, the path on the host.
@@ -138,10 +138,10 @@ pub struct Mount {
 #[serde(default)]
 pub struct Hooks {
     /// The stage in the container's namespaces.
-    #[serde(rename = "createContainer", deserialize_with = "few::list")]
+    #[serde(rename = "createContainer", deserialize_with = "bounded::list")]
     pub create_container: Vec<Hook>,
     /// After the container is gone.
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "bounded::list")]
     pub poststop: Vec<Hook>,
 }
 
@@ -156,13 +156,13 @@ pub struct Hook {
 #[serde(default)]
 pub struct Linux {
     /// The namespaces that the container has of its own or joins.
-    #[serde(deserialize_with = "few::list")]
+    #[serde(deserialize_with = "bounded::list")]
     pub namespaces: Vec<Namespace>,
     /// From container ids to host ids.
-    #[serde(rename = "uidMappings", deserialize_with = "few::list")]
+    #[serde(rename = "uidMappings", deserialize_with = "bounded::list")]
     pub uid_mappings: Vec<IdMapping>,
     /// As `uid_mappings`, of groups.
-    #[serde(rename = "gidMappings", deserialize_with = "few::list")]
+    #[serde(rename = "gidMappings", deserialize_with = "bounded::list")]
     pub gid_mappings: Vec<IdMapping>,
     /// What the container may use.
     pub resources: Resources,
@@ -172,9 +172,9 @@ pub struct Linux {
     /// The SELinux context of the container's files.
     #[serde(rename = "mountLabel")]
     pub mount_label: Option<String>,
-    #[serde(rename = "maskedPaths", deserialize_with = "few::list")]
+    #[serde(rename = "maskedPaths", deserialize_with = "bounded::list")]
     masked_paths: Vec<IgnoredAny>,
-    #[serde(rename = "readonlyPaths", deserialize_with = "few::list")]
+    #[serde(rename = "readonlyPaths", deserialize_with = "bounded::list")]
     readonly_paths: Vec<IgnoredAny>,
     /// `shared`, `slave`, `private`, … or nothing.
     #[serde(rename = "rootfsPropagation")]
@@ -219,7 +219,7 @@ pub struct IdMapping {
     pub size: u32,
 }
 
-impl Mount {
+impl ConfigMount {
     /// Whether it is to be read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
@@ -248,7 +248,7 @@ impl Mount {
 impl Config {
     pub fn of(document: &Document) -> Result<Self, FieldError> {
         Ok(Self {
-            command: Command::of(document)?.unwrap_or_default(),
+            command: CommandFields::of(document)?.unwrap_or_default(),
             process: document.field("process")?.unwrap_or_default(),
             root: document.field("root")?.unwrap_or_default(),
             mounts: mounts(document)?,

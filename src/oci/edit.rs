@@ -44,13 +44,13 @@ impl EditError {
 pub struct Edit<'d> {
     document: &'d Document,
     /// The fields in the document's order.
-    fields: Vec<Field<'d>>,
+    fields: Vec<FieldEdit<'d>>,
     /// In the order in which they were added.
     added: Vec<(String, String)>,
 }
 
 #[derive(Debug)]
-struct Field<'d> {
+struct FieldEdit<'d> {
     name: &'d str,
     before: &'d str,
     now: Option<String>,
@@ -59,7 +59,7 @@ struct Field<'d> {
 impl<'d> Edit<'d> {
     #[must_use]
     pub fn of(document: &'d Document) -> Self {
-        let fields = document.fields().map(|(name, before)| Field { name, before, now: None });
+        let fields = document.fields().map(|(name, before)| FieldEdit { name, before, now: None });
         Self { document, fields: fields.collect(), added: Vec::new() }
     }
 
@@ -172,7 +172,7 @@ fn surround<V: Display>(text: &str, path: &[&str], first: &[V], last: &[V]) -> R
 }
 
 /// Where a value is, or is to be.
-struct Place<'p> {
+struct Insertion<'p> {
     /// The value that is there; empty: between two bytes.
     range: Range<usize>,
     /// What goes in front of the value and behind it.
@@ -181,7 +181,7 @@ struct Place<'p> {
     missing: &'p [&'p str],
 }
 
-impl Place<'_> {
+impl Insertion<'_> {
     fn put(self, text: &str, value: &impl Display) -> String {
         let whole =
             self.missing.iter().rev().fold(value.to_string(), |inner, name| format!("{{{}:{inner}}}", quoted(name)));
@@ -192,7 +192,7 @@ impl Place<'_> {
     }
 }
 
-fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Place<'p>, EditError> {
+fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Insertion<'p>, EditError> {
     let mut at = text;
     let mut rest = path;
     while let Some((step, further)) = rest.split_first() {
@@ -205,7 +205,7 @@ fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Place<'p>, EditError> {
                     let start = range_of(text, at).start + "{".len();
                     let comma = if members.is_empty() { "" } else { "," };
                     let around = (format!("{}:", quoted(step)), comma);
-                    return Ok(Place { range: start..start, around, missing: further });
+                    return Ok(Insertion { range: start..start, around, missing: further });
                 };
                 at = value.get();
             }
@@ -222,7 +222,7 @@ fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Place<'p>, EditError> {
         }
         rest = further;
     }
-    Ok(Place { range: range_of(text, at), around: (String::new(), ""), missing: rest })
+    Ok(Insertion { range: range_of(text, at), around: (String::new(), ""), missing: rest })
 }
 
 fn kind(path: &[&str], wanted: &'static str) -> EditError {

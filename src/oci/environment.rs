@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use super::few;
+use super::bounded;
 
 /// All that anybody here asks for.
 const ASKED_FOR: [&str; 8] = [
@@ -43,7 +43,7 @@ impl Environment {
 impl<'de> Deserialize<'de> for Environment {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut environment = Self::default();
-        few::texts(deserializer, |entry| environment.keep(entry.as_ref()))?;
+        bounded::for_each_text(deserializer, |entry| environment.keep(entry.as_ref()))?;
         Ok(environment)
     }
 }

@@ -6,7 +6,7 @@ use std::fmt;
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-use super::few;
+use super::bounded;
 
 #[derive(Debug)]
 pub struct Members<'t>(pub Vec<(String, &'t RawValue)>);
@@ -24,8 +24,8 @@ impl<'de> Deserialize<'de> for Members<'de> {
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
                 let mut members = Vec::new();
                 while let Some(member) = map.next_entry()? {
-                    if members.len() == few::ENTRIES_MAX {
-                        return Err(few::too_many());
+                    if members.len() == bounded::ENTRIES_MAX {
+                        return Err(bounded::too_many());
                     }
                     members.push(member);
                 }

@@ -4,11 +4,11 @@
 //! Tolerant on purpose, never stricter than the runtimes: unknown fields, capabilities, namespaces
 //! and mount options are not our business. Knows nothing of the host.
 
+mod bounded;
 pub mod config;
 pub mod document;
 pub mod edit;
 pub mod environment;
-mod few;
 pub mod members;
 pub mod mount_options;
 mod object;

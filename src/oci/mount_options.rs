@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Deserializer};
 
-use super::few;
+use super::bounded;
 
 /// What the options say.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
@@ -50,7 +50,7 @@ impl MountOptions {
 impl<'de> Deserialize<'de> for MountOptions {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let mut options = Self::default();
-        few::texts(deserializer, |option| options.add(option.as_ref()))?;
+        bounded::for_each_text(deserializer, |option| options.add(option.as_ref()))?;
         Ok(options)
     }
 }

@@ -16,7 +16,7 @@ pub(super) struct Object<T>(pub T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        T::deserialize(LastOfEach(deserializer)).map(Self)
+        T::deserialize(LastFieldWins(deserializer)).map(Self)
     }
 }
 
@@ -28,9 +28,9 @@ pub(super) fn without_position(error: &serde_json::Error) -> String {
 }
 
 /// Reads all but structs as the deserializer in it does.
-struct LastOfEach<D>(D);
+struct LastFieldWins<D>(D);
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for LastOfEach<D> {
+impl<'de, D: Deserializer<'de>> Deserializer<'de> for LastFieldWins<D> {
     type Error = D::Error;
 
     fn deserialize_struct<V: Visitor<'de>>(
@@ -39,9 +39,9 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for LastOfEach<D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let values = self.0.deserialize_map(Known { fields })?;
+        let values = self.0.deserialize_map(FieldFinder { fields })?;
         let found = fields.iter().zip(values).filter_map(|(name, value)| Some((*name, value?)));
-        visitor.visit_map(Found { rest: found.collect::<Vec<_>>().into_iter(), next: None, error: PhantomData })
+        visitor.visit_map(FoundFields { rest: found.collect::<Vec<_>>().into_iter(), next: None, error: PhantomData })
     }
 
     fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
@@ -67,11 +67,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for LastOfEach<D> {
 }
 
 /// Finds the values of the fields that a struct has, in its order.
-struct Known {
+struct FieldFinder {
     fields: &'static [&'static str],
 }
 
-impl<'de> Visitor<'de> for Known {
+impl<'de> Visitor<'de> for FieldFinder {
     type Value = Vec<Option<&'de RawValue>>;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -104,13 +104,13 @@ impl<'de> Visitor<'de> for Known {
 struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
 
 /// The fields that were found, for the struct's own reader.
-struct Found<'de, E> {
+struct FoundFields<'de, E> {
     rest: vec::IntoIter<(&'static str, &'de RawValue)>,
     next: Option<(&'static str, &'de RawValue)>,
     error: PhantomData<E>,
 }
 
-impl<'de, E: Error> MapAccess<'de> for Found<'de, E> {
+impl<'de, E: Error> MapAccess<'de> for FoundFields<'de, E> {
     type Error = E;
 
     fn next_key_seed<K: serde::de::DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, E> {
@@ -120,7 +120,7 @@ impl<'de, E: Error> MapAccess<'de> for Found<'de, E> {
 
     fn next_value_seed<S: serde::de::DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, E> {
         let (name, value) = self.next.take().ok_or_else(|| E::custom("a value without a name"))?;
-        seed.deserialize(LastOfEach(value))
+        seed.deserialize(LastFieldWins(value))
             .map_err(|error| E::custom(format_args!("{name}: {}", without_position(&error))))
     }
 }

@@ -8,7 +8,7 @@ use std::path::{Component, Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::few;
+use super::bounded;
 use super::object::Object;
 
 /// Why a state can't be used.
@@ -59,7 +59,7 @@ pub struct State {
 }
 
 #[derive(Deserialize)]
-struct Wire {
+struct RawState {
     id: String,
     #[serde(default)]
     status: Option<String>,
@@ -70,14 +70,14 @@ struct Wire {
     bundle: Option<PathBuf>,
     #[serde(default)]
     root: Option<PathBuf>,
-    #[serde(default, deserialize_with = "few::map")]
+    #[serde(default, deserialize_with = "bounded::map")]
     annotations: BTreeMap<String, String>,
 }
 
 impl State {
     /// Parses and checks a state.
     pub fn parse(text: &[u8]) -> Result<Self, StateError> {
-        let Object(wire) = serde_json::from_slice::<Object<Wire>>(text).map_err(StateError::Json)?;
+        let Object(wire) = serde_json::from_slice::<Object<RawState>>(text).map_err(StateError::Json)?;
         if !is_id(&wire.id) {
             return Err(StateError::Id(wire.id));
         }
@@ -109,7 +109,7 @@ impl State {
 
     /// The state that a runtime will write for a container in `bundle`. `name` is its id, if it can be one.
     #[must_use]
-    pub fn foretold(name: &str, bundle: PathBuf) -> Self {
+    pub fn predicted(name: &str, bundle: PathBuf) -> Self {
         let id = if is_id(name) { name } else { "bundle" };
         Self {
             id: id.to_owned(),

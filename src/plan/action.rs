@@ -108,9 +108,9 @@ pub enum Writer {
 /// How long something stays that was made outside the container.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Until {
+pub enum Lifetime {
     /// It goes with the cgroup that it is in: the runtime's, or one that poststop takes back.
-    AboveGoes,
+    WithParent,
     /// poststop takes it back.
     PostStop,
 }
@@ -193,7 +193,7 @@ pub enum Action {
         /// The inode of the cgroup that it is made in. `None` if a step makes that one.
         #[serde(skip_serializing_if = "Option::is_none")]
         above_inode: Option<u64>,
-        until: Until,
+        until: Lifetime,
     },
     /// Moves processes of the container to another cgroup.
     EnterCgroup {

@@ -4,7 +4,9 @@
 
 use std::fmt::{self, Write as _};
 
-use super::{Action, Cgroup, ChosenLayout, Content, Copying, Excess, Need, Node, Note, Plan, Processes, Step, Until};
+use super::{
+    Action, Cgroup, ChosenLayout, Content, Copying, Excess, Lifetime, Need, Node, Note, Plan, Processes, Step,
+};
 use crate::facts::{Owner, Payer};
 use crate::interface::MIB;
 use crate::one_line::OneLine;
@@ -133,7 +135,11 @@ impl fmt::Display for Action {
             Self::MakeWritable { at } => write!(f, "make {at} writable"),
             Self::MakeReadOnly { at } => write!(f, "make {at} read-only"),
             Self::MakeCgroup { cgroup, until, .. } => {
-                write!(f, "make the cgroup {cgroup}{}", if *until == Until::PostStop { ", until poststop" } else { "" })
+                write!(
+                    f,
+                    "make the cgroup {cgroup}{}",
+                    if *until == Lifetime::PostStop { ", until poststop" } else { "" }
+                )
             }
             Self::EnterCgroup { cgroup, from, processes: Processes::First } => {
                 write!(f, "move the container's first process from {} to the cgroup {cgroup}", from.path)

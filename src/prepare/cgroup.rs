@@ -6,12 +6,12 @@ use super::view::{self, MountsBelow, make};
 use super::{Refusal, layout};
 use crate::facts::options::CgroupsMax;
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, Layout, Making, Membership, Mount, Sharing, Surroundings,
+    CgroupCreation, CgroupNamespace, CgroupOwner, CgroupRoot, Layout, Membership, Mount, Sharing, Surroundings,
 };
 use crate::interface::{CGROUP, CGROUP_SYSTEMD, CGROUP_TMPFS_BYTES, CGROUP_UNIFIED};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerCgroupPath, InnerPath};
-use crate::plan::{Action, Cgroup, Content, Need, Plan, Processes, Until, Writer};
+use crate::plan::{Action, Cgroup, Content, Lifetime, Need, Plan, Processes, Writer};
 
 const WHY: &str = "systemd makes a cgroup for each service below its own";
 
@@ -140,7 +140,10 @@ fn writable(
         }
     }
     if let CgroupOwner::Shared(sharing) = member.owner {
-        if need == Need::Required && facts.cgroups.making == Making::Possible && sharing != Sharing::AnotherContainer {
+        if need == Need::Required
+            && facts.cgroups.making == CgroupCreation::Possible
+            && sharing != Sharing::AnotherContainer
+        {
             // Its mount may show others' cgroups, too.
             return show(facts, plan, hierarchy, at);
         }
@@ -215,7 +218,7 @@ fn below_limits(
         return own;
     }
     let why = "the limits on the cgroup above must stay out of the container's reach";
-    let payload = make(plan, need, &cgroup, PAYLOAD, Until::AboveGoes, why);
+    let payload = make(plan, need, &cgroup, PAYLOAD, Lifetime::WithParent, why);
     let why = "a cgroup with controllers below has no processes itself";
     enter(plan, need, payload, &cgroup, Processes::All, why);
     // On other hosts the limits are in v1. There runc moves the processes that it starts later into the cgroup above,
@@ -242,7 +245,7 @@ fn could_write_limits(hierarchy: Hierarchy, member: &Membership) -> bool {
 /// Limits how many cgroups can be made below one of v2.
 fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) {
     let CgroupsMax::Of(most) = facts.options.policy.cgroups_max else { return };
-    let is_out_of_reach = writer == Writer::Outside && facts.cgroups.making == Making::Inside;
+    let is_out_of_reach = writer == Writer::Outside && facts.cgroups.making == CgroupCreation::Inside;
     if cgroup.hierarchy != Hierarchy::Unified || is_out_of_reach {
         return;
     }
@@ -312,8 +315,8 @@ fn show_made(
         Some(CgroupOwner::Shared(sharing @ (Sharing::Others | Sharing::Unknown))) => because(sharing),
         _ => "the container has no cgroup of its own there",
     };
-    let made = make(plan, Need::Required, above, name, Until::PostStop, why_made);
-    let payload = make(plan, Need::Required, &made, PAYLOAD, Until::AboveGoes, "what is above stays read-only");
+    let made = make(plan, Need::Required, above, name, Lifetime::PostStop, why_made);
+    let payload = make(plan, Need::Required, &made, PAYLOAD, Lifetime::WithParent, "what is above stays read-only");
     enter(plan, Need::Required, payload.clone(), above, Processes::First, "its services are found by it");
     limit(facts, plan, made.clone(), Writer::Inside);
     let place = above_at.join(name).join(PAYLOAD);
@@ -328,17 +331,17 @@ fn show_made(
 }
 
 fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
-    let way_out = match sharing {
+    let remedy = match sharing {
         // What would be made below that container's cgroup could be renamed and written by it.
         Sharing::AnotherContainer => "stop that container first",
         // As under su(1) or cron(8), which start no systemd for the user.
-        Sharing::Engine if facts.cgroups.making == Making::Rootless => {
+        Sharing::Engine if facts.cgroups.making == CgroupCreation::Rootless => {
             "only the host's root can make one: let root run the engine, or let systemd give a rootless engine one: log in, \
              not by su, or run loginctl enable-linger"
         }
-        Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::way_out(facts.cgroups.making),
+        Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::remedy(facts.cgroups.making),
     };
-    Refusal::SharedCgroup { at: at.clone(), why: because(sharing), way_out }
+    Refusal::SharedCgroup { at: at.clone(), why: because(sharing), remedy }
 }
 
 /// The reason why the container may not write a cgroup, for plans and errors.

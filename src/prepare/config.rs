@@ -2,16 +2,16 @@
 //! What is in config.json and can't be had later: the environment of the container's first process, its cgroup mount, and
 //! what the runtime does after its hooks. For who may change config.json: podman's stage precreate, and the runtime wrapper.
 
-use crate::facts::Before;
+use crate::facts::PrecreateFacts;
 use crate::interface::{CGROUP, HOST_FIELDS};
-use crate::oci::config::{Config, Mount};
+use crate::oci::config::{Config, ConfigMount};
 use crate::os_release;
 use crate::path::InnerPath;
 use crate::plan::{Change, Field};
 
 /// The changes, for a container that is to be prepared.
 #[must_use]
-pub fn changes(config: &Config, before: &Before) -> Vec<Change> {
+pub fn changes(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let mut changes = environment(config, before);
     changes.extend(cgroups(config, before));
     changes.extend(propagation(config, before));
@@ -22,9 +22,9 @@ pub fn changes(config: &Config, before: &Before) -> Vec<Change> {
 /// without which a bind mount is in its source's peer group, and what is mounted on it appears on the host; so each has to
 /// say its own, as podman and Docker have them do. runc binds v1's hierarchies, too, where the container has the host's
 /// cgroup namespace, and what is mounted in the root already.
-fn propagation(config: &Config, before: &Before) -> Vec<Change> {
+fn propagation(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let is_set = config.linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty());
-    let is_safe = config.mounts.iter().filter(|mount| mount.is_bind()).all(Mount::has_propagation);
+    let is_safe = config.mounts.iter().filter(|mount| mount.is_bind()).all(ConfigMount::has_propagation);
     if is_set || !is_safe || before.has_mounts_in_root {
         return Vec::new();
     }
@@ -46,7 +46,7 @@ fn propagation(config: &Config, before: &Before) -> Vec<Change> {
 const PRIVATE: &str = "rprivate";
 
 /// "Environment Variables" of the Container Interface. What the user has set stays, also if it is empty.
-fn environment(config: &Config, before: &Before) -> Vec<Change> {
+fn environment(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let mut wanted = vec![(
         "container",
         Some(before.engine.container_variable().to_owned()),
@@ -62,9 +62,9 @@ fn environment(config: &Config, before: &Before) -> Vec<Change> {
 }
 
 /// The mount of the container's cgroups.
-fn cgroups(config: &Config, before: &Before) -> Option<Change> {
+fn cgroups(config: &Config, before: &PrecreateFacts) -> Option<Change> {
     let base = InnerPath::new(CGROUP);
-    let is_shown = |mount: &Mount| {
+    let is_shown = |mount: &ConfigMount| {
         let at = InnerPath::new(&mount.destination);
         // Or it may be, in what is mounted from elsewhere.
         at.is_at_or_below(&base) || mount.is_bind() && base.is_at_or_below(&at)
@@ -115,7 +115,7 @@ mod tests {
 
     fn all(config: &Value, is_unified: bool) -> Vec<String> {
         let document = Document::parse(config.to_string().into()).unwrap();
-        let before = Before {
+        let before = PrecreateFacts {
             engine: Engine::Podman,
             machine_id: MachineId::parse(&"a".repeat(32)),
             host_os_release: Some("ID=debian\nVERSION_ID=\"13\"\n".to_owned()),

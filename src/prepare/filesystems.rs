@@ -2,7 +2,7 @@
 //! The file systems that systemd wants to find mounted: /run, /run/lock, /tmp and /var/log/journal.
 
 use super::Refusal;
-use crate::facts::options::{Chosen, Key, Policy, Size};
+use crate::facts::options::{Key, OptionChoice, Policy, Size};
 use crate::facts::{Found, Image, Memory, MemorySource, Options, Payer, Surroundings};
 use crate::interface::{
     JOURNAL, JOURNAL_LEAST_BYTES, JOURNAL_PERCENT, MIB, RUN, RUN_INODES, RUN_LEAST_BYTES, RUN_LOCK, RUN_LOCK_BYTES,
@@ -20,7 +20,7 @@ const COPIED_MOST_BYTES: u64 = 512 * MIB;
 const UNCHARGED_MOST_BYTES: u64 = 16 * MIB;
 
 /// One tmpfs as systemd wants it.
-struct Wanted<'a> {
+struct WantedTmpfs<'a> {
     path: &'static str,
     mode: u32,
     limit: Limit<'a>,
@@ -81,7 +81,7 @@ fn leads_to(image: &Image, path: &str) -> InnerPath {
         | Found::EmptyDirectory(at)
         | Found::File(at)
         | Found::Nothing(at)
-        | Found::Else(at, _)
+        | Found::Other(at, _)
         | Found::OnServer(at) => at,
         Found::Unreachable(_) => InnerPath::new(path),
     }
@@ -92,7 +92,7 @@ enum Limit<'a> {
     /// So many bytes.
     Of(u64),
     /// What the author chose by the option `key`, or else this percentage of the memory, and at least so many bytes.
-    Share { key: Key, chosen: Option<Chosen<'a, Size>>, percent: u64, least: u64 },
+    Share { key: Key, chosen: Option<OptionChoice<'a, Size>>, percent: u64, least: u64 },
 }
 
 impl Limit<'_> {
@@ -109,14 +109,14 @@ impl Limit<'_> {
         };
         Ok(match self {
             Self::Of(bytes) => (*bytes, format!("{} MiB", bytes / MIB)),
-            Self::Share { chosen: Some(Chosen { value: Size::Bytes(bytes), key }), .. } => {
+            Self::Share { chosen: Some(OptionChoice { value: Size::Bytes(bytes), key }), .. } => {
                 if *bytes > memory.bytes {
                     let (key, asked_bytes, memory_bytes) = ((*key).to_owned(), *bytes, memory.bytes);
                     return Err(Refusal::TooLarge { key, asked_bytes, memory_bytes });
                 }
                 (whole(*bytes), format!("the annotation {key}"))
             }
-            Self::Share { chosen: Some(Chosen { value: Size::Percent(percent), key }), .. } => {
+            Self::Share { chosen: Some(OptionChoice { value: Size::Percent(percent), key }), .. } => {
                 (part((*percent).into()), format!("{percent} % {of}, the annotation {key}"))
             }
             Self::Share { chosen: None, percent, least, .. } if *least > MIB => {
@@ -155,9 +155,9 @@ fn share(options: &Options, key: Key, percent: u64, least: u64) -> Limit<'_> {
     Limit::Share { key, chosen: options.size(key), percent, least }
 }
 
-fn wanted(options: &Options) -> [Wanted<'_>; 4] {
+fn wanted(options: &Options) -> [WantedTmpfs<'_>; 4] {
     [
-        Wanted {
+        WantedTmpfs {
             path: RUN,
             mode: 0o755,
             limit: share(options, Key::RunSize, RUN_PERCENT, RUN_LEAST_BYTES),
@@ -167,7 +167,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
             excess: Excess::Refused,
             why: "systemd exits without",
         },
-        Wanted {
+        WantedTmpfs {
             path: RUN_LOCK,
             mode: 0o755,
             limit: Limit::Of(RUN_LOCK_BYTES),
@@ -177,7 +177,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
             excess: Excess::Refused,
             why: "otherwise run-lock.mount fails",
         },
-        Wanted {
+        WantedTmpfs {
             path: TMP,
             mode: 0o1777,
             limit: share(options, Key::TmpSize, TMP_PERCENT, MIB),
@@ -187,7 +187,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
             excess: Excess::LeftOut,
             why: "otherwise tmp.mount fails",
         },
-        Wanted {
+        WantedTmpfs {
             path: JOURNAL,
             mode: 0o755,
             limit: share(options, Key::JournalSize, JOURNAL_PERCENT, JOURNAL_LEAST_BYTES),
@@ -200,7 +200,7 @@ fn wanted(options: &Options) -> [Wanted<'_>; 4] {
     ]
 }
 
-fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(), Refusal> {
+fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &WantedTmpfs<'_>) -> Result<(), Refusal> {
     let (at, is_empty) = match facts.image.at(wanted.path) {
         // The latter is on a mount of the user's, and left alone.
         Found::Directory(at) | Found::OnServer(at) => (at, false),
@@ -213,7 +213,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
             IfMissing::Make => (at, true),
         },
         Found::File(at) => return occupied(plan, wanted, at, "a file"),
-        Found::Else(at, kind) => return occupied(plan, wanted, at, kind),
+        Found::Other(at, kind) => return occupied(plan, wanted, at, kind),
         Found::Unreachable(why) => {
             return occupied(plan, wanted, InnerPath::new(wanted.path), &format!("unreachable ({why})"));
         }
@@ -253,7 +253,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &Wanted<'_>) -> Result<(
 }
 
 /// Leaves a path alone. Whoever chose a size for it is told that the choice has no effect.
-fn leave(plan: &mut Plan, wanted: &Wanted<'_>, at: InnerPath, why: &str) {
+fn leave(plan: &mut Plan, wanted: &WantedTmpfs<'_>, at: InnerPath, why: &str) {
     if let Some(key) = wanted.limit.annotation() {
         plan.warn(format!("the annotation {key} has no effect, since this hook mounts nothing on {at}: {why}"));
     }
@@ -261,7 +261,7 @@ fn leave(plan: &mut Plan, wanted: &Wanted<'_>, at: InnerPath, why: &str) {
 }
 
 /// Why a path is not ours to mount on: a mount that the user asked for is there, or above it.
-fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted<'_>, at: &InnerPath) -> Option<String> {
+fn taken(facts: &Surroundings, plan: &Plan, wanted: &WantedTmpfs<'_>, at: &InnerPath) -> Option<String> {
     if plan.steps.iter().any(|step| step.action.mounts_at() == Some(at)) {
         return Some(format!("{} leads to the same directory as a path before it", wanted.path));
     }
@@ -280,7 +280,7 @@ fn taken(facts: &Surroundings, plan: &Plan, wanted: &Wanted<'_>, at: &InnerPath)
     Some(format!("it lies on the mount at {}, which config.json asks for", holder.at))
 }
 
-fn occupied(plan: &mut Plan, wanted: &Wanted<'_>, at: InnerPath, kind: &str) -> Result<(), Refusal> {
+fn occupied(plan: &mut Plan, wanted: &WantedTmpfs<'_>, at: InnerPath, kind: &str) -> Result<(), Refusal> {
     match wanted.need {
         Need::Required => Err(Refusal::Occupied { at, kind: kind.to_owned() }),
         Need::BestEffort => {
@@ -296,7 +296,7 @@ mod tests {
 
     #[test]
     fn sizes_are_what_the_table_of_options_says() {
-        for Wanted { path, limit, .. } in wanted(&Options::default()) {
+        for WantedTmpfs { path, limit, .. } in wanted(&Options::default()) {
             let Limit::Share { key, percent, least, .. } = limit else { continue };
             let at_least = if least > MIB { format!(", at least {} MiB", least / MIB) } else { String::new() };
             assert_eq!(key.spec().default, format!("{percent}% of the container's memory{at_least}"));

@@ -2,7 +2,7 @@
 //! /run/host: what the container manager tells the container.
 //! <https://systemd.io/CONTAINER_INTERFACE/#the-runhost-hierarchy>
 
-use super::{moved, traceless, unless_there};
+use super::{moved, unless_there, unnoticed_directory};
 use crate::facts::{Found, Surroundings};
 use crate::interface::{CONTAINER_MANAGER, CONTAINER_UUID, HOST_OS_RELEASE, INACCESSIBLE, MACHINE_ID, RUN_HOST};
 use crate::plan::{Action, Node, Plan};
@@ -10,7 +10,7 @@ use crate::plan::{Action, Node, Plan};
 const NODES: [Node; 6] = [Node::Reg, Node::Dir, Node::Fifo, Node::Sock, Node::Chr, Node::Blk];
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
-    let Some(directory) = traceless(facts, plan, RUN_HOST) else { return };
+    let Some(directory) = unnoticed_directory(facts, plan, RUN_HOST) else { return };
     // Where the user mounted a machine id, that one counts.
     let is_users =
         matches!(facts.image.at(MACHINE_ID), Found::File(at) | Found::OnServer(at) if facts.mounts.at(&at).is_some());

@@ -27,7 +27,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         }
         Found::Nothing(at) => missing(facts, plan, at),
         Found::Directory(at) | Found::EmptyDirectory(at) => no_file(plan, at, "a directory"),
-        Found::Else(at, kind) => no_file(plan, at, kind),
+        Found::Other(at, kind) => no_file(plan, at, kind),
         Found::Unreachable(why) => no_file(plan, &InnerPath::new(MACHINE_ID), why),
     }
     // Usually a link to the file above, and then there is nothing to do.

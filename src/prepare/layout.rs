@@ -3,8 +3,8 @@
 //! use that or an annotation asks for another one.
 
 use super::Refusal;
-use crate::facts::options::{Chosen, V1WithSysAdmin};
-use crate::facts::{CgroupOwner, Cgroups, Layout, Making, Surroundings};
+use crate::facts::options::{OptionChoice, V1WithSysAdmin};
+use crate::facts::{CgroupCreation, CgroupOwner, Cgroups, Layout, Surroundings};
 use crate::interface::{FIRST_ON_V2_ALONE, FIRST_THAT_WARNS_OF_V1, LAST_ON_V1_ALONE};
 use crate::kernel::cgroup::Hierarchy;
 use crate::plan::{ChosenLayout, Plan};
@@ -22,7 +22,7 @@ impl Layout {
 
 pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayout, Refusal> {
     let (layout, why) = match (facts.options.layout(), facts.systemd) {
-        (Some(Chosen { value: layout, key }), version) => {
+        (Some(OptionChoice { value: layout, key }), version) => {
             if let Some(version) = version {
                 let takes_v1 = version < FIRST_ON_V2_ALONE;
                 let takes_v2 = version > LAST_ON_V1_ALONE;
@@ -56,17 +56,17 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
             why: why.clone(),
             layout,
             mounted,
-            way_out: way_out(making),
+            remedy: remedy(making),
         })?;
     }
     Ok(ChosenLayout { layout, why })
 }
 
 /// Whether the container has, or can be given, a cgroup of its own in each hierarchy of a layout.
-fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), Making> {
+fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), CgroupCreation> {
     let has_own =
         |hierarchy: &Hierarchy| cgroups.of(*hierarchy).is_some_and(|member| member.owner == CgroupOwner::Container);
-    if cgroups.making == Making::Possible || layout.hierarchies().iter().all(has_own) {
+    if cgroups.making == CgroupCreation::Possible || layout.hierarchies().iter().all(has_own) {
         Ok(())
     } else {
         Err(cgroups.making)
@@ -96,10 +96,12 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
 }
 
 /// What to do where no cgroup can be made beside the container's own.
-pub(super) fn way_out(making: Making) -> &'static str {
+pub(super) fn remedy(making: CgroupCreation) -> &'static str {
     match making {
-        Making::Possible | Making::Inside => "let this hook run at createRuntime, too, where it can make one",
-        Making::Forever => "let this hook run at poststop, too, which takes back what it would have to make",
-        Making::Rootless => "only the host's root can make one: let root run the engine",
+        CgroupCreation::Possible | CgroupCreation::Inside => {
+            "let this hook run at createRuntime, too, where it can make one"
+        }
+        CgroupCreation::Forever => "let this hook run at poststop, too, which takes back what it would have to make",
+        CgroupCreation::Rootless => "only the host's root can make one: let root run the engine",
     }
 }

@@ -19,7 +19,7 @@ mod view;
 pub use self::refusal::Refusal;
 use crate::facts::{FollowUp, Found, Surroundings};
 use crate::path::InnerPath;
-use crate::plan::{Action, Need, Plan, RootThen};
+use crate::plan::{Action, LaterRoot, Need, Plan};
 
 /// Makes the plan. Its steps are in the order in which they have to be done: what lies below comes
 /// after what it lies on. What a later call can do as well is left to that.
@@ -31,8 +31,8 @@ pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
     Ok(match facts.follow_up {
         FollowUp::None => plan,
         FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot if plan.needs_host_side() => plan,
-        FollowUp::CreateContainer => plan.before_create_container(RootThen::Writable),
-        FollowUp::CreateContainerOnReadOnlyRoot => plan.before_create_container(RootThen::ReadOnly),
+        FollowUp::CreateContainer => plan.before_create_container(LaterRoot::Writable),
+        FollowUp::CreateContainerOnReadOnlyRoot => plan.before_create_container(LaterRoot::ReadOnly),
     })
 }
 
@@ -60,10 +60,10 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
 
 /// Where `directory` is, if what is written there leaves no trace outside the container: it is on a
 /// tmpfs. Otherwise says so in the plan.
-fn traceless(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<InnerPath> {
+fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<InnerPath> {
     let at = match facts.image.at(directory) {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) | Found::OnServer(at) => at,
-        Found::File(at) | Found::Else(at, _) => {
+        Found::File(at) | Found::Other(at, _) => {
             plan.warn(format!("nothing is written to {directory}: {at} is no directory in the image"));
             return None;
         }

@@ -30,8 +30,8 @@ fn capabilities(facts: &Surroundings, plan: &mut Plan) {
         let (capability, effect) = (needed.capability, needed.effect);
         if !units.is_empty() {
             let units = units.join(", ");
-            let way_out = needed.way_out;
-            plan.warn(format!("the container has no {capability}, so {units} will fail ({effect}): {way_out}"));
+            let remedy = needed.remedy;
+            plan.warn(format!("the container has no {capability}, so {units} will fail ({effect}): {remedy}"));
         } else if needed.since.is_none() {
             plan.remark(format!("the container has no {capability}: {effect}"));
         }

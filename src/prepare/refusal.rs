@@ -47,21 +47,21 @@ pub enum Refusal {
     Unfit { key: String, version: Version, layout: Layout },
     /// The layout can't be made.
     #[error(
-        "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {way_out}; or use \
+        "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {remedy}; or use \
          a host whose cgroups are {layout}, or another image"
     )]
-    OutOfReach { why: String, layout: Layout, mounted: Layout, way_out: &'static str },
+    OutOfReach { why: String, layout: Layout, mounted: Layout, remedy: &'static str },
     /// The cgroup isn't the container's alone.
     #[error(
         "cannot make {at} writable: {why}, and the container may only write to a cgroup that is its own; let the \
-         engine make one for it alone (linux.cgroupsPath in config.json), or {way_out}"
+         engine make one for it alone (linux.cgroupsPath in config.json), or {remedy}"
     )]
     SharedCgroup {
         /// The hierarchy's mount in the container.
         at: InnerPath,
         /// Why the container may not write it.
         why: &'static str,
-        way_out: &'static str,
+        remedy: &'static str,
     },
     /// The container could become the host's root through the hierarchy that would be made for it.
     #[error(

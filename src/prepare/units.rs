@@ -2,7 +2,7 @@
 //! What the hook puts into /run/systemd/system, where it lasts for this boot (systemd.unit(5)). So far these are masks, links to
 //! /dev/null, of units that can't work in this container.
 
-use super::{moved, traceless, unless_there};
+use super::{moved, unless_there, unnoticed_directory};
 use crate::facts::{Found, Surroundings};
 use crate::interface::{CONSOLE_GETTY, MACHINE_ID, MACHINE_ID_COMMIT, RUNTIME_UNITS};
 use crate::path::InnerPath;
@@ -15,7 +15,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     }
     let machine_id = match facts.image.at(MACHINE_ID) {
         Found::File(at) | Found::Nothing(at) | Found::OnServer(at) => Some(at),
-        Found::Directory(_) | Found::EmptyDirectory(_) | Found::Else(..) | Found::Unreachable(_) => None,
+        Found::Directory(_) | Found::EmptyDirectory(_) | Found::Other(..) | Found::Unreachable(_) => None,
     };
     let is_mount = |at: &InnerPath| {
         facts.mounts.at(at).is_some() || plan.steps.iter().any(|step| step.action.mounts_at() == Some(at))
@@ -26,7 +26,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     if masks.is_empty() {
         return;
     }
-    let Some(directory) = traceless(facts, plan, RUNTIME_UNITS) else {
+    let Some(directory) = unnoticed_directory(facts, plan, RUNTIME_UNITS) else {
         return;
     };
     for (path, why) in masks {

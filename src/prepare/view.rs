@@ -7,10 +7,10 @@
 
 use std::path::Path;
 
-use crate::facts::{Making, Membership, Surroundings};
+use crate::facts::{CgroupCreation, Membership, Surroundings};
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerPath};
-use crate::plan::{Action, Cgroup, Need, Plan, Until};
+use crate::plan::{Action, Cgroup, Lifetime, Need, Plan};
 
 /// The name of that cgroup. It is a child of the container's own cgroup, and is removed with it.
 const ANCESTORS: &str = "ancestors";
@@ -37,7 +37,7 @@ pub(super) fn hides_others(
         "config.json mounts the host's cgroups there"
     } else if below == MountsBelow::Kept && !facts.mounts.directly_below(at).is_empty() {
         "something is mounted below it"
-    } else if facts.cgroups.making == Making::Inside && facts.rights.user_namespaces.any() {
+    } else if facts.cgroups.making == CgroupCreation::Inside && facts.rights.user_namespaces.any() {
         "in the container's user namespace the hook can't make a cgroup that covers them"
     } else if member.is_some_and(lacks_room) {
         "its cgroup's limits on what is below leave no room for a copy of the path"
@@ -57,7 +57,7 @@ fn lacks_room(member: &Membership) -> bool {
 
 /// Shows the container's own cgroup at its path, and no other cgroup.
 pub(super) fn show_own(plan: &mut Plan, need: Need, own: &Cgroup, at: &InnerPath, path: &InnerPath) {
-    let top = make(plan, need, own, ANCESTORS, Until::AboveGoes, "it is mounted in place of the hierarchy's root");
+    let top = make(plan, need, own, ANCESTORS, Lifetime::WithParent, "it is mounted in place of the hierarchy's root");
     show_at_path(plan, need, top, own.clone(), at, path);
 }
 
@@ -72,7 +72,7 @@ pub(super) fn cover_ancestors(plan: &mut Plan, own: &Cgroup, at: &InnerPath, pat
 pub(super) fn show_at_path(plan: &mut Plan, need: Need, top: Cgroup, own: Cgroup, at: &InnerPath, path: &InnerPath) {
     let below = path.below(at).unwrap_or(Path::new(""));
     below.iter().fold(top.clone(), |above, name| {
-        make(plan, need, &above, name, Until::AboveGoes, "it is part of the path of the container's own cgroup")
+        make(plan, need, &above, name, Lifetime::WithParent, "it is part of the path of the container's own cgroup")
     });
     show(plan, need, top, at.clone(), "the container must not see the cgroups of others");
     show(plan, need, own, path.clone(), "/proc/1/cgroup has this path");
@@ -93,7 +93,7 @@ pub(super) fn make(
     need: Need,
     above: &Cgroup,
     name: impl AsRef<Path>,
-    until: Until,
+    until: Lifetime,
     why: &str,
 ) -> Cgroup {
     let cgroup = above.child(name);

@@ -11,7 +11,7 @@ use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::container::{Container, First, Life, Namespaces};
+use super::container::{FirstProcess, Life, Namespaces, RecordedContainer};
 use super::made::{Line, Locking, Made};
 use super::{
     Locked, NAME, RecordError, Wait, append, is_missing, lock, open_directory, place, read, remove_file,
@@ -19,7 +19,7 @@ use super::{
 };
 use crate::kernel::{fs_type, mountinfo};
 use crate::oci::state::State;
-use crate::sys::cgroup::Budget;
+use crate::sys::cgroup::RemovalBudget;
 use crate::sys::{Context, SysError, fs, mount_table, others, process};
 
 /// The pause between two looks at a process that is ending.
@@ -40,7 +40,7 @@ const SPARE_AT_CREATE: Duration = Duration::from_secs(1);
 
 /// An error about a container's record.
 #[derive(Debug)]
-pub struct Finding {
+pub struct RecordProblem {
     pub id: String,
     pub error: RecordError,
     /// Whether the record is another container's, which the next call will try to clean up again.
@@ -49,14 +49,14 @@ pub struct Finding {
 
 /// Cleans up the record of the container that the state names, and then, as [`sweep`] does, those of others.
 #[must_use]
-pub fn clean_up(state: &State) -> Vec<Finding> {
-    let told = |error| Finding { id: state.id.clone(), error, is_of_another_call: false };
+pub fn clean_up(state: &State) -> Vec<RecordProblem> {
+    let told = |error| RecordProblem { id: state.id.clone(), error, is_of_another_call: false };
     let place = match place() {
         Ok(place) => place.join(NAME),
         Err(error) => return vec![told(error)],
     };
     let bundle = state.bundle().ok();
-    let mut all: Vec<Finding> = of_id(&place.join(&state.id), bundle).into_iter().map(told).collect();
+    let mut all: Vec<RecordProblem> = of_id(&place.join(&state.id), bundle).into_iter().map(told).collect();
     if all.is_empty() || all.iter().all(|told| told.error.is_for_later()) {
         // Without a bundle it is unknown which container of this ID the state means.
         let but = if bundle.is_some() { None } else { Some(state.id.as_str()) };
@@ -69,7 +69,7 @@ pub fn clean_up(state: &State) -> Vec<Finding> {
 /// Cleans up the records of containers that are provably gone. Each call looks at a limited number of records, and
 /// starts at a random one.
 #[must_use]
-pub fn sweep() -> Vec<Finding> {
+pub fn sweep() -> Vec<RecordProblem> {
     // If the directory can't be determined, the call that has something to note reports the error.
     let Ok(place) = place() else { return Vec::new() };
     let place = place.join(NAME);
@@ -87,15 +87,15 @@ pub fn sweep() -> Vec<Finding> {
 type Living = OnceCell<Option<HashSet<Namespaces>>>;
 
 /// A record that was found on disk.
-struct Found {
+struct StoredRecord {
     path: PathBuf,
     file: File,
     made: Made,
 }
 
-impl Found {
+impl StoredRecord {
     fn life(&self) -> Life {
-        self.made.container.as_ref().map_or(Life::Unknown, Container::life)
+        self.made.container.as_ref().map_or(Life::Unknown, RecordedContainer::life)
     }
 
     /// Whether its paths are valid in the namespaces of this process.
@@ -113,7 +113,7 @@ impl Found {
             return false;
         }
         let may_come_back = container.is_in_these_namespaces() && container.has_bundle();
-        !(may_come_back && self.made.roots().any(is_away))
+        !(may_come_back && self.made.roots().any(is_unmounted))
     }
 
     /// Whether it was written by a release that didn't note which container a record belongs to.
@@ -121,7 +121,7 @@ impl Found {
         self.path.file_name().is_some_and(|name| name == "made")
     }
 
-    fn work_off(&self, budget: &Budget) -> Vec<RecordError> {
+    fn replay(&self, budget: &RemovalBudget) -> Vec<RecordError> {
         let mut errors = self.made.take_back(budget, Locking::Needed);
         for error in &errors {
             if let RecordError::InUse { pid, .. } = error {
@@ -140,7 +140,7 @@ impl Found {
         /// Far below the size up to which a record is read.
         const RECORD_BYTES_MAX: u64 = 64 * 1024;
         let has_room = self.file.metadata().is_ok_and(|file| file.len() < RECORD_BYTES_MAX);
-        let user = First::of(pid).filter(|user| has_room && self.made.used_by != Some(*user));
+        let user = FirstProcess::of(pid).filter(|user| has_room && self.made.used_by != Some(*user));
         let _ = user.map(|user| append(&self.file, &self.path, &Line::UsedBy(user)));
     }
 }
@@ -152,7 +152,7 @@ fn of_id(directory: &Path, bundle: Option<&Path>) -> Vec<RecordError> {
         Ok(Locked::Nothing | Locked::Busy) => return Vec::new(),
         Err(source) => return vec![read_error(source)],
     };
-    let is_of = |record: &Found| {
+    let is_of = |record: &StoredRecord| {
         let is_of = |bundle| record.made.container.as_ref().is_some_and(|container| container.is_of(bundle));
         record.is_old() || bundle.is_none_or(is_of)
     };
@@ -175,15 +175,15 @@ fn of_id(directory: &Path, bundle: Option<&Path>) -> Vec<RecordError> {
 fn records(
     lock: &File,
     directory: &Path,
-    wanted: impl Fn(&Found) -> bool,
-) -> Result<(Vec<Found>, Vec<RecordError>), SysError> {
+    wanted: impl Fn(&StoredRecord) -> bool,
+) -> Result<(Vec<StoredRecord>, Vec<RecordError>), SysError> {
     let (mut found, mut errors, mut names) = (Vec::new(), Vec::new(), fs::Names::default());
     while found.len() + errors.len() < OF_ID_MAX {
         let Some(name) = names.next(lock.as_fd())? else { break };
         let path = directory.join(name);
         match open(&path) {
             Ok(Some((file, made))) => {
-                let record = Found { path, file, made };
+                let record = StoredRecord { path, file, made };
                 if record.made.container.is_none() && !record.is_old() {
                     errors.extend(remove_file(&record.path).err());
                 } else if wanted(&record) {
@@ -211,15 +211,15 @@ fn open(path: &Path) -> Result<Option<(File, Made)>, SysError> {
 
 /// Cleans up the records of a bundle's containers whose first process has ended. Another container with the same ID
 /// may still run in the same bundle. If all of them run, waits a moment for a process that is being killed.
-fn of_bundle(these: &[Found]) -> Vec<RecordError> {
+fn of_bundle(these: &[StoredRecord]) -> Vec<RecordError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
-        let is_alive = |record: &Found| matches!(record.life(), Life::Alive(_));
-        let ended: Vec<&Found> = these.iter().filter(|record| !is_alive(record)).collect();
+        let is_alive = |record: &StoredRecord| matches!(record.life(), Life::Alive(_));
+        let ended: Vec<&StoredRecord> = these.iter().filter(|record| !is_alive(record)).collect();
         if !ended.is_empty() {
-            return ended.into_iter().flat_map(|record| record.work_off(&Budget::FULL)).collect();
+            return ended.into_iter().flat_map(|record| record.replay(&RemovalBudget::FULL)).collect();
         }
-        match these.first().map(Found::life) {
+        match these.first().map(StoredRecord::life) {
             Some(Life::Alive(_)) if Instant::now() < deadline => std::thread::sleep(PAUSE),
             Some(Life::Alive(pid)) => return vec![RecordError::Alive { pid }],
             Some(Life::Gone | Life::Unknown) => {}
@@ -229,12 +229,12 @@ fn of_bundle(these: &[Found]) -> Vec<RecordError> {
 }
 
 /// Cleans up the only record of an ID, if its container is gone.
-fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
+fn of_any_bundle(found: &[StoredRecord], directory: &Path) -> Vec<RecordError> {
     match found {
         [] => Vec::new(),
-        [record] if record.is_old() => record.work_off(&Budget::FULL),
+        [record] if record.is_old() => record.replay(&RemovalBudget::FULL),
         [record] => match record.life() {
-            Life::Gone if record.is_here(&Living::new()) => record.work_off(&Budget::FULL),
+            Life::Gone if record.is_here(&Living::new()) => record.replay(&RemovalBudget::FULL),
             Life::Gone => vec![RecordError::Elsewhere],
             Life::Alive(pid) => vec![RecordError::Alive { pid }],
             Life::Unknown => {
@@ -249,7 +249,7 @@ fn of_any_bundle(found: &[Found], directory: &Path) -> Vec<RecordError> {
 /// Cleans up the records of containers that are gone, except those of the ID `but`, looking at no more than `most` IDs,
 /// and for no longer than `spare`.
 /// Returns `None` if there are no records at all.
-fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) -> Option<Vec<Finding>> {
+fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) -> Option<Vec<RecordProblem>> {
     /// The most IDs whose names are read.
     const NAMES_MAX: usize = 4096;
     // Without a directory there are no records, and the call that has something to note reports other errors.
@@ -257,7 +257,7 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
     let start = start.checked_rem(names.len()).unwrap_or_default();
     let mut told = Vec::new();
-    let (budget, living) = (Budget::spare(Instant::now() + spare), Living::new());
+    let (budget, living) = (RemovalBudget::spare(Instant::now() + spare), Living::new());
     for name in names.iter().cycle().skip(start).take(names.len().min(most)) {
         if but.is_some_and(|but| name == but) {
             continue;
@@ -269,18 +269,18 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
         let errors = sweep_id(&place.join(name), &budget, &living);
         told.extend(errors.into_iter().map(|error| {
             let is_of_another_call = error.keeps_record();
-            Finding { id: id.clone(), error, is_of_another_call }
+            RecordProblem { id: id.clone(), error, is_of_another_call }
         }));
     }
     Some(told)
 }
 
-fn sweep_id(directory: &Path, budget: &Budget, living: &Living) -> Vec<RecordError> {
+fn sweep_id(directory: &Path, budget: &RemovalBudget, living: &Living) -> Vec<RecordError> {
     // The process that has the lock is working on these records.
     let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
     // A record that can't be read is reported at its own container's poststop.
-    let is_used = |record: &Found| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
-    let is_of_dead = |record: &Found| {
+    let is_used = |record: &StoredRecord| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
+    let is_of_dead = |record: &StoredRecord| {
         !budget.is_over()
             && record.life() == Life::Gone
             && !is_used(record)
@@ -288,14 +288,14 @@ fn sweep_id(directory: &Path, budget: &Budget, living: &Living) -> Vec<RecordErr
             && record.is_within_reach()
     };
     let Ok((of_the_dead, _)) = records(&lock, directory, is_of_dead) else { return Vec::new() };
-    let errors: Vec<_> = of_the_dead.iter().flat_map(|record| record.work_off(budget)).collect();
+    let errors: Vec<_> = of_the_dead.iter().flat_map(|record| record.replay(budget)).collect();
     // Worst case: an empty directory stays until the next call.
     let _ = remove_if_empty(directory.to_owned());
     errors
 }
 
 /// Whether a root isn't mounted: its mount point is empty, or gone.
-fn is_away(root: &Path) -> bool {
+fn is_unmounted(root: &Path) -> bool {
     std::fs::read_dir(root).is_ok_and(|mut names| names.next().is_none()) || !root.exists()
 }
 
@@ -304,7 +304,7 @@ fn is_on_server(path: &Path) -> Result<bool, SysError> {
     let table = mount_table::read(mount_table::OWN, |entry| path.starts_with(entry.mount_point()))?;
     let mut holder = (PathBuf::new(), false);
     for entry in mountinfo::entries(&table) {
-        let (at, is_server) = (entry.mount_point(), fs_type::asks_somebody(&entry.fs_type()));
+        let (at, is_server) = (entry.mount_point(), fs_type::needs_server(&entry.fs_type()));
         if at.as_os_str().len() > holder.0.as_os_str().len() {
             holder = (at, is_server);
         } else if at == holder.0 {

@@ -17,7 +17,7 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 /// What distinguishes a container from all others on this machine.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Container {
+pub(super) struct RecordedContainer {
     /// The bundle's path, as the runtime gave it at creation.
     bundle: OsString,
     /// The bundle's device and inode, because an engine may name it by another path at poststop.
@@ -25,7 +25,7 @@ pub(super) struct Container {
     /// The boot ID, or `None` if the kernel doesn't tell it.
     boot: Option<String>,
     /// The first process, or `None` if it is unknown.
-    first: Option<First>,
+    first: Option<FirstProcess>,
     /// The namespaces in which the paths of the record are valid, or `None` if they are unknown.
     namespaces: Option<Namespaces>,
 }
@@ -57,7 +57,7 @@ impl Namespaces {
 /// A container's first process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct First {
+pub(super) struct FirstProcess {
     pub(super) pid: u32,
     start_ticks: u64,
     pid_namespace: Option<u64>,
@@ -74,12 +74,12 @@ pub(super) enum Life {
     Unknown,
 }
 
-impl Container {
+impl RecordedContainer {
     /// The container that is being created in `bundle`.
-    pub(super) fn of(bundle: &Path, seen: &Seen) -> Self {
+    pub(super) fn of(bundle: &Path, seen: &ContainerView) -> Self {
         let (pid, namespaces) = match seen {
-            Seen::ByRuntime { first_process, namespaces } => (*first_process, *namespaces),
-            Seen::FromInside => {
+            ContainerView::ByRuntime { first_process, namespaces } => (*first_process, *namespaces),
+            ContainerView::FromInside => {
                 outermost().map_or((None, None), |(pid, runtime)| (Some(pid), Namespaces::of(&runtime.to_string())))
             }
         };
@@ -87,7 +87,7 @@ impl Container {
             bundle: bundle.as_os_str().to_owned(),
             bundle_directory: directory(bundle),
             boot: boot(),
-            first: pid.and_then(First::of),
+            first: pid.and_then(FirstProcess::of),
             namespaces,
         }
     }
@@ -113,7 +113,7 @@ impl Container {
     }
 
     pub(super) fn life(&self) -> Life {
-        if self.is_of_another_boot() { Life::Gone } else { self.first.map_or(Life::Unknown, First::life) }
+        if self.is_of_another_boot() { Life::Gone } else { self.first.map_or(Life::Unknown, FirstProcess::life) }
     }
 
     /// Whether the record was written before the last boot. Files below /run survive it if /run is not a tmpfs.
@@ -146,7 +146,7 @@ impl Container {
     }
 }
 
-impl First {
+impl FirstProcess {
     /// The process that has this pid now.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let stat = others::stat(pid).ok()??;
@@ -180,7 +180,7 @@ fn directory(bundle: &Path) -> Option<(u64, u64)> {
 
 /// How a call of the hook knows its container.
 #[derive(Debug, Clone, Copy)]
-pub enum Seen {
+pub enum ContainerView {
     /// From the runtime's namespaces, at createRuntime.
     ByRuntime {
         /// The pid of the container's first process.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use crate::kernel::mountinfo::{self, Entry};
 use crate::path::InnerPath;
 use crate::root::Root;
-use crate::sys::cgroup::Budget;
+use crate::sys::cgroup::RemovalBudget;
 use crate::sys::{SysError, fs, mount_table, others, process};
 
 /// A place in a file system, independent of the mount that shows it.
@@ -53,11 +53,11 @@ const KEPT_BYTES_MAX: usize = 1024 * 1024;
 /// Finds a process whose container needs these paths in a root: it has mounts on one of them, or `root` is mounted as its
 /// root, so that it may mount there later. A process whose mount table can't be read as a whole counts as one. Returns
 /// `None` if there is no such process.
-pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &Budget) -> Result<Option<u32>, SysError> {
+pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &RemovalBudget) -> Result<Option<u32>, SysError> {
     let budget = budget.within(PATIENCE);
     let root = Location::of(root.directory())?;
     let places = paths.iter().map(|at| root.join(at)).collect();
-    let wanted = Wanted { root, places };
+    let wanted = RemovalTarget { root, places };
     let own_roots = wanted.own_roots()?;
     let mut seen = HashSet::new();
     seen.extend(others::namespace("self", "mnt"));
@@ -88,14 +88,14 @@ pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &Budget) -> Result<
     Ok(None)
 }
 
-struct Wanted {
+struct RemovalTarget {
     root: Location,
     places: Vec<Location>,
 }
 
-impl Wanted {
+impl RemovalTarget {
     /// Whether a mount namespace needs one of the places, by a mount table of it.
-    fn is_used(&self, table: &str, own_roots: &Roots, budget: &Budget) -> Result<bool, SysError> {
+    fn is_used(&self, table: &str, own_roots: &Roots, budget: &RemovalBudget) -> Result<bool, SysError> {
         let mut roots = own_roots.clone();
         let mut below: HashMap<u64, (String, PathBuf, PathBuf)> = HashMap::new();
         let mut kept_bytes = 0;
@@ -126,7 +126,7 @@ impl Wanted {
 
     /// The same as a child of this process sees it that enters the namespace. If it has no right to, what was seen from
     /// outside has to do.
-    fn is_used_inside(&self, task: &str, own_roots: &Roots, budget: &Budget) -> Result<bool, SysError> {
+    fn is_used_inside(&self, task: &str, own_roots: &Roots, budget: &RemovalBudget) -> Result<bool, SysError> {
         const USED: &[u8] = b"used";
         let answer = process::in_child(None, || {
             match process::with_mount_table_of(task, |table| self.is_used(table, own_roots, budget)) {
@@ -176,7 +176,11 @@ impl Roots {
 }
 
 /// Passes each line of a table to `proves`. Returns whether one proves a use, or the table is too long.
-fn proves_use(table: &str, budget: &Budget, mut proves: impl FnMut(&Entry<'_>) -> bool) -> Result<bool, SysError> {
+fn proves_use(
+    table: &str,
+    budget: &RemovalBudget,
+    mut proves: impl FnMut(&Entry<'_>) -> bool,
+) -> Result<bool, SysError> {
     let mut read_bytes = 0;
     let mut in_time = Ok(());
     let is_used = mount_table::each(table, |line| {

@@ -12,14 +12,14 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::RecordError;
-use super::container::{Container, First};
+use super::container::{FirstProcess, RecordedContainer};
 use super::in_use;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerPath};
 use crate::plan::Cgroup;
 use crate::root::Root;
-use crate::sys::birth::{self, Birth, Inodes, Newborn, Same};
-use crate::sys::cgroup::Budget;
+use crate::sys::birth::{self, Birth, Inodes, Newborn, Sameness};
+use crate::sys::cgroup::RemovalBudget;
 use crate::sys::{self, SysError, fs};
 
 /// One line of a record.
@@ -27,10 +27,10 @@ use crate::sys::{self, SysError, fs};
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Line {
     /// The first line: the container that the record belongs to.
-    Container(Container),
+    Container(RecordedContainer),
     /// Something will be made in an image's root.
-    Making(Making),
-    /// What the last `Making` announced exists under its temporary name. The topmost directory comes first.
+    Making(PlannedFile),
+    /// What the last `PlannedFile` announced exists under its temporary name. The topmost directory comes first.
     Made(Vec<Birth>),
     /// A cgroup, which is removed with all its descendants.
     Cgroup {
@@ -41,8 +41,8 @@ pub(super) enum Line {
         inode: Option<u64>,
     },
     /// Nothing could be removed from the root, because the container with this first process has mounts there.
-    UsedBy(First),
-    /// The equivalent of `Making` in releases that didn't note which container a record belongs to.
+    UsedBy(FirstProcess),
+    /// The equivalent of `PlannedFile` in releases that didn't note which container a record belongs to.
     MountPoint(OldMountPoint),
 }
 
@@ -50,7 +50,7 @@ pub(super) enum Line {
 /// temporary name, noted, and only then renamed, so that at each moment it can be told apart from other files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) struct Making {
+pub(super) struct PlannedFile {
     pub(super) root: OsString,
     // A byte string, because the names in an image need not be UTF-8.
     pub(super) at: OsString,
@@ -75,9 +75,9 @@ pub(super) struct OldMountPoint {
 /// The content of a record.
 #[derive(Debug, Default)]
 pub(super) struct Made {
-    pub(super) container: Option<Container>,
-    pub(super) used_by: Option<First>,
-    in_roots: Vec<InRoot>,
+    pub(super) container: Option<RecordedContainer>,
+    pub(super) used_by: Option<FirstProcess>,
+    in_roots: Vec<RootEntry>,
     cgroups: Vec<Cgroup>,
 }
 
@@ -90,8 +90,8 @@ pub(super) enum Locking {
 }
 
 #[derive(Debug)]
-enum InRoot {
-    New(Making, Vec<Birth>),
+enum RootEntry {
+    New(PlannedFile, Vec<Birth>),
     Old(OldMountPoint),
 }
 
@@ -102,9 +102,9 @@ impl Made {
         for line in text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
             match line {
                 Line::Container(container) => all.container = Some(container),
-                Line::Making(making) => all.in_roots.push(InRoot::New(making, Vec::new())),
+                Line::Making(making) => all.in_roots.push(RootEntry::New(making, Vec::new())),
                 Line::Made(births) => {
-                    if let Some(InRoot::New(_, noted)) = all.in_roots.last_mut() {
+                    if let Some(RootEntry::New(_, noted)) = all.in_roots.last_mut() {
                         *noted = births;
                     }
                 }
@@ -112,7 +112,7 @@ impl Made {
                     all.cgroups.push(Cgroup { hierarchy, path: CgroupPath::new(path), inode });
                 }
                 Line::UsedBy(first) => all.used_by = Some(first),
-                Line::MountPoint(made) => all.in_roots.push(InRoot::Old(made)),
+                Line::MountPoint(made) => all.in_roots.push(RootEntry::Old(made)),
             }
         }
         all
@@ -120,7 +120,7 @@ impl Made {
 
     /// Removes what was made, the last thing first. Goes on after an error and returns all errors. It is no error if
     /// something is gone already.
-    pub(super) fn take_back(&self, budget: &Budget, locking: Locking) -> Vec<RecordError> {
+    pub(super) fn take_back(&self, budget: &RemovalBudget, locking: Locking) -> Vec<RecordError> {
         let mut errors = self.empty_roots(budget, locking);
         for cgroup in self.cgroups.iter().rev() {
             let result = sys::cgroup::remove(cgroup.hierarchy, &cgroup.path, cgroup.inode, budget);
@@ -131,10 +131,10 @@ impl Made {
 
     /// The paths of the roots in which something was made.
     pub(super) fn roots(&self) -> impl Iterator<Item = &Path> {
-        self.in_roots.iter().map(InRoot::root)
+        self.in_roots.iter().map(RootEntry::root)
     }
 
-    fn empty_roots(&self, budget: &Budget, locking: Locking) -> Vec<RecordError> {
+    fn empty_roots(&self, budget: &RemovalBudget, locking: Locking) -> Vec<RecordError> {
         let (mut errors, mut found) = (Vec::new(), Vec::new());
         for made in self.in_roots.iter().rev() {
             match made.find() {
@@ -174,7 +174,7 @@ impl Made {
     }
 }
 
-impl Making {
+impl PlannedFile {
     /// The paths that are made, the last one first.
     fn all(&self) -> Vec<InnerPath> {
         let at = InnerPath::new(&self.at);
@@ -220,7 +220,7 @@ impl Making {
     }
 }
 
-impl InRoot {
+impl RootEntry {
     fn root(&self) -> &Path {
         match self {
             Self::New(made, _) => Path::new(&made.root),
@@ -245,7 +245,7 @@ impl InRoot {
             Self::New(made, births) => {
                 made.remove_temporary(&opened).map_err(error)?;
                 let all = made.all().into_iter().zip(births.iter().rev()).enumerate();
-                all.map(|(number, (at, birth))| remnant(at, made.is_directory || number > 0, Proof::Birth(*birth)))
+                all.map(|(number, (at, birth))| remnant(at, made.is_directory || number > 0, Ownership::Birth(*birth)))
                     .collect()
             }
             Self::Old(made) => {
@@ -254,7 +254,7 @@ impl InRoot {
                     return Ok(Vec::new());
                 }
                 let all = std::iter::successors(Some(at.clone()), InnerPath::parent).take(made.above + 1).enumerate();
-                all.map(|(number, at)| remnant(at, made.is_directory || number > 0, Proof::Root)).collect()
+                all.map(|(number, at)| remnant(at, made.is_directory || number > 0, Ownership::Root)).collect()
             }
         };
         let mut there = Vec::new();
@@ -273,12 +273,12 @@ struct Remnant {
     root: Rc<Root>,
     at: InnerPath,
     is_directory: bool,
-    proof: Proof,
+    proof: Ownership,
 }
 
 /// The proof that a file is the hook's.
 #[derive(Debug, Clone, Copy)]
-enum Proof {
+enum Ownership {
     /// It has the inode and birth time that were noted.
     Birth(Birth),
     /// It is in the same root directory. Records of older releases have nothing better.
@@ -292,14 +292,14 @@ impl Remnant {
 
     fn is_there(&self) -> Result<bool, RecordError> {
         let looked = look(&self.root, &self.at, self.is_directory).map_err(|source| self.error(source))?;
-        let Some(Look { directory, newborn, .. }) = looked else { return Ok(false) };
-        let Proof::Birth(noted) = self.proof else { return Ok(true) };
+        let Some(FoundFile { directory, newborn, .. }) = looked else { return Ok(false) };
+        let Ownership::Birth(noted) = self.proof else { return Ok(true) };
         let inodes =
             if self.is_directory { Inodes::of(directory).map_err(|source| self.error(source))? } else { Inodes::Kept };
         match noted.is(&newborn.birth, inodes) {
-            Same::Yes => Ok(true),
-            Same::No => Ok(false),
-            Same::Unknown => {
+            Sameness::Yes => Ok(true),
+            Sameness::No => Ok(false),
+            Sameness::Unknown => {
                 Err(RecordError::NoBirthTime { root: self.root.path().to_owned(), at: self.at.to_string() })
             }
         }
@@ -314,17 +314,17 @@ impl Remnant {
     }
 }
 
-struct Look {
+struct FoundFile {
     directory: std::os::fd::OwnedFd,
     name: OsString,
     newborn: Newborn,
 }
 
 /// Looks at a path. Returns `None` unless there is a directory, or an empty regular file, as expected.
-fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<Look>, SysError> {
+fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<FoundFile>, SysError> {
     let found = root.parent(at).and_then(|(directory, name)| {
         let newborn = birth::at(directory.as_fd(), &name)?;
-        Ok(Look { directory, name, newborn })
+        Ok(FoundFile { directory, name, newborn })
     });
     let found = match found {
         Err(failed) if is_gone(&failed) => return Ok(None),
@@ -339,7 +339,7 @@ fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<Look>,
 }
 
 fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), SysError> {
-    let Some(Look { directory, name, newborn }) = look(root, at, is_directory)? else { return Ok(()) };
+    let Some(FoundFile { directory, name, newborn }) = look(root, at, is_directory)? else { return Ok(()) };
     match fs::unlink_at(directory.as_fd(), &name, newborn.kind) {
         Err(failed) if is_others_by_now(&failed) => Ok(()),
         result => result,

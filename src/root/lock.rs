@@ -9,7 +9,7 @@ use rustix::fs::{FlockOperation, OFlags};
 use rustix::io::Errno;
 
 use super::Root;
-use crate::sys::time_limit::{self, Doing};
+use crate::sys::time_limit::{self, Operation};
 use crate::sys::{Context, SysError, fs};
 
 /// Between two attempts.
@@ -35,7 +35,7 @@ impl Root {
             match rustix::fs::flock(&directory, operation) {
                 Err(Errno::WOULDBLOCK) if Instant::now() < deadline => {
                     time_limit::watch();
-                    time_limit::note(Doing::Locking, self.path());
+                    time_limit::note(Operation::Locking, self.path());
                     std::thread::sleep(PAUSE);
                 }
                 Err(Errno::WOULDBLOCK) => return Ok(None),

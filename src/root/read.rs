@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::Root;
 use crate::interface;
-use crate::kernel::fs_type::Answers;
+use crate::kernel::fs_type::DataSource;
 use crate::path::InnerPath;
 use crate::sys::{SysError, cgroup, fs};
 
@@ -63,12 +63,12 @@ impl Root {
         let is_on_a_volume = fs::mount_number(place.as_fd())? != self.mount()?;
         let is_systemds_own = || interface::SYSTEMD.iter().any(|own| InnerPath::new(own) == *at);
         match answers {
-            Answers::Kernel => return Err(ReadError::OfTheKernel(at.clone())),
-            Answers::Server if is_on_a_volume => return Err(ReadError::OfAServer(at.clone())),
-            Answers::Server | Answers::Stored if is_on_a_volume && !is_systemds_own() => {
+            DataSource::Kernel => return Err(ReadError::OfTheKernel(at.clone())),
+            DataSource::Server if is_on_a_volume => return Err(ReadError::OfAServer(at.clone())),
+            DataSource::Server | DataSource::Stored if is_on_a_volume && !is_systemds_own() => {
                 return Err(ReadError::OnAVolume(at.clone()));
             }
-            Answers::Server | Answers::Stored => {}
+            DataSource::Server | DataSource::Stored => {}
         }
         Ok(reopen(&place)?)
     }

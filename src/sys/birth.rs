@@ -31,7 +31,7 @@ pub struct Newborn {
 
 /// Whether a file is the same one as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Same {
+pub enum Sameness {
     /// It is the same file.
     Yes,
     No,
@@ -43,14 +43,14 @@ impl Birth {
     /// Compares what was noted with what is there now. If inode numbers don't survive a remount of the file system,
     /// only the birth times are compared.
     #[must_use]
-    pub fn is(&self, now: &Self, inodes: Inodes) -> Same {
+    pub fn is(&self, now: &Self, inodes: Inodes) -> Sameness {
         match (self.at, now.at) {
             (Some(noted), Some(found)) if noted == found => match inodes {
-                Inodes::Kept if self.inode != now.inode => Same::No,
-                Inodes::Kept | Inodes::OfOneMount => Same::Yes,
+                Inodes::Kept if self.inode != now.inode => Sameness::No,
+                Inodes::Kept | Inodes::OfOneMount => Sameness::Yes,
             },
-            (Some(_), Some(_)) => Same::No,
-            (None, _) | (_, None) => Same::Unknown,
+            (Some(_), Some(_)) => Sameness::No,
+            (None, _) | (_, None) => Sameness::Unknown,
         }
     }
 }
@@ -115,13 +115,13 @@ mod tests {
         let birth = |inode, at| Birth { inode, at };
         let noted = birth(7, Some((1, 2)));
         for (now, kept, of_one_mount) in [
-            (birth(7, Some((1, 2))), Same::Yes, Same::Yes),
-            (birth(8, Some((1, 2))), Same::No, Same::Yes),
-            (birth(7, Some((1, 3))), Same::No, Same::No),
-            (birth(7, None), Same::Unknown, Same::Unknown),
+            (birth(7, Some((1, 2))), Sameness::Yes, Sameness::Yes),
+            (birth(8, Some((1, 2))), Sameness::No, Sameness::Yes),
+            (birth(7, Some((1, 3))), Sameness::No, Sameness::No),
+            (birth(7, None), Sameness::Unknown, Sameness::Unknown),
         ] {
             assert_eq!((noted.is(&now, Inodes::Kept), noted.is(&now, Inodes::OfOneMount)), (kept, of_one_mount));
         }
-        assert_eq!(birth(7, None).is(&noted, Inodes::Kept), Same::Unknown);
+        assert_eq!(birth(7, None).is(&noted, Inodes::Kept), Sameness::Unknown);
     }
 }

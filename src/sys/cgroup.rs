@@ -31,14 +31,14 @@ const LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// How long a removal may take.
 #[derive(Debug, Clone, Copy)]
-pub struct Budget {
+pub struct RemovalBudget {
     /// For how long to wait for processes that are ending, and for others.
     patience: Duration,
     /// When to give up.
     deadline: Option<Instant>,
 }
 
-impl Budget {
+impl RemovalBudget {
     /// What is to be removed is the call's own business, so that only the call's own time limit applies.
     pub const FULL: Self = Self { patience: PATIENCE, deadline: None };
 
@@ -221,7 +221,7 @@ pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysErro
             Ok(())
         }
     };
-    match walk(cgroup, OsStr::new("."), |_, _| Ok(Way::In), look, |_, _| Ok(())) {
+    match walk(cgroup, OsStr::new("."), |_, _| Ok(WalkStep::In), look, |_, _| Ok(())) {
         Err(SysError::TooMuch(_)) => Ok(None),
         result => result.map(|()| Some(found.into_inner())),
     }
@@ -239,16 +239,16 @@ pub fn controllers(cgroup: BorrowedFd<'_>) -> Result<Vec<String>, SysError> {
 
 /// Whether the cgroups below one have a controller, too.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Below {
+pub enum ControllerState {
     Enabled,
     Disabled,
 }
 
 /// Gives a controller to the cgroups below, or takes it from them.
-pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, below: Below) -> Result<(), SysError> {
-    let sign = match below {
-        Below::Enabled => '+',
-        Below::Disabled => '-',
+pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, state: ControllerState) -> Result<(), SysError> {
+    let sign = match state {
+        ControllerState::Enabled => '+',
+        ControllerState::Disabled => '-',
     };
     write(cgroup, "cgroup.subtree_control", &format!("{sign}{controller}"))
 }
@@ -312,7 +312,12 @@ pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<
 
 /// Removes a cgroup with all below it if it is still the one of this inode, and waits so long for processes in
 /// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
-pub fn remove(hierarchy: Hierarchy, path: &CgroupPath, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
+pub fn remove(
+    hierarchy: Hierarchy,
+    path: &CgroupPath,
+    inode: Option<u64>,
+    budget: &RemovalBudget,
+) -> Result<(), SysError> {
     let top = open(hierarchy)?;
     let (above, name) =
         path.split().ok_or_else(|| SysError::Finding("the root of a hierarchy can't be removed".to_owned()))?;
@@ -323,12 +328,17 @@ pub fn remove(hierarchy: Hierarchy, path: &CgroupPath, inode: Option<u64>, budge
     };
     drop(top);
     if hierarchy == Hierarchy::Systemd {
-        let_go_of_systemd();
+        release_systemd_hierarchy();
     }
     result
 }
 
-fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>, budget: &Budget) -> Result<(), SysError> {
+fn remove_if_it_is(
+    above: BorrowedFd<'_>,
+    name: &OsStr,
+    inode: Option<u64>,
+    budget: &RemovalBudget,
+) -> Result<(), SysError> {
     match (fs::stat_at(above, name), inode) {
         (Err(error), _) if error.errno() == Some(Errno::NOENT) => Ok(()),
         (Err(error), _) => Err(error),
@@ -355,7 +365,7 @@ fn remove_if_it_is(above: BorrowedFd<'_>, name: &OsStr, inode: Option<u64>, budg
 
 /// Removes a cgroup with all below it. Where a process is in one of them, fails with [`SysError::InUse`] and removes
 /// nothing. If there is little time, empty cgroups of v1 are removed even then.
-pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Result<(), SysError> {
+pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &RemovalBudget) -> Result<(), SysError> {
     let in_use = || SysError::InUse(format!("a process is in {name:?}, or in a cgroup below it"));
     let check = |name: &OsStr| budget.check(|| format!("to remove {name:?}"));
     let is_unused = |cgroup: BorrowedFd<'_>| if processes(cgroup)?.is_empty() { Ok(()) } else { Err(in_use()) };
@@ -368,14 +378,14 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &Budget) -> Re
         Some(false) => {}
         // What a call that ends in time has removed, the next one needs not look at.
         None if budget.deadline.is_some() => {}
-        None => walk(above, name, |_, name| check(name).map(|()| Way::In), is_unused, |_, _| Ok(()))?,
+        None => walk(above, name, |_, name| check(name).map(|()| WalkStep::In), is_unused, |_, _| Ok(()))?,
     }
     // Most cgroups have no children and can be removed at once.
     let remove_first = |directory: BorrowedFd<'_>, name: &OsStr| {
         check(name)?;
         match remove(directory, name) {
-            Err(error) if error.errno() == Some(Errno::BUSY) => Ok(Way::In),
-            result => result.map(|()| Way::Past),
+            Err(error) if error.errno() == Some(Errno::BUSY) => Ok(WalkStep::In),
+            result => result.map(|()| WalkStep::Past),
         }
     };
     walk(above, name, remove_first, |_| Ok(()), remove)
@@ -395,7 +405,7 @@ fn is_populated(above: BorrowedFd<'_>, name: &OsStr) -> Result<Option<bool>, Sys
 
 /// Where a walk continues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum WalkStep {
     /// In the children of the cgroup.
     In,
     /// At the next cgroup.
@@ -409,7 +419,7 @@ enum Way {
 fn walk(
     above: BorrowedFd<'_>,
     name: &OsStr,
-    meet: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<Way, SysError>,
+    meet: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<WalkStep, SysError>,
     enter: impl Fn(BorrowedFd<'_>) -> Result<(), SysError>,
     leave: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<(), SysError>,
 ) -> Result<(), SysError> {
@@ -419,7 +429,7 @@ fn walk(
     loop {
         let directory = way.last().map_or(above, |(directory, ..)| directory.as_fd());
         if let Some(name) = next {
-            if meet(directory, &name)? == Way::In {
+            if meet(directory, &name)? == WalkStep::In {
                 match open_in(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
                     Ok(cgroup) => {
                         if way.len() == DEPTH_MAX {
@@ -467,7 +477,7 @@ fn next_child(cgroup: BorrowedFd<'_>, names: &mut Names) -> Result<Option<OsStri
 /// The kernel lets a hierarchy of v1 go when its last mount goes while it has no cgroup, and a removed
 /// cgroup is one for a moment still. So it is mounted again until it is gone, or others are in it, or
 /// still have it mounted after a while.
-fn let_go_of_systemd() {
+fn release_systemd_hierarchy() {
     let is_systemds = |entry: &mountinfo::Entry<'_>| entry.is_type("cgroup") && entry.has_super_option("name=systemd");
     if mount_table::read(mount_table::OWN, is_systemds).is_ok_and(|mounts| !mounts.is_empty()) {
         // It is the host's own.

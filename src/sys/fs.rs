@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 
 use super::{Context, SysError, time_limit};
-use crate::kernel::fs_type::{self, Answers};
+use crate::kernel::fs_type::{self, DataSource};
 use crate::kernel::mountinfo;
 use crate::kernel::statx::FileIdentity;
 
@@ -177,7 +177,7 @@ pub fn stat_fs(file: impl AsFd) -> Result<StatVfs, SysError> {
 }
 
 /// Where the data comes from when this file is read. The file may be open with `O_PATH`.
-pub fn answers(file: impl AsFd) -> Result<Answers, SysError> {
+pub fn answers(file: impl AsFd) -> Result<DataSource, SysError> {
     let found = rustix::fs::fstatfs(file).call(|| "fstatfs()")?;
     // The magic numbers have 32 bits. Where the field has 32 bits as well, it is signed and may be negative.
     #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]

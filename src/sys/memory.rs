@@ -15,7 +15,7 @@ use crate::path::CgroupPath;
 
 /// A cgroup of a hierarchy that may have the memory controller.
 #[derive(Debug)]
-pub struct MemoryCgroup<'a> {
+pub struct MemoryController<'a> {
     hierarchy: Hierarchy,
     path: &'a CgroupPath,
     top: OwnedFd,
@@ -23,14 +23,14 @@ pub struct MemoryCgroup<'a> {
 
 /// The memory that the limits of a cgroup and its ancestors leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Room {
+pub struct FreeMemory {
     /// The lowest of these limits.
     pub limit_bytes: u64,
     /// How much can still be charged before the kernel kills a process, disregarding swap.
     pub free_bytes: u64,
 }
 
-impl<'a> MemoryCgroup<'a> {
+impl<'a> MemoryController<'a> {
     /// Opens the hierarchy of a cgroup. `path` is from the root of this process's cgroup namespace.
     pub fn open(hierarchy: Hierarchy, path: &'a CgroupPath) -> Result<Self, SysError> {
         Ok(Self { hierarchy, path, top: cgroup::open(hierarchy)? })
@@ -48,13 +48,13 @@ impl<'a> MemoryCgroup<'a> {
     }
 
     /// The memory that is left for the cgroup. Returns `None` if there is no limit, or no memory controller.
-    pub fn room(&self) -> Result<Option<Room>, SysError> {
+    pub fn room(&self) -> Result<Option<FreeMemory>, SysError> {
         let (limit, usage) = match self.hierarchy {
             Hierarchy::Unified => ("memory.max", "memory.current"),
             Hierarchy::Memory => ("memory.limit_in_bytes", "memory.usage_in_bytes"),
             Hierarchy::Systemd => return Ok(None),
         };
-        let mut least: Option<Room> = None;
+        let mut least: Option<FreeMemory> = None;
         let mut above = Some(self.path.clone());
         while let Some(path) = above {
             let directory = cgroup::directory(self.top.as_fd(), &path)?;
@@ -68,7 +68,7 @@ impl<'a> MemoryCgroup<'a> {
                 let used_bytes = text(usage)?.trim().parse().unwrap_or(u64::MAX);
                 let kept_bytes = used_bytes.saturating_sub(memory::reclaimable(&text("memory.stat")?));
                 let free_bytes = limit_bytes.saturating_sub(kept_bytes);
-                least = Some(Room {
+                least = Some(FreeMemory {
                     limit_bytes: least.map_or(limit_bytes, |room| room.limit_bytes.min(limit_bytes)),
                     free_bytes: least.map_or(free_bytes, |room| room.free_bytes.min(free_bytes)),
                 });

@@ -51,10 +51,10 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
     let mut text = Vec::new();
     let mut buffer = vec![0_u64; 1152];
     for id in std::iter::once(root_mount).chain(below).chain(beside) {
-        let line = match Row::parse(describe(id, NEEDED, &mut buffer)?)? {
+        let line = match MountStatus::parse(describe(id, NEEDED, &mut buffer)?)? {
             // Only the options tell one v1 hierarchy from another.
             row if row.fs_type.starts_with(b"cgroup") => {
-                Row::parse(describe(id, NEEDED | MNT_OPTS, &mut buffer)?).filter(|row| row.has_options)?.line()
+                MountStatus::parse(describe(id, NEEDED | MNT_OPTS, &mut buffer)?).filter(|row| row.has_options)?.line()
             }
             row => row.line(),
         };
@@ -86,14 +86,14 @@ pub fn each(table: &str, act: impl FnMut(Option<&[u8]>) -> bool) -> Result<bool,
 }
 
 #[repr(C)]
-struct Request {
+struct MountIdRequest {
     size: u32,
     spare: u32,
     mount: u64,
     parameter: u64,
 }
 
-impl Request {
+impl MountIdRequest {
     fn new(mount: u64, parameter: u64) -> Self {
         Self { size: 24, spare: 0, mount, parameter }
     }
@@ -126,7 +126,7 @@ fn list(mount: u64) -> Option<Vec<u64>> {
 /// Lists the mounts below one whose numbers are above `after`, and returns how many there are in `part`. Returns `None` if
 /// the kernel doesn't tell.
 fn list_part(mount: u64, after: u64, part: &mut [u64; PART_MOUNTS]) -> Option<usize> {
-    let request = Request::new(mount, after);
+    let request = MountIdRequest::new(mount, after);
     // SAFETY: the request is of the size that it says, and the kernel writes at most as many
     // numbers as it is told that there is room for.
     let count = unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, part.as_mut_ptr(), part.len(), 0) };
@@ -135,7 +135,7 @@ fn list_part(mount: u64, after: u64, part: &mut [u64; PART_MOUNTS]) -> Option<us
 
 /// What the kernel says of one mount. The buffer is of numbers, since the kernel writes some.
 fn describe(mount: u64, mask: u64, buffer: &mut [u64]) -> Option<&[u8]> {
-    let request = Request::new(mount, mask);
+    let request = MountIdRequest::new(mount, mask);
     let length_bytes = size_of_val(buffer);
     // SAFETY: as above; the kernel writes at most as many bytes as it is told.
     let result = unsafe { libc::syscall(SYS_STATMOUNT, &raw const request, buffer.as_mut_ptr(), length_bytes, 0) };
@@ -148,7 +148,7 @@ fn describe(mount: u64, mask: u64, buffer: &mut [u64]) -> Option<&[u8]> {
 
 /// The fields of `struct statmount` that mountinfo shows, too.
 #[derive(Debug, PartialEq, Eq)]
-struct Row<'a> {
+struct MountStatus<'a> {
     id: u64,
     parent: u64,
     device: (u32, u32),
@@ -163,7 +163,7 @@ struct Row<'a> {
     has_options: bool,
 }
 
-impl<'a> Row<'a> {
+impl<'a> MountStatus<'a> {
     fn parse(bytes: &'a [u8]) -> Option<Self> {
         const STRINGS: usize = 512;
         let at32 = |offset: usize| bytes.get(offset..offset + 4)?.try_into().ok().map(u32::from_ne_bytes);
@@ -294,8 +294,8 @@ mod tests {
         }
 
         /// What statmount(2) reports of it.
-        fn row(&self, id: u64) -> Row<'_> {
-            Row {
+        fn row(&self, id: u64) -> MountStatus<'_> {
+            MountStatus {
                 id,
                 parent: self.parent,
                 device: (0, self.device),
@@ -399,7 +399,7 @@ mod tests {
 
     #[test]
     fn refuses_what_is_too_short_or_lacks_something() {
-        assert_eq!(Row::parse(&[0; 8]), None);
-        assert_eq!(Row::parse(&[0; 600]), None);
+        assert_eq!(MountStatus::parse(&[0; 8]), None);
+        assert_eq!(MountStatus::parse(&[0; 600]), None);
     }
 }

@@ -29,7 +29,7 @@ const STACK_BYTES: usize = 64 * 1024;
 
 /// What a call is doing, as in the message: `looking at /run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Doing {
+pub enum Operation {
     /// Resolving a path in the container's root.
     Looking,
     /// Waiting for a lock that another process may hold.
@@ -38,7 +38,7 @@ pub enum Doing {
     Copying,
 }
 
-impl fmt::Display for Doing {
+impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Looking => "looking at",
@@ -50,22 +50,27 @@ impl fmt::Display for Doing {
 
 type Say = Box<dyn Fn(&str) + Send>;
 
-struct Call {
+struct CurrentCall {
     /// When the time began, how long it is, and how to report its end. `None` if there is no limit.
     limit: Option<(Instant, Duration, Say)>,
     is_watched: bool,
-    doing: Doing,
+    doing: Operation,
     at: String,
     locks: Vec<RawFd>,
 }
 
-static CALL: Mutex<Call> =
-    Mutex::new(Call { limit: None, is_watched: false, doing: Doing::Looking, at: String::new(), locks: Vec::new() });
+static CALL: Mutex<CurrentCall> = Mutex::new(CurrentCall {
+    limit: None,
+    is_watched: false,
+    doing: Operation::Looking,
+    at: String::new(),
+    locks: Vec::new(),
+});
 
 /// The status with which the process exits when the time expires.
 static STATUS: AtomicI32 = AtomicI32::new(1);
 
-fn call() -> MutexGuard<'static, Call> {
+fn call() -> MutexGuard<'static, CurrentCall> {
     CALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -178,7 +183,7 @@ fn start_thread() -> bool {
 }
 
 /// Notes what the call is doing, if it is being watched.
-pub fn note(doing: Doing, at: &Path) {
+pub fn note(doing: Operation, at: &Path) {
     let mut call = call();
     if call.is_watched {
         call.doing = doing;

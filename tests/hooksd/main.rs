@@ -11,7 +11,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::PathBuf;
 
-use oci_systemd_hook::hooksd::{self, Fault, Hooks, Stage, Subject};
+use oci_systemd_hook::hooksd::{self, Fault, HookSet, HookStage, MatchedContainer};
 use tempfile::TempDir;
 
 /// Directories in the order of their precedence, and a hook that exists.
@@ -40,7 +40,7 @@ impl Site {
         self.top.path().join("hook")
     }
 
-    fn read(&self) -> Hooks {
+    fn read(&self) -> HookSet {
         hooksd::read(&self.directories, &[])
     }
 }
@@ -50,7 +50,7 @@ fn file_name(path: &std::path::Path) -> String {
 }
 
 /// The good ones' file names, and the problems' with whether they are fatal.
-fn names(hooks: &Hooks) -> (Vec<String>, Vec<(String, bool)>) {
+fn names(hooks: &HookSet) -> (Vec<String>, Vec<(String, bool)>) {
     (
         hooks.descriptors.iter().map(|each| file_name(&each.path)).collect(),
         hooks.problems.iter().map(|each| (file_name(&each.path), each.fatal)).collect(),
@@ -154,7 +154,7 @@ fn what_is_no_file_of_text() {
 }
 
 /// One file's content, as it is read without and with podman's own stages.
-fn read_one(text: &str) -> Result<(hooksd::Hook, Vec<Stage>, Vec<String>), Fault> {
+fn read_one(text: &str) -> Result<(hooksd::HookEntry, Vec<HookStage>, Vec<String>), Fault> {
     let site = Site::new(&[&[("x.json", text)]]);
     let mut hooks = hooksd::read(&site.directories, &["precreate", "poststop"]);
     if let Some(problem) = hooks.problems.pop() {
@@ -172,7 +172,7 @@ fn read_one(text: &str) -> Result<(hooksd::Hook, Vec<Stage>, Vec<String>), Fault
 
 #[test]
 fn reads_both_versions() {
-    type Row<'a> = (&'a str, &'a [&'a str], Option<i64>, &'a [Stage], &'a [&'a str]);
+    type Row<'a> = (&'a str, &'a [&'a str], Option<i64>, &'a [HookStage], &'a [&'a str]);
     let table: &[Row] = &[
         // All that 1.0.0 has, and what it has not; `prestart` is another word for createRuntime.
         (
@@ -180,7 +180,7 @@ fn reads_both_versions() {
                 "stages":["prestart","createRuntime","startContainer","poststart"],"comment":[{}],"comment":7}"#,
             &["h", ""],
             Some(-3),
-            &[Stage::CreateRuntime, Stage::CreateRuntime, Stage::StartContainer, Stage::Poststart],
+            &[HookStage::CreateRuntime, HookStage::CreateRuntime, HookStage::StartContainer, HookStage::Poststart],
             &[],
         ),
         // The caller's stages come first, also before the specification's of that name.
@@ -188,7 +188,7 @@ fn reads_both_versions() {
             r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"stages":["precreate","createContainer","poststop"]}"#,
             &[],
             None,
-            &[Stage::CreateContainer],
+            &[HookStage::CreateContainer],
             &["precreate", "poststop"],
         ),
         // Names in any case, and null is nothing.
@@ -204,14 +204,14 @@ fn reads_both_versions() {
             r#"{"version":"0.1.0","hook":"@HOOK@","arguments":["a","b"],"stages":["prestart"]}"#,
             &["@HOOK@", "a", "b"],
             None,
-            &[Stage::CreateRuntime],
+            &[HookStage::CreateRuntime],
             &[],
         ),
         (
             r#"{"hook":"@HOOK@","arguments":[],"stages":null,"stage":["poststart","poststop"],"hasbindmounts":true}"#,
             &["@HOOK@"],
             None,
-            &[Stage::Poststart],
+            &[HookStage::Poststart],
             &["poststop"],
         ),
         (r#"{"version":"","hook":"@HOOK@","stage":[],"when":{"always":7}}"#, &[], None, &[], &[]),
@@ -291,7 +291,7 @@ fn the_old_version_matches_any_condition() {
         let [none, one] = &annotations;
         let matches = |command: &str, annotations, has_bind_mounts| {
             let args = [command.to_owned()];
-            let subject = Subject { args: Some(&args), annotations, has_bind_mounts };
+            let subject = MatchedContainer { args: Some(&args), annotations, has_bind_mounts };
             !hooks.matching(&subject).unwrap().is_empty()
         };
         assert_eq!(
@@ -306,10 +306,10 @@ fn the_old_version_matches_any_condition() {
 fn commands_without_arguments_to_match_are_an_error() {
     let commands = GOOD.replace(r#""always":true"#, r#""commands":["init"]"#);
     let hooks = Site::new(&[&[("a.json", GOOD), ("b.json", &commands)]]).read();
-    let subject = Subject { args: Some(&[]), annotations: &BTreeMap::new(), has_bind_mounts: false };
+    let subject = MatchedContainer { args: Some(&[]), annotations: &BTreeMap::new(), has_bind_mounts: false };
     let error = hooks.matching(&subject).unwrap_err();
     assert_eq!(file_name(&error.path), "b.json");
-    let matching = hooks.matching(&Subject { args: None, ..subject }).unwrap();
+    let matching = hooks.matching(&MatchedContainer { args: None, ..subject }).unwrap();
     assert_eq!(matching.iter().map(|each| file_name(&each.path)).collect::<Vec<_>>(), ["a.json"]);
 }
 

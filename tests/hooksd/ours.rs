@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The project's own descriptors, as the engines take them.
 
-use oci_systemd_hook::hooksd::{self, Subject};
+use oci_systemd_hook::hooksd::{self, MatchedContainer};
 use serde_json::{Value, json};
 
 use super::{Site, names, names_of};
@@ -57,7 +57,7 @@ fn our_descriptors_match_systemd_and_nothing_else() {
         // Nothing depends on mounts, which CRI-O's containers always have.
         let [without, with] = [false, true].map(|has_bind_mounts| {
             let args = [command.to_owned(), "/sbin/init".to_owned()];
-            let subject = Subject { args: Some(&args), annotations: &annotations, has_bind_mounts };
+            let subject = MatchedContainer { args: Some(&args), annotations: &annotations, has_bind_mounts };
             names_of(&hooks.matching(&subject).unwrap())
         });
         assert_eq!(without, with, "{command}");

@@ -14,11 +14,11 @@ use oci_systemd_hook::apply::{Outcome, apply};
 use oci_systemd_hook::facts::Owner;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
 use oci_systemd_hook::path::{CgroupPath, InnerPath};
-use oci_systemd_hook::plan::{Action, Cgroup, Need, Place, Plan, Processes, Until, Writer};
-use oci_systemd_hook::record::{Record, Seen};
+use oci_systemd_hook::plan::{Action, Cgroup, Lifetime, Need, Place, Plan, Processes, Writer};
+use oci_systemd_hook::record::{ContainerView, Record};
 use oci_systemd_hook::report::chain;
 use oci_systemd_hook::root::Root;
-use oci_systemd_hook::sys::cgroup::{self, Budget, all_processes, remove_unused};
+use oci_systemd_hook::sys::cgroup::{self, RemovalBudget, all_processes, remove_unused};
 use oci_systemd_hook::sys::fs::identity as fs_identity;
 use rustix::mount::{MountFlags, mount};
 use serde_json::json;
@@ -60,17 +60,17 @@ pub fn removed_in_time(_: Realm) -> Check {
     let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
     fs::create_dir(own.path().join("below")).unwrap();
     let above = fs::File::open(&above).unwrap();
-    let remove = |budget: Budget| remove_unused(above.as_fd(), own.path().file_name().unwrap(), &budget);
-    let failed = remove(Budget::spare(Instant::now())).err().map(|error| chain(&error)).unwrap_or_default();
+    let remove = |budget: RemovalBudget| remove_unused(above.as_fd(), own.path().file_name().unwrap(), &budget);
+    let failed = remove(RemovalBudget::spare(Instant::now())).err().map(|error| chain(&error)).unwrap_or_default();
     ensure!(failed.contains("no time is left to remove"), "without time left: {failed:?}");
     ensure!(own.path().join("below").is_dir(), "something was removed");
     // It may have been removed, and another one made of the same name.
     let (top, _) = own_cgroup_mount().unwrap();
     let path = CgroupPath::new(own.path().strip_prefix(top).unwrap());
     let inode = fs::metadata(own.path()).unwrap().ino();
-    cgroup::remove(Hierarchy::Unified, &path, Some(inode + 1), &Budget::FULL).map_err(|error| chain(&error))?;
+    cgroup::remove(Hierarchy::Unified, &path, Some(inode + 1), &RemovalBudget::FULL).map_err(|error| chain(&error))?;
     ensure!(own.path().join("below").is_dir(), "another cgroup of this name was removed");
-    remove(Budget::FULL).map_err(|error| chain(&error))?;
+    remove(RemovalBudget::FULL).map_err(|error| chain(&error))?;
     ensure!(!own.path().exists(), "it is still there");
     Ok(())
 }
@@ -97,7 +97,7 @@ pub fn owner_again(realm: Realm) -> Check {
                 let unidentified = Action::Directory { at: InnerPath::new("/nowhere/new"), mode: 0o755 };
                 plan.step(Need::Required, unidentified, "it fails");
             }
-            let record = Record::of("trial", Path::new("/"), Seen::FromInside);
+            let record = Record::of("trial", Path::new("/"), ContainerView::FromInside);
             let outcome = apply(&root, &plan, &record, None, &|| Ok(true));
             ensure!(matches!(outcome, Outcome::Undone(..)) == fails, "it ended with {outcome:?}");
             ensure!(owners() == expected, "the owners are {:?}, not {expected:?}", owners());
@@ -213,7 +213,8 @@ pub fn of_volumes(realm: Realm) -> Check {
 fn actions(bundle: &Bundle, cgroup: &Cgroup) -> Vec<(&'static str, Action)> {
     let at = InnerPath::new("/srv/nothing");
     assert!(bundle.image("srv/nothing").is_dir());
-    let made = Action::MakeCgroup { cgroup: cgroup.child("made"), above_inode: cgroup.inode, until: Until::AboveGoes };
+    let made =
+        Action::MakeCgroup { cgroup: cgroup.child("made"), above_inode: cgroup.inode, until: Lifetime::WithParent };
     let entered = Action::EnterCgroup { cgroup: cgroup.clone(), from: cgroup.clone(), processes: Processes::All };
     vec![
         ("make", made),
@@ -230,7 +231,7 @@ fn done(bundle: &Bundle, action: Action) -> Check {
     let place = action.mounts_at().map(|at| (at.clone(), fs_identity(root.place(at).unwrap()).unwrap()));
     plan.step(Need::Required, action, "the trial's");
     plan.steps[0].on = place.into_iter().map(|(at, identity)| Place { at, identity }).collect();
-    match apply(&root, &plan, &Record::of("trial", Path::new("/"), Seen::FromInside), None, &|| Ok(true)) {
+    match apply(&root, &plan, &Record::of("trial", Path::new("/"), ContainerView::FromInside), None, &|| Ok(true)) {
         Outcome::Prepared(failed) if failed.is_empty() => Ok(()),
         Outcome::Prepared(failed) => Err(format!("{failed:?}")),
         Outcome::Undone(error, _) => Err(chain(&error)),

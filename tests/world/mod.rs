@@ -12,7 +12,7 @@ use oci_systemd_hook::facts::mounts::tmpfs_devices;
 use oci_systemd_hook::facts::options::{CgroupsMax, Key, PREFIX, V1WithSysAdmin};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use oci_systemd_hook::facts::{
-    CgroupOwner, FollowUp, Found, Image, Making, Mounts, Occupants, Options, Places, Rights, Selinux, Stage,
+    CgroupCreation, CgroupOwner, FollowUp, Found, Image, Mounts, Occupants, Options, Places, Rights, Selinux, Stage,
     Surroundings, UserNamespaces,
 };
 use oci_systemd_hook::gather::cgroups::{self, Evidence};
@@ -152,10 +152,10 @@ impl World {
             follow_up,
             options: options(self.get("options").unwrap_or_default())?,
             making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
-                (Stage::CreateContainer, ..) => Making::Inside,
-                (Stage::CreateRuntime, _, true) => Making::Rootless,
-                (Stage::CreateRuntime, true, _) => Making::Forever,
-                (Stage::CreateRuntime, false, false) => Making::Possible,
+                (Stage::CreateContainer, ..) => CgroupCreation::Inside,
+                (Stage::CreateRuntime, _, true) => CgroupCreation::Rootless,
+                (Stage::CreateRuntime, true, _) => CgroupCreation::Forever,
+                (Stage::CreateRuntime, false, false) => CgroupCreation::Possible,
             },
             rights: Rights {
                 over_mounts: !rights.contains("not over the mounts"),
@@ -189,7 +189,7 @@ fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
     let found = image.all().filter_map(|(_, found)| match found {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => Some(at.clone()),
         Found::Nothing(at) => missing_above(image, at),
-        Found::Else(..) | Found::OnServer(_) | Found::Unreachable(_) => None,
+        Found::Other(..) | Found::OnServer(_) | Found::Unreachable(_) => None,
     });
     let mut places = Places::default();
     for at in found.chain(mounts.all().map(|mount| mount.at.clone())).chain(cgroups.iter().cloned()) {
@@ -335,7 +335,7 @@ fn image(text: &str) -> Result<Image, String> {
             "empty" => Found::EmptyDirectory(at),
             "file" => Found::File(at),
             "none" => Found::Nothing(at),
-            "fifo" => Found::Else(at, "a fifo"),
+            "fifo" => Found::Other(at, "a fifo"),
             "loop" => Found::Unreachable(format!("resolve({path:?}) = ELOOP")),
             other => return Err(format!("image {other}")),
         };

@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Component;
 
-use oci_systemd_hook::facts::{CgroupNamespace, CgroupOwner, CgroupRoot, Found, Making, Sharing, Surroundings};
+use oci_systemd_hook::facts::{CgroupCreation, CgroupNamespace, CgroupOwner, CgroupRoot, Found, Sharing, Surroundings};
 use oci_systemd_hook::interface::PATHS;
 use oci_systemd_hook::kernel::cgroup::Hierarchy;
 use oci_systemd_hook::path::{CgroupPath, InnerPath};
@@ -103,7 +103,7 @@ fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (CgroupPath, Cgroup
 /// Whether a container sees the host's cgroups: it has no cgroup namespace of its own, and config.json asks for them,
 /// or mounts something there, or no other cgroup can be made.
 fn may_see_others(facts: &Surroundings, at: &InnerPath) -> bool {
-    let can_make_none = facts.cgroups.making == Making::Inside && facts.rights.user_namespaces.any();
+    let can_make_none = facts.cgroups.making == CgroupCreation::Inside && facts.rights.user_namespaces.any();
     let is_wanted = facts.cgroups.is_asked_from_host(at) || !facts.mounts.directly_below(at).is_empty();
     facts.cgroups.namespace == CgroupNamespace::Host && (is_wanted || can_make_none)
 }
@@ -191,7 +191,7 @@ fn has_mount_point(facts: &Surroundings, before: &[&Action], action: &Action) ->
     let in_image = || {
         PATHS.into_iter().any(|path| match facts.image.at(path) {
             Found::Directory(found) | Found::EmptyDirectory(found) | Found::File(found) => found == *at,
-            Found::Nothing(_) | Found::Else(..) | Found::OnServer(_) | Found::Unreachable(_) => false,
+            Found::Nothing(_) | Found::Other(..) | Found::OnServer(_) | Found::Unreachable(_) => false,
         })
     };
     let is_made = before.iter().any(|other| match other {

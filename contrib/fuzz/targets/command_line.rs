@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Command lines, an argument a line: the runtimes' as the wrapper reads them, and the hook's own. The wrapper invents
+//! RuntimeCommand lines, an argument a line: the runtimes' as the wrapper reads them, and the hook's own. The wrapper invents
 //! nothing: what it finds is in the arguments.
 #![no_main]
 
@@ -9,7 +9,7 @@ use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use libfuzzer_sys::fuzz_target;
 use oci_systemd_hook::cli;
 use oci_systemd_hook::report::chain;
-use oci_systemd_hook::runtime::command_line::{Command, parse, split};
+use oci_systemd_hook::wrapper::command_line::{RuntimeCommand, parse, split};
 
 fuzz_target!(|text: &[u8]| {
     let arguments: Vec<_> = text.split(|byte| *byte == b'\n').map(|word| OsString::from_vec(word.to_vec())).collect();
@@ -23,15 +23,15 @@ fuzz_target!(|text: &[u8]| {
         assert!(!path.is_empty() && arguments.iter().any(|argument| argument.as_bytes().ends_with(path)), "{log:?}");
     }
     match &line.command {
-        Command::Create { id, .. } => {
+        RuntimeCommand::Create { id, .. } => {
             assert!(arguments.iter().any(|argument| argument.to_string_lossy() == id.as_str()), "{line:?}");
             assert!(arguments.iter().any(|argument| argument == "create" || argument == "run"), "{line:?}");
         }
-        Command::Kill { id, signal } => {
+        RuntimeCommand::Kill { id, signal } => {
             assert!(arguments.contains(id), "{line:?}");
             assert!(signal.is_none_or(|at| at > 0 && at < arguments.len()), "{line:?}");
         }
-        Command::Other => {}
+        RuntimeCommand::Other => {}
     }
     for argument in &arguments {
         let (name, value) = split(argument);

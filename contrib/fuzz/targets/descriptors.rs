@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::LazyLock;
 
 use libfuzzer_sys::fuzz_target;
-use oci_systemd_hook::hooksd::{self, Subject};
+use oci_systemd_hook::hooksd::{self, MatchedContainer};
 
 /// A directory for one file, below $TMPDIR, which is to be this program's own.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
@@ -24,7 +24,7 @@ fuzz_target!(|text: &[u8]| {
     let annotations = BTreeMap::from(annotations.map(|(key, value)| (key.to_owned(), value.to_owned())));
     let args = ["/sbin/init".to_owned()];
     for (args, has_bind_mounts) in [(Some(&args[..]), true), (Some(&[]), false), (None, false)] {
-        let subject = Subject { args, annotations: &annotations, has_bind_mounts };
+        let subject = MatchedContainer { args, annotations: &annotations, has_bind_mounts };
         if let Ok(matching) = hooks.matching(&subject) {
             assert!(matching.iter().all(|descriptor| !descriptor.hook.path.as_os_str().is_empty()));
         }

@@ -19,7 +19,7 @@ use crate::report;
 const STAGES: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
 /// `hooks`, stage by stage, and each entry as its text has it: a runtime may know numbers that this program doesn't.
-type Lists = BTreeMap<String, Box<RawValue>>;
+type HookLists = BTreeMap<String, Box<RawValue>>;
 
 /// A file with hooks for all containers, as that of oci-add-hooks: a config.json of which only `hooks` counts.
 #[derive(Debug, Default)]
@@ -27,9 +27,9 @@ pub struct HookConfig(BTreeMap<&'static str, Vec<Box<RawValue>>>);
 
 impl HookConfig {
     pub fn parse(text: &[u8]) -> serde_json::Result<Self> {
-        let fields: Lists = serde_json::from_slice(text)?;
+        let fields: HookLists = serde_json::from_slice(text)?;
         let hooks = fields.get("hooks").map_or("null", |hooks| hooks.get());
-        let lists: Option<Lists> = serde_json::from_str(hooks)?;
+        let lists: Option<HookLists> = serde_json::from_str(hooks)?;
         let mut config = Self::default();
         for stage in STAGES {
             let hooks = entries(lists.as_ref(), stage)?;
@@ -59,7 +59,7 @@ pub enum InjectError {
     #[error("cannot add hooks to config.json: it has more than one field `hooks`, or writes it otherwise")]
     Ambiguous,
     #[error("cannot add the hook {path:?} to config.json")]
-    Hook { path: PathBuf, source: oci_spec::OciSpecError },
+    HookEntry { path: PathBuf, source: oci_spec::OciSpecError },
 }
 
 /// Adds the hooks that a config.json lacks: those of `first` before its own, those of `last` after them. A bundle that is
@@ -70,7 +70,7 @@ pub fn add(edit: &mut Edit<'_>, first: &HookConfig, last: &[&Descriptor]) -> Res
     if alike.len() > 1 || alike.iter().any(|name| *name != "hooks") {
         return Err(InjectError::Ambiguous);
     }
-    let own: Option<Lists> = edit.get("hooks").map(serde_json::from_str).transpose().map_err(EditError::from)?;
+    let own: Option<HookLists> = edit.get("hooks").map(serde_json::from_str).transpose().map_err(EditError::from)?;
     for stage in STAGES {
         // What is no list is for the change of the text to complain of.
         let mut present = entries(own.as_ref(), stage).unwrap_or_default();
@@ -84,15 +84,15 @@ pub fn add(edit: &mut Edit<'_>, first: &HookConfig, last: &[&Descriptor]) -> Res
 /// Whether a config.json calls a hook of this project's name before the container's command is started.
 pub fn calls_this_hook(edit: &Edit<'_>) -> bool {
     #[derive(Deserialize)]
-    struct Called {
+    struct HookPath {
         path: PathBuf,
     }
     let is_this = |hook: &RawValue| {
-        serde_json::from_str::<Called>(hook.get())
+        serde_json::from_str::<HookPath>(hook.get())
             .is_ok_and(|hook| hook.path.file_name() == Some(OsStr::new(report::NAME)))
     };
     // What can't be read is for the runtime to complain of.
-    let lists: Option<Lists> = edit.get("hooks").and_then(|hooks| serde_json::from_str(hooks).ok());
+    let lists: Option<HookLists> = edit.get("hooks").and_then(|hooks| serde_json::from_str(hooks).ok());
     ["prestart", "createRuntime", "createContainer"]
         .iter()
         .any(|stage| entries(lists.as_ref(), stage).is_ok_and(|hooks| hooks.iter().any(|hook| is_this(hook))))
@@ -111,7 +111,7 @@ fn lacking(present: &mut Vec<Box<RawValue>>, mut hooks: Vec<Box<RawValue>>) -> V
 }
 
 /// The entries of a stage.
-fn entries(lists: Option<&Lists>, stage: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
+fn entries(lists: Option<&HookLists>, stage: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
     let list = lists.and_then(|lists| lists.get(stage)).map_or("null", |list| list.get());
     serde_json::from_str::<Option<_>>(list).map(Option::unwrap_or_default)
 }
@@ -128,7 +128,7 @@ fn of_descriptors(descriptors: &[&Descriptor], stage: &str) -> Result<Vec<Box<Ra
 }
 
 /// An entry of config.json, without what the descriptor doesn't say, as the engines write it.
-fn entry(hook: &hooksd::Hook) -> Result<Box<RawValue>, InjectError> {
+fn entry(hook: &hooksd::HookEntry) -> Result<Box<RawValue>, InjectError> {
     let mut builder = HookBuilder::default().path(&hook.path);
     if !hook.args.is_empty() {
         builder = builder.args(hook.args.clone());
@@ -140,7 +140,7 @@ fn entry(hook: &hooksd::Hook) -> Result<Box<RawValue>, InjectError> {
         builder = builder.timeout(seconds);
     }
     let built = builder.build().and_then(|entry| Ok(to_raw_value(&entry)?));
-    built.map_err(|source| InjectError::Hook { path: hook.path.clone(), source })
+    built.map_err(|source| InjectError::HookEntry { path: hook.path.clone(), source })
 }
 
 #[cfg(test)]
@@ -152,7 +152,7 @@ mod tests {
     use crate::oci::document::Document;
 
     /// Both are for all containers; one of them has two stages.
-    fn descriptors(directory: &std::path::Path) -> hooksd::Hooks {
+    fn descriptors(directory: &std::path::Path) -> hooksd::HookSet {
         let written = |hook: Value, stages: &[&str]| {
             json!({ "version": "1.0.0", "hook": hook, "when": { "always": true }, "stages": stages }).to_string()
         };

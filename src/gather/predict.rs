@@ -7,14 +7,14 @@ use super::cgroups::{self, NOBODY};
 use super::interpret::{self, interpret};
 use super::readings::{CgroupFiles, CgroupLook, CgroupPlace, Readings};
 use super::selinux::{self, selinux};
-use super::{Annotated, GatherError, annotated, live, open_root};
+use super::{AnnotationFacts, GatherError, annotation_facts, live, open_root};
 use crate::bundle::Bundle;
-use crate::facts::mounts::Foretold;
+use crate::facts::mounts::PredictedMount;
 use crate::facts::options::Policy;
 use crate::facts::selinux::Labelling;
 use crate::facts::{
-    CgroupNamespace, CgroupOwner, CgroupRoot, FollowUp, Layout, Making, Mounts, Occupants, Places, Rights, Stage,
-    Surroundings, UserNamespaces,
+    CgroupCreation, CgroupNamespace, CgroupOwner, CgroupRoot, FollowUp, Layout, Mounts, Occupants, Places, Rights,
+    Stage, Surroundings, UserNamespaces,
 };
 use crate::interface;
 use crate::kernel::cgroup::{CgroupFile, Hierarchy};
@@ -28,7 +28,7 @@ use crate::sys::fs;
 /// at createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings, GatherError> {
     let (state, config) = (bundle.state, bundle.config_to_prepare()?);
-    let Annotated { options, stop_signal, mount_context, .. } = annotated(bundle, policy)?;
+    let AnnotationFacts { options, stop_signal, mount_context, .. } = annotation_facts(bundle, policy)?;
     let root = open_root(bundle)?;
     let layout = layout_of_host();
     let namespace = namespace_of(config);
@@ -45,7 +45,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
         memory_limits: limit.into_iter().collect(),
         follow_up: FollowUp::None,
         options,
-        making: Making::Possible,
+        making: CgroupCreation::Possible,
         rights: Rights::of_root(UserNamespaces { hook: false, container: config.has_namespace("user") }),
         id_maps: [id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings)],
         stop_signal,
@@ -122,7 +122,7 @@ fn cgroup(state: &State, config: &Config, layout: Layout, namespace: CgroupNames
 
 /// The cgroup of the host's that a bind mount shows, as its hierarchy and the path in it. podman binds the host's mount of v1's
 /// hierarchy for systemd where the container has the host's cgroup namespace.
-fn bound_cgroup(mount: &config::Mount, layout: Layout) -> Option<(Hierarchy, &Path)> {
+fn bound_cgroup(mount: &config::ConfigMount, layout: Layout) -> Option<(Hierarchy, &Path)> {
     let (hierarchy, top) = match layout {
         Layout::Unified => (Hierarchy::Unified, interface::CGROUP),
         Layout::Legacy | Layout::Hybrid => (Hierarchy::Systemd, interface::CGROUP_SYSTEMD),
@@ -131,7 +131,7 @@ fn bound_cgroup(mount: &config::Mount, layout: Layout) -> Option<(Hierarchy, &Pa
     Some((hierarchy, source.strip_prefix(top).ok()?))
 }
 
-fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, own: &CgroupPath) -> Mounts {
+fn mounts(list: &[config::ConfigMount], layout: Layout, namespace: CgroupNamespace, own: &CgroupPath) -> Mounts {
     let cgroup = InnerPath::new(interface::CGROUP);
     // What is bound from the host shows the host's own cgroups.
     let of_host = |below: &Path| match namespace {
@@ -148,8 +148,8 @@ fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, ow
             "bind" if at == cgroup => (of_host(Path::new("")), of_host(Path::new(""))),
             _ => {
                 mounts.push(match bound_cgroup(mount, layout) {
-                    Some((hierarchy, below)) => Foretold::cgroup(at, hierarchy, of_host(below), read_only),
-                    None => Foretold::plain(at, fs_type, read_only),
+                    Some((hierarchy, below)) => PredictedMount::cgroup(at, hierarchy, of_host(below), read_only),
+                    None => PredictedMount::plain(at, fs_type, read_only),
                 });
                 continue;
             }
@@ -157,15 +157,15 @@ fn mounts(list: &[config::Mount], layout: Layout, namespace: CgroupNamespace, ow
         match layout {
             Layout::Legacy if fs_type != "cgroup2" => {
                 let systemd = at.join("systemd");
-                mounts.push(Foretold::plain(at, "tmpfs", read_only));
-                mounts.push(Foretold::cgroup(systemd, Hierarchy::Systemd, legacy, read_only));
+                mounts.push(PredictedMount::plain(at, "tmpfs", read_only));
+                mounts.push(PredictedMount::cgroup(systemd, Hierarchy::Systemd, legacy, read_only));
             }
             Layout::Legacy | Layout::Hybrid | Layout::Unified => {
-                mounts.push(Foretold::cgroup(at, Hierarchy::Unified, whole, read_only));
+                mounts.push(PredictedMount::cgroup(at, Hierarchy::Unified, whole, read_only));
             }
         }
     }
-    Mounts::foretold(mounts)
+    Mounts::predicted(mounts)
 }
 
 #[cfg(test)]

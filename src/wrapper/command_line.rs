@@ -6,7 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::log::{Format, Log};
+use super::log::{Log, LogFormat};
 
 /// Options before the command that have a value.
 const GLOBAL: [&str; 7] = ["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"];
@@ -46,12 +46,12 @@ pub struct CommandLine {
     /// Where the runtime is to complain, beside its standard error.
     pub log: Option<Log>,
     /// What it is to do.
-    pub command: Command,
+    pub command: RuntimeCommand,
 }
 
 /// What a runtime is to do.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum RuntimeCommand {
     /// `create` or `run`.
     Create {
         config: PathBuf,
@@ -70,23 +70,23 @@ pub enum Command {
 #[must_use]
 pub fn parse(arguments: &[OsString]) -> CommandLine {
     let mut globals = Vec::new();
-    let (mut path, mut format) = (None, Format::Text);
+    let (mut path, mut format) = (None, LogFormat::Text);
     let mut words = Words::new(arguments, 0, &GLOBAL);
     let mut follows_unknown_option = false;
-    let mut command = Command::Other;
+    let mut command = RuntimeCommand::Other;
     while let Some(word) = words.next() {
         let (name, value) = match word.kind {
-            Kind::Option(name, value) => (name, value),
-            Kind::Plain(text) if follows_unknown_option && !COMMANDS.iter().any(|known| text == *known) => {
+            WordKind::Option(name, value) => (name, value),
+            WordKind::Plain(text) if follows_unknown_option && !COMMANDS.iter().any(|known| text == *known) => {
                 follows_unknown_option = false;
                 globals.push(text.to_owned());
                 continue;
             }
-            Kind::Plain(text) => {
+            WordKind::Plain(text) => {
                 command = match text.as_bytes() {
                     b"create" | b"run" => create(arguments, words.at),
                     b"kill" => kill(arguments, words.at),
-                    _ => Command::Other,
+                    _ => RuntimeCommand::Other,
                 };
                 break;
             }
@@ -94,7 +94,7 @@ pub fn parse(arguments: &[OsString]) -> CommandLine {
         follows_unknown_option = value.is_none() && !GLOBAL_FLAGS.contains(&name);
         match (name, value) {
             ("log", Some(value)) => path = Some(value),
-            ("log-format", Some(value)) => format = if value == "json" { Format::Json } else { Format::Text },
+            ("log-format", Some(value)) => format = if value == "json" { LogFormat::Json } else { LogFormat::Text },
             _ => globals.extend(arguments.get(word.at..words.at).unwrap_or_default().iter().cloned()),
         }
     }
@@ -113,41 +113,41 @@ fn log_file(value: &OsStr) -> Option<&Path> {
 }
 
 /// Without an id, and for who asks for help, the runtime creates nothing.
-fn create(arguments: &[OsString], at: usize) -> Command {
+fn create(arguments: &[OsString], at: usize) -> RuntimeCommand {
     const FILE: &str = "config.json";
     let (mut bundle, mut file, mut id) = (OsStr::new(""), OsStr::new(FILE), None);
     for word in Words::new(arguments, at, &CREATE) {
         match word.kind {
-            Kind::Option("bundle" | "b", Some(value)) => bundle = value,
-            Kind::Option("config" | "f", Some(value)) => file = value,
-            Kind::Option("help" | "h" | "?" | "usage", _) => return Command::Other,
-            Kind::Option(..) => {}
-            Kind::Plain(text) => id = Some(text),
+            WordKind::Option("bundle" | "b", Some(value)) => bundle = value,
+            WordKind::Option("config" | "f", Some(value)) => file = value,
+            WordKind::Option("help" | "h" | "?" | "usage", _) => return RuntimeCommand::Other,
+            WordKind::Option(..) => {}
+            WordKind::Plain(text) => id = Some(text),
         }
     }
     match id {
         // crun looks for any other file in its working directory.
-        Some(id) => Command::Create {
+        Some(id) => RuntimeCommand::Create {
             config: if file == FILE { Path::new(bundle).join(file) } else { PathBuf::from(file) },
             id: id.to_string_lossy().into_owned(),
         },
-        None => Command::Other,
+        None => RuntimeCommand::Other,
     }
 }
 
-fn kill(arguments: &[OsString], at: usize) -> Command {
+fn kill(arguments: &[OsString], at: usize) -> RuntimeCommand {
     let mut plain = Vec::new();
     for word in Words::new(arguments, at, &[]) {
         match word.kind {
             // `--all` is for every process, and with crun's `--regex` several containers are meant.
-            Kind::Option(..) => return Command::Other,
-            Kind::Plain(text) => plain.push((word.at, text)),
+            WordKind::Option(..) => return RuntimeCommand::Other,
+            WordKind::Plain(text) => plain.push((word.at, text)),
         }
     }
     match plain.as_slice() {
-        [(_, id)] => Command::Kill { id: (*id).to_owned(), signal: None },
-        [(_, id), (signal, _)] => Command::Kill { id: (*id).to_owned(), signal: Some(*signal) },
-        _ => Command::Other,
+        [(_, id)] => RuntimeCommand::Kill { id: (*id).to_owned(), signal: None },
+        [(_, id), (signal, _)] => RuntimeCommand::Kill { id: (*id).to_owned(), signal: Some(*signal) },
+        _ => RuntimeCommand::Other,
     }
 }
 
@@ -155,10 +155,10 @@ fn kill(arguments: &[OsString], at: usize) -> Command {
 struct Word<'a> {
     /// The number of the first of them.
     at: usize,
-    kind: Kind<'a>,
+    kind: WordKind<'a>,
 }
 
-enum Kind<'a> {
+enum WordKind<'a> {
     /// An option and its value.
     Option(&'a str, Option<&'a OsStr>),
     Plain(&'a OsStr),
@@ -178,7 +178,7 @@ impl<'a> Words<'a> {
         Self { arguments, at, valued, options_ended: false }
     }
 
-    fn option(&mut self, text: &'a OsStr) -> Option<Kind<'a>> {
+    fn option(&mut self, text: &'a OsStr) -> Option<WordKind<'a>> {
         let (name, value) = split(text);
         let name = std::str::from_utf8(name).ok()?.strip_prefix('-')?;
         let (name, is_long) = name.strip_prefix('-').map_or((name, false), |long| (long, true));
@@ -188,20 +188,20 @@ impl<'a> Words<'a> {
         let known = self.valued.iter().find(|valued| **valued == name);
         let known = known.or_else(|| self.valued.iter().find(|valued| is_long && valued.starts_with(name)));
         match known {
-            Some(known) => Some(Kind::Option(known, value.or_else(|| self.next_argument()))),
-            None if is_long => Some(Kind::Option(name, value)),
-            None => Some(self.letters(text).unwrap_or(Kind::Option(name, value))),
+            Some(known) => Some(WordKind::Option(known, value.or_else(|| self.next_argument()))),
+            None if is_long => Some(WordKind::Option(name, value)),
+            None => Some(self.letters(text).unwrap_or(WordKind::Option(name, value))),
         }
     }
 
     /// crun's letters may stand together, `-d` before others, and with their value: `-dbVALUE`.
-    fn letters(&mut self, text: &'a OsStr) -> Option<Kind<'a>> {
+    fn letters(&mut self, text: &'a OsStr) -> Option<WordKind<'a>> {
         let letters = text.as_bytes().get(1..)?;
         let letters = letters.strip_prefix(b"d").filter(|rest| !rest.is_empty()).unwrap_or(letters);
         let (first, value) = letters.split_first()?;
         let known = self.valued.iter().find(|valued| valued.as_bytes() == [*first])?;
         let value = if value.is_empty() { self.next_argument() } else { Some(OsStr::from_bytes(value)) };
-        Some(Kind::Option(known, value))
+        Some(WordKind::Option(known, value))
     }
 
     fn next_argument(&mut self) -> Option<&'a OsStr> {
@@ -235,7 +235,7 @@ impl<'a> Iterator for Words<'a> {
             text = self.next_argument()?;
         }
         let option = if self.options_ended { None } else { self.option(text) };
-        Some(Word { at, kind: option.unwrap_or(Kind::Plain(text)) })
+        Some(Word { at, kind: option.unwrap_or(WordKind::Plain(text)) })
     }
 }
 
@@ -282,7 +282,7 @@ mod tests {
             ("--cgroup-manager systemd --log-level debug run -b /b c", "/b/config.json", "c"),
             ("--platform ptrace --debug run -b /b c", "/b/config.json", "c"),
         ] {
-            let expected = Command::Create { config: config.into(), id: id.to_owned() };
+            let expected = RuntimeCommand::Create { config: config.into(), id: id.to_owned() };
             assert_eq!(read(line).command, expected, "{line}");
         }
     }
@@ -295,7 +295,7 @@ mod tests {
             ("--root /r kill c 15", "c", Some(4)),
             ("kill -- c KILL", "c", Some(3)),
         ] {
-            assert_eq!(read(line).command, Command::Kill { id: id.into(), signal }, "{line}");
+            assert_eq!(read(line).command, RuntimeCommand::Kill { id: id.into(), signal }, "{line}");
         }
     }
 
@@ -317,7 +317,7 @@ mod tests {
             "restore --bundle /b c",
             "-- -create",
         ] {
-            assert_eq!(read(line).command, Command::Other, "{line}");
+            assert_eq!(read(line).command, RuntimeCommand::Other, "{line}");
         }
     }
 
@@ -326,12 +326,12 @@ mod tests {
         let at = |path: &str, format| Some(Log { path: path.into(), format });
         for (line, globals, log) in [
             ("--root /r state c", &["--root", "/r"][..], None),
-            ("--log /l --log-format json state c", &[], at("/l", Format::Json)),
-            ("--log-format=json --log=/l --debug state c", &["--debug"], at("/l", Format::Json)),
-            ("--log file:/l state c", &[], at("/l", Format::Text)),
+            ("--log /l --log-format json state c", &[], at("/l", LogFormat::Json)),
+            ("--log-format=json --log=/l --debug state c", &["--debug"], at("/l", LogFormat::Json)),
+            ("--log file:/l state c", &[], at("/l", LogFormat::Text)),
             ("--log journald:c state c", &[], None),
             ("--log file: state c", &[], None),
-            ("--platform ptrace --log=/l state c", &["--platform", "ptrace"], at("/l", Format::Text)),
+            ("--platform ptrace --log=/l state c", &["--platform", "ptrace"], at("/l", LogFormat::Text)),
         ] {
             let read = read(line);
             assert_eq!(read.globals, globals, "{line}");

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 /// How a line is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Format {
+pub enum LogFormat {
     /// `time="…" level=error msg="…"`.
     Text,
     /// An object with the same fields.
@@ -21,7 +21,7 @@ pub enum Format {
 
 /// How grave a message is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Level {
+pub enum LogLevel {
     /// The container will not start.
     Error,
     /// Something is not as it should be.
@@ -32,13 +32,13 @@ pub enum Level {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub path: PathBuf,
-    pub format: Format,
+    pub format: LogFormat,
 }
 
 impl Log {
     /// Adds a message. One that can't be written is lost: the exit status says that there was an error, and standard
     /// error which.
-    pub fn write(&self, level: Level, message: &str) {
+    pub fn write(&self, level: LogLevel, message: &str) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let mut options = OpenOptions::new();
         // A FIFO that nobody reads must not hold a container up.
@@ -50,14 +50,14 @@ impl Log {
     }
 }
 
-fn line(format: Format, level: Level, message: &str, time: &str) -> String {
+fn line(format: LogFormat, level: LogLevel, message: &str, time: &str) -> String {
     let level = match level {
-        Level::Error => "error",
-        Level::Warning => "warning",
+        LogLevel::Error => "error",
+        LogLevel::Warning => "warning",
     };
     match format {
-        Format::Json => format!("{}\n", json!({ "level": level, "msg": message, "time": time })),
-        Format::Text => format!("time=\"{time}\" level={level} msg={}\n", Value::from(message)),
+        LogFormat::Json => format!("{}\n", json!({ "level": level, "msg": message, "time": time })),
+        LogFormat::Text => format!("time=\"{time}\" level={level} msg={}\n", Value::from(message)),
     }
 }
 
@@ -67,10 +67,10 @@ mod tests {
 
     #[test]
     fn writes_as_runc_does() {
-        let told = |format| line(format, Level::Error, "no \"x\"", "2026-11-22T18:00:00Z");
-        assert_eq!(told(Format::Text), "time=\"2026-11-22T18:00:00Z\" level=error msg=\"no \\\"x\\\"\"\n");
+        let told = |format| line(format, LogLevel::Error, "no \"x\"", "2026-11-22T18:00:00Z");
+        assert_eq!(told(LogFormat::Text), "time=\"2026-11-22T18:00:00Z\" level=error msg=\"no \\\"x\\\"\"\n");
         assert_eq!(
-            told(Format::Json),
+            told(LogFormat::Json),
             "{\"level\":\"error\",\"msg\":\"no \\\"x\\\"\",\"time\":\"2026-11-22T18:00:00Z\"}\n"
         );
     }

@@ -21,11 +21,11 @@ mod program;
 mod settings;
 mod stop_signal;
 
-use self::command_line::{Command, CommandLine};
+use self::command_line::{CommandLine, RuntimeCommand};
 use self::inject::InjectError;
-use self::log::{Level, Log};
-use self::program::{Program, ProgramError};
-use self::settings::{Request, Settings, SettingsError};
+use self::log::{Log, LogLevel};
+use self::program::{ProgramError, RuntimeProgram};
+use self::settings::{Invocation, Settings, SettingsError};
 
 /// The program's name in front of its messages.
 pub const NAME: &str = "oci-hooks-runtime";
@@ -36,7 +36,7 @@ pub enum RuntimeError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
-    Program(#[from] ProgramError),
+    RuntimeProgram(#[from] ProgramError),
     /// It is there, and can't be started.
     #[error("cannot become the OCI runtime {path:?}")]
     Execute { path: PathBuf, source: SysError },
@@ -70,10 +70,10 @@ pub fn run(arguments: &[OsString]) -> Option<String> {
     let request = settings::take(&mut of_runtime);
     let command_line = command_line::parse(of_runtime);
     let failed = match request {
-        Ok(Request::Help) => return Some(settings::HELP.to_owned()),
-        Ok(Request::Version) => return Some(format!("{NAME} {VERSION}\n")),
-        Ok(Request::Run(settings)) => match prepare(settings, of_runtime, &command_line) {
-            Ok((Program { path, name }, arguments)) => {
+        Ok(Invocation::Help) => return Some(settings::HELP.to_owned()),
+        Ok(Invocation::Version) => return Some(format!("{NAME} {VERSION}\n")),
+        Ok(Invocation::Run(settings)) => match prepare(settings, of_runtime, &command_line) {
+            Ok((RuntimeProgram { path, name }, arguments)) => {
                 let whole: Vec<OsString> = [name].into_iter().chain(arguments).collect();
                 let source = process::become_program(&path, &whole);
                 RuntimeError::Execute { path, source }
@@ -91,20 +91,20 @@ fn prepare(
     settings: Settings,
     arguments: &[OsString],
     command_line: &CommandLine,
-) -> Result<(Program, Vec<OsString>), RuntimeError> {
+) -> Result<(RuntimeProgram, Vec<OsString>), RuntimeError> {
     let is_named = settings.runtime_path.is_some();
     let settings = match settings.clone().with_file() {
         // What runs can be ended, also while the file is being written.
-        Err(_) if is_named && !matches!(command_line.command, Command::Create { .. }) => settings,
+        Err(_) if is_named && !matches!(command_line.command, RuntimeCommand::Create { .. }) => settings,
         result => result?,
     };
     let program = program::find(settings.runtime_path.as_deref())?;
     let mut arguments = arguments.to_owned();
     match &command_line.command {
-        Command::Create { config, id } => {
+        RuntimeCommand::Create { config, id } => {
             bundle::add_hooks(config, id, &settings, command_line.log.as_ref())?;
         }
-        Command::Kill { id, signal } => {
+        RuntimeCommand::Kill { id, signal } => {
             let asked = signal.and_then(|at| arguments.get(at)).map(OsString::as_os_str);
             if stop_signal::is_to_stop(asked) && stop_signal::is_for_systemd(&program, command_line, id) {
                 match signal.and_then(|at| arguments.get_mut(at)) {
@@ -113,7 +113,7 @@ fn prepare(
                 }
             }
         }
-        Command::Other => {}
+        RuntimeCommand::Other => {}
     }
     Ok((program, arguments))
 }
@@ -123,6 +123,6 @@ fn complain(log: Option<&Log>, error: &RuntimeError) {
     // Worst case: stderr is closed, and the log and the status have to say it all.
     let _ = writeln!(std::io::stderr(), "{line}");
     if let Some(log) = log {
-        log.write(Level::Error, &line);
+        log.write(LogLevel::Error, &line);
     }
 }

@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::command_line::CommandLine;
-use super::program::Program;
+use super::program::RuntimeProgram;
 use crate::bundle::Bundle;
 use crate::decide::{Decision, decide};
 use crate::facts::options::Policy;
@@ -37,7 +37,7 @@ const LIMIT: Duration = Duration::from_secs(3);
 /// determined, it isn't, since a signal must go through. So a child looks: a process that waits for a file server in the
 /// container's root couldn't even become the runtime.
 #[must_use]
-pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr) -> bool {
+pub fn is_for_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: &OsStr) -> bool {
     let told = process::in_child(Some(LIMIT), || vec![u8::from(looks_like_systemd(program, command_line, id))]);
     match told {
         Ok(told) => told.is_some_and(|told| told == [1]),
@@ -48,7 +48,7 @@ pub fn is_for_systemd(program: &Program, command_line: &CommandLine, id: &OsStr)
     }
 }
 
-fn looks_like_systemd(program: &Program, command_line: &CommandLine, id: &OsStr) -> bool {
+fn looks_like_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: &OsStr) -> bool {
     let state = state(program, command_line, id);
     // Before it is started its process is the runtime's own, which TERM ends.
     let Some(state) = state.filter(|state| state.status == Status::Running) else { return false };
@@ -65,7 +65,7 @@ fn is_not_changed(id: &str, error: &dyn std::error::Error) {
 }
 
 /// What the runtime says of the container.
-fn state(program: &Program, command_line: &CommandLine, id: &OsStr) -> Option<State> {
+fn state(program: &RuntimeProgram, command_line: &CommandLine, id: &OsStr) -> Option<State> {
     let mut command = Command::new(&program.path);
     command.args(&command_line.globals).args(["state", "--"]).arg(id);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
@@ -80,7 +80,7 @@ fn stops_by(state: &State) -> Result<bool, GatherError> {
     let bundle = Bundle::read(state)?;
     Ok(match decide(&gather::container(&bundle)?.0) {
         Decision::Skip(_) => false,
-        Decision::Prepare(_) => !gather::annotated(&bundle, &Policy::default())?.options.keeps_stop_signal(),
+        Decision::Prepare(_) => !gather::annotation_facts(&bundle, &Policy::default())?.options.keeps_stop_signal(),
     })
 }
 

@@ -22,15 +22,15 @@ pub(super) fn too_many<E: Error>() -> E {
 
 /// A list.
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
-    List::deserialize(deserializer).map(|List(entries)| entries)
+    BoundedList::deserialize(deserializer).map(|BoundedList(entries)| entries)
 }
 
 /// The first entries of a list of texts. The rest is read and forgotten.
-pub(super) fn first<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+pub(super) fn first_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
     /// A shell, its option and its script.
     const FIRST: usize = 3;
     let mut entries = Vec::with_capacity(FIRST);
-    texts(deserializer, |entry| {
+    for_each_text(deserializer, |entry| {
         if entries.len() < FIRST {
             entries.push(entry.into());
         }
@@ -39,9 +39,12 @@ pub(super) fn first<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<St
 }
 
 /// Shows each text of a list, however many there are, and keeps none.
-pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D, show: impl FnMut(Text<'de>)) -> Result<(), D::Error> {
-    struct Each<F>(F);
-    impl<'de, F: FnMut(Text<'de>)> Visitor<'de> for Each<F> {
+pub(super) fn for_each_text<'de, D: Deserializer<'de>>(
+    deserializer: D,
+    show: impl FnMut(Text<'de>),
+) -> Result<(), D::Error> {
+    struct TextsVisitor<F>(F);
+    impl<'de, F: FnMut(Text<'de>)> Visitor<'de> for TextsVisitor<F> {
         type Value = ();
 
         fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -55,7 +58,7 @@ pub(super) fn texts<'de, D: Deserializer<'de>>(deserializer: D, show: impl FnMut
             Ok(())
         }
     }
-    deserializer.deserialize_seq(Each(show))
+    deserializer.deserialize_seq(TextsVisitor(show))
 }
 
 /// A map.
@@ -64,15 +67,15 @@ where
     D: Deserializer<'de>,
     T: Deserialize<'de> + Ord,
 {
-    Map::deserialize(deserializer).map(|Map(entries)| entries)
+    BoundedMap::deserialize(deserializer).map(|BoundedMap(entries)| entries)
 }
 
-pub(super) struct List<T>(pub Vec<T>);
+pub(super) struct BoundedList<T>(pub Vec<T>);
 
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for BoundedList<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Each<T> {
+        struct ListVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for ListVisitor<T> {
             type Value = Vec<T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -90,16 +93,16 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for List<T> {
                 Ok(entries)
             }
         }
-        deserializer.deserialize_seq(Each(PhantomData)).map(Self)
+        deserializer.deserialize_seq(ListVisitor(PhantomData)).map(Self)
     }
 }
 
-pub(super) struct Map<T>(pub BTreeMap<T, T>);
+pub(super) struct BoundedMap<T>(pub BTreeMap<T, T>);
 
-impl<'de, T: Deserialize<'de> + Ord> Deserialize<'de> for Map<T> {
+impl<'de, T: Deserialize<'de> + Ord> Deserialize<'de> for BoundedMap<T> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Each<T>(PhantomData<T>);
-        impl<'de, T: Deserialize<'de> + Ord> Visitor<'de> for Each<T> {
+        struct MapVisitor<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de> + Ord> Visitor<'de> for MapVisitor<T> {
             type Value = BTreeMap<T, T>;
 
             fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -117,7 +120,7 @@ impl<'de, T: Deserialize<'de> + Ord> Deserialize<'de> for Map<T> {
                 Ok(entries)
             }
         }
-        deserializer.deserialize_map(Each(PhantomData)).map(Self)
+        deserializer.deserialize_map(MapVisitor(PhantomData)).map(Self)
     }
 }
 
@@ -128,14 +131,14 @@ mod tests {
 
     #[derive(Debug, Default, Deserialize)]
     #[serde(default)]
-    struct Both {
+    struct Sample {
         #[serde(deserialize_with = "list")]
         list: Vec<u32>,
         #[serde(deserialize_with = "map")]
         map: BTreeMap<String, String>,
     }
 
-    fn read(text: &str) -> serde_json::Result<Both> {
+    fn read(text: &str) -> serde_json::Result<Sample> {
         serde_json::from_str(text).map(|Object(both)| both)
     }
 

@@ -12,7 +12,7 @@ use crate::sys::{SysError, fs};
 const USUAL: [&str; 2] = ["runc", "crun"];
 
 #[derive(Debug, PartialEq, Eq)]
-pub struct Program {
+pub struct RuntimeProgram {
     pub path: PathBuf,
     /// The name that it is called by.
     pub name: OsString,
@@ -39,7 +39,7 @@ pub enum ProgramError {
 }
 
 /// Finds the runtime; `asked` is what the settings name, a path or what is to be found on `PATH`.
-pub fn find(asked: Option<&Path>) -> Result<Program, ProgramError> {
+pub fn find(asked: Option<&Path>) -> Result<RuntimeProgram, ProgramError> {
     let search = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let is_own = |path: &Path| fs::is_same_file(path, Path::new("/proc/self/exe"));
     match asked.map(Path::as_os_str) {
@@ -49,7 +49,7 @@ pub fn find(asked: Option<&Path>) -> Result<Program, ProgramError> {
                 return Err(ProgramError::Itself(path));
             }
             match usable(&path) {
-                Ok(()) => Ok(Program { path, name: name.to_owned() }),
+                Ok(()) => Ok(RuntimeProgram { path, name: name.to_owned() }),
                 Err(source) => Err(ProgramError::Unusable { path, source }),
             }
         }
@@ -64,10 +64,10 @@ pub fn find(asked: Option<&Path>) -> Result<Program, ProgramError> {
 }
 
 /// The first program of this name but this one, which may stand in another's place.
-fn on_path(name: &OsStr, search: &OsStr, is_own: impl Fn(&Path) -> bool) -> Option<Program> {
+fn on_path(name: &OsStr, search: &OsStr, is_own: impl Fn(&Path) -> bool) -> Option<RuntimeProgram> {
     let candidates = env::split_paths(search).filter(|directory| directory.is_absolute()).map(|dir| dir.join(name));
     let mut usable = candidates.filter(|path| usable(path).is_ok());
-    usable.find(|path| !is_own(path)).map(|path| Program { path, name: name.to_owned() })
+    usable.find(|path| !is_own(path)).map(|path| RuntimeProgram { path, name: name.to_owned() })
 }
 
 /// What can be executed, but a directory.

@@ -7,15 +7,15 @@ use std::path::{Path, PathBuf};
 use rustix::io::Errno;
 
 use super::inject::{HookConfig, add, calls_this_hook};
-use super::log::{Level, Log};
+use super::log::{Log, LogLevel};
 use super::settings::{self, Settings};
 use super::{NAME, RuntimeError};
 use crate::bundle::{Bundle, BundleError, absolute};
-use crate::decide::{Because, Decision};
+use crate::decide::{Decision, PrepareReason};
 use crate::gather::GatherError;
-use crate::hooksd::{self, Descriptor, Fault, Hooks, Problem, Subject};
+use crate::hooksd::{self, Descriptor, Fault, HookSet, MatchedContainer, Problem};
 use crate::oci::Text;
-use crate::oci::config::{Command, Mount, annotations, mounts};
+use crate::oci::config::{CommandFields, ConfigMount, annotations, mounts};
 use crate::oci::edit::Edit;
 use crate::oci::state::State;
 use crate::plan::Change;
@@ -34,7 +34,7 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
     time_limit::begin(time_limit::USUAL, move |line| {
         last_words(NAME, line);
         if let Some(log) = &log_at_end {
-            log.write(Level::Error, &format!("{NAME}: {line}"));
+            log.write(LogLevel::Error, &format!("{NAME}: {line}"));
         }
     });
     let state = state(config, id);
@@ -69,10 +69,10 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
 /// The state that the runtime will write.
 fn state(config: &Path, id: &str) -> State {
     let bundle = absolute(config.parent().filter(|bundle| !bundle.as_os_str().is_empty()).unwrap_or(Path::new(".")));
-    State::foretold(id, bundle)
+    State::predicted(id, bundle)
 }
 
-fn good_descriptors(settings: &Settings, log: Option<&Log>) -> Result<Hooks, RuntimeError> {
+fn good_descriptors(settings: &Settings, log: Option<&Log>) -> Result<HookSet, RuntimeError> {
     let mut hooks = hooksd::read(&settings.hooks_dirs(), &[]);
     let fatal = hooks.problems.iter().position(|problem| problem.fatal);
     if !settings.skips_bad_descriptors() {
@@ -91,7 +91,7 @@ fn good_descriptors(settings: &Settings, log: Option<&Log>) -> Result<Hooks, Run
 fn warn(log: Option<&Log>, line: &str) {
     journal::send(Priority::Warning, line);
     if let Some(log) = log {
-        log.write(Level::Warning, &format!("{NAME}: {line}"));
+        log.write(LogLevel::Warning, &format!("{NAME}: {line}"));
     }
 }
 
@@ -101,17 +101,17 @@ fn hook_config(path: &Path) -> Result<HookConfig, RuntimeError> {
     HookConfig::parse(&text).map_err(|source| RuntimeError::HookConfig { path: path_of(), source })
 }
 
-fn matching<'h>(hooks: &'h Hooks, bundle: &Bundle<'_>) -> Result<Vec<&'h Descriptor>, RuntimeError> {
-    let command = bundle.read_with(Command::of)?;
+fn matching<'h>(hooks: &'h HookSet, bundle: &Bundle<'_>) -> Result<Vec<&'h Descriptor>, RuntimeError> {
+    let command = bundle.read_with(CommandFields::of)?;
     let owned = |(key, value): (Text<'_>, Text<'_>)| (key.into(), value.into());
     let annotations: BTreeMap<String, String> = bundle.read_with(annotations)?.into_iter().map(owned).collect();
     let has_bind_mounts = hooks.ask_for_bind_mounts() && bundle.read_with(mounts)?.iter().any(is_users_bind);
     let args = command.as_ref().map(|command| command.args.as_slice());
-    Ok(hooks.matching(&Subject { args, annotations: &annotations, has_bind_mounts })?)
+    Ok(hooks.matching(&MatchedContainer { args, annotations: &annotations, has_bind_mounts })?)
 }
 
 /// Engines know which bind mounts the user asked for; config.json has their own, too.
-fn is_users_bind(mount: &Mount) -> bool {
+fn is_users_bind(mount: &ConfigMount) -> bool {
     const ENGINES: [&str; 8] = [
         "/etc/resolv.conf",
         "/etc/hostname",
@@ -127,7 +127,7 @@ fn is_users_bind(mount: &Mount) -> bool {
 
 /// Returns why the container is to be prepared for systemd, or `None` if it isn't, and what its config.json lacks for that.
 /// The runtime itself refuses a root that can't be opened and a process without arguments.
-fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<Because>, Vec<Change>), RuntimeError> {
+fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<PrepareReason>, Vec<Change>), RuntimeError> {
     match precreate::changes(bundle) {
         Ok((Decision::Prepare(because), changes)) => Ok((Some(because), changes)),
         Ok((Decision::Skip(_), changes)) => Ok((None, changes)),
@@ -140,7 +140,7 @@ fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<Because>, Vec<Change>), Ru
 
 /// Describes a container whose systemd nobody prepares. This is no error: its image may do without, and other hooks may
 /// do the same. But systemd usually exits with 255 there and says nothing, and neither does the engine.
-fn without_hook(state: &State, because: &Because, settings: &Settings, problems: &[Problem]) -> String {
+fn without_hook(state: &State, because: &PrepareReason, settings: &Settings, problems: &[Problem]) -> String {
     let directories = settings.hooks_dirs();
     let is_missing = |problem: &&Problem| matches!(problem.fault, Fault::Directory(_));
     let none = match directories.as_slice() {

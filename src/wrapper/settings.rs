@@ -53,7 +53,7 @@ the runtime's --log.
 
 /// What was asked for.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Request {
+pub enum Invocation {
     Help,
     Version,
     Run(Settings),
@@ -84,7 +84,7 @@ pub enum SettingsError {
 }
 
 /// Takes the wrapper's own options off the front of the arguments, and leaves the runtime's.
-pub fn take(arguments: &mut &[OsString]) -> Result<Request, SettingsError> {
+pub fn take(arguments: &mut &[OsString]) -> Result<Invocation, SettingsError> {
     let mut settings = Settings::default();
     while let Some((first, rest)) = arguments.split_first() {
         let (name, mut value) = command_line::split(first);
@@ -102,13 +102,13 @@ pub fn take(arguments: &mut &[OsString]) -> Result<Request, SettingsError> {
             b"--hook-config-path" => settings.hook_config_path = Some(path("--hook-config-path")?),
             b"--hooks-dir" => settings.hooks_dirs.get_or_insert_default().push(path("--hooks-dir")?),
             b"--skip-bad-descriptors" if is_flag => settings.skip_bad_descriptors = Some(true),
-            b"--wrapper-help" => return Ok(Request::Help),
-            b"--wrapper-version" => return Ok(Request::Version),
+            b"--wrapper-help" => return Ok(Invocation::Help),
+            b"--wrapper-version" => return Ok(Invocation::Version),
             _ => break,
         }
         *arguments = after;
     }
-    Ok(Request::Run(settings))
+    Ok(Invocation::Run(settings))
 }
 
 impl Settings {
@@ -159,7 +159,7 @@ mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
 
-    fn read(line: &str) -> (Result<Request, SettingsError>, usize) {
+    fn read(line: &str) -> (Result<Invocation, SettingsError>, usize) {
         let words: Vec<OsString> = line.split_whitespace().map(OsString::from).collect();
         let mut rest = words.as_slice();
         let request = take(&mut rest);
@@ -185,10 +185,10 @@ mod tests {
             ("--skip-bad-descriptors=no state", Settings::default(), 0),
         ] {
             let (request, count) = read(line);
-            assert_eq!((request.unwrap(), count), (Request::Run(expected), taken), "{line}");
+            assert_eq!((request.unwrap(), count), (Invocation::Run(expected), taken), "{line}");
         }
-        assert_eq!(read("--wrapper-help").0.unwrap(), Request::Help);
-        assert_eq!(read("--runtime-path runc --wrapper-version").0.unwrap(), Request::Version);
+        assert_eq!(read("--wrapper-help").0.unwrap(), Invocation::Help);
+        assert_eq!(read("--runtime-path runc --wrapper-version").0.unwrap(), Invocation::Version);
         assert!(matches!(read("--runtime-path").0, Err(SettingsError::NoValue("--runtime-path"))));
     }
 
