@@ -142,17 +142,17 @@ pub enum StageError {
 pub enum Outside {
     /// It shares the mount namespace with process 1 of the host, or of a container in which the engine runs.
     #[error("it is in the mount namespace of process 1")]
-    WithInit,
+    Init,
     /// It shares a namespace with the runtime.
     #[error("it is in the {kind} namespace of process {pid}, which is outside the container")]
-    WithRuntime {
+    Runtime {
         pid: u32,
         /// What they share, as in config.json.
         kind: &'static str,
     },
     /// It shares the mount namespace with all its ancestors, as processes of a host do.
     #[error("all its ancestors are in the same mount namespace")]
-    WithAll,
+    Ancestors,
 }
 
 /// The process through which a mount namespace is known, for messages.

@@ -47,13 +47,12 @@ fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
     let own = process::namespace("self", "mnt").map_err(StageError::Unproven)?;
     // A different namespace proves nothing, since an engine can be in a mount namespace of its own.
     if own.is_some() && own == if_shown(process::namespace("1", "mnt")).map_err(StageError::Unproven)?.flatten() {
-        return Err(StageError::Outside(Outside::WithInit).into());
+        return Err(StageError::Outside(Outside::Init).into());
     }
     let (runtime, told_by) = runtime(own.as_deref())?;
     let is_told = (told_by == ToldBy::PidNamespaces).then_some(runtime);
     let of = runtime.to_string();
-    let with_runtime =
-        |kind: &'static str| Err(StageError::Outside(Outside::WithRuntime { pid: runtime, kind }).into());
+    let with_runtime = |kind: &'static str| Err(StageError::Outside(Outside::Runtime { pid: runtime, kind }).into());
     let its = match process::namespace(&of, "mnt") {
         Ok(Some(its)) => its,
         Ok(None) => {
@@ -130,7 +129,7 @@ fn runtime(own: Option<&Path>) -> Result<(u32, ToldBy), GatherError> {
         }
         status = above;
     }
-    Err(StageError::Outside(Outside::WithAll).into())
+    Err(StageError::Outside(Outside::Ancestors).into())
 }
 
 fn has_other_mounts(pid: u32, own: Option<&Path>) -> Result<bool, GatherError> {

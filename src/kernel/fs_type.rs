@@ -163,7 +163,7 @@ mod tests {
                 }
                 Some(_) => compared += 1,
                 None if is_top => {
-                    assert_eq!(answers(u32::try_from(found.f_type).unwrap()), DataSource::Stored, "{name}")
+                    assert_eq!(answers(u32::try_from(found.f_type).unwrap()), DataSource::Stored, "{name}");
                 }
                 None => {}
             }
