@@ -85,7 +85,7 @@ files() {
     for page in share/man/man*/*; do
         echo "text|$page|$PREFIX/$page"
     done
-    for document in README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT .github/SECURITY.md; do
+    for document in README.md CHANGELOG.md LICENSE-APACHE LICENSE-MIT .github/SECURITY.md share/doc/*.md; do
         echo "document|$document|$documents/${document##*/}"
     done
     (cd contrib && find runc-hooks.json containerd crio docker images quadlet system-container systemd -type f) |
@@ -115,7 +115,10 @@ real() {
 
 # links FILE: a document whose links lead to where things are once installed.
 links() {
-    real "$1" | sed -e 's|](\(\.\./\)*share/man/|](../../man/|g' -e 's|](\(\.\./\)*\.github/|](|g' \
+    # Pages link to the manual pages by ../man, and all documents are in one directory.
+    real "$1" | sed -e 's|](\(\.\./\)*share/doc/|](|g' -e 's|](\.\./\.\./README\.md|](README.md|g' \
+        -e 's|](\.\./man/|](../../man/|g' \
+        -e 's|](\(\.\./\)*share/man/|](../../man/|g' -e 's|](\(\.\./\)*\.github/|](|g' \
         -e 's|\[\([^]]*\)](\(\.\./\)*\(contrib/HACKING.md\))|\1 (\3 in the sources)|g' \
         -e 's|\[\([^]]*\)](\(\.\./\)*\(contrib/machine/[^)]*\))|\1 (in the sources)|g' \
         -e 's|](\(\.\./\)*contrib/|](examples/|g' \

@@ -89,7 +89,7 @@ fn main() -> ExitCode {
     let trials = Trials::new(&site).all(&matrix);
     let conclusion = trials.list.run(&arguments);
     println!("{} boots", inside::BOOTS.load(Ordering::Relaxed));
-    let readme = matrix.is_in_readme(&site);
+    let readme = matrix.is_in_document(&site);
     drop(scratch);
     if let Err(failed) = readme {
         eprintln!("e2e: {}", message(&failed));

@@ -44,11 +44,11 @@ impl Matrix {
     }
 
     /// Compares the README with what was seen, if all of it was, or writes it with `UPDATE_EXPECT=1`.
-    pub fn is_in_readme(&self, site: &Site) -> Result<(), Failed> {
+    pub fn is_in_document(&self, site: &Site) -> Result<(), Failed> {
         let Some(table) = self.table(site)? else { return Ok(()) };
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md");
-        let readme = fs::read_to_string(&path)?;
-        let (front, back) = readme.split_once(BEGIN).ok_or_else(|| format!("no {BEGIN:?} in {}", path.display()))?;
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("share/doc/cgroups.md");
+        let document = fs::read_to_string(&path)?;
+        let (front, back) = document.split_once(BEGIN).ok_or_else(|| format!("no {BEGIN:?} in {}", path.display()))?;
         let (old, back) = back.split_once(END).ok_or_else(|| format!("no {END:?} in {}", path.display()))?;
         if old == table {
             return Ok(());

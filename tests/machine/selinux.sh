@@ -40,24 +40,23 @@ remove
 by_mount=yes
 end_but "container_t: relabelto container_ro_file_t:file"
 
-# What the README shows of SELinux, command by command.
+# The commands of share/doc/selinux.md, one after the other.
 
 # plain: without what differs from time to time, or from kernel to kernel.
 plain() { sed -E 's/^ +//; s/:c[0-9]+,c[0-9]+/:c_,c_/g; s/,inode64//; s/size=[0-9]+k/size=_/; s/^[0-9a-f]{64}$/ID/'; }
 
-begin "the commands of the README"
+begin "the commands of selinux.md"
 ask() { podman exec web "$@" </dev/null; }
 awk -v shown="$work/shown" '
-    /^## / { here = $2 == "SELinux" }
     /^```/ { output = "" }
-    here && /^\$ / {
+    /^\$ / {
         name = sprintf("%s.%02d", shown, ++count)
         output = name ".output"
         print substr($0, 3) >(name ".command")
         printf "" >output
         next
     }
-    output { print >output }' "$documents/README.md"
+    output { print >output }' "$documents/selinux.md"
 for command in "$work"/shown.*.command; do
     # setsebool may not write to a file of this script's. What fails prints something else.
     sh "$command" 2>&1 </dev/null | cat >"$work/printed"

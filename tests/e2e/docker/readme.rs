@@ -12,11 +12,13 @@ use crate::boot::same;
 use crate::command::run;
 use crate::docker::daemon::{CONFIG, PIDFILE, RELOADED};
 use crate::docker::engine::Engine;
-use crate::engines::readme::{self, has_done, repository};
+use crate::engines::readme::{self, Section, has_done, repository};
 use crate::engines::stand_in;
 
-/// The sections, and how many blocks each has.
-const SECTIONS: [(&str, usize); 2] = [("## Install", 2), ("### Docker", 2)];
+const SECTIONS: [Section; 2] = [
+    Section { document: "README.md", heading: "## Install", blocks: 2 },
+    Section { document: "README.md", heading: "### Docker", blocks: 2 },
+];
 
 /// Programs can be installed; and the project, with what was built of it, stays in sight where the host has folders of
 /// its own.

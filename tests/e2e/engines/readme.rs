@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the README as a reader sees it: what a section has him type into a shell, and what the README says he sees then.
+//! The commands that the README and the pages of share/doc show, and the output that their comments promise.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,21 +13,31 @@ pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The blocks of some sections, of which each has so many.
-pub fn steps(sections: &[(&str, usize)]) -> Result<Vec<String>, Failed> {
-    let readme = fs::read_to_string(repository().join("README.md"))?;
+/// A section of a document.
+pub struct Section {
+    /// The document's path in the repository.
+    pub document: &'static str,
+    /// The line with its heading.
+    pub heading: &'static str,
+    /// The number of its shell blocks.
+    pub blocks: usize,
+}
+
+/// Returns the shell blocks of some sections.
+pub fn steps(sections: &[Section]) -> Result<Vec<String>, Failed> {
     let mut steps = Vec::new();
-    for (title, count) in sections {
-        let blocks = blocks(&readme, title)?;
+    for Section { document, heading: title, blocks: count } in sections {
+        let text = fs::read_to_string(repository().join(document))?;
+        let blocks = blocks(&text, title).map_err(|error| format!("{document}: {error}"))?;
         same(&format!("the steps of the section {title}"), &blocks.len().to_string(), &count.to_string())?;
         steps.extend(blocks);
     }
     Ok(steps)
 }
 
-fn blocks(readme: &str, title: &str) -> Result<Vec<String>, Failed> {
-    let mut lines = readme.lines().skip_while(|line| *line != title);
-    lines.next().ok_or_else(|| format!("README.md has no section {title:?}"))?;
+fn blocks(text: &str, title: &str) -> Result<Vec<String>, String> {
+    let mut lines = text.lines().skip_while(|line| *line != title);
+    lines.next().ok_or_else(|| format!("there is no section {title:?}"))?;
     let mut blocks = Vec::new();
     let mut block: Option<String> = None;
     for line in lines {

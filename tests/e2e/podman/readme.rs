@@ -11,13 +11,17 @@ use libtest_mimic::Failed;
 
 use crate::boot::same;
 use crate::command::{run, run_from};
-use crate::engines::readme::{self, has_done, repository};
+use crate::engines::readme::{self, Section, has_done, repository};
 use crate::engines::stand_in;
 use crate::harness::machine::where_is;
 use crate::podman::engine::{Engine, Hooks};
 use crate::site::Site;
 
-const SECTIONS: [(&str, usize); 2] = [("### An image to try", 2), ("### podman", 2)];
+const SECTIONS: [Section; 3] = [
+    Section { document: "README.md", heading: "### An image to try", blocks: 2 },
+    Section { document: "README.md", heading: "### podman", blocks: 1 },
+    Section { document: "share/doc/podman.md", heading: "## podman's own systemd mode", blocks: 1 },
+];
 /// What contrib/images/debian begins with, and what stands for it: the tests pull no image.
 const BASE: &str = "docker.io/library/debian:trixie";
 
