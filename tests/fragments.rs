@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What contrib has for containerd's configuration, as containerd itself understands it. Docker's is run by the
-//! end-to-end tests, and what systemd and podman read by those in the virtual machine.
+//! Tests of the configuration fragments in contrib: what containerd itself makes of those for containerd, and that
+//! each file that configures the hook sets its environment and a time limit. The end-to-end tests run Docker's
+//! fragment, and those in the virtual machine run what systemd and podman read.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -11,14 +12,15 @@ fn fragment(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/containerd").join(name)
 }
 
-/// A fragment without its comments.
+/// Returns the lines of a fragment without comments and empty lines.
 fn settings(name: &str) -> Vec<String> {
     let text = std::fs::read_to_string(fragment(name)).unwrap();
     let lines = text.lines().map(|line| line.split('#').next().unwrap_or_default().trim_end());
     lines.filter(|line| !line.is_empty()).map(str::to_owned).collect()
 }
 
-/// What containerd makes of a fragment and its own defaults; 2.x quotes with apostrophes.
+/// Returns the configuration that containerd makes of a fragment and its own defaults. containerd 2.x quotes with
+/// apostrophes, which are replaced.
 fn dump(name: &str) -> Option<String> {
     let Ok(output) = Command::new("containerd").arg("--config").arg(fragment(name)).args(["config", "dump"]).output()
     else {
@@ -30,7 +32,7 @@ fn dump(name: &str) -> Option<String> {
     Some(String::from_utf8(output.stdout).unwrap().replace('\'', "\""))
 }
 
-/// The lines of a runtime's own table and of its options.
+/// Returns the lines of a runtime's table and of its options.
 fn runtime(dump: &str, runtime: &str) -> Vec<String> {
     let table = format!(".containerd.runtimes.{runtime}");
     let is_its =
@@ -66,7 +68,7 @@ const WITH_HOOKS: [&str; 7] = [
     "contrib/demo.sh",
 ];
 
-/// Each hook in a text, without the quotes and escapes that differ between JSON and jq.
+/// Returns each hook in the content of a file, without the quotes and escapes that differ between JSON and jq.
 fn hooks(text: &str) -> Vec<String> {
     let text = text.replace(['"', '\\'], "");
     let names_it = |hook: &&str| {
@@ -78,8 +80,8 @@ fn hooks(text: &str) -> Vec<String> {
     text.split("path: ").skip(1).filter(names_it).map(|hook| hook.split('}').next().unwrap().to_owned()).collect()
 }
 
-/// Without `env` some runtimes give a hook the container's environment, which the dynamic loader obeys. Without
-/// `timeout` they wait forever.
+/// Without `env`, some runtimes run a hook with the container's environment, which the dynamic loader obeys. Without
+/// `timeout`, they wait forever.
 #[test]
 fn each_hook_has_an_environment_and_a_time_limit() {
     for path in WITH_HOOKS {
@@ -93,7 +95,7 @@ fn each_hook_has_an_environment_and_a_time_limit() {
     }
 }
 
-/// No other file configures the hook.
+/// Only the files in [`WITH_HOOKS`] configure the hook.
 #[test]
 fn all_that_names_the_hook_is_known() {
     let top = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -102,7 +104,7 @@ fn all_that_names_the_hook_is_known() {
         for entry in std::fs::read_dir(directory).unwrap() {
             let path = entry.unwrap().path();
             if path.is_dir() {
-                // Build output, and inputs that are meant to be wrong.
+                // Skips build output, and fuzzing inputs that are malformed on purpose.
                 left.extend((!path.ends_with("target") && !path.ends_with("corpus")).then_some(path));
                 continue;
             }
@@ -129,7 +131,7 @@ fn containerd_knows_the_runtime() {
         "SystemdCgroup = true",
     ];
     has(&runtime(&dump, "systemd"), &wrapper);
-    // A runtime beside the others, not in their place.
+    // The runtime is added beside the others and doesn't replace one.
     has(&runtime(&dump, "runc"), &[r#"runtime_type = "io.containerd.runc.v2""#, "pod_annotations = []"]);
 }
 
@@ -139,11 +141,12 @@ fn containerd_hands_on_what_a_plugin_of_nri_does_not() {
     has(&runtime(&dump, "runc"), &[&format!("pod_annotations = {ANNOTATIONS}"), "SystemdCgroup = true"]);
 }
 
-/// containerd 1.6, which may be what runs this, takes the newer file and knows nothing in it; 1.7 refuses it.
+/// containerd 1.6, which may be the installed one, accepts the newer file but ignores all of its
+/// settings; 1.7 refuses it.
 #[test]
 fn the_file_for_containerd_2_says_the_same() {
     let mut newer = settings("config.toml");
-    // There the runtime is added to containerd's own list.
+    // With containerd 2, the runtime is added to containerd's own list.
     let runc = newer.iter().position(|line| line.ends_with(".runtimes.runc]")).expect("a section runc");
     newer.drain(runc..runc + 2);
     let renamed = |line: &String| match line.as_str() {
@@ -153,7 +156,7 @@ fn the_file_for_containerd_2_says_the_same() {
     assert_eq!(settings("config-v3.toml"), newer.iter().map(renamed).collect::<Vec<_>>());
 }
 
-/// The images that users are told to build, of which the tests run Debian's alone.
+/// Users are told to build these images, but the tests run only Debian's.
 #[test]
 fn each_image_has_systemd_and_its_stop_signal() {
     let images = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/images");

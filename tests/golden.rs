@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Each folder of tests/cases is a world and the plan for it, and a trial of its own. A new case is a new folder;
-//! contrib/HACKING.md says what may be in it.
+//! Compares plans with the expected ones. Each directory in tests/cases contains the description of a container and
+//! its host, with the plan expected for it, and is a separate trial. To add a case, add a directory;
+//! contrib/HACKING.md describes its files.
 //!
-//! `UPDATE_EXPECT=1` writes the expected plans anew. Read what it wrote.
+//! `UPDATE_EXPECT=1` rewrites the expected plans. Review what it wrote.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -34,7 +35,7 @@ fn cases() -> Vec<PathBuf> {
     cases
 }
 
-/// The plan of a case is the expected one, and keeps the rules.
+/// Checks that the plan of a case is the expected one and keeps the rules.
 fn has_its_plan(case: &Path) -> Result<(), Failed> {
     let facts = World::read(case).facts()?;
     if let Some(broken) = rules::broken(&facts) {

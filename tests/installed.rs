@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What contrib/install.sh installs: one bad descriptor keeps CRI-O from starting and fails every
-//! podman container, so each is held against what the engines check.
+//! Tests of what contrib/install.sh installs. A single invalid descriptor keeps CRI-O from starting and fails every
+//! podman container, so each descriptor is checked as the engines check it.
 //!
-//! OCI_SYSTEMD_HOOK_STAGE is the DESTDIR of an installation; contrib/check.sh makes one.
+//! OCI_SYSTEMD_HOOK_STAGE is the DESTDIR of an installation; contrib/check.sh creates one.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -23,8 +23,8 @@ fn stage() -> Option<PathBuf> {
     stage
 }
 
-/// What the engines read of the installed descriptors once the stage is the host's root: a copy, in
-/// which the hook is where it is now.
+/// Returns what the engines would read from the installed descriptors if `stage` were the host's root. Reads copies
+/// of the descriptors, in which the hook's path is where it is installed now.
 fn hooks(stage: &Path, extension_stages: &[&str]) -> HookSet {
     hooks_in(&stage.join("usr/share/containers/oci/hooks.d"), stage, extension_stages)
 }
@@ -39,7 +39,7 @@ fn hooks_in(directory: &Path, stage: &Path, extension_stages: &[&str]) -> HookSe
         std::fs::write(copies.path().join(path.file_name().unwrap()), text).unwrap();
     }
     let hooks = hooksd::read(&[copies.path().to_owned()], extension_stages);
-    // Not even what the engines pass over: nothing else is installed there.
+    // Nothing else is installed in the directory, not even files that the engines ignore.
     assert!(hooks.problems.is_empty(), "{:?}", hooks.problems);
     hooks
 }
@@ -49,20 +49,19 @@ fn names(descriptors: &[&Descriptor]) -> Vec<String> {
 }
 
 const ANNOTATION: &str = "oci-systemd-hook-annotation.json";
-/// The name of the old hook's descriptor, so that one package replaces the other.
+/// The file name of the old hook's descriptor, so that either package replaces the other.
 const COMMANDS: &str = "oci-systemd-hook.json";
 
 #[test]
 fn the_descriptors_are_what_the_engines_accept() {
     let Some(stage) = stage() else { return };
-    // No engine has less than the specification's stages: `precreate` is podman's alone, and keeps
-    // CRI-O from starting.
+    // Every engine has the specification's stages. `precreate` exists only in podman and keeps CRI-O from starting.
     let hooks = hooks(&stage, &[]);
     assert_eq!(names(&hooks.descriptors.iter().collect::<Vec<_>>()), [ANNOTATION, COMMANDS]);
     for Descriptor { path, hook, stages, .. } in &hooks.descriptors {
         assert_eq!(stages, &[HookStage::CreateRuntime, HookStage::Poststop], "{path:?}");
         assert_eq!(hook.path, stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook"), "{path:?}");
-        // The hook needs no arguments, and gives up by itself before a runtime ends it.
+        // The hook needs no arguments, and exits by itself before a runtime kills it.
         assert_eq!((hook.args.as_slice(), hook.timeout), (&[][..], Some(60)), "{path:?}");
         assert_eq!(hook.env, ["PATH=/usr/sbin:/usr/bin:/sbin:/bin"], "{path:?}");
         let mode = std::fs::metadata(&hook.path).unwrap().permissions().mode();
@@ -70,7 +69,7 @@ fn the_descriptors_are_what_the_engines_accept() {
     }
 }
 
-/// Installed with PRECREATE=yes, in a directory that podman alone is told of.
+/// These are installed with PRECREATE=yes, in a directory that only podman is configured to read.
 #[test]
 fn the_descriptors_for_precreate_have_a_directory_of_their_own() {
     let Some(stage) = stage() else { return };
@@ -85,7 +84,7 @@ fn the_descriptors_for_precreate_have_a_directory_of_their_own() {
     }
 }
 
-/// podman runs poststop itself.
+/// podman runs poststop hooks itself.
 #[test]
 fn podman_takes_poststop_for_itself() {
     let Some(stage) = stage() else { return };
@@ -95,8 +94,8 @@ fn podman_takes_poststop_for_itself() {
     }
 }
 
-/// In 1.0.0 conditions are ANDed: commands and annotation in one descriptor would want both. Which
-/// commands and annotations there are is in tests/hooksd.
+/// In version 1.0.0 conditions are ANDed, so one descriptor with both commands and the annotation would require both.
+/// The commands and annotations themselves are tested in tests/hooksd.
 #[test]
 fn one_descriptor_matches_commands_and_one_the_annotation() {
     let Some(stage) = stage() else { return };
@@ -122,7 +121,7 @@ fn the_fragment_for_runc_names_the_installed_hook() {
     }
 }
 
-/// Runs contrib/install.sh with this environment alone.
+/// Runs contrib/install.sh with only this environment.
 fn install(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("contrib/install.sh");
     let mut command = Command::new(script);
@@ -135,7 +134,7 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// All files and links below a directory.
+/// Returns all files and symlinks below a directory.
 fn files(top: &Path) -> Vec<PathBuf> {
     let mut all = Vec::new();
     let mut directories = vec![top.to_owned()];
@@ -155,7 +154,7 @@ fn write_program(path: &Path, text: &str) {
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o755)).unwrap();
 }
 
-/// Only these programs are on the path, and those that install.sh calls.
+/// Creates a PATH with only these programs and those that install.sh calls.
 fn path_with(programs: &[(&str, &str)]) -> (tempfile::TempDir, String) {
     let directory = tempfile::tempdir().unwrap();
     let usual = directory.path().join("usual");
@@ -255,8 +254,8 @@ fn another_prefix_is_all_that_is_written_and_named() {
     }
 }
 
-/// Without DESTDIR it is this machine's: what its engines need is said, with directories that exist, since podman fails with
-/// others.
+/// Without DESTDIR the installation is for this machine, so install.sh prints what the machine's engines need. It
+/// names only directories that exist, since podman fails with others.
 #[test]
 fn says_what_engines_need_for_another_prefix() {
     if stage().is_none() {
@@ -300,7 +299,8 @@ fn links_of_the_installed_documents_lead_somewhere() {
     }
 }
 
-/// The newer build is taken, and a dynamic one is told from a static one.
+/// The newer of the two builds is installed, and install.sh distinguishes a dynamically linked build
+/// from a static one.
 #[test]
 fn either_build_is_installed() {
     let top = tempfile::tempdir().unwrap();
@@ -357,7 +357,7 @@ fn what_install_cannot_do_is_one_line_and_changes_nothing() {
     assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
 }
 
-/// Whatever the umask of who installs it.
+/// All users can read what is installed, whatever the umask of the user who ran install.sh.
 #[test]
 fn everybody_may_read_it() {
     let Some(stage) = stage() else { return };
@@ -376,15 +376,15 @@ fn everybody_may_read_it() {
 fn the_binary_runs_without_shared_libraries() {
     let Some(stage) = stage() else { return };
     let binary = stage.join("usr/libexec/oci/hooks.d/oci-systemd-hook");
-    // With this the dynamic loader lists libraries instead of starting the program; a static
-    // program has no loader.
+    // With this variable the dynamic loader lists the libraries instead of starting the program. A static program has
+    // no loader, so it starts.
     let output = Command::new(&binary).arg("--version").env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
     let version = concat!("oci-systemd-hook ", env!("CARGO_PKG_VERSION"), "\n");
     assert_eq!(String::from_utf8_lossy(&output.stdout), version);
 }
 
-/// Linked as usual, libselinux looks for SELinux before main, at the start of each hook for each
-/// container; libselinux.ld takes that out.
+/// By default, libselinux looks for SELinux before main(), which would happen at the start of each hook of each
+/// container. libselinux.ld removes that constructor.
 #[test]
 fn libselinux_does_not_run_for_other_containers() {
     let Some(stage) = stage() else { return };
@@ -403,7 +403,7 @@ fn libselinux_does_not_run_for_other_containers() {
     for looked_at in ["\"/sys/fs/selinux", "\"/selinux", "\"/etc/selinux", "\"/proc/filesystems"] {
         assert!(!calls.contains(looked_at), "{looked_at}: {calls}");
     }
-    // It is not simply a build without.
+    // The binary is not just a build without SELinux.
     let section = b"libselinux_init\0";
     assert!(std::fs::read(&binary).unwrap().windows(section.len()).any(|bytes| bytes == section));
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The manual pages as groff renders them: a reader must be able to paste what looks like code.
+//! Tests of the manual pages as groff renders them: a reader must be able to copy and paste whatever looks like code.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -11,7 +11,7 @@ use oci_systemd_hook::facts::options::Key;
 
 const PAGES: [&str; 2] = ["share/man/man1/oci-systemd-hook.1", "share/man/man8/oci-hooks-runtime.8"];
 
-/// The text of a line without the escapes that the pages use.
+/// Removes the escapes that the pages use from a line.
 fn without_escapes(line: &str) -> String {
     line.replace("\\(dq", "\"").replace("\\-", "-").replace("\\&", "").replace("\\e", "\\")
 }
@@ -20,8 +20,8 @@ fn words(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What must appear word for word: examples, and what is set in one font and has a quote. groff takes a quote at the
-/// beginning of an argument for its own, and drops it.
+/// Returns what must appear word for word: the lines of examples, and lines in one font that have a quote. groff
+/// interprets a quote at the beginning of an argument and drops it.
 fn samples(source: &str) -> Vec<String> {
     let mut samples = Vec::new();
     let mut is_example = false;
@@ -41,7 +41,7 @@ fn samples(source: &str) -> Vec<String> {
 }
 
 fn rendered(page: &Path) -> Option<String> {
-    // One long line a paragraph, and neither colors nor overstrikes.
+    // Each paragraph is rendered as one long line, without colors and overstrikes.
     let output = Command::new("groff").args(["-man", "-Tascii", "-P-cbou", "-rLL=2000n"]).arg(page).output();
     let output = match output {
         Err(error) if std::env::var_os("CI").is_none() => {
@@ -69,7 +69,7 @@ fn code_is_rendered_as_it_is_written() {
     assert!(count >= 4, "only {count} samples");
 }
 
-/// Whether each quote at the beginning of a macro's argument has its counterpart at the end of it.
+/// Whether each quote at the beginning of a macro's argument is closed at the end of the argument.
 fn encloses_arguments(line: &str) -> bool {
     let mut rest = line;
     while let Some(at) = rest.find(' ') {
@@ -105,7 +105,7 @@ fn quotes_that_groff_drops_are_found() {
     assert!(samples(wrong).iter().any(|sample| !text.contains(&words(sample))), "{text}");
 }
 
-/// The headings in a section of the hook's page, and the tags of its paragraphs.
+/// Returns the headings in a section of the hook's page and the tags of its paragraphs.
 fn outline(section: &str) -> Vec<String> {
     let page = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join(PAGES[0])).unwrap();
     let begin = format!(".SH {section}");
@@ -122,7 +122,7 @@ fn outline(section: &str) -> Vec<String> {
     outline
 }
 
-/// The text of a line such as `.BI \-\-state " FILE"`: what is in quotes keeps its spaces.
+/// Returns the text of a line such as `.BI \-\-state " FILE"`. Quoted parts keep their spaces.
 fn without_macro(line: &str) -> String {
     let (_, arguments) = line.split_once(' ').unwrap();
     let parts = arguments.split('"').enumerate();
@@ -130,7 +130,7 @@ fn without_macro(line: &str) -> String {
     without_escapes(&parts.collect::<String>())
 }
 
-/// With the forms that take each, which are in the headings.
+/// The headings, which name the forms that accept the options, are also compared.
 #[test]
 fn the_options_are_those_of_the_help() {
     let help = cli::help();

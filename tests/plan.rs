@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `oci-systemd-hook plan` as somebody types it: what it prints, and that it does nothing.
+//! Tests of `oci-systemd-hook plan` as a user runs it: what it prints, and that it changes nothing.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -13,7 +13,7 @@ use std::process::{Command, Output};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-/// A bundle whose command is systemd, as far as a file can tell.
+/// Creates a bundle whose command is recognized as systemd by its file.
 fn bundle(config: &Value) -> (TempDir, PathBuf) {
     let directory = tempfile::tempdir().unwrap();
     let bundle = directory.path().join("web");
@@ -40,7 +40,7 @@ fn plan(arguments: &[&Path]) -> Output {
     Command::new(env!("CARGO_BIN_EXE_oci-systemd-hook")).arg("plan").args(arguments).output().unwrap()
 }
 
-/// What is in a directory, with what a change would change.
+/// Returns the paths in a directory with the attributes that any modification would change.
 fn tree(at: &Path) -> BTreeMap<PathBuf, (u64, i64, i64)> {
     let mut all = BTreeMap::new();
     for entry in fs::read_dir(at).unwrap() {
@@ -63,7 +63,7 @@ fn prints_the_plan_and_does_nothing() {
     assert!(output.status.success() && output.stderr.is_empty(), "{text}");
     let first = "prepare web: the command \"/sbin/init\" is systemd, /usr/lib/systemd/systemd in the image\n";
     assert!(text.starts_with(first), "{text}");
-    // 20 and 50 % of the limit of 1 GiB.
+    // The sizes are 20 % and 50 % of the limit of 1 GiB.
     for line in ["must  mount tmpfs on /run (mode=755,size=204M,", "must  mount tmpfs on /tmp (mode=1777,size=512M,"] {
         assert!(text.contains(line), "no {line:?} in\n{text}");
     }
@@ -109,7 +109,7 @@ fn gives_the_same_to_programs() {
     assert_eq!(file["content"], format!("{}\n", &id[..32]));
 }
 
-/// Nobody is told to set what has no effect.
+/// The plan doesn't suggest an annotation that would have no effect.
 #[test]
 fn names_the_annotation_that_raises_a_bound_if_it_counts() {
     let (_directory, bundle) = bundle(&config("/sbin/init"));
@@ -121,7 +121,7 @@ fn names_the_annotation_that_raises_a_bound_if_it_counts() {
         let steps = json["steps"].as_array().unwrap();
         let tmp = steps.iter().find(|step| step["action"] == "tmpfs" && step["at"] == "/tmp").expect("/tmp");
         assert_eq!(tmp["content"]["copied"]["option"], option, "{allowed}");
-        // Half of the limit of 1 GiB, and as much as is copied.
+        // The bound is half of the limit of 1 GiB, and up to that many bytes are copied.
         assert_eq!(tmp["content"]["copied"]["most_bytes"], 512 << 20);
     }
 }
@@ -135,7 +135,7 @@ fn takes_the_cgroup_layout_from_the_annotation() {
         let (_directory, bundle) = bundle(&config);
         plan(&[Path::new("--json"), &bundle])
     };
-    // Whatever this host has.
+    // The result must not depend on this host's layout.
     for layout in ["legacy", "hybrid", "unified"] {
         let output = asking_for(layout);
         let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
@@ -151,7 +151,7 @@ fn takes_the_cgroup_layout_from_the_annotation() {
     }
 }
 
-/// A cgroup namespace that config.json names can be this host's, and then the container sees the host's cgroups.
+/// A cgroup namespace that config.json names may be this host's. In that case the container sees the host's cgroups.
 #[test]
 fn tells_the_hosts_cgroup_namespace_from_others() {
     let of = |namespace: Option<Value>| {
@@ -193,7 +193,7 @@ fn says_what_is_wrong_in_one_line() {
     assert_eq!(plan(&[]).status.code(), Some(2), "a wrong command line");
 }
 
-/// They were taken without a word, and had no effect.
+/// Earlier versions silently accepted and ignored such options.
 #[test]
 fn an_option_of_another_form_is_an_error_in_one_line() {
     for (arguments, option, form) in [
@@ -209,7 +209,8 @@ fn an_option_of_another_form_is_an_error_in_one_line() {
     }
 }
 
-/// A descriptor whose `args` lack the program's name has no option, and nobody would notice.
+/// In a descriptor whose `args` lack the program's name, the first option is taken for the name and has no effect,
+/// which would go unnoticed.
 #[test]
 fn an_option_in_place_of_the_programs_name_is_a_warning() {
     let (_directory, bundle) = bundle(&config("/bin/sh"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! podman's stage precreate, oci-hooks(5): a config.json on standard input, and the same or a changed one on standard
-//! output.
+//! Tests of podman's precreate stage, see oci-hooks(5): the hook reads a config.json from standard input and writes
+//! it, possibly changed, to standard output.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
@@ -13,7 +13,7 @@ use tempfile::TempDir;
 
 const ID: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
-/// What a bundle of podman's has that matters here, fields that nobody knows, and odd forms of known ones.
+/// The parts of a podman bundle's config.json that matter here, with unknown fields and odd spellings of known ones.
 const CONFIG: &str = r#"{
   "ociVersion" : "1.0.2-dev", "future": {"z": 1e400, "a": [1.50, -0, 12345678901234567890123], "z": null},
   "process": {"terminal":false,"args":["/sbin/init"],"env":["PATH=/usr/bin", "TERM=xterm" ],"cwd":"\/"},
@@ -23,7 +23,7 @@ const CONFIG: &str = r#"{
 }
 "#;
 
-/// An image with systemd, and a directory that is called as podman's bundles are.
+/// Creates an image with systemd, and a directory with a name like those of podman's bundles.
 fn place() -> TempDir {
     let place = tempfile::tempdir().unwrap();
     let systemd = place.path().join("image/usr/lib/systemd");
@@ -60,7 +60,7 @@ fn changed(place: &TempDir, config: &str) -> String {
 }
 
 fn env(config: &str) -> Vec<String> {
-    // A number that no reader of ours could hold.
+    // No number type of the hook could hold this number.
     let config: Value = serde_json::from_str(&config.replace("1e400", "0")).unwrap();
     let env = config["process"]["env"].as_array().unwrap();
     env.iter().map(|variable| variable.as_str().unwrap().to_owned()).collect()
@@ -71,7 +71,7 @@ fn only_what_is_meant_changes() {
     let place = place();
     let config = config(&place);
     let got = changed(&place, &config);
-    // The new fields out again, and it is what it was, byte for byte.
+    // Without the new fields, the output is byte for byte the input.
     let (before, rest) = got.split_once("\"TERM=xterm\"").unwrap();
     let (added, behind) = rest.split_once(" ]").unwrap();
     let behind = behind.replacen("\"rootfsPropagation\":\"private\",", "", 1);
@@ -123,7 +123,7 @@ fn other_containers_come_out_as_they_went_in() {
         let config = config(&place).replace(from, to);
         assert_eq!(changed(&place, &config), config);
     }
-    // Also where that isn't UTF-8, which JSON has to be.
+    // This is also true of input that isn't UTF-8, though JSON has to be.
     let mut odd = config(&place).replace("/sbin/init", "/bin/sh").replace("1.0.2-dev", "FF").into_bytes();
     let at = odd.windows(2).position(|two| two == b"FF").unwrap();
     odd[at] = 0xff;
@@ -131,7 +131,7 @@ fn other_containers_come_out_as_they_went_in() {
     assert_eq!((output.status.code(), output.stdout), (Some(0), odd));
 }
 
-/// Go reads such a file, and runc is written in Go.
+/// Go accepts such a file, and runc is written in Go.
 #[test]
 fn what_is_not_utf_8_is_no_reason_to_fail() {
     let place = place();

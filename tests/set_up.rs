@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What contrib's scripts say and do where something is missing, on a machine that has only the programs of the test.
+//! Tests of what contrib's scripts print and do if something is missing. They run on a simulated machine that has
+//! only the programs of the test.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -10,11 +11,11 @@ use std::process::{Command, Output};
 
 use tempfile::TempDir;
 
-/// What the scripts call of any system.
+/// The system tools that the scripts call.
 const TOOLS: [&str; 12] =
     ["sh", "basename", "cat", "dirname", "env", "grep", "id", "mktemp", "sed", "stat", "tail", "tr"];
 
-/// A directory of programs, which is all of the path.
+/// A directory of programs that is the whole PATH.
 struct Machine(TempDir);
 
 impl Machine {
@@ -24,7 +25,7 @@ impl Machine {
             let found = ["/bin", "/usr/bin"].map(|directory| Path::new(directory).join(tool));
             symlink(found.into_iter().find(|path| path.exists()).expect(tool), machine.path(tool)).unwrap();
         }
-        // Who isn't root has it, and the scripts ask for no more.
+        // The scripts run sudo if they don't run as root, and require nothing else for that.
         machine.with("sudo", "exec \"$@\"")
     }
 
@@ -58,7 +59,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Docker's own packages bring a runc and conflict with Debian's: a program that is there is taken, whatever brought it.
+/// Docker's own packages include a runc and conflict with Debian's. A program that is present is therefore used,
+/// whichever package it is from.
 #[test]
 fn what_is_there_is_not_installed() {
     if !Path::new("/etc/debian_version").exists() {
@@ -79,7 +81,7 @@ fn what_is_there_is_not_installed() {
     assert!(output.status.success() && said == "installing by apt: jq uidmap\n", "{output:?}");
     let install = log.lines().find(|line| line.starts_with("apt-get install")).unwrap_or_else(|| panic!("{log:?}"));
     assert!(install.ends_with(" jq uidmap") && install.contains(" --no-remove "), "{install}");
-    // No daemon is started meanwhile, unless the administrator has a policy of his own.
+    // No daemon is started during the installation, unless the administrator has a separate policy-rc.d.
     assert!(Path::new("/usr/sbin/policy-rc.d").exists() || log.contains("exit 101"), "{log}");
     let machine = machine.with("apt-get", "echo 'E: held broken packages'; [ $1 = update ]");
     let output = machine.run(". contrib/prerequisites.sh; need jq", &[]);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! GitHub's jobs are the parts of contrib/check.sh, and use the Rust that Cargo.toml names.
+//! Tests that the jobs on GitHub are the parts of contrib/check.sh, and use the Rust version that Cargo.toml names.
 
 #![allow(clippy::unwrap_used)]
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What trials need of the machine, and what it lacks.
+//! Finds out whether the machine has what trials need.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -28,7 +28,7 @@ impl fmt::Display for Runtime {
     }
 }
 
-/// Returns why nothing can be mounted here.
+/// Returns a reason if nothing can be mounted here.
 pub fn missing_root() -> Option<String> {
     (!rustix::process::geteuid().is_root()).then(|| "needs root".to_owned())
 }
@@ -39,7 +39,7 @@ pub fn missing_program(programs: &[&str]) -> Option<String> {
     missing.map(|program| format!("{program} is not installed"))
 }
 
-/// Where a program is on PATH.
+/// Returns the path of a program in PATH.
 pub fn where_is(program: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the suites of trials have in common: how a trial fails, and what happens to one for which the machine lacks
-//! something.
+//! The parts that the test suites share: how a trial fails, and how a trial is skipped if
+//! the machine lacks something.
 
 #![allow(dead_code)] // Not all suites use all of this module.
 
@@ -20,7 +20,7 @@ use oci_systemd_hook::interface::PATHS;
 /// The result of a trial.
 pub type Check = Result<(), String>;
 
-/// Fails the trial with a message if something doesn't hold.
+/// Fails the trial with a message if a condition is false.
 #[allow(unused_macros)]
 macro_rules! ensure {
     ($holds:expr, $($message:tt)+) => {
@@ -30,7 +30,7 @@ macro_rules! ensure {
     };
 }
 
-/// Checks that all of some cases hold. Names those that don't.
+/// Checks that all cases hold, and names those that don't.
 pub fn all<Name: Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
     let mut count = 0;
     let mut wrong = Vec::new();
@@ -43,9 +43,9 @@ pub fn all<Name: Display>(cases: impl Iterator<Item = (Name, Check)>) -> Check {
     Ok(())
 }
 
-/// Whether a mount point is one that no other program takes away or renames, or one on which the hook mounts something in a
-/// container. Elsewhere other programs may remove the directory that a mount lies on, which takes it from all mount namespaces,
-/// as podman does below /run/netns.
+/// Whether no other program removes or renames a mount point, or the hook mounts something on it in a container.
+/// Elsewhere other programs may remove the directory that a mount lies on, which removes the mount from all mount
+/// namespaces, as podman does below /run/netns.
 pub fn is_lasting(at: &Path) -> bool {
     let of_the_kernel = ["/proc", "/sys", "/dev"];
     at == Path::new("/")
@@ -57,7 +57,7 @@ pub fn is_lasting(at: &Path) -> bool {
 #[derive(Default)]
 pub struct List {
     trials: Vec<Trial>,
-    /// How many of them can't run here, by the reason.
+    /// The number of trials that can't run here, by reason.
     skipped: BTreeMap<String, u32>,
     times: Times,
 }
@@ -65,10 +65,10 @@ pub struct List {
 /// How long each trial took.
 type Times = Arc<Mutex<Vec<(Duration, String)>>>;
 
-/// How many of the longest trials are named at the end.
+/// How many of the slowest trials are named at the end.
 const LONGEST: usize = 10;
 
-/// Notes how long a trial takes.
+/// Measures how long a trial takes.
 fn timed(
     name: String,
     times: &Times,
@@ -84,7 +84,8 @@ fn timed(
 }
 
 impl List {
-    /// Adds a trial. If `missing` says what the machine lacks for it, it fails where `CI` is set, and is skipped elsewhere.
+    /// Adds a trial. `missing` is what the machine lacks for it, if anything; in that case the trial fails if `CI` is
+    /// set, and is skipped otherwise.
     pub fn push(
         &mut self,
         name: impl Into<String>,
@@ -104,8 +105,8 @@ impl List {
         });
     }
 
-    /// Adds a trial that runs only if the command line asks for the ignored ones. If `missing` says what the machine lacks
-    /// for it, it then fails where `CI` is set, and is skipped elsewhere.
+    /// Adds a trial that runs only if the command line asks for the ignored ones. `missing` is what the machine lacks
+    /// for it, if anything; in that case the trial fails if `CI` is set, and is skipped otherwise.
     pub fn push_ignored(
         &mut self,
         name: String,
@@ -123,12 +124,12 @@ impl List {
         self.trials.push(Trial::test(name.clone(), timed(name, &self.times, run)).with_ignored_flag(true));
     }
 
-    /// Keeps only some of the trials, by their names.
+    /// Keeps only the trials whose names match.
     pub fn retain(&mut self, is_kept: impl Fn(&str) -> bool) {
         self.trials.retain(|trial| is_kept(trial.name()));
     }
 
-    /// Runs them, as the command line says.
+    /// Runs the trials as the command line specifies.
     pub fn run(self, arguments: &Arguments) -> Conclusion {
         for (why, count) in &self.skipped {
             eprintln!("skipped: {why} ({count} trials)");

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The directory of a run, which goes with it. A run that was killed leaves one, which the next run removes.
+//! The temporary directory of a run, which is removed at its end. The next run removes the directory of
+//! one that was killed.
 
 use std::fs::{self, File};
 use std::io;
@@ -9,10 +10,10 @@ use std::time::Duration;
 use rustix::fs::{FlockOperation, flock};
 use tempfile::TempDir;
 
-/// A directory that is younger may not be locked yet.
+/// The age up to which a directory may not be locked yet.
 const SETTLED: Duration = Duration::from_secs(60);
 
-/// A directory, and the lock on it that says that it is in use.
+/// A directory with a lock that marks it as in use.
 #[derive(Debug)]
 pub struct Scratch {
     directory: TempDir,
@@ -20,7 +21,7 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Makes a directory with this prefix, after it has removed those of runs that were killed.
+    /// Creates a directory with this prefix, after removing those of runs that were killed.
     pub fn new(prefix: &str, parent: &Path) -> io::Result<Self> {
         for entry in fs::read_dir(parent)?.flatten() {
             if entry.file_name().to_string_lossy().starts_with(prefix) && is_abandoned(&entry.path()) {

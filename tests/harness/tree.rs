@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to write down a tree of files so that two of them can be compared.
+//! Snapshots of a directory tree, to compare two of them.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -7,21 +7,21 @@ use std::fs::Metadata;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
-/// What is said of each path.
+/// A description of each file by its path.
 pub type Snapshot = BTreeMap<PathBuf, String>;
 
 /// What counts as a difference.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Detail {
-    /// Everything that the kernel writes down of a change.
+    /// Everything that the kernel records of a change.
     Untouched,
-    /// As `Untouched`, but something may have been made in a directory and removed again.
+    /// As `Untouched`, except that files may have been created in a directory and removed again.
     Restored,
-    /// What a copy has in common with its model.
+    /// The attributes that a copy has in common with its original.
     Copied,
 }
 
-/// Writes down all below `top`, and `top` itself.
+/// Describes `top` and everything below it.
 pub fn read(top: &Path, detail: Detail) -> Snapshot {
     let mut snapshot = Snapshot::new();
     let mut names = HashMap::new();
@@ -37,7 +37,7 @@ pub fn read(top: &Path, detail: Detail) -> Snapshot {
         }
         snapshot.insert(path, describe(&full, &metadata, detail));
     }
-    // A file's names outside the tree can't be copied.
+    // Only names in the tree count: links from outside the tree can't be copied.
     for mut group in names.into_values().filter(|group| group.len() > 1) {
         group.sort();
         for path in &group {
@@ -49,7 +49,7 @@ pub fn read(top: &Path, detail: Detail) -> Snapshot {
     snapshot
 }
 
-/// In bytes.
+/// The size in bytes above which a file's content isn't read for [`Detail::Untouched`].
 const LARGE: u64 = 1 << 20;
 
 fn describe(path: &Path, metadata: &Metadata, detail: Detail) -> String {
@@ -67,7 +67,7 @@ fn describe(path: &Path, metadata: &Metadata, detail: Detail) -> String {
         let _ = write!(line, " ctime={}.{}", metadata.ctime(), metadata.ctime_nsec());
     }
     if kind.is_file() && detail == Detail::Untouched && metadata.len() > LARGE {
-        // Its ctime tells of a write, and a debug build takes seconds to read it.
+        // Its ctime shows a write, and a debug build takes seconds to read it.
         let _ = write!(line, " size={}", metadata.len());
     } else if kind.is_file() {
         let content = std::fs::read(path).unwrap();
@@ -80,7 +80,7 @@ fn describe(path: &Path, metadata: &Metadata, detail: Detail) -> String {
     line
 }
 
-/// FNV-1a, which is enough against mistakes.
+/// Returns the FNV-1a hash, which is sufficient to detect mistakes.
 fn digest(content: &[u8]) -> u64 {
     content.iter().fold(0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3))
 }
@@ -101,7 +101,7 @@ fn xattrs(path: &Path) -> String {
     format!("{all:?}")
 }
 
-/// Whether two snapshots are equal; if not, where they differ.
+/// Returns an error with the differences if two snapshots are not equal.
 pub fn same(what: &str, before: &Snapshot, after: &Snapshot) -> Result<(), String> {
     let mut lines: Vec<String> = Vec::new();
     for (path, old) in before {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Directories of hook descriptors, ours among them: what is read, in which order, and for which
-//! containers. What is expected is what the engines' own package gave for the same files.
+//! Tests of directories of hook descriptors, including the project's own: which descriptors are read, in which order,
+//! and for which containers. The expected values are the results of the engines' own package for the same files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use oci_systemd_hook::hooksd::{self, Fault, HookSet, HookStage, MatchedContainer};
 use tempfile::TempDir;
 
-/// Directories in the order of their precedence, and a hook that exists.
+/// Directories of descriptors in the order of their precedence, and a hook that exists.
 struct Site {
     top: TempDir,
     directories: Vec<PathBuf>,
@@ -49,7 +49,7 @@ fn file_name(path: &std::path::Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
-/// The good ones' file names, and the problems' with whether they are fatal.
+/// Returns the file names of the valid descriptors, and those of the problems with whether they are fatal.
 fn names(hooks: &HookSet) -> (Vec<String>, Vec<(String, bool)>) {
     (
         hooks.descriptors.iter().map(|each| file_name(&each.path)).collect(),
@@ -84,7 +84,7 @@ fn a_good_file_masks_those_of_its_name_in_earlier_directories() {
     let found: Vec<_> = (hooks.descriptors.iter())
         .map(|each| each.path.strip_prefix(site.top.path()).unwrap().to_str().unwrap())
         .collect();
-    // In a descriptor without its hook nothing masks.
+    // A descriptor whose hook is missing masks nothing.
     assert_eq!(found, ["1/a.json", "0/b.json", "0/c.json", "0/D.json", "1/d.json"]);
     assert_eq!(names(&hooks).1, [("b.json".to_owned(), false)]);
     assert_eq!(hooks.descriptors.first().unwrap().stages, []);
@@ -95,7 +95,7 @@ fn a_problem_is_fatal_where_the_engines_stop() {
     type Row<'a> = (&'a [(&'a str, &'a str)], &'a [&'a str], &'a [(&'a str, bool)]);
     let unknown_stage = GOOD.replace("poststop", "precreate");
     let missing_with_more = MISSING_HOOK.replace(r#""always":true"#, r#""commands":["a**"]"#);
-    // Each row: a directory's files, those that are good, and what is wrong with the others.
+    // Each row has a directory's files, the valid ones, and the problems with the others.
     let table: &[Row] = &[
         (&[], &[], &[]),
         (&[("a.json", "{")], &[], &[("a.json", true)]),
@@ -108,9 +108,9 @@ fn a_problem_is_fatal_where_the_engines_stop() {
             &[("README", false), ("a.JSON", false), ("a.json.bak", false)],
         ),
         (&[("a.json", MISSING_HOOK), ("b.json", GOOD)], &["b.json"], &[("a.json", false)]),
-        // It hides whatever else is wrong in its file …
+        // A missing hook hides any other problem in its file.
         (&[("a.json", &missing_with_more)], &[], &[("a.json", false)]),
-        // … and in the files after it, but not before it; and `B` is before `a`.
+        // It also hides problems in the files after it, but not before it; `B` sorts before `a`.
         (&[("a.json", MISSING_HOOK), ("b.json", "{")], &[], &[("a.json", false), ("b.json", false)]),
         (&[("B.json", "{"), ("a.json", MISSING_HOOK)], &[], &[("B.json", true), ("a.json", false)]),
         (
@@ -127,14 +127,14 @@ fn a_problem_is_fatal_where_the_engines_stop() {
         );
         assert_eq!(names(&hooks), expected, "{files:?}");
     }
-    // What only we may refuse is never passed over in silence.
+    // A file that only this project may refuse is never ignored silently.
     let refused = GOOD.replace(r#""always":true"#, r#""commands":["[a&&b]"]"#);
     let twice = GOOD.replace(r#""stages""#, r#""stages":[],"stages""#);
     for text in [&refused, &twice] {
         let hooks = Site::new(&[&[("a.json", MISSING_HOOK), ("b.json", text)]]).read();
         assert_eq!(names(&hooks), (vec![], vec![("a.json".into(), false), ("b.json".into(), true)]), "{text}");
     }
-    // A missing hook tolerates nothing in other directories, and masking comes too late.
+    // A missing hook hides no problems in other directories, and masking doesn't hide one that was already found.
     let hooks = Site::new(&[&[("a.json", MISSING_HOOK)], &[("b.json", "{")], &[("b.json", GOOD)]]).read();
     assert_eq!(names(&hooks), (vec!["b.json".into()], vec![("a.json".into(), false), ("b.json".into(), true)]));
 }
@@ -142,7 +142,7 @@ fn a_problem_is_fatal_where_the_engines_stop() {
 #[test]
 fn what_is_no_file_of_text() {
     let mut site = Site::new(&[&[("b.json", GOOD)], &[], &[]]);
-    // A file that is gone when it is opened looks like this link, and does not count as a problem.
+    // A file that is removed before it is opened looks like this symlink, and doesn't count as a problem.
     symlink("gone", site.directories.first().unwrap().join("a.json")).unwrap();
     symlink("/dev/null", site.directories.get(1).unwrap().join("b.json")).unwrap();
     fs::create_dir(site.directories.get(2).unwrap().join("c.json")).unwrap();
@@ -153,7 +153,7 @@ fn what_is_no_file_of_text() {
     assert_eq!(names(&hooks), (vec!["b.json".into()], problems.map(|(name, fatal)| (name.into(), fatal)).into()));
 }
 
-/// One file's content, as it is read without and with podman's own stages.
+/// Reads one file's content, as it is read without and with podman's own stages.
 fn read_one(text: &str) -> Result<(hooksd::HookEntry, Vec<HookStage>, Vec<String>), Fault> {
     let site = Site::new(&[&[("x.json", text)]]);
     let mut hooks = hooksd::read(&site.directories, &["precreate", "poststop"]);
@@ -174,7 +174,7 @@ fn read_one(text: &str) -> Result<(hooksd::HookEntry, Vec<HookStage>, Vec<String
 fn reads_both_versions() {
     type Row<'a> = (&'a str, &'a [&'a str], Option<i64>, &'a [HookStage], &'a [&'a str]);
     let table: &[Row] = &[
-        // All that 1.0.0 has, and what it has not; `prestart` is another word for createRuntime.
+        // All fields of 1.0.0, and unknown ones. `prestart` is another name for createRuntime.
         (
             r#"{"version":"1.0.0","hook":{"path":"@HOOK@","args":["h",""],"timeout":-3,"cwd":7},"when":{"or":7},
                 "stages":["prestart","createRuntime","startContainer","poststart"],"comment":[{}],"comment":7}"#,
@@ -183,7 +183,7 @@ fn reads_both_versions() {
             &[HookStage::CreateRuntime, HookStage::CreateRuntime, HookStage::StartContainer, HookStage::Poststart],
             &[],
         ),
-        // The caller's stages come first, also before the specification's of that name.
+        // The caller's stages take precedence over the specification's stages of the same name.
         (
             r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"stages":["precreate","createContainer","poststop"]}"#,
             &[],
@@ -191,7 +191,7 @@ fn reads_both_versions() {
             &[HookStage::CreateContainer],
             &["precreate", "poststop"],
         ),
-        // Names in any case, and null is nothing.
+        // Field names match in any case, and null is the same as a missing field.
         (
             r#"{"VERSION":"1.0.0","Hook":{"PATH":"@HOOK@","env":null,"Timeout":1},"when":null,"Stages":[]}"#,
             &[],
@@ -199,7 +199,7 @@ fn reads_both_versions() {
             &[],
             &[],
         ),
-        // 0.1.0, with its name or without one.
+        // Version 0.1.0, with and without the field `version`.
         (
             r#"{"version":"0.1.0","hook":"@HOOK@","arguments":["a","b"],"stages":["prestart"]}"#,
             &["@HOOK@", "a", "b"],
@@ -229,7 +229,7 @@ fn reads_both_versions() {
 
 #[test]
 fn refuses_what_the_engines_refuse() {
-    // Each row: the document, and the beginning of what is said of it.
+    // Each row has the document and the beginning of the error.
     let table = [
         ("null", r#"it has no "hook""#),
         ("{}", r#"it has no "hook""#),
@@ -266,18 +266,18 @@ fn refuses_what_the_engines_refuse() {
     }
 }
 
-/// Version 0.1.0 wants one condition of several, and looks at the values of annotations alone.
+/// Version 0.1.0 requires only one of several conditions, and matches only the values of annotations.
 #[test]
 fn the_old_version_matches_any_condition() {
-    // Each row: the conditions; and whether they hold for `/sbin/init` without anything, and for
-    // `/bin/x` with an annotation a=12 and bind mounts.
+    // Each row has the conditions, whether they match `/sbin/init` without annotations and bind mounts, and whether
+    // they match `/bin/x` with an annotation a=12 and bind mounts.
     let table = [
         ("", false, false),
         (r#","cmds":["init$"]"#, true, false),
         (r#","cmd":["init$"],"hasbindmounts":true"#, true, true),
         (r#","cmd":["init$"],"annotation":["3","^1"]"#, true, true),
         (r#","annotations":["3","a"]"#, false, false),
-        // Joined by `|` before they are read as expressions, and an empty one matches.
+        // Patterns are joined by `|` before they are parsed as one regular expression, and an empty one matches.
         (r#","annotations":["(3","2)$"]"#, false, true),
         (r#","annotation":[]"#, false, true),
         (r#","hasbindmounts":false,"when":{"always":true},"always":true"#, false, false),
@@ -313,7 +313,7 @@ fn commands_without_arguments_to_match_are_an_error() {
     assert_eq!(matching.iter().map(|each| file_name(&each.path)).collect::<Vec<_>>(), ["a.json"]);
 }
 
-/// A problem is one line that names the file; it is read together with its sources.
+/// A problem is one line that names the file. The line includes its sources.
 #[test]
 fn a_problem_names_the_file_and_what_is_wrong() {
     let text = GOOD.replace(r#""always":true"#, r#""commands":["/init$","/systemd**"]"#);

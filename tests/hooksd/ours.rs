@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The project's own descriptors, as the engines take them.
+//! Tests of the project's own descriptors, read and matched as by the engines.
 
 use oci_systemd_hook::hooksd::{self, MatchedContainer};
 use serde_json::{Value, json};
 
 use super::{Site, names, names_of};
 
-/// The project's own descriptors: the first is for commands, the second for the annotation.
+/// The project's own descriptors. The first is for commands, the second for the annotation.
 const OURS: [&str; 2] = [
     include_str!("../../share/containers/oci/hooks.d/oci-systemd-hook.json.in"),
     include_str!("../../share/containers/oci/hooks.d/oci-systemd-hook-annotation.json.in"),
 ];
-/// The same for podman's stage precreate.
+/// The descriptors for podman's precreate stage, in the same order.
 const PRECREATE: [&str; 2] = [
     include_str!("../../share/oci-systemd-hook/precreate.d/oci-systemd-hook-precreate.json.in"),
     include_str!("../../share/oci-systemd-hook/precreate.d/oci-systemd-hook-precreate-annotation.json.in"),
@@ -23,7 +23,7 @@ fn site_of(descriptors: [&str; 2]) -> Site {
     Site::new(&[&[("commands.json", &commands), ("z.json", &annotation)]])
 }
 
-/// They are for the containers that the others are for, and for nobody but podman.
+/// They match the same containers as the other descriptors, but only podman accepts them.
 #[test]
 fn the_descriptors_for_precreate_are_podmans_alone() {
     let site = site_of(PRECREATE);
@@ -39,7 +39,8 @@ fn the_descriptors_for_precreate_are_podmans_alone() {
         );
     }
     let [commands, annotation] = OURS.map(|text| serde_json::from_str::<Value>(text).unwrap());
-    // The annotation makes both match, and then the one without a policy would undo the other's.
+    // If the annotation makes both descriptors match, the hook is called twice. The calls must be identical, or one
+    // without the administrator's policy options would undo what the other did.
     assert_eq!(commands.get("hook"), annotation.get("hook"));
     for (ours, precreate) in OURS.into_iter().zip(PRECREATE) {
         let [ours, precreate] = [ours, precreate].map(|text| serde_json::from_str::<Value>(text).unwrap());
@@ -54,7 +55,7 @@ fn our_descriptors_match_systemd_and_nothing_else() {
     assert_eq!(names(&hooks), (vec!["commands.json".into(), "z.json".into()], vec![]));
     let matching = |command: &str, annotations: Value| {
         let annotations = serde_json::from_value(annotations).unwrap();
-        // Nothing depends on mounts, which CRI-O's containers always have.
+        // The result doesn't depend on bind mounts, which CRI-O's containers always have.
         let [without, with] = [false, true].map(|has_bind_mounts| {
             let args = [command.to_owned(), "/sbin/init".to_owned()];
             let subject = MatchedContainer { args: Some(&args), annotations: &annotations, has_bind_mounts };
@@ -96,6 +97,6 @@ fn our_descriptors_match_systemd_and_nothing_else() {
         let expected = if matched { &["z.json"][..] } else { &[] };
         assert_eq!(matching("/bin/sh", annotations.clone()), expected, "{annotations}");
     }
-    // Then the hook is called twice, which it has to bear.
+    // In this case the hook is called twice, and it must support that.
     assert_eq!(matching("/sbin/init", json!({"oci-systemd-hook": "enabled"})), ["commands.json", "z.json"]);
 }

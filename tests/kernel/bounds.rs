@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tests that an image can neither keep the hook busy nor fill the host's memory with content that is copied to a
-//! tmpfs. Of more content than any sane image has, only as much is copied as fits. For /run, which systemd needs as a
-//! whole, such an image is refused at once, and everything is undone.
+//! tmpfs. If an image has more content than any sane one, only as much is copied as fits. If this happens in /run,
+//! which systemd needs as a whole, the container is refused at once, and everything is undone.
 
 use std::fs;
 use std::os::unix::fs::{FileExt, MetadataExt, symlink};
@@ -18,14 +18,15 @@ use crate::table;
 /// The directories whose content is copied, and whether the container needs all of it.
 const TOPS: [(&str, bool); 3] = [("run", true), ("tmp", false), ("var/log/journal", false)];
 
-/// No call needs more memory, however much there is. In KiB, of addresses, which are more than what is used.
+/// The limit on the address space of each call in KiB, however much an image contains. The memory that is used
+/// is less than that.
 const MEMORY: &str = "ulimit -v 8192 &&";
 
 struct Case {
     name: &'static str,
-    /// Fills a directory of the image. Returns the path in it that is too much, where there is only one.
+    /// Fills a directory of the image. Returns the path in it that exceeds a limit, if there is only one.
     fill: fn(&Path) -> Option<&'static str>,
-    /// What of it is too much.
+    /// The part of the message that names the limit.
     says: &'static str,
 }
 
@@ -106,7 +107,8 @@ const TOO_MUCH: [Case; 8] = [
     },
 ];
 
-/// What is too much: no container where it is needed, and otherwise no tmpfs there.
+/// Content that exceeds a limit: the container is refused if it needs the directory, and otherwise only a part is
+/// copied, with a warning.
 pub fn too_much(realm: Realm) -> Check {
     let all = TOPS.into_iter().flat_map(|top| TOO_MUCH.iter().map(move |case| (top, case)));
     crate::all(all.map(|((top, is_needed), case)| {
@@ -126,7 +128,7 @@ fn refused(bundle: &mut Bundle, top: &str, is_needed: bool, case: &Case) -> Chec
     }
     bundle.start(Cgroup::Mounted);
     let watch = bundle.watch();
-    // Not to be read as the rest is.
+    // The directory is filled after the snapshot, so that its content isn't read like the rest of the image.
     let named = (case.fill)(&bundle.image(top)).unwrap_or_default();
     let changed =
         |path: &Path| fs::metadata(path).map(|file| (file.ctime(), file.ctime_nsec(), file.mtime_nsec())).unwrap();
@@ -149,8 +151,7 @@ fn refused(bundle: &mut Bundle, top: &str, is_needed: bool, case: &Case) -> Chec
     watch.host(bundle)
 }
 
-/// A file that is left out doesn't reduce what can be copied, and holes take no memory, however many and large they
-/// are.
+/// A file that is left out doesn't reduce what can be copied. Holes need no memory, however many and large they are.
 pub fn holes(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let tops = TOPS.map(|(top, _)| top);
@@ -191,12 +192,12 @@ pub fn holes(realm: Realm) -> Check {
     })
 }
 
-/// Without a memory limit, all tmpfs together get no more than 512 MiB, or half of the machine's memory.
+/// Without a memory limit, all tmpfs together are limited to 512 MiB, or to half of the machine's memory.
 pub fn in_all(realm: Realm) -> Check {
     const ALL_BYTES: u64 = 512 << 20;
     with_bundle(realm, |bundle| {
         for (top, _) in TOPS {
-            // One file with many hard links each: inodes and names count.
+            // Each directory has one file with many hard links, since inodes and names count.
             names(&bundle.image(top), 60_000);
         }
         bundle.start(Cgroup::Mounted);
@@ -209,7 +210,7 @@ pub fn in_all(realm: Realm) -> Check {
     })
 }
 
-/// Each attribute can be as large as 64 KiB, and a file can have many.
+/// An extended attribute can be as large as 64 KiB, and a file can have many of them.
 pub fn attributes(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let tmp = bundle.image("tmp");
@@ -232,7 +233,7 @@ pub fn attributes(realm: Realm) -> Check {
     })
 }
 
-/// What is much, and no more than a sane image may have.
+/// Tests an amount of content that is large but not more than a sane image may have.
 pub fn much(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let deep: PathBuf = std::iter::repeat_n("d", 120).collect();
@@ -247,7 +248,7 @@ pub fn much(realm: Realm) -> Check {
     })
 }
 
-/// The page size, which is the block size of a tmpfs.
+/// Returns the page size, which is the block size of a tmpfs.
 fn page_bytes(tmpfs: &Path) -> u64 {
     rustix::fs::statvfs(tmpfs).unwrap().f_frsize
 }
@@ -256,7 +257,7 @@ fn sparse(at: &Path, bytes: u64) {
     fs::File::create(at).unwrap().set_len(bytes).unwrap();
 }
 
-/// So many names of one file: each is one to be copied.
+/// Creates this many names of one file, each of which has to be copied.
 fn names(directory: &Path, count: u32) {
     let first = directory.join("0");
     fs::write(&first, "x").unwrap();

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what a runtime has set up when it calls the hook at createContainer, and what must not change there.
+//! The bundle, image and mounts that a runtime has set up when it calls the hook at createContainer, and snapshots of
+//! what must not change.
 
 use std::ffi::CString;
 use std::fs;
@@ -21,17 +22,17 @@ use crate::namespace::{Realm, isolated};
 use crate::opened::Opened;
 use crate::table;
 
-/// The directory that each trial mounts a tmpfs of its own on.
+/// The directory on which each trial mounts a separate tmpfs.
 pub static BASE: OnceLock<PathBuf> = OnceLock::new();
 
-/// The directory of the whole run.
+/// The temporary directory of the whole run.
 pub static SCRATCH: OnceLock<PathBuf> = OnceLock::new();
 
-/// 64 digits, as Docker and podman make them.
+/// A container ID of 64 hexadecimal digits, as Docker and podman create them.
 pub const ID: &str = "c0ffee00112233445566778899aabbccddeeff00112233445566778899aabbcc";
-/// The bytes that a program of machine code begins with.
+/// The first bytes of an ELF executable.
 pub const ELF: &[u8] = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0";
-/// An image's own id.
+/// The content of the image's own /etc/machine-id.
 pub const IMAGE_ID: &str = "0123456789abcdef0123456789abcdef\n";
 
 const IMAGE_DIRECTORIES: [&str; 15] = [
@@ -52,7 +53,7 @@ const IMAGE_DIRECTORIES: [&str; 15] = [
     "root",
 ];
 
-/// Like the paths that the hook looks for, so that a link to it offers all of them.
+/// Directories like the paths that the hook looks for, so that a symlink to one of them offers all of them.
 const HOST_DIRECTORIES: [&str; 8] = [
     "empty",
     "full/lock",
@@ -67,25 +68,25 @@ const HOST_DIRECTORIES: [&str; 8] = [
 /// Whether the container has a cgroup mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cgroup {
-    /// As runtimes make it.
+    /// The container has a read-only cgroup mount, as runtimes create it.
     Mounted,
-    /// None, which takes CAP_SYS_ADMIN in config.json.
+    /// The container has no cgroup mount. To be prepared it needs CAP_SYS_ADMIN in config.json.
     Nowhere,
 }
 
-/// A bundle, the image that its root shows, and a piece of the host.
+/// A bundle, the image that its root shows, and a part of the host.
 #[derive(Debug)]
 pub struct Bundle {
     pub realm: Realm,
     base: PathBuf,
     sentinel: OnceLock<TempDir>,
-    /// The container's cgroup, which at createContainer the hook is in as well.
+    /// The container's cgroup. At createContainer the hook is in it as well.
     pub cgroup: Option<OwnCgroup>,
     pub config: Value,
     pub state: Value,
 }
 
-/// Makes a piece of the host.
+/// Creates files on the host that a container might reach.
 pub fn furnish_host(at: &Path) {
     for directory in HOST_DIRECTORIES {
         fs::create_dir_all(at.join(directory)).unwrap();
@@ -97,13 +98,13 @@ pub fn furnish_host(at: &Path) {
     fs::write(at.join("systemd/systemd"), ELF).unwrap();
 }
 
-/// The runtime directory of whoever is the namespace's root, as seen from outside it.
+/// Returns the runtime directory of the namespace's root user, as seen from outside the user namespace.
 pub fn runtime_directory() -> PathBuf {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap();
     Path::new("/run/user").join(map.split_ascii_whitespace().nth(1).unwrap())
 }
 
-/// Works with a bundle in a mount namespace of its own.
+/// Runs a trial with a new bundle in a private mount namespace.
 pub fn with_bundle(realm: Realm, work: impl FnOnce(&mut Bundle) -> Check + Send) -> Check {
     isolated(|| work(&mut Bundle::new(realm)))
 }
@@ -111,17 +112,17 @@ pub fn with_bundle(realm: Realm, work: impl FnOnce(&mut Bundle) -> Check + Send)
 impl Drop for Bundle {
     /// Unmounts the bundle, since a cgroup on which something is mounted in this namespace can't be removed.
     fn drop(&mut self) {
-        // Worst case: the cgroup stays.
+        // At worst, the cgroup remains.
         let _ = rustix::mount::unmount(&self.base, UnmountFlags::DETACH);
     }
 }
 
 impl Bundle {
-    /// Makes the files; mounts come with [`Self::start`].
+    /// Creates the files. [`Self::start`] creates the mounts.
     fn new(realm: Realm) -> Self {
         let base = BASE.get().unwrap().clone();
         tmpfs(&base, "mode=755");
-        // The host's records and its journal's socket are not for these trials.
+        // These trials must neither use the host's records nor its journal's socket.
         if Path::new("/run").is_dir() && !base.starts_with("/run") {
             tmpfs(Path::new("/run"), "mode=755");
         }
@@ -145,32 +146,31 @@ impl Bundle {
         bundle
     }
 
-    /// What blocks who opens it.
+    /// Returns the path of a FIFO, which blocks a process that opens it.
     pub fn fifo(&self) -> PathBuf {
         self.base.join("fifo")
     }
 
-    /// The bundle's own directory; its name is one that mountinfo has to escape.
+    /// Returns the bundle's directory, whose name mountinfo has to escape.
     pub fn directory(&self) -> PathBuf {
         self.base.join("bundle of\tc1")
     }
 
-    /// A path in the image, below whatever is mounted in the container.
+    /// Returns a path in the image, without what is mounted in the container.
     pub fn image(&self, path: &str) -> PathBuf {
         join(&self.base, "image", path)
     }
 
-    /// A path in the container's root.
     pub fn root(&self, path: &str) -> PathBuf {
         join(&self.directory(), "rootfs", path)
     }
 
-    /// A path on the host, where nothing may change.
+    /// Returns a path on the host, where nothing may change.
     pub fn host(&self, path: &str) -> PathBuf {
         join(&self.base, "host", path)
     }
 
-    /// The same where the host's own first process sees it; made when it is asked for.
+    /// Returns a copy of the host's files that the host's first process also sees. It is created on first use.
     pub fn sentinel(&self) -> &Path {
         let make = || {
             let sentinel = tempfile::Builder::new().prefix("sentinel.").tempdir_in(SCRATCH.get().unwrap()).unwrap();
@@ -180,14 +180,14 @@ impl Bundle {
         self.sentinel.get_or_init(make).path()
     }
 
-    /// A further place on the host.
+    /// Creates a further directory on the host.
     pub fn elsewhere(&self, name: &str) -> PathBuf {
         let path = self.base.join(name);
         fs::create_dir_all(&path).unwrap();
         path
     }
 
-    /// Where the hook keeps its records.
+    /// Returns the directory of the hook's records.
     pub fn records(&self) -> PathBuf {
         match self.realm {
             Realm::User => runtime_directory().join("oci-systemd-hook"),
@@ -195,17 +195,16 @@ impl Bundle {
         }
     }
 
-    /// Writes config.json.
     pub fn write_config(&self) {
         fs::write(self.directory().join("config.json"), self.config.to_string()).unwrap();
     }
 
-    /// Does what a runtime does before createContainer.
+    /// Sets up the container as a runtime does before createContainer.
     pub fn start(&mut self, cgroup: Cgroup) {
         self.start_from(&self.image(""), cgroup);
     }
 
-    /// As [`Self::start`], with another image.
+    /// Does the same as [`Self::start`] with another image.
     pub fn start_from(&mut self, image: &Path, cgroup: Cgroup) {
         bind(image, &self.root(""));
         rbind(Path::new("/proc"), &self.root("proc"));
@@ -227,14 +226,14 @@ impl Bundle {
         rustix::mount::mount_remount(self.root("sys/fs/cgroup"), flags, "").unwrap();
     }
 
-    /// Mounts a tmpfs in the root as config.json's mounts are made, and puts a file on it.
+    /// Mounts a tmpfs in the root, like one of config.json's mounts, and creates a file on it.
     pub fn submount(&self, path: &str) {
         fs::create_dir_all(self.root(path)).unwrap();
         tmpfs(&self.root(path), "mode=750");
         fs::write(self.root(path).join("kept"), path).unwrap();
     }
 
-    /// Mounts a file of the host's in the root.
+    /// Mounts a file of the host in the root.
     pub fn submount_file(&self, path: &str) {
         let source = self.elsewhere("files").join(path.replace('/', "-"));
         fs::write(&source, path).unwrap();
@@ -243,13 +242,13 @@ impl Bundle {
         bind(&source, &self.root(path));
     }
 
-    /// Takes the root away as the end of the container does, and puts it back as it was.
+    /// Unmounts the root with everything below it, as at the container's end, and binds the image there again.
     pub fn end(&self) {
         rustix::mount::unmount(self.root(""), UnmountFlags::DETACH).unwrap();
         bind(&self.image(""), &self.root(""));
     }
 
-    /// The directories that hold records, but for the records.
+    /// Returns a snapshot of the directories that contain the records' directory, without the records.
     fn surroundings(&self) -> Snapshot {
         let mut all = Snapshot::new();
         for top in ["/run".into(), runtime_directory()] {
@@ -260,7 +259,7 @@ impl Bundle {
         all
     }
 
-    /// Takes note of everything.
+    /// Takes snapshots of everything that must not change.
     pub fn watch(&self) -> Watch {
         Watch {
             host: tree::read(&self.host(""), Detail::Untouched),
@@ -281,7 +280,7 @@ impl Bundle {
     }
 }
 
-/// What there was before the hook.
+/// The state before the hook was called.
 #[derive(Debug)]
 pub struct Watch {
     host: Snapshot,
@@ -295,13 +294,14 @@ pub struct Watch {
 }
 
 impl Watch {
-    /// Whatever the hook does: nothing outside the root is touched, nor read.
+    /// Checks what must hold whatever the hook does: nothing outside the root was changed or read.
     pub fn host(&self, bundle: &Bundle) -> Check {
         self.opened.nothing().map_err(|seen| format!("of the host's files, {seen}"))?;
         self.unchanged(bundle)
     }
 
-    /// As [`Self::host`], where a file is the host's and the image's, which may be read.
+    /// Checks the same as [`Self::host`], except that files may have been read. This is for files that the host and
+    /// the image have in common.
     pub fn unchanged(&self, bundle: &Bundle) -> Check {
         same("the host's tree", &self.host, &tree::read(&bundle.host(""), Detail::Untouched))?;
         same("the host's own tree", &self.sentinel, &bundle.read_sentinel())?;
@@ -310,22 +310,22 @@ impl Watch {
         same("the mounts outside the root", &self.outside, &table::outside(&bundle.root("")))
     }
 
-    /// The image was not written to.
+    /// Checks that the image was not written to.
     pub fn image(&self, bundle: &Bundle) -> Check {
         same("the image", &self.image, &tree::read(&bundle.image(""), Detail::Untouched))
     }
 
-    /// The image is again what it was.
+    /// Checks that the image is again as it was before.
     pub fn restored(&self, bundle: &Bundle) -> Check {
         same("the image", &self.restored, &tree::read(&bundle.image(""), Detail::Restored))
     }
 
-    /// Mounts are exactly what they were.
+    /// Checks that the mounts are exactly as before.
     pub fn mounts(&self) -> Check {
         same("the mount table", &self.whole, &table::whole())
     }
 
-    /// As if the hook had never run.
+    /// Checks that everything is as if the hook had never run.
     pub fn everything(&self, bundle: &Bundle) -> Check {
         self.mounts()?;
         self.host(bundle)?;
@@ -335,8 +335,8 @@ impl Watch {
     }
 }
 
-/// The config.json of an unprivileged container, as far as the hook looks at it. It has no pid namespace, since the
-/// trials run the hook without one; `stage` has those.
+/// Returns the config.json of an unprivileged container, with the fields that the hook reads. It has no PID
+/// namespace, since these trials run the hook without one; the trials in `stage` use PID namespaces.
 fn config() -> Value {
     json!({
         "ociVersion": "1.0.2",
@@ -353,17 +353,16 @@ fn config() -> Value {
     })
 }
 
-/// A cgroup of one trial alone.
+/// A cgroup that only one trial uses.
 #[derive(Debug)]
 pub struct OwnCgroup(PathBuf);
 
 impl OwnCgroup {
-    /// `None` if this process may not make any.
+    /// Creates a cgroup. Returns `None` if this process isn't allowed to.
     pub fn below(above: &Path) -> Option<Self> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("osh-kernel-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = above.join(name);
-        // This process may not be allowed to.
         fs::create_dir(&path).is_ok().then_some(Self(path))
     }
 
@@ -375,7 +374,7 @@ impl OwnCgroup {
 impl Drop for OwnCgroup {
     fn drop(&mut self) {
         let deadline = Instant::now() + DEADLINE;
-        // A killed process remains for a moment.
+        // A killed process remains in the cgroup for a moment.
         while self.0.exists() && remove_cgroup(&self.0).is_err() && Instant::now() < deadline {
             std::thread::sleep(Duration::from_millis(1));
         }
@@ -389,7 +388,7 @@ fn remove_cgroup(path: &Path) -> std::io::Result<()> {
     fs::remove_dir(path)
 }
 
-/// A mount of v2's hierarchy, and this process's own cgroup in it.
+/// Returns a mount of the v2 hierarchy, and this process's own cgroup in it.
 pub fn own_cgroup_mount() -> Option<(PathBuf, PathBuf)> {
     let own = fs::read_to_string("/proc/self/cgroup").unwrap_or_default();
     table::read().into_iter().filter(|mount| mount.fs_type == "cgroup2").find_map(|mount| {
@@ -399,7 +398,7 @@ pub fn own_cgroup_mount() -> Option<(PathBuf, PathBuf)> {
     })
 }
 
-/// A remount must repeat what a more privileged namespace has locked.
+/// Returns the flags that a remount must repeat because a more privileged namespace has locked them.
 fn kept(source: &Path) -> MountFlags {
     let Some(mount) = table::at(source) else {
         return MountFlags::empty();
@@ -411,7 +410,7 @@ fn kept(source: &Path) -> MountFlags {
         .fold(MountFlags::empty(), |all, (_, flag)| all | flag)
 }
 
-/// No slash at the end where `path` is empty.
+/// Joins the parts without a slash at the end if `path` is empty.
 fn join(base: &Path, name: &str, path: &str) -> PathBuf {
     [base, Path::new(name), Path::new(path)].iter().filter(|part| !part.as_os_str().is_empty()).collect()
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that a step acts on the cgroup that was looked at, and not on another one that has its path by now.
+//! Tests that a step acts on the cgroup that was examined before, and not on another one that has its
+//! path in the meantime.
 
 use std::fs;
 use std::os::fd::AsFd;
@@ -29,11 +30,11 @@ use crate::hook::How;
 use crate::namespace::{Realm, isolated};
 use crate::runtime::Container;
 
-/// All steps that open a cgroup.
+/// Tests all steps that open a cgroup.
 pub fn are_the_same(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let Some((top, above)) = own_cgroup_mount() else { return Ok(()) };
-        // A process that may not make cgroups can't replace one.
+        // A process that isn't allowed to create cgroups can't replace one.
         let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
         let path = CgroupPath::new(own.path().strip_prefix(&top).unwrap());
         let inode = fs::metadata(own.path()).unwrap().ino();
@@ -53,8 +54,8 @@ pub fn are_the_same(realm: Realm) -> Check {
     })
 }
 
-/// Removing what another container has left ends when the time that a call has for that is over, so that its own
-/// container starts.
+/// Removing what another container has left behind stops when the time budget for it is exhausted, so that the
+/// call's own container starts.
 pub fn removed_in_time(_: Realm) -> Check {
     let Some((_, above)) = own_cgroup_mount() else { return Ok(()) };
     let Some(own) = OwnCgroup::below(&above) else { return Ok(()) };
@@ -64,7 +65,7 @@ pub fn removed_in_time(_: Realm) -> Check {
     let failed = remove(RemovalBudget::spare(Instant::now())).err().map(|error| chain(&error)).unwrap_or_default();
     ensure!(failed.contains("no time is left to remove"), "without time left: {failed:?}");
     ensure!(own.path().join("below").is_dir(), "something was removed");
-    // It may have been removed, and another one made of the same name.
+    // The cgroup may have been removed, and another one with the same name may have been created.
     let (top, _) = own_cgroup_mount().unwrap();
     let path = CgroupPath::new(own.path().strip_prefix(top).unwrap());
     let inode = fs::metadata(own.path()).unwrap().ino();
@@ -75,7 +76,7 @@ pub fn removed_in_time(_: Realm) -> Check {
     Ok(())
 }
 
-/// A step that fails gives a cgroup back to its owner.
+/// If a later step fails, the cgroup's original owner is restored.
 pub fn owner_again(realm: Realm) -> Check {
     const OWNER: Owner = Owner { uid: 1000, gid: 1000 };
     with_bundle(realm, |bundle| {
@@ -106,7 +107,7 @@ pub fn owner_again(realm: Realm) -> Check {
     })
 }
 
-/// Cgroups that others make and remove while the hook looks at those below a cgroup are no failure.
+/// It is not a failure if other processes create and remove cgroups while the hook lists those below a cgroup.
 pub fn come_and_go(_: Realm) -> Check {
     const LOOKS: usize = 2000;
     let Some((_, above)) = own_cgroup_mount() else { return Ok(()) };
@@ -140,10 +141,10 @@ pub fn come_and_go(_: Realm) -> Check {
     })
 }
 
-/// A process that /proc hides from the hook, and that is in the container's cgroup, is somebody else's.
+/// A process in the container's cgroup that /proc hides from the hook is not one of the container's.
 pub fn of_hidden_processes(realm: Realm) -> Check {
     const STRANGER: u32 = 12345;
-    /// Without the capability that shows hidden processes.
+    /// Runs a program without the capability that shows hidden processes.
     const UNDER: [&str; 2] = ["setpriv", "--bounding-set=-sys_ptrace"];
     if realm == Realm::User {
         return Ok(());
@@ -151,7 +152,7 @@ pub fn of_hidden_processes(realm: Realm) -> Check {
     for is_there in [false, true] {
         with_bundle(realm, |bundle| {
             bundle.config["linux"]["cgroupsPath"] = json!("/own");
-            // Without poststop no cgroup is made below.
+            // Without poststop no cgroup is created below.
             bundle.config["hooks"] = json!({});
             isolated(|| {
                 mount("proc", "/proc", "proc", MountFlags::empty(), c"hidepid=4").unwrap();
@@ -179,7 +180,8 @@ pub fn of_hidden_processes(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A volume can show any cgroup where the container's own one belongs. The hook doesn't take it for that one.
+/// A volume can show any cgroup where the container's own one belongs. The hook must not mistake
+/// it for the container's.
 pub fn of_volumes(realm: Realm) -> Check {
     for is_above in [false, true] {
         with_bundle(realm, |bundle| {
@@ -191,7 +193,7 @@ pub fn of_volumes(realm: Realm) -> Check {
             fs::create_dir(&child).unwrap();
             let place = if is_above { own.parent().unwrap() } else { &own };
             let below = place.strip_prefix(&top).unwrap();
-            // Where this process's own cgroup is the top one, this covers the hierarchy itself, and the container's cgroup
+            // If this process's own cgroup is the root, this covers the hierarchy itself, and the container's cgroup
             // has no path in it.
             bind(another.path(), &bundle.root("sys/fs/cgroup").join(below));
             let watch = bundle.watch();

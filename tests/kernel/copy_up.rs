@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that what an image holds below /run, /tmp and the journal is there on the new tmpfs, just as it was.
+//! Tests that the image's content below /run, /tmp and the journal is present and unchanged on the new tmpfs.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -15,10 +15,10 @@ use crate::harness::tree::{self, Detail, Snapshot, same};
 use crate::namespace::Realm;
 
 const COPIED: [&str; 4] = ["run", "run/lock", "tmp", "var/log/journal"];
-/// What the hook itself puts below /run, and /run/lock's own tmpfs.
+/// The names that the hook itself creates below /run, and the mount point of /run/lock's own tmpfs.
 const OURS: [&str; 3] = ["host", "systemd", "lock"];
 
-/// Everything that a file can be.
+/// Tests all types of files with all their attributes.
 pub fn everything(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         for top in COPIED {
@@ -39,8 +39,8 @@ pub fn everything(realm: Realm) -> Check {
     })
 }
 
-/// Files that the image has in common with the host: the copy is another file, and the host's stays what it is, with all its
-/// names.
+/// Files may be hard links to files of the host. The copy must be a different file, and the host's file must remain
+/// unchanged, with all its names.
 pub fn links_to_the_host(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let host = bundle.host("");
@@ -57,7 +57,7 @@ pub fn links_to_the_host(realm: Realm) -> Check {
         for (top, name) in COPIED.iter().flat_map(|top| names.iter().map(move |name| (top, name))) {
             fs::hard_link(host.join(name), bundle.image(top).join(name)).unwrap();
         }
-        // What the copy may not touch, and a name in it leads to.
+        // /etc/machine-id is a hard link to a file of the host, which must not be changed.
         fs::hard_link(host.join("secret"), bundle.image("etc/machine-id-too")).unwrap();
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
         fs::rename(bundle.image("etc/machine-id-too"), bundle.image("etc/machine-id")).unwrap();
@@ -84,8 +84,8 @@ pub fn links_to_the_host(realm: Realm) -> Check {
     })
 }
 
-/// Device nodes are left out, under all their names: a container with CAP_SYS_ADMIN in its own user namespace can mount
-/// the tmpfs anew with devices, even if the root is mounted without.
+/// Device nodes are not copied, under any of their names: a container with CAP_SYS_ADMIN in its own user namespace
+/// could remount the tmpfs so that devices work, even if the root is mounted with nodev.
 pub fn devices(realm: Realm) -> Check {
     if realm == Realm::User {
         return devices_in_a_user_namespace(realm);
@@ -125,7 +125,7 @@ fn devices_in_a_user_namespace(realm: Realm) -> Check {
         if realm == Realm::Initial || !devices.exists() {
             return Ok(());
         }
-        // A root on a file system of the host's, where these nodes were made before.
+        // The root is on a file system of the host, where these nodes were created before.
         bind(&devices, &bundle.image("srv/inside"));
         let image = bundle.image("srv/inside");
         for directory in ["dev", "etc", "proc", "sys/fs/cgroup", "tmp", "usr/lib/systemd", "sbin"] {
@@ -184,7 +184,7 @@ fn fill(bundle: &Bundle, top: &str) {
     node(&at("socket"), FileType::Socket, 0o700, 0);
     fs::hard_link(at("fifo"), at("deep/fifo")).unwrap();
 
-    // More than one page, one copy call, and a multiple of neither.
+    // The size is larger than a page and than one copy call, and a multiple of neither.
     let large: Vec<u8> = (0..1_500_017_u32).map(|number| (number % 251) as u8).collect();
     fs::write(at("large"), large).unwrap();
     let sparse = fs::File::create(at("sparse")).unwrap();
@@ -192,7 +192,7 @@ fn fill(bundle: &Bundle, top: &str) {
     std::os::unix::fs::FileExt::write_at(&sparse, b"end", 1_199_997).unwrap();
 
     for name in ["owned", "setgid", "absolute", "fifo", "socket"] {
-        // A caller without privilege has one id in its user namespace.
+        // An unprivileged caller has only one ID in its user namespace.
         if lchown(at(name), Some(1000), Some(1001)).is_ok() && name == "owned" {
             fs::set_permissions(at(name), Permissions::from_mode(0o4750)).unwrap();
         }
@@ -220,9 +220,9 @@ fn links(bundle: &Bundle, top: &str) {
     fs::hard_link(at("elsewhere-too"), bundle.image("srv").join(top.replace('/', "-"))).unwrap();
 }
 
-/// As far as the kernel lets this process set them.
+/// Sets the extended attributes that the kernel allows this process to set.
 fn attributes(top: &Path, realm: Realm) {
-    // Version 2, with three entries more than the mode's: user 1, the mask; see acl(5).
+    // An ACL of version 2 with entries besides the mode's, for a user and the mask; see acl(5).
     let acl = |user: u32| {
         let entries = [(1_u16, 6_u16, u32::MAX), (2, 4, user), (4, 4, u32::MAX), (16, 4, u32::MAX), (32, 0, u32::MAX)];
         let mut bytes = 2_u32.to_le_bytes().to_vec();
@@ -233,7 +233,7 @@ fn attributes(top: &Path, realm: Realm) {
         }
         bytes
     };
-    // cap_net_raw=ep, revision 2.
+    // The capability cap_net_raw=ep, in revision 2.
     let capability: Vec<u8> = [0x0200_0001_u32, 1 << 13, 0, 0, 0].iter().flat_map(|word| word.to_le_bytes()).collect();
     for (name, key, value) in [
         ("large", "user.note", b"a note".to_vec()),
@@ -253,7 +253,7 @@ fn attributes(top: &Path, realm: Realm) {
     }
 }
 
-/// Gives everything below `top` times that a copy doesn't have by chance.
+/// Sets times on everything below `top` that a copy wouldn't have by chance.
 fn age(top: &Path) {
     for (path, nanoseconds) in tree::read(top, Detail::Copied).into_keys().rev().zip(123_456_789..) {
         let seconds = match path.to_str() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows which containers are the hook's, and that it leaves all others alone without a word.
+//! Tests for which containers the hook acts, and that it silently leaves all others alone.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,13 +13,13 @@ use crate::bundle::{Bundle, Cgroup, ELF, tmpfs, with_bundle};
 use crate::namespace::{Realm, isolated};
 use crate::table;
 
-/// A container, as far as it counts here.
+/// The properties of a container that matter for the decision.
 struct Case {
     args: &'static [&'static str],
     config: Option<&'static str>,
     state: Option<&'static str>,
     env: Option<&'static str>,
-    /// Further annotations of config.json.
+    /// Further annotations in config.json.
     more: &'static [(&'static str, &'static str)],
     is_ours: bool,
 }
@@ -32,7 +32,7 @@ const INIT: &[&str] = &["/sbin/init"];
 const OTHER: &[&str] = &["nginx"];
 const DISABLED: Option<&str> = Some("disabled");
 const ENABLED: Option<&str> = Some("enabled");
-/// What CRI-O writes of a container in a pod, and of the one that holds the pod.
+/// The annotations that CRI-O writes for a container in a pod. [`SANDBOX`] is for the container that holds the pod.
 const IN_POD: &[(&str, &str)] =
     &[("io.kubernetes.cri-o.ContainerType", "container"), ("io.kubernetes.container.name", "web")];
 const FORCED: &[(&str, &str)] = &[
@@ -98,11 +98,10 @@ const CASES: [Case; 51] = [
     Case { more: FORCED_BESIDE, ..run(OTHER, false) },
     Case { more: SANDBOX, ..run(INIT, false) },
     Case { more: SANDBOX, config: ENABLED, ..run(INIT, false) },
-    // Not even a wrong word keeps a pod from starting.
+    // Even an invalid value doesn't keep a pod from starting.
     Case { more: SANDBOX, config: Some("yes"), ..run(&[], false) },
 ];
 
-/// All of them.
 pub fn all(realm: Realm) -> Check {
     crate::all(CASES.iter().map(|case| {
         let Case { args, config, state, env, more, .. } = case;
@@ -139,7 +138,7 @@ fn check(bundle: &mut Bundle, case: &Case) -> Check {
     }
 }
 
-/// Programs that are called like an init, and one that is.
+/// Creates programs with names like that of an init, and names for systemd.
 fn furnish(bundle: &Bundle) {
     const SCRIPT: &str = "#!/bin/sh\nexec s6-svscan\n";
     for directory in ["script/systemd", "copy"] {
@@ -157,7 +156,7 @@ fn furnish(bundle: &Bundle) {
     }
 }
 
-/// A container that isn't ours needs no root, and none of the rest.
+/// For a container that the hook leaves alone, neither its root nor anything else has to exist.
 pub fn nothing_is_opened(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.config["process"]["args"] = json!(OTHER);
@@ -170,8 +169,8 @@ pub fn nothing_is_opened(realm: Realm) -> Check {
     })
 }
 
-/// While others mount, the kernel asks to look again (EAGAIN of openat2(2)): that must not look like an image
-/// without systemd.
+/// While other processes mount, openat2(2) fails with EAGAIN and must be repeated. The hook must not mistake this for
+/// an image without systemd.
 pub fn while_others_mount(realm: Realm) -> Check {
     const CALLS: u32 = 40;
     let done = AtomicBool::new(false);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a system call that fails, or a kill at any moment, leaves no container half prepared, and nothing behind
-//! on the host once poststop ran. strace(1) lets each call of a run fail, one a run.
+//! Tests that neither a failing system call nor a kill at any moment leaves a container half prepared, or anything on
+//! the host after poststop. strace(1) makes each call of a run fail, one per run.
 
 mod calls;
 mod prepared;
@@ -24,19 +24,19 @@ use crate::namespace::Realm;
 use crate::runtime::Container;
 use crate::table;
 
-/// How many there were.
+/// The numbers of faults that were tried.
 static FAILING: AtomicUsize = AtomicUsize::new(0);
 static KILLS: AtomicUsize = AtomicUsize::new(0);
 static OF_POSTSTOP: AtomicUsize = AtomicUsize::new(0);
 
-/// Why none of it can be tried here, if it can't.
+/// Returns the reason if these trials can't run here.
 pub fn missing() -> Option<String> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let is_there = std::env::split_paths(&path).any(|directory| directory.join("strace").is_file());
     (!is_there).then(|| "strace is not installed".to_owned())
 }
 
-/// What was tried, if anything was.
+/// Prints how many faults were tried, if any.
 pub fn print_counts(realm: Realm) {
     let [failing, kills, of_poststop] = [&FAILING, &KILLS, &OF_POSTSTOP].map(|count| count.load(Ordering::Relaxed));
     if failing + kills + of_poststop > 0 {
@@ -47,14 +47,14 @@ pub fn print_counts(realm: Realm) {
     }
 }
 
-/// A container that is set up.
+/// The way in which a container is set up and the hook is called.
 #[derive(Debug, Clone, Copy)]
 enum SetUp {
     CreateContainer,
     CreateRuntime,
-    /// The same, for a container that needs a cgroup beside the runtime's.
+    /// As `CreateRuntime`, for a container that needs a cgroup beside the runtime's.
     WithCgroup,
-    /// Another command.
+    /// A container with another command.
     LeftAlone,
 }
 
@@ -69,13 +69,13 @@ impl SetUp {
     }
 }
 
-/// What the runtime has made before it calls the hook, and how that is called.
+/// A container that the runtime has set up, and how the hook is called for it.
 struct Stand<'a> {
     bundle: &'a mut Bundle,
     container: Option<Container>,
     cwd: PathBuf,
     log: PathBuf,
-    /// What may be made beside the runtime's.
+    /// The cgroup that the hook may create beside the runtime's.
     cgroup: Option<PathBuf>,
 }
 
@@ -95,7 +95,7 @@ impl<'a> Stand<'a> {
             }
             SetUp::CreateRuntime => Some(Container::start_as(bundle, |bundle| mount(bundle, Cgroup::Nowhere))?),
             SetUp::WithCgroup => {
-                // Others may run these tests at the same time.
+                // The ID is unique, since others may run these tests at the same time.
                 bundle.state["id"] = json!(format!("{:08x}{}", std::process::id(), &ID[8..]));
                 bundle.config["hooks"] = json!({"poststop": [{"path": program()}]});
                 Some(Container::start_as(bundle, |bundle| mount(bundle, Cgroup::Mounted))?)
@@ -116,12 +116,12 @@ impl<'a> Stand<'a> {
         Ok(Self { bundle, container, cwd, log, cgroup })
     }
 
-    /// A process that sees the container's mounts.
+    /// Returns the name in /proc of a process that sees the container's mounts.
     fn process(&self) -> String {
         self.container.as_ref().map_or_else(|| "thread-self".to_owned(), |container| container.id().to_string())
     }
 
-    /// What the hook may change for the container: its mounts, and its cgroups.
+    /// Returns what the hook may change for the container: its mounts and cgroups.
     fn surroundings(&self) -> Snapshot {
         let process = self.process();
         let mut all = table::whole_of(&process);
@@ -145,26 +145,27 @@ impl<'a> Stand<'a> {
         self.bundle.create_as(&How { cwd: Some(self.cwd.clone()), under, ..How::default() })
     }
 
-    /// With the word, without which only the state tells that it is poststop, and that may be what can't be read.
+    /// Calls poststop with the stage as an argument. Without it only the state says that it is poststop, and reading
+    /// the state may be what fails.
     fn poststop(&self, under: &[String]) -> Result<Finished, String> {
         let under = calls::alone(under);
         let how = How { cwd: Some("/".into()), word: Some("poststop"), under: &under, ..How::default() };
         let finished = self.bundle.poststop_as(&how)?;
-        // strace can't kill itself with the hook's signal, since it is the first process of a pid namespace.
+        // strace can't kill itself with the hook's signal, since it is the first process of a PID namespace.
         Ok(match finished.code {
             Some(code) if code > 128 => Finished { code: None, signal: Some(code - 128), ..finished },
             _ => finished,
         })
     }
 
-    /// The container is gone, with its mounts.
+    /// Ends the container and removes its mounts.
     fn end(&mut self) {
         self.container = None;
         self.bundle.end();
     }
 }
 
-/// Something of each kind to copy, mount points that are missing, and one warning.
+/// Creates files of each type to copy, removes mount points, and causes one warning.
 fn furnish(bundle: &mut Bundle) {
     fs::remove_dir(bundle.image("run/lock")).unwrap();
     fs::remove_dir(bundle.image("tmp")).unwrap();
@@ -183,7 +184,7 @@ fn furnish(bundle: &mut Bundle) {
     bundle.config["annotations"] = json!({"org.opencontainers.image.stopSignal": "SIGTERM"});
 }
 
-/// Gives all below a directory the same time.
+/// Sets the same time on everything below a directory.
 fn age(top: &Path) {
     let at = Timespec { tv_sec: prepared::WRITTEN, tv_nsec: 0 };
     for path in crate::harness::tree::read(top, crate::harness::tree::Detail::Copied).into_keys().rev() {
@@ -193,7 +194,7 @@ fn age(top: &Path) {
     }
 }
 
-/// A run without a fault.
+/// The result of a run without a fault.
 struct Model {
     calls: Vec<Call>,
     prepared: Prepared,
@@ -231,9 +232,9 @@ pub fn create_runtime_is_killed(realm: Realm) -> Check {
     is_killed(realm, SetUp::CreateRuntime)
 }
 
-/// One after the other, since their cgroups have the same name.
+/// These trials run one after the other, since their cgroups have the same name.
 pub fn with_cgroup(realm: Realm) -> Check {
-    // Only the host's root can make one.
+    // Only the host's root can create the cgroup.
     if realm == Realm::User {
         return Ok(());
     }
@@ -247,7 +248,7 @@ pub fn another_command(realm: Realm) -> Check {
     is_killed(realm, SetUp::LeftAlone)
 }
 
-/// Each call fails once, in each way.
+/// Each call fails once with each of its errors.
 fn fails(realm: Realm, set_up: SetUp) -> Check {
     let model = model(realm, set_up)?;
     let points = calls::failing(&model.calls)?;
@@ -255,7 +256,7 @@ fn fails(realm: Realm, set_up: SetUp) -> Check {
     each(realm, set_up, points, |bundle, point| fault(bundle, set_up, point, &model))
 }
 
-/// A kill at each moment.
+/// The hook is killed at each moment.
 fn is_killed(realm: Realm, set_up: SetUp) -> Check {
     let model = model(realm, set_up)?;
     let points = calls::kills(&model.calls);
@@ -270,8 +271,8 @@ fn each(realm: Realm, set_up: SetUp, points: Vec<Point>, check: impl Fn(&mut Bun
     }))
 }
 
-/// Without the mount calls of Linux 5.2 nothing can be done, and a line says which kernel is needed. What is newer the
-/// hook does without.
+/// Without the mount calls of Linux 5.2 the hook can't do anything, and a line says which kernel it needs. It
+/// works without newer calls.
 pub fn older_kernel(realm: Realm) -> Check {
     let calls = ["fsopen", "fsconfig", "fsmount", "open_tree", "move_mount"];
     let set_ups = [SetUp::CreateContainer, SetUp::CreateRuntime];
@@ -292,7 +293,7 @@ pub fn older_kernel(realm: Realm) -> Check {
     }))
 }
 
-/// One fault, and then the container's end.
+/// Injects one fault, and then ends the container.
 fn fault(bundle: &mut Bundle, set_up: SetUp, point: &Point, model: &Model) -> Check {
     let mut stand = Stand::new(bundle, set_up)?;
     let (watch, before) = (stand.bundle.watch(), stand.surroundings());
@@ -302,7 +303,7 @@ fn fault(bundle: &mut Bundle, set_up: SetUp, point: &Point, model: &Model) -> Ch
     match (point.fault, finished.code) {
         (Fault::Kill, None) => {}
         _ if may_abort(point, &finished) => {}
-        // Whether it is systemd's can't be told.
+        // In this case the hook can't determine whether the container runs systemd.
         (Fault::Error(error), Some(0)) if told.iter().any(|line| line.contains(": left alone at ")) => {
             ensure!(told.len() == 1 && told[0].contains(error), "expected one line with {error}: {told:?}");
             untouched(&stand, &watch, &before)?;
@@ -323,13 +324,14 @@ fn fault(bundle: &mut Bundle, set_up: SetUp, point: &Point, model: &Model) -> Ch
     gone(&stand, &watch)
 }
 
-/// Whether the fault came about, which need not be where memory is asked for: how often differs from run to run, since hash
-/// tables are seeded at random.
+/// Whether the fault occurred. It need not occur in a call that allocates memory: the number of these calls differs
+/// from run to run, since hash tables are seeded at random.
 fn has_happened(point: &Point, stand: &Stand<'_>) -> bool {
     point.happened(&stand.log) || point.call.is_of_memory()
 }
 
-/// A program that can't start, or gets no memory, ends at once: it is as good as killed.
+/// Whether the program may have ended at once because it could not start or got no memory, which has the same
+/// effect as a kill.
 fn may_abort(point: &Point, finished: &Finished) -> bool {
     const STATUS_OF_LIBC: i32 = 127;
     let is_abort = finished.signal == Some(Signal::ABORT.as_raw());
@@ -339,13 +341,13 @@ fn may_abort(point: &Point, finished: &Finished) -> bool {
     point.call.is_of_memory() && is_abort
 }
 
-/// As if the hook had not run.
+/// Checks that everything is as if the hook had not run.
 fn untouched(stand: &Stand<'_>, watch: &Watch, before: &Snapshot) -> Check {
     gone(stand, watch)?;
     same("the container's mounts and cgroups", before, &stand.surroundings())
 }
 
-/// After poststop.
+/// Checks that nothing is left after poststop.
 fn gone(stand: &Stand<'_>, watch: &Watch) -> Check {
     watch.host(stand.bundle)?;
     watch.restored(stand.bundle)?;
@@ -354,7 +356,7 @@ fn gone(stand: &Stand<'_>, watch: &Watch) -> Check {
     Ok(())
 }
 
-/// The container is prepared as in other runs, or a line says what isn't.
+/// Checks that the container is prepared as in other runs, or that a line mentions each difference.
 fn as_told(stand: &Stand<'_>, expected: &Prepared, told: &[&str]) -> Check {
     let different = differences(expected, &stand.prepared());
     let untold: Vec<String> = different
@@ -366,13 +368,13 @@ fn as_told(stand: &Stand<'_>, expected: &Prepared, told: &[&str]) -> Check {
     Ok(())
 }
 
-/// Whether a line has a path in it, or one above it.
+/// Whether a line contains a path, or one above it.
 fn names(line: &str, path: &Path) -> bool {
     let words = line.split(|letter: char| letter.is_whitespace() || "\"{}():,".contains(letter));
     words.filter(|word| word.starts_with('/')).any(|word| path.starts_with(word))
 }
 
-/// Whatever fails in poststop, or kills it, the runtime goes on, and a second one takes back the rest.
+/// If poststop fails or is killed, the runtime continues, and a second call undoes the rest.
 pub fn poststop(realm: Realm) -> Check {
     poststop_of(realm, SetUp::CreateContainer)
 }
@@ -394,7 +396,7 @@ fn poststop_of(realm: Realm, set_up: SetUp) -> Check {
     }))
 }
 
-/// A container that was prepared and has ended.
+/// Prepares a container, and ends it.
 fn ended(bundle: &mut Bundle, set_up: SetUp) -> Result<(Stand<'_>, Watch), String> {
     let mut stand = Stand::new(bundle, set_up)?;
     let watch = stand.bundle.watch();
@@ -414,7 +416,7 @@ fn stopped(bundle: &mut Bundle, set_up: SetUp, point: &Point) -> Check {
         (Fault::Error(error), Some(0)) => {
             ensure!(lines <= 1 && finished.stderr.starts_with(if lines == 1 { SAYS } else { "" }), "{finished:?}");
             let is_told = finished.stderr.contains(error);
-            // Nobody calls it a second time: what is left is told.
+            // Runtimes call poststop only once, so whatever is left must be reported.
             gone(&stand, &watch).or_else(|message| if is_told { Ok(()) } else { Err(message) })?;
         }
         _ if may_abort(point, &finished) => {}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a call takes less than 8 MiB of memory, whatever it is given: each has an address space of that size, in which
-//! a larger need is no slower call but a dead one.
+//! Tests that a call needs less than 8 MiB of memory, whatever its input is. Each call has an address space of that
+//! size, so one that needs more is not slower but dies.
 
 use std::fs;
 use std::path::Path;
@@ -13,32 +13,31 @@ use crate::bundle::{Bundle, Cgroup, tmpfs, with_bundle};
 use crate::hook::{Finished, How};
 use crate::namespace::Realm;
 
-/// In KiB, as a shell wants it. It counts what is mapped, so that what is used is less.
+/// The limit in KiB, for a shell. It applies to mapped memory; less than that is used.
 pub const EIGHT_MIB: &str = "ulimit -v 8192;";
-/// What a config.json may have at most, and a state.
+/// The largest sizes of a config.json and a state.
 const CONFIG_BYTES: usize = 1024 * 1024;
 const STATE_BYTES: usize = 512 * 1024;
 
-/// How a call ends.
 #[derive(Debug, Clone, Copy)]
 enum End {
     Prepared,
-    /// With one line that has this in it.
+    /// The hook fails with one line that contains this.
     Refused(&'static str),
-    /// The same container, but prepared.
+    /// The container is prepared, with one line that contains this.
     Warned(&'static str),
 }
 
 struct Case {
     name: &'static str,
-    /// Before the runtime's part.
+    /// Changes the image before the runtime sets up the container.
     image: fn(&Bundle),
-    /// After it.
+    /// Changes the bundle after the runtime has set up the container.
     give: fn(&mut Bundle),
     end: End,
 }
 
-/// What a case is but for what it says.
+/// The default values of a case.
 const PLAIN: Case = Case { name: "nothing special", image: |_| {}, give: |_| {}, end: End::Prepared };
 
 const CASES: [Case; 20] = [
@@ -78,7 +77,7 @@ const CASES: [Case; 20] = [
     Case {
         name: "mounts, as many as there may be",
         give: |bundle| {
-            // The last mount is really there, as all of them are with a runtime.
+            // The last mount really exists, as all of them do with a runtime.
             let mounts = (0..4095).map(|number| json!({"destination": format!("/m/{number}/{}", "x".repeat(200))}));
             bundle.config["mounts"] = mounts.chain([json!({"destination": "/proc"})]).collect();
         },
@@ -196,7 +195,7 @@ const CASES: [Case; 20] = [
     },
 ];
 
-/// Each way to be large, alone.
+/// Tests each large input separately.
 pub fn of_each(realm: Realm) -> Check {
     crate::all(CASES.iter().map(|case| {
         let check = |bundle: &mut Bundle| {
@@ -218,7 +217,7 @@ pub fn of_each(realm: Realm) -> Check {
     }))
 }
 
-/// Several of them at once.
+/// Tests several large inputs at once.
 pub fn of_all_at_once(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let silent = CASES.iter().filter(|case| matches!(case.end, End::Prepared));
@@ -242,7 +241,7 @@ pub fn of_all_at_once(realm: Realm) -> Check {
     })
 }
 
-/// The limit is one: what is known to need more dies of it.
+/// Tests that the limit is effective: a call with less memory than it is known to need fails.
 pub fn is_a_limit(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.start(Cgroup::Mounted);
@@ -263,7 +262,7 @@ fn poststop_within_eight_mib(bundle: &Bundle) -> Check {
     bundle.call(state.to_string().as_bytes(), &how)?.silently()
 }
 
-/// Puts as many entries there as fit into a config.json.
+/// Adds as many entries as fit into a config.json.
 fn fill(bundle: &mut Bundle, pointer: &str, entry: fn(usize) -> Value) {
     let (parent, key) = pointer.rsplit_once('/').unwrap();
     let room = CONFIG_BYTES - bundle.config.to_string().len() - 1024;

@@ -26,7 +26,7 @@ pub struct Server {
 }
 
 impl Server {
-    /// Mounts it. Returns `None` if this machine has no FUSE.
+    /// Mounts the file system and starts its server. Returns `None` if this machine has no FUSE.
     pub fn mount(at: &Path) -> Option<Self> {
         let device = File::options().read(true).write(true).open("/dev/fuse").ok()?;
         let options = format!("fd={},rootmode=40000,user_id=0,group_id=0,default_permissions", device.as_raw_fd());
@@ -42,9 +42,10 @@ impl Server {
         Some(Self { answers, keeps, asked, ends, thread: Some(thread) })
     }
 
-    /// The number of requests so far.
+    /// Returns the number of requests so far.
     pub fn asked(&self) -> usize {
-        // A process that waited for an answer has it by now. Only notifications, which need no answer, may still come.
+        // A process that waited for an answer has received it at this point. Only notifications, which need no
+        // answer, may still arrive.
         std::thread::sleep(PAUSE);
         self.asked.load(Ordering::SeqCst)
     }
@@ -56,12 +57,12 @@ impl Server {
         std::thread::sleep(PAUSE * 4);
     }
 
-    /// Goes on reading requests, but answers none. A process whose request was read can't be killed.
+    /// Continues to read requests, but answers none. A process whose request was read can't be killed.
     pub fn keeps_requests(&self) {
         self.keeps.store(true, Ordering::SeqCst);
     }
 
-    /// Detaches a mount of it, even if it is in use.
+    /// Detaches a mount of the file system, even if it is in use.
     pub fn detach(at: &Path) {
         unmount(at, UnmountFlags::DETACH).unwrap();
     }
@@ -89,7 +90,7 @@ fn serve(mut device: &File, answers: &AtomicBool, keeps: &AtomicBool, asked: &At
         if !matches!(poll(&mut [PollFd::new(&device, PollFlags::IN)], Some(&pause)), Ok(1..)) {
             continue;
         }
-        // The file system isn't mounted any more.
+        // A read error means that the file system is no longer mounted.
         let Ok(length) = device.read(&mut request) else { return };
         if let Some(answer) = answer(&request[..length]).filter(|_| !keeps.load(Ordering::SeqCst)) {
             // The kernel's first request comes after the mount.
@@ -101,7 +102,7 @@ fn serve(mut device: &File, answers: &AtomicBool, keeps: &AtomicBool, asked: &At
     }
 }
 
-/// An answer as in linux/fuse.h. Returns `None` if none is expected.
+/// Returns an answer as in linux/fuse.h, or `None` if none is expected.
 fn answer(request: &[u8]) -> Option<Vec<u8>> {
     let at32 = |offset: usize| u32::from_ne_bytes(request[offset..offset + 4].try_into().unwrap());
     let (operation, unique) = (at32(4), &request[8..16]);
@@ -125,7 +126,7 @@ fn answer(request: &[u8]) -> Option<Vec<u8>> {
             .collect()),
         // OPENDIR.
         27 => Ok(vec![0; 16]),
-        // READDIR, READDIRPLUS, RELEASEDIR, FLUSH, DESTROY: nothing.
+        // READDIR, READDIRPLUS, RELEASEDIR, FLUSH, DESTROY: the answer is empty.
         25 | 28 | 29 | 38 | 44 => Ok(Vec::new()),
         _ => Err(-libc::ENOSYS),
     };
@@ -138,7 +139,7 @@ fn words64(words: &[u64]) -> Vec<u8> {
     words.iter().flat_map(|word| word.to_ne_bytes()).collect()
 }
 
-/// The attributes of a directory.
+/// Returns the attributes of a directory.
 fn attributes(node: u64) -> Vec<u8> {
     let rest = [0_u32, 0, 0, 0o40_755, 2, 0, 0, 0, 4096, 0];
     [words64(&[node, 0, 0, 0, 0, 0]), rest.iter().flat_map(|word| word.to_ne_bytes()).collect()].concat()

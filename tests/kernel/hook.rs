@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how a runtime runs the hook, and how long that may take.
+//! Calls the hook as a runtime does, with a deadline.
 
 use std::ffi::OsString;
 use std::io::{Read, Seek, Write};
@@ -14,52 +14,53 @@ use serde_json::{Value, json};
 use crate::Check;
 use crate::bundle::Bundle;
 
-/// A call takes some milliseconds, and seconds where others rename files all the time on a busy machine, since openat2(2) then
-/// fails with EAGAIN and is tried again. A call that is blocked ends after 45 s by its own time limit: that must not pass.
+/// A call takes some milliseconds, or seconds on a busy machine if other processes constantly rename files, since
+/// openat2(2) then fails with EAGAIN and is tried again. A call that is blocked ends after 45 s by its own time
+/// limit, which must count as a failure.
 pub const DEADLINE: Duration = Duration::from_secs(40);
-/// The program's name in front of each line that it says.
+/// The program's name, which begins each line that the hook prints.
 pub const SAYS: &str = "oci-systemd-hook: ";
 
-/// How to call it, where that is not as usual.
+/// How the hook is called, if not as usual.
 #[derive(Debug, Default)]
 pub struct How<'a> {
-    /// The working directory; otherwise the root, as with runc.
+    /// The working directory. By default it is the root, as with runc.
     pub cwd: Option<PathBuf>,
-    /// Shell commands before it, such as a limit.
+    /// Shell commands that run first, such as one that sets a limit.
     pub first: Option<&'a str>,
-    /// A program that runs it, with its arguments: a tracer.
+    /// A program that runs the hook, such as a tracer, with its arguments.
     pub under: &'a [String],
     /// The hook's options.
     pub options: &'a [&'a str],
-    /// The stage as a word.
+    /// The stage, as a command-line argument.
     pub word: Option<&'a str>,
-    /// Whether it gets no environment, as with runc.
+    /// Whether the hook gets an empty environment, as with runc.
     pub no_environment: bool,
 }
 
-/// What became of a call.
+/// The result of a call.
 #[derive(Debug)]
 pub struct Finished {
     pub code: Option<i32>,
-    /// What killed it.
+    /// The signal that killed the hook, if one did.
     pub signal: Option<i32>,
     pub stderr: String,
 }
 
 impl Finished {
-    /// It worked, and had nothing to say.
+    /// Checks that the hook succeeded and printed nothing.
     pub fn silently(&self) -> Check {
         ensure!(self.code == Some(0) && self.stderr.is_empty(), "expected silence and status 0: {self:?}");
         Ok(())
     }
 
-    /// It worked, and said this in one line.
+    /// Checks that the hook succeeded and printed one line with these words.
     pub fn with_warning(&self, words: &[&str]) -> Check {
         ensure!(self.code == Some(0), "expected status 0: {self:?}");
         self.one_line(words)
     }
 
-    /// It failed, and said why in one line with these words.
+    /// Checks that the hook failed and printed one line with these words.
     pub fn refused(&self, words: &[&str]) -> Check {
         ensure!(self.code == Some(1), "expected status 1: {self:?}");
         self.one_line(words)
@@ -75,7 +76,7 @@ impl Finished {
         Ok(())
     }
 
-    /// It either worked, with or without warnings, or failed with one line.
+    /// Checks that the hook either succeeded, with or without warnings, or failed with one line.
     pub fn in_order(&self) -> Check {
         match self.code {
             Some(0) => {
@@ -88,13 +89,13 @@ impl Finished {
     }
 }
 
-/// The hook's own binary.
+/// Returns the path of the hook's binary.
 pub fn program() -> PathBuf {
     std::env::var_os("OCI_SYSTEMD_HOOK").unwrap_or_else(|| env!("CARGO_BIN_EXE_oci-systemd-hook").into()).into()
 }
 
 impl Bundle {
-    /// Calls it as at createContainer.
+    /// Calls the hook as at createContainer.
     pub fn create(&self) -> Result<Finished, String> {
         self.create_as(&How::default())
     }
@@ -103,7 +104,7 @@ impl Bundle {
         self.call(self.state.to_string().as_bytes(), how)
     }
 
-    /// Calls it as after the container's end.
+    /// Calls the hook as after the container's end.
     pub fn poststop(&self) -> Result<Finished, String> {
         self.poststop_as(&How { cwd: Some("/".into()), ..How::default() })
     }
@@ -115,11 +116,11 @@ impl Bundle {
         self.call(state.to_string().as_bytes(), how)
     }
 
-    /// Calls it with this on standard input.
+    /// Calls the hook with this on standard input.
     pub fn call(&self, input: &[u8], how: &How<'_>) -> Result<Finished, String> {
         let shell = |first: &str| ["/bin/sh", "-c", &format!("{first} exec \"$0\" \"$@\"")].map(OsString::from);
         let mut words: Vec<OsString> = Vec::new();
-        // The next hook runs in the cgroup to which an earlier one has moved the container.
+        // The next hook runs in the cgroup to which an earlier hook has moved the container.
         let enter = "cd \"$OSH_CGROUP\"; { echo $$ >payload/cgroup.procs || echo $$ >cgroup.procs; } 2>/dev/null; cd \"$OSH_CWD\"; unset OSH_CGROUP OSH_CWD;";
         let cwd = how.cwd.clone().unwrap_or_else(|| self.root(""));
         let own_cgroup = self.cgroup.as_ref().filter(|_| self.state.get("pid").is_none());
@@ -144,9 +145,9 @@ impl Bundle {
             .stdout(stdout.try_clone().unwrap())
             .stderr(stderr.try_clone().unwrap())
             .process_group(0);
-        // A tracer would listen to TZ.
+        // A tracer would obey TZ.
         if !how.no_environment && how.under.is_empty() {
-            // As runc 1.1 gives it, which is the container's: nothing of it may be listened to.
+            // As with runc 1.1, the hook gets the container's environment, none of which it may obey.
             command.env("XDG_RUNTIME_DIR", self.host("")).env("TZ", format!(":{}", self.fifo().display()));
         }
         if let Some(cgroup) = own_cgroup {
@@ -156,14 +157,14 @@ impl Bundle {
         let mut stdin = child.stdin.take().unwrap();
         let until = Instant::now() + DEADLINE;
         let status = std::thread::scope(|scope| {
-            // It may end without having read all.
+            // The hook may exit without having read all of it.
             scope.spawn(move || drop(stdin.write_all(input)));
             loop {
                 if let Some(status) = child.try_wait().unwrap() {
                     return Ok(status);
                 }
                 if Instant::now() > until {
-                    // With a tracer, which would leave it running.
+                    // The process group includes the tracer, which would otherwise leave the hook running.
                     rustix::process::kill_process_group(Pid::from_child(&child), Signal::KILL).unwrap();
                     child.wait().unwrap();
                     return Err(format!("the hook still ran after {DEADLINE:?}"));
@@ -177,7 +178,7 @@ impl Bundle {
             file.rewind().unwrap();
             file.read_to_string(&mut said).map_err(|error| format!("cannot read {name}: {error}"))?;
             ensure!(name == "stderr" || said.is_empty(), "it said {said:?} on stdout");
-            // Names in it come from the image, and the line goes to a terminal and to logs.
+            // Names in the line come from the image, and the line goes to a terminal and to logs.
             let controls = said.contains(|c: char| c.is_control() && c != '\n');
             ensure!(!controls, "control characters in {said:?}");
         }

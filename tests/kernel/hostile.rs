@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that nothing outside the root changes, whatever an image has at the paths that the hook touches.
+//! Tests that nothing outside the root changes, whatever an image has at the paths that the hook uses.
 
 use std::ffi::OsStr;
 use std::fs::{self, Permissions};
@@ -18,10 +18,10 @@ use crate::hook::How;
 use crate::namespace::Realm;
 use crate::table;
 
-/// How many cases were tried.
+/// The number of cases that were tried.
 pub static TRIED: AtomicU64 = AtomicU64::new(0);
 
-/// The paths that the hook looks at, and those above them.
+/// The paths that the hook examines, and the directories above them.
 pub const PATHS: [&str; 22] = [
     "run",
     "run/lock",
@@ -47,18 +47,18 @@ pub const PATHS: [&str; 22] = [
     "sys/fs/cgroup",
 ];
 
-/// What a link that tries to lead out is aimed at: the host's, of each kind.
+/// The targets on the host of symlinks that try to lead out of the root, one of each kind.
 const TARGETS: [&str; 4] = ["full", "empty", "file", "nothing"];
 
 #[derive(Debug, Clone, Copy)]
 enum Way {
     Absolute,
-    /// More `..` than there are directories.
+    /// More `..` than there are directories above.
     Relative,
     ProcSelfRoot,
     ProcThreadSelfRoot,
     ProcOneRoot,
-    /// The hook's working directory is on the host, as it is a bundle with crun.
+    /// Relative to the hook's working directory, which is on the host: with crun it is the bundle.
     ProcCwd,
     ProcSelfTaskCwd,
 }
@@ -75,55 +75,55 @@ const WAYS: [Way; 7] = [
 
 #[derive(Debug, Clone, Copy)]
 enum Thing {
-    /// A link that tries to lead out.
+    /// A symlink that tries to lead out of the root.
     Out(Way, &'static str),
-    /// A link to this very path.
+    /// A symlink with exactly this target.
     Link(&'static str),
-    /// A link with a peculiar target.
+    /// A symlink with a peculiar target.
     Peculiar(Target),
-    /// So many links, one to the next, the last one to a directory.
+    /// A chain of this many symlinks, the last of which leads to a directory.
     Chain(u32),
     File,
     Directory(u32),
-    /// A directory with so many in it, one below the other.
+    /// A directory with this many nested directories.
     Deep(usize),
     Mount(Source),
     Fifo,
     Socket,
-    /// Only the initial user namespace's root makes these.
+    /// A device node, which only the initial user namespace's root can create.
     Device(u32, u32),
 }
 
 #[derive(Debug, Clone, Copy)]
 enum Target {
-    /// A name as long as they get, of nothing.
+    /// A nonexistent name of the maximum length.
     LongName,
-    /// As many components as there is room for, none of which is there.
+    /// As many components as fit into the path, none of which exists.
     Components,
-    /// The same, and the first is a link of this kind, and so on.
+    /// As many components as fit, the first of which is such a symlink itself, and so on.
     ComponentsOfLinks,
     NotText,
-    /// What moves a terminal's cursor, and ends a line.
+    /// A name with sequences that move a terminal's cursor, and with a newline.
     Controls,
-    /// There, and with names of all these kinds in it.
+    /// An existing directory that contains names of all these kinds.
     Strange,
 }
 
-/// What the user mounts there.
+/// What the user mounts at the path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Source {
     Tmpfs,
-    /// A volume: a directory of the host's, with all that the hook looks for.
+    /// A volume: a directory of the host with everything that the hook looks for.
     Directory,
     File,
 }
 
-/// The longest target of a link, `PATH_MAX` with its final NUL.
+/// The maximum length of a symlink's target, `PATH_MAX` without its final NUL.
 const TARGET_MAX_BYTES: usize = 4095;
-/// The longest name, `NAME_MAX`.
+/// The maximum length of a name, `NAME_MAX`.
 const NAME_MAX_BYTES: usize = 255;
 
-/// Links that need no way out.
+/// The targets of symlinks that don't try to lead out of the root.
 const LINKS: [&str; 21] = [
     "/nowhere",
     "/nowhere/at/all",
@@ -182,12 +182,12 @@ fn possible(realm: Realm) -> Vec<Thing> {
     things().into_iter().filter(|thing| realm == Realm::Initial || !matches!(thing, Thing::Device(..))).collect()
 }
 
-/// How many cases there are for one path.
+/// Returns the number of cases for one path.
 pub fn count(realm: Realm) -> usize {
     possible(realm).len()
 }
 
-/// One path as each thing.
+/// Tests one path with each thing in its place.
 pub fn path(realm: Realm, path: &'static str) -> Check {
     crate::all(possible(realm).into_iter().map(|thing| {
         TRIED.fetch_add(1, Ordering::Relaxed);
@@ -212,7 +212,7 @@ fn check(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
         mounted.unchanged(bundle)?;
     }
     if finished.code == Some(0) {
-        // What was made in the image is taken back at the end, and there was nothing else.
+        // Files that were created in the image are removed at the end, and nothing else was changed.
         bundle.end();
         bundle.poststop()?.silently()?;
         watch.restored(bundle)?;
@@ -222,7 +222,7 @@ fn check(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
     watch.everything(bundle)
 }
 
-/// A mount of the user's own.
+/// A mount that the user has configured.
 struct Mounted {
     path: String,
     source: Source,
@@ -250,8 +250,8 @@ impl Mounted {
         Self { path: path.to_owned(), source, id, content: tree::read(&at, Detail::Untouched) }
     }
 
-    /// It is where it was, and what it shows was not written to; but a tmpfs goes with its container, and on the user's
-    /// own the hook makes what is missing.
+    /// Checks that the mount is still there and that its content was not written to. The content of a tmpfs isn't
+    /// checked: it ends with its container, and the hook creates missing files on it.
     fn unchanged(&self, bundle: &Bundle) -> Check {
         let at = bundle.root(&self.path);
         let found = table::at(&at).map(|mount| mount.id);
@@ -263,7 +263,7 @@ impl Mounted {
     }
 }
 
-/// Puts a thing at a path of the image. Returns the hook's working directory, where it matters.
+/// Creates a thing at a path of the image. Returns the hook's working directory if it matters.
 fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
     let at = bundle.image(path);
     clear(&at);
@@ -271,7 +271,7 @@ fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
     let mut cwd = None;
     match thing {
         Thing::Out(way, target) => {
-            // The first process's root is another mount namespace's.
+            // The first process's root is in another mount namespace.
             let host = if matches!(way, Way::ProcOneRoot) { bundle.sentinel().to_owned() } else { bundle.host("") };
             let target = host.join(target);
             symlink(lead(way, &target), at).unwrap();
@@ -315,7 +315,7 @@ fn put(bundle: &Bundle, path: &str, thing: Thing) -> Option<PathBuf> {
     cwd
 }
 
-/// Makes what a link is to lead to, as far as that is there.
+/// Creates the target of a symlink, if it is one that exists, and returns its path.
 fn peculiar(bundle: &Bundle, target: Target) -> PathBuf {
     let components = |first: &str| {
         let mut target = first.to_owned();
@@ -369,7 +369,7 @@ pub fn clear(at: &Path) {
     }
 }
 
-/// A program on the host is not the image's systemd, and what is no program is not read.
+/// The hook must not take a program on the host for the image's systemd, nor read what isn't a program.
 pub fn init(realm: Realm) -> Check {
     let outside = WAYS.into_iter().map(|way| Thing::Out(way, "systemd/systemd"));
     let others = [Thing::Fifo, Thing::Socket, Thing::File, Thing::Directory(0o755), Thing::Link("loop")];
@@ -386,7 +386,7 @@ fn check_init(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
     let is_directory = matches!((path, thing), ("usr/lib/systemd" | "sbin", Thing::Out(..)));
     let cwd = put(bundle, path, if is_directory { above(thing) } else { thing });
     if path == "sbin" && is_directory {
-        // A directory on the host in which the command's name is.
+        // The target is a directory on the host that contains the command's name.
         bundle.config["process"]["args"] = serde_json::json!(["/sbin/systemd"]);
     }
     fs::write(bundle.image("srv/inside/systemd"), b"#!/bin/sh\n").unwrap();
@@ -399,7 +399,7 @@ fn check_init(bundle: &mut Bundle, path: &str, thing: Thing) -> Check {
     watch.image(bundle)
 }
 
-/// The directory of a program.
+/// Replaces a target that is a program by its directory.
 fn above(thing: Thing) -> Thing {
     match thing {
         Thing::Out(way, _) => Thing::Out(way, "systemd"),
@@ -407,7 +407,8 @@ fn above(thing: Thing) -> Thing {
     }
 }
 
-/// What `..` behind a name leads to depends on what that name is: where it dangles, nothing is made anywhere.
+/// The result of `..` after a name depends on what the name is. If the resulting path doesn't exist,
+/// nothing is created anywhere.
 pub fn up_behind_a_name(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         clear(&bundle.image("run"));
@@ -416,13 +417,14 @@ pub fn up_behind_a_name(realm: Realm) -> Check {
         symlink("/a/../run2", bundle.image("run")).unwrap();
         bundle.start(Cgroup::Mounted);
         let watch = bundle.watch();
-        // To the kernel it is /srv/inside/run2, and as a text it would be /run2.
+        // The kernel resolves it to /srv/inside/run2, but as a string it would be /run2.
         bundle.create()?.refused(&["/run", "`..` behind a name"])?;
         watch.everything(bundle)
     })
 }
 
-/// The counterpart: links that stay inside do lead to systemd, also absolute ones and those that climb too high.
+/// This is the counterpart of [`init`]: symlinks that stay in the root do lead to systemd, including absolute ones
+/// and those with too many `..`.
 pub fn init_inside(realm: Realm) -> Check {
     for target in ["/usr/lib/systemd/systemd", "../../../../usr/lib/systemd/systemd", "/opt/link"] {
         with_bundle(realm, |bundle| {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that bad input is one clear line that names what and where, and that nothing is touched.
+//! Tests that invalid input is reported in one clear line that says what is wrong and where, and
+//! that nothing is changed.
 
 use std::fs;
 
@@ -12,7 +13,7 @@ use crate::namespace::Realm;
 
 type Spoil = fn(&mut Bundle);
 
-/// What is written to standard input in place of the state, and what the line says.
+/// Strings that are written to standard input in place of the state, and a word that the error line must contain.
 const INPUTS: [(&str, &str); 13] = [
     ("", "standard input"),
     ("   \n", "standard input"),
@@ -29,7 +30,7 @@ const INPUTS: [(&str, &str); 13] = [
     (r#"{"status":"creating","bundle":"/b"}"#, "id"),
 ];
 
-/// Fields of the state.
+/// Invalid fields of the state, with a word that the error line must contain.
 const STATES: [(&str, &str, &str); 14] = [
     ("id", r#""a/b""#, "a/b"),
     ("id", r#""..""#, r#"".."#),
@@ -47,7 +48,7 @@ const STATES: [(&str, &str, &str); 14] = [
     ("annotations", "[1]", "standard input"),
 ];
 
-/// Fields of config.json, as JSON pointers; nothing in place of a value takes the field away.
+/// Invalid fields of config.json by their JSON pointers. An empty value stands for a missing field.
 const CONFIGS: [(&str, &str, &str); 31] = [
     ("/process", "", "config.json"),
     ("/process", "7", "config.json"),
@@ -82,7 +83,7 @@ const CONFIGS: [(&str, &str, &str); 31] = [
     ("/linux/namespaces", r#"[{"type":1}]"#, "config.json"),
 ];
 
-/// Whole files.
+/// Changes to the whole config.json.
 const FILES: [(&str, Spoil, &str); 6] = [
     ("config.json is missing", |bundle| fs::remove_file(config_file(bundle)).unwrap(), "config.json"),
     ("config.json is empty", |bundle| fs::write(config_file(bundle), "").unwrap(), "config.json"),
@@ -110,14 +111,14 @@ const FILES: [(&str, Spoil, &str); 6] = [
     ),
 ];
 
-/// Enough for the hook, and not for what is too large.
+/// The limit on the address space, which is enough for the hook but not for the input if it were read as a whole.
 const LITTLE_MEMORY: &str = "ulimit -v 65536;";
 
 fn config_file(bundle: &Bundle) -> std::path::PathBuf {
     bundle.directory().join("config.json")
 }
 
-/// What can't be a state.
+/// Tests invalid states.
 pub fn states(realm: Realm) -> Check {
     for (text, word) in INPUTS {
         refused(realm, text, word, |_| {}, Some(text.as_bytes()))?;
@@ -136,7 +137,7 @@ pub fn states(realm: Realm) -> Check {
     refused(realm, "512 KiB and a byte", "is larger than 524288 bytes", |_| {}, Some(above.as_bytes()))
 }
 
-/// What can't be a config.json.
+/// Tests invalid config.json files.
 pub fn configs(realm: Realm) -> Check {
     for (pointer, value, word) in CONFIGS {
         let spoil = move |bundle: &mut Bundle| {
@@ -182,7 +183,7 @@ fn refused(
     with_bundle(realm, check).map_err(|message| format!("{name:?}: {message}"))
 }
 
-/// What runtimes accept is not refused, however odd.
+/// Whatever runtimes accept is not refused, however odd it is.
 pub fn tolerated(realm: Realm) -> Check {
     for (pointer, value) in [
         ("/mounts", json!(null)),

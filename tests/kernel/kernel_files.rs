@@ -37,23 +37,23 @@ const FILES: [&str; 10] = [
 /// The file systems that can be mounted.
 const KINDS: [&str; 10] =
     ["tracefs", "debugfs", "securityfs", "binfmt_misc", "mqueue", "pstore", "bpf", "configfs", "fusectl", "cgroup2"];
-/// The file that is used on tracefs, whose reading consumes its content. On the other file systems any file is used.
+/// The file that is used on tracefs, which is consumed by reading it. On the other file systems any file is used.
 const TELLING: &str = "trace_pipe";
-/// Directories that no other process looks into.
+/// Directories that no other process accesses.
 const DIRECTORIES: [&str; 3] = ["/proc/tty/driver", "/proc/sys/fs/mqueue", "/sys/kernel/slab"];
 
 /// How a path leads to such a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Way {
-    /// A link in the image.
+    /// A symlink in the image.
     Link,
-    /// A mount that the container's author asks for.
+    /// A mount that the container's author configures.
     Mount,
 }
 
 const WAYS: [Way; 2] = [Way::Link, Way::Mount];
 
-/// When the hook is called.
+/// The stage at which the hook is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     CreateRuntime,
@@ -62,7 +62,7 @@ enum Stage {
 
 const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::CreateContainer];
 
-/// The paths that the hook reads, with the container's command, and whether a container that asks for the hook by
+/// The paths that the hook reads, with the container's command, and whether a container that enables the hook by
 /// annotation is prepared nonetheless.
 const PATHS: [(&str, &str, bool); 10] = [
     ("usr/lib/systemd/systemd", "/sbin/init", true),
@@ -77,7 +77,7 @@ const PATHS: [(&str, &str, bool); 10] = [
     ("etc/machine-id", "/sbin/init", false),
 ];
 
-/// The directories that the hook lists, or in which it looks something up.
+/// The directories that the hook lists, or in which it looks up names.
 const DIRECTORY_PATHS: [&str; 9] = [
     "run",
     "run/lock",
@@ -90,7 +90,6 @@ const DIRECTORY_PATHS: [&str; 9] = [
     "usr/bin",
 ];
 
-/// One container.
 struct Case<'a> {
     stage: Stage,
     way: Way,
@@ -100,14 +99,14 @@ struct Case<'a> {
     target: &'a Path,
 }
 
-/// Each path leads to each file.
+/// Tests each path with each file.
 pub fn none_is_read(realm: Realm) -> Check {
     isolated(|| {
         let (files, _connection) = files();
         ensure!(files.len() > 8, "only {files:?}");
         let mut cases = Vec::new();
         for (stage, way, annotation) in calls() {
-            // Paths that only matter for the set-up aren't looked at before the decision.
+            // Paths that only matter for the setup aren't examined before the decision.
             for (path, command, is_prepared) in PATHS.into_iter().filter(|each| each.2 || annotation.is_some()) {
                 for target in &files {
                     let case = Case { stage, way, annotation, path, command, target };
@@ -119,7 +118,7 @@ pub fn none_is_read(realm: Realm) -> Check {
     })
 }
 
-/// Each directory that is listed.
+/// Tests each path that is listed with each directory.
 pub fn no_directory_is_listed(realm: Realm) -> Check {
     isolated(|| {
         let (_, _connection) = files();
@@ -141,13 +140,14 @@ fn calls() -> impl Iterator<Item = (Stage, Way, Option<&'static str>)> {
     })
 }
 
-/// Where the kernel's file systems are mounted on the host. In the container they are at /srv/kernel.
+/// Returns the directory on the host where the kernel's file systems are mounted. In the container
+/// they are at /srv/kernel.
 fn place() -> PathBuf {
     SCRATCH.get().unwrap().join("kernel")
 }
 
-/// The kernel's files that exist, by their paths on the host, and the FUSE server that one of them belongs to. No other
-/// trial may use these files, because the watch reports every process that opens one of them.
+/// Returns the kernel's files that exist, by their paths on the host, and the FUSE server that one of them belongs
+/// to. No other trial may use these files, because the watch reports every process that opens one of them.
 fn files() -> (Vec<PathBuf>, Option<Server>) {
     fs::create_dir_all(place()).unwrap();
     tmpfs(&place(), "mode=755");
@@ -268,7 +268,7 @@ impl Case<'_> {
     fn mount(&self, bundle: &mut Bundle) {
         bundle.start(Cgroup::Nowhere);
         rbind(Path::new("/sys"), &bundle.root("sys"));
-        // Without the cgroup mounts, which the hook would find.
+        // This hides the cgroup mounts, which the hook would find.
         tmpfs(&bundle.root("sys/fs/cgroup"), "mode=755");
         rbind(&place(), &bundle.root("srv/kernel"));
         if self.way == Way::Mount {

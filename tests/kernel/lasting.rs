@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what the hook makes in an image, that it is written down, and that poststop takes back that and no more.
+//! Tests which files the hook creates in an image, that they are recorded, and that poststop removes
+//! them and nothing else.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,10 +16,10 @@ use crate::copy_up::node;
 use crate::hook::How;
 use crate::namespace::Realm;
 
-/// What an image may lack.
+/// Mount points that an image may lack.
 const MISSING: [&str; 4] = ["etc/machine-id", "run", "tmp", "run/lock"];
 
-/// An image without mount points has them for as long as the container is there.
+/// If an image lacks mount points, they exist for the lifetime of the container.
 pub fn is_taken_back(realm: Realm) -> Check {
     for missing in [&MISSING[..1], &MISSING[1..2], &MISSING[2..3], &MISSING[3..], &MISSING[..3]] {
         with_bundle(realm, |bundle| {
@@ -26,7 +27,7 @@ pub fn is_taken_back(realm: Realm) -> Check {
             let watch = created(bundle)?;
             let record = record(bundle);
             let modes = [(record.clone(), 0o100_600), (record.parent().unwrap().to_owned(), 0o40700)];
-            // /run/lock lies on a new tmpfs, which takes it along.
+            // /run/lock lies on a new tmpfs and disappears with it.
             let lasts = missing != &MISSING[3..];
             ensure!(record.exists() == lasts, "there is a record: {}", record.exists());
             for (path, mode) in modes.iter().filter(|_| lasts) {
@@ -37,7 +38,7 @@ pub fn is_taken_back(realm: Realm) -> Check {
                 ensure!(bundle.image(path).exists(), "{path} was not made");
             }
             end(bundle, &watch)?;
-            // Twice is as good as once.
+            // A second call changes nothing.
             bundle.poststop()?.silently()?;
             watch.restored(bundle)
         })
@@ -46,8 +47,8 @@ pub fn is_taken_back(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Each missing directory takes a descriptor when it is made, and when it is removed: there is a bound, and whoever
-/// exceeds it gets nothing made.
+/// Creating a missing directory needs a file descriptor, and so does removing it. Therefore their number is limited,
+/// and nothing is created if there are more.
 pub fn too_many_are_missing(realm: Realm) -> Check {
     const MOST: usize = 64;
     let link_to = |bundle: &Bundle, count: usize| {
@@ -72,7 +73,7 @@ pub fn too_many_are_missing(realm: Realm) -> Check {
     .map_err(|message| format!("one more: {message}"))
 }
 
-/// What leads to a missing path has the directories above it made, too.
+/// The missing directories above a missing path are also created and removed.
 pub fn is_taken_back_with_what_is_above(realm: Realm) -> Check {
     type Change = fn(&Bundle);
     let changes: [(&str, Change); 7] = [
@@ -107,7 +108,7 @@ fn relink(bundle: &Bundle, path: &str, target: impl AsRef<Path>) {
     std::os::unix::fs::symlink(target, bundle.image(path)).unwrap();
 }
 
-/// What became something else meanwhile is not the hook's.
+/// A file that was changed in the meantime is no longer the hook's and is not removed.
 pub fn and_nothing_else(realm: Realm) -> Check {
     type Change = fn(&Bundle);
     let changes: [(&str, Change, &str); 6] = [
@@ -154,7 +155,7 @@ pub fn and_nothing_else(realm: Realm) -> Check {
     Ok(())
 }
 
-/// The root, the bundle or the whole of it may be gone by then.
+/// The root, the bundle or both may be gone when poststop is called.
 pub fn when_things_are_gone(realm: Realm) -> Check {
     type Change = fn(&Bundle);
     let changes: [(&str, Change, bool); 5] = [
@@ -203,12 +204,12 @@ pub fn when_things_are_gone(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A record that is not as it was written.
+/// Tests records that are not as the hook wrote them.
 pub fn of_a_spoilt_record(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         lack(bundle, &["tmp", "etc/machine-id"]);
         let watch = created(bundle)?;
-        // As after a kill: the last line is cut short, and of a thing that wasn't made.
+        // As after a kill, the last line is truncated, and the file that it is about wasn't created.
         let text = fs::read_to_string(record(bundle)).unwrap();
         let first = text.lines().next().unwrap().len();
         fs::write(record(bundle), format!("{text}{}", &text[..first / 2])).unwrap();
@@ -236,7 +237,7 @@ pub fn of_a_spoilt_record(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A record that somebody else wrote names a path that leads out of the root.
+/// Tests a record that someone else wrote, with a path that leads out of the root.
 pub fn stays_in_the_root(realm: Realm) -> Check {
     for at in ["/../../host/empty", "/out", "/out/lock", "/proc/self/root/{}"] {
         with_bundle(realm, |bundle| {
@@ -248,7 +249,7 @@ pub fn stays_in_the_root(realm: Realm) -> Check {
             let mut line: serde_json::Value = serde_json::from_str(text.lines().next().unwrap()).unwrap();
             let empty = bundle.host("empty");
             let at = at.replace("{}", &empty.to_string_lossy()[1..]);
-            // A path is a text or, since it need not be one, bytes.
+            // A path is a string, or an array of bytes, since it need not be UTF-8.
             line["at"] = if line["at"].is_string() { json!(at) } else { json!({"Unix": at.as_bytes()}) };
             line["is_directory"] = json!(true);
             fs::write(record(bundle), format!("{line}\n")).unwrap();
@@ -264,7 +265,7 @@ pub fn stays_in_the_root(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A container for which nothing was ever made.
+/// Calls poststop for a container for which nothing was created.
 pub fn of_nothing(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.start(Cgroup::Mounted);
@@ -278,8 +279,8 @@ pub fn of_nothing(realm: Realm) -> Check {
     })
 }
 
-/// Without a place for its record nothing lasting is made: neither the directory of a user's runtime files, which
-/// would stay, nor what is in the image.
+/// If its record can't be stored, the hook creates nothing that outlives the call: neither the directory of a user's
+/// runtime files, which would remain, nor files in the image.
 pub fn needs_a_place(realm: Realm) -> Check {
     if realm == Realm::Initial {
         return Ok(());
@@ -320,7 +321,7 @@ fn end(bundle: &Bundle, watch: &Watch) -> Check {
     Ok(())
 }
 
-/// The only record of this ID, if there is one.
+/// Returns the only record of this ID, or a nonexistent path.
 fn record(bundle: &Bundle) -> PathBuf {
     let directory = bundle.records().join(ID);
     let mut all = fs::read_dir(&directory).into_iter().flatten().map(|entry| entry.unwrap().path());
@@ -337,7 +338,7 @@ fn unmount(bundle: &Bundle) {
     rustix::mount::unmount(bundle.root(""), rustix::mount::UnmountFlags::DETACH).unwrap();
 }
 
-/// Another container's record is not touched, and the directory stays for it.
+/// Another container's record is not touched, and the directory is kept for it.
 pub fn of_one_container_only(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         lack(bundle, &["etc/machine-id"]);

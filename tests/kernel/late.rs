@@ -30,14 +30,14 @@ fn create(bundle: &Bundle, cwd: Option<&Path>) -> Result<Finished, String> {
     bundle.create_as(&How { cwd: cwd.map(Path::to_owned), options: LIMIT, ..How::default() })
 }
 
-/// Notes that the machine lacks something for a trial.
+/// Skips a trial for which the machine lacks something.
 fn skipped(why: &str) -> Check {
     ensure!(std::env::var_os("CI").is_none(), "{why}");
     eprintln!("skipped: {why}");
     Ok(())
 }
 
-/// The root itself, or a layer of its overlay, is on a file server.
+/// Tests a root that is on a file server, or has a layer of its overlay there.
 pub fn root(realm: Realm) -> Check {
     for is_layer in [false, true] {
         with_bundle(realm, |bundle| {
@@ -71,7 +71,7 @@ pub fn root(realm: Realm) -> Check {
     Ok(())
 }
 
-/// No server of a volume is asked for anything, even if the container's paths lead to the volume or through it: a
+/// No server of a volume receives any request, even if the container's paths lead to the volume or through it: a
 /// process that waits for an answer can't even be killed.
 pub fn volume(realm: Realm) -> Check {
     type Make = fn(&Bundle);
@@ -110,7 +110,8 @@ pub fn volume(realm: Realm) -> Check {
                 let asked = server.asked() - before;
                 ensure!(asked == 0, "it was asked {asked} times, and said {finished:?}");
                 finished.in_order()?;
-                // A volume that the user mounted is no error. A symbolic link in the image to one may be.
+                // It is no error if the user mounted the volume there, but it may be one if a symlink in the
+                // image leads to it.
                 ensure!(at == "data" || finished.code == Some(0), "{finished:?}");
                 Ok(())
             };
@@ -124,7 +125,7 @@ fn put_link(bundle: &Bundle, path: &str, target: &str) {
     symlink(target, bundle.image(path)).unwrap();
 }
 
-/// poststop of a container whose root is on a file server exits with 0, and the record stays.
+/// If a container's root is on a file server, poststop exits with 0, and the record is kept.
 pub fn poststop(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
@@ -147,10 +148,10 @@ pub fn poststop(realm: Realm) -> Check {
     })
 }
 
-/// A call that hardly gets on ends as well, though nothing blocks it: whether it looks at the container or copies what the
-/// image has.
+/// The time limit also applies to a call that is very slow but not blocked, whether it examines the container or
+/// copies the image's content.
 pub fn slow(realm: Realm) -> Check {
-    // A tracer keeps each of these calls waiting.
+    // A tracer delays each of these calls.
     for call in ["getdents64", "flistxattr"] {
         with_bundle(realm, |bundle| {
             let watch = bundle.watch();
@@ -169,7 +170,7 @@ pub fn slow(realm: Realm) -> Check {
     Ok(())
 }
 
-/// The records of an ID are locked by another call that never ends.
+/// Tests a call for an ID whose records are locked by another call that never ends.
 pub fn lock(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
@@ -181,7 +182,7 @@ pub fn lock(realm: Realm) -> Check {
         let held = File::open(&records).unwrap();
         rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
         create(bundle, Some(&bundle.directory()))?.refused(&[SAYS, "waiting for the lock of", ID])?;
-        // The container's limit on processes leaves no room for a thread.
+        // The container's limit on processes doesn't allow another thread.
         let under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN"];
         let under = under.map(str::to_owned);
         let how = How { cwd: Some(bundle.directory()), options: LIMIT, under: &under, ..How::default() };
@@ -196,8 +197,8 @@ pub fn lock(realm: Realm) -> Check {
     })
 }
 
-/// A call that waits for a file server when its time is over keeps its files open until the server answers, but not its
-/// locks: another container of the same ID can be created.
+/// A call that waits for a file server when its time is over keeps its files open until the server answers, but not
+/// its locks, so another container with the same ID can be created.
 pub fn lock_of_a_stuck_call(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
@@ -207,7 +208,7 @@ pub fn lock_of_a_stuck_call(realm: Realm) -> Check {
         let served = bundle.elsewhere("served");
         let Some(server) = Server::mount(&served) else { return skipped("FUSE is missing") };
         bind(&served, &bundle.root(""));
-        // It has begun to answer.
+        // This ensures that the server has begun to answer.
         fs::metadata(&served).unwrap();
         server.keeps_requests();
         let state = bundle.state.to_string().replace("creating", "stopped");
@@ -232,7 +233,7 @@ pub fn lock_of_a_stuck_call(realm: Realm) -> Check {
     })
 }
 
-/// The runtime keeps standard input open, or doesn't read standard error.
+/// Tests a runtime that keeps standard input open, or doesn't read standard error.
 pub fn runtime(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.start(Cgroup::Mounted);
@@ -250,7 +251,7 @@ pub fn runtime(realm: Realm) -> Check {
     })
 }
 
-/// Waits for the end of a hook with a short limit.
+/// Waits until a hook with a short time limit exits.
 fn ended(hook: &mut Child) -> Result<ExitStatus, String> {
     let begun = Instant::now();
     loop {
@@ -266,7 +267,7 @@ fn ended(hook: &mut Child) -> Result<ExitStatus, String> {
     }
 }
 
-/// Nobody reads what the hook says, and the pipe is full.
+/// Tests a call whose standard error is a full pipe that nobody reads.
 pub fn full_stderr(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
@@ -291,7 +292,7 @@ pub fn full_stderr(realm: Realm) -> Check {
     })
 }
 
-/// If everything answers, even a short limit has no effect.
+/// If everything answers in time, even a short limit has no effect.
 pub fn in_time(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         clear(&bundle.image("srv/nothing"));

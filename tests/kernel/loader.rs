@@ -13,7 +13,7 @@ use crate::bundle::{Bundle, Cgroup, with_bundle};
 use crate::hook::{SAYS, program};
 use crate::namespace::Realm;
 
-/// Variables that an image can set, with values that do no harm here.
+/// Variables that an image can set, with values that are harmless here.
 const LISTENED_TO: [(&str, &str); 3] =
     [("LD_LIBRARY_PATH", "/nowhere"), ("LD_BIND_NOW", "1"), ("GLIBC_TUNABLES", "glibc.malloc.perturb=0")];
 
@@ -22,7 +22,7 @@ pub fn listened(realm: Realm) -> Check {
     for hook in [program(), PathBuf::from(env!("CARGO_BIN_EXE_oci-systemd-hook"))] {
         let is_dynamic = is_dynamic(&hook);
         with_bundle(realm, |bundle| {
-            // It makes no difference which container it is.
+            // The result doesn't depend on whether the hook acts for the container.
             bundle.config["process"]["args"] = json!(["/bin/true"]);
             bundle.start(Cgroup::Mounted);
             let watch = bundle.watch();
@@ -55,7 +55,8 @@ fn call(hook: &Path, bundle: &Bundle, stage: &str, environment: &[(&str, &str)])
     hook.wait_with_output().unwrap()
 }
 
-/// With this variable the loader lists libraries instead of starting the program.
+/// Whether a hook is dynamically linked. With this variable the dynamic loader lists the libraries instead
+/// of starting the program.
 fn is_dynamic(hook: &Path) -> bool {
     let output = Command::new(hook).arg("--version").env("LD_TRACE_LOADED_OBJECTS", "1").output().unwrap();
     !output.stdout.starts_with(b"oci-systemd-hook ")

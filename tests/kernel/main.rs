@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the list of the kernel tests: the real hook on real mounts and files, in namespaces of its own, without
-//! a runtime.
+//! The kernel tests: the real hook on real mounts and files, in private namespaces, without a runtime.
 //!
-//! They need no privilege, but a user namespace. As root they run a second time in the initial one, as under
-//! rootful engines: `OCI_SYSTEMD_HOOK_REALM` is how this program tells itself so. `OCI_SYSTEMD_HOOK` names another
-//! hook than the one that cargo built. `OCI_SYSTEMD_HOOK_TRIALS` is a list of words, of which a trial's name must contain
-//! one. What the machine lacks is a failure where `CI` is set and else skipped.
+//! The tests need no privileges, only a user namespace. If they are started as root, they run a second time in the
+//! initial user namespace, as under rootful engines; the program starts itself with `OCI_SYSTEMD_HOOK_REALM` for
+//! that. `OCI_SYSTEMD_HOOK` is the path of a hook to test instead of the one that cargo built.
+//! `OCI_SYSTEMD_HOOK_TRIALS` is a list of words, one of which a trial's name must contain. If the machine lacks
+//! something that a trial needs, the trial fails if `CI` is set and is skipped otherwise.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -55,10 +55,9 @@ use crate::harness::scratch::Scratch;
 use crate::harness::{Check, List, all};
 use crate::namespace::Realm;
 
-/// One trial.
 type Run = fn(Realm) -> Check;
 
-/// Set where this program runs the trials of the initial user namespace.
+/// The environment variable that is set if this program runs the trials of the initial user namespace.
 const REALM: &str = "OCI_SYSTEMD_HOOK_REALM";
 
 const TRIALS: &[(&str, Run)] = &[
@@ -174,7 +173,7 @@ const TRIALS: &[(&str, Run)] = &[
     ("bounds/attributes", bounds::attributes),
 ];
 
-/// Those that need strace, the longest first.
+/// The trials that need strace, the longest first.
 const FAULTS: &[(&str, Run)] = &[
     ("faults/with-cgroup", faults::with_cgroup),
     ("faults/create-container", faults::create_container_fails),
@@ -219,7 +218,7 @@ fn main() -> ExitCode {
     if passed { conclusion.exit_code() } else { ExitCode::FAILURE }
 }
 
-/// Makes what trials find in the scratch directory; some of it can't be made in a user namespace.
+/// Creates the files that trials expect in the scratch directory. Some of them can't be created in a user namespace.
 fn set_up(scratch: &Path) {
     std::fs::create_dir(scratch.join("trial")).unwrap();
     if namespace::missing_for_initial().is_none() {
@@ -238,7 +237,7 @@ fn run_again() -> bool {
     Command::new(own).args(std::env::args_os().skip(1)).env(REALM, "initial").status().unwrap().success()
 }
 
-/// A trial's name, and what it does.
+/// A trial's name and its function.
 type Named = (String, Box<dyn FnOnce(Realm) -> Check + Send>);
 
 fn list(trials: &mut List, realm: Realm, entered: &Check) {
@@ -269,8 +268,7 @@ fn list(trials: &mut List, realm: Realm, entered: &Check) {
     push(trials, realm, entered, all);
 }
 
-/// Runs a trial in parallel with others. A trial runs alone if what it does changes the result of the hook's calls in other
-/// trials.
+/// Runs a trial in parallel with others, or alone if it changes the result of the hook's calls in other trials.
 fn in_turn<T>(name: &str, run: impl FnOnce() -> T) -> T {
     const ALONE: [&str; 1] = ["records/endless-table"];
     static TURN: RwLock<()> = RwLock::new(());

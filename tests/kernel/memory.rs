@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that sizes follow the memory limit of the container's cgroup, and that the container is charged for what is
-//! copied, but never more than it has. This needs a machine on which the test can make such a cgroup.
+//! Tests that sizes depend on the memory limit of the container's cgroup, and that the container is charged for what
+//! is copied, but never for more than it has. This needs a machine on which the test can create such a cgroup.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,16 +19,16 @@ use crate::table;
 const MIB: u64 = 1024 * 1024;
 const LIMIT_MIB: u64 = 512;
 
-/// A cgroup with a limit, which is gone with this value.
+/// A cgroup with a memory limit. It is removed when this value is dropped.
 struct Limited {
     directory: PathBuf,
-    /// The whole hierarchy.
+    /// The mount point of the whole hierarchy.
     hierarchy: PathBuf,
 }
 
 impl Drop for Limited {
     fn drop(&mut self) {
-        // A process that was in it may still be ending. Worst case: an empty cgroup stays.
+        // A process that was in the cgroup may still be exiting. At worst, an empty cgroup remains.
         let until = Instant::now() + Duration::from_secs(2);
         while fs::remove_dir(&self.directory).is_err() && Instant::now() < until {
             std::thread::sleep(Duration::from_millis(5));
@@ -63,7 +63,7 @@ impl Limited {
         Err(why)
     }
 
-    /// The shell command that moves a shell there.
+    /// Returns the shell command that moves a shell into the cgroup.
     fn join(&self) -> String {
         format!("echo $$ > '{}/cgroup.procs' || exit 9;", self.directory.display())
     }
@@ -73,12 +73,12 @@ impl Limited {
         text.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok()).unwrap()
     }
 
-    /// The bytes of tmpfs that are charged to it.
+    /// Returns the number of bytes of tmpfs that are charged to the cgroup.
     fn shmem(&self) -> u64 {
         self.number(["memory.stat"; 2], "shmem ")
     }
 
-    /// The number of processes that were killed for lack of memory.
+    /// Returns the number of processes that were killed for lack of memory.
     fn kills(&self) -> u64 {
         self.number(["memory.oom_control", "memory.events"], "oom_kill ")
     }
@@ -104,7 +104,8 @@ enum Stage {
 }
 
 const STAGES: [Stage; 2] = [Stage::CreateRuntime, Stage::CreateContainer];
-/// The most that is written outside of the copy: the machine ID and the files that tell systemd about the container.
+/// The maximum that is written apart from the copies: the machine ID and the files that describe
+/// the container to systemd.
 const OTHERS_BYTES: u64 = 256 * 1024;
 
 /// Calls the hook from the engine's cgroup, for a container in another one.
@@ -139,14 +140,14 @@ fn create(
     }
 }
 
-/// Makes files of this many mebibytes in total.
+/// Creates files of this many mebibytes in total.
 fn fill(directory: &Path, mib: usize) {
     for number in 0..mib / 2 {
         fs::write(directory.join(number.to_string()), vec![7; 2 << 20]).unwrap();
     }
 }
 
-/// The pages of a tmpfs stay charged to the cgroup of the process that wrote them.
+/// The pages of a tmpfs remain charged to the cgroup of the process that wrote them.
 pub fn is_charged_to_the_container(realm: Realm) -> Check {
     each(realm, 512, &|bundle, stage, container, engine| {
         for (top, mib) in [("run", 4), ("tmp", 40), ("var/log/journal", 20)] {
@@ -162,7 +163,7 @@ pub fn is_charged_to_the_container(realm: Realm) -> Check {
     })
 }
 
-/// Whatever sizes the author chose, all tmpfs together get half of the limit, and /run comes first.
+/// Whatever sizes the author chose, all tmpfs together are limited to half of the limit, and /run takes precedence.
 pub fn is_half_of_the_limit(realm: Realm) -> Check {
     each(realm, 64, &|bundle, stage, container, engine| {
         bundle.config["annotations"] = json!({
@@ -192,7 +193,7 @@ pub fn is_half_of_the_limit(realm: Realm) -> Check {
 /// Nothing is killed even if the memory is almost full already: a quarter of the free memory stays free.
 pub fn is_what_is_free(realm: Realm) -> Check {
     each(realm, 64, &|bundle, stage, container, engine| {
-        // Another tmpfs of the container would do the same.
+        // Another tmpfs of the container would have the same effect.
         let other = bundle.elsewhere("other");
         crate::bundle::tmpfs(&other, "size=64m");
         let write = format!("{} head -c 48M /dev/zero | tr '\\0' x >'{}/x'", container.join(), other.display());
@@ -225,13 +226,13 @@ pub fn is_needed_for_run(realm: Realm) -> Check {
     })
 }
 
-/// If the kernel kills a process nevertheless, it is the one that copies, and not the hook.
+/// If the kernel nevertheless kills a process, it is the one that copies, and not the hook.
 pub fn who_copies_is_killed(realm: Realm) -> Check {
     let kill = "strace -f -qq -o /dev/null -e trace=pwrite64 -e inject=pwrite64:signal=KILL:when=1";
     copies_by(realm, kill, &["cannot copy all that the image has in /tmp", "was killed"], |copied| copied == 0)
 }
 
-/// If no more processes can be started, a little is copied all the same.
+/// If no more processes can be started, a small amount is copied nevertheless.
 pub fn nobody_can_copy(realm: Realm) -> Check {
     let none = "strace -f -qq -o /dev/null -e trace=clone -e inject=clone:error=EAGAIN";
     copies_by(realm, none, &["cannot charge the container for what is copied to /tmp", "EAGAIN"], |copied| {
@@ -272,7 +273,7 @@ fn each(realm: Realm, limit_mib: u64, check: InCgroups<'_>) -> Check {
     }))
 }
 
-/// 20 % for /run but 64 MiB at least, 50 % for /tmp, 10 % for the journal.
+/// The sizes are 20 % of the limit but at least 64 MiB for /run, 50 % for /tmp, and 10 % for the journal.
 pub fn of_the_cgroup(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let limited = match Limited::make(LIMIT_MIB) {
@@ -284,7 +285,7 @@ pub fn of_the_cgroup(realm: Realm) -> Check {
             }
         };
         bundle.start(Cgroup::Nowhere);
-        // Where there is no more than this hierarchy, it is at its usual place.
+        // If there is only this hierarchy, this is its usual place.
         bind(&limited.hierarchy, &bundle.root("sys/fs/cgroup"));
         let join = limited.join();
         bundle.create_as(&How { first: Some(&join), ..How::default() })?.silently()?;

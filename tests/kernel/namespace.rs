@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the namespaces that trials run in: one user namespace for all, a mount namespace for each.
+//! The namespaces in which trials run: one user namespace for all, and a mount namespace for each.
 
 use std::io::Write;
 use std::path::Path;
@@ -9,12 +9,12 @@ use caps::{CapSet, Capability};
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::thread::UnshareFlags;
 
-/// Whose root a trial's hook is.
+/// The user namespace in which a trial runs the hook as root.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Realm {
-    /// Root of a user namespace, as under rootless engines.
+    /// A new user namespace, as under rootless engines.
     User,
-    /// The host's root, as under Docker.
+    /// The initial user namespace, as under Docker.
     Initial,
 }
 
@@ -27,10 +27,10 @@ impl Realm {
     }
 }
 
-/// How many ids the user namespace has where root may map more than its own.
+/// The number of IDs that the user namespace has if it is created by root, which may map more than one.
 const IDS: u32 = 65536;
 
-/// Why the trials of [`Realm::Initial`] can't run here, if they can't.
+/// Returns the reason if the trials of [`Realm::Initial`] can't run here.
 pub fn missing_for_initial() -> Option<String> {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     if !map.split_ascii_whitespace().eq(["0", "0", "4294967295"]) {
@@ -41,18 +41,18 @@ pub fn missing_for_initial() -> Option<String> {
     missing.map(|capability| format!("this process has no {capability}: run as root"))
 }
 
-/// Gives this process a mount namespace of its own.
+/// Moves this process to a new mount namespace.
 pub fn enter_initial() -> Result<(), String> {
     unshare(UnshareFlags::NEWNS)?;
     make_private()
 }
 
-/// Gives this process, which must have one thread, a user and a mount namespace of its own, in which it is
-/// root.
+/// Moves this process, which must have only one thread, to a new user namespace and a new mount namespace, in
+/// which it is root.
 pub fn enter_user() -> Result<(), String> {
     let (uid, gid) = (rustix::process::geteuid().as_raw(), rustix::process::getegid().as_raw());
     if uid == 0 {
-        // Only a process of the namespace above may map ids that are not its own.
+        // Only a process in the parent namespace may map IDs other than its own.
         let pid = std::process::id();
         let map = format!("0 0 {IDS}");
         let script = r#"read -r go && printf %s "$1" >"/proc/$0/uid_map" && printf %s "$1" >"/proc/$0/gid_map""#;
@@ -81,11 +81,11 @@ pub fn enter_user() -> Result<(), String> {
     make_private()
 }
 
-/// Works in a mount namespace of its own, which is gone afterwards with all that was mounted there.
+/// Runs `work` in a new mount namespace, which is removed afterwards with all its mounts.
 pub fn isolated<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
     std::thread::scope(|scope| {
         let worker = scope.spawn(|| {
-            // A thread that shares its working directory with others can't have its own mounts.
+            // A thread that shares its working directory with others can't have a separate mount namespace.
             unshare(UnshareFlags::FS | UnshareFlags::NEWNS)?;
             make_private()?;
             work()
@@ -102,9 +102,9 @@ fn make_private() -> Result<(), String> {
     mount_change("/", flags).map_err(|error| format!("cannot make / private: {error}"))
 }
 
-/// Gives this thread namespaces of its own.
+/// Moves this thread to new namespaces.
 #[allow(unsafe_code)]
 pub fn unshare(flags: UnshareFlags) -> Result<(), String> {
-    // SAFETY: the descriptor table, whose unsharing would be unsound, stays shared.
+    // SAFETY: the descriptor table, whose unsharing would be unsound, remains shared.
     unsafe { rustix::thread::unshare_unsafe(flags) }.map_err(|error| format!("unshare({flags:?}): {error}"))
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows who opens, reads or changes a file that nobody is to touch, inotify(7). Opening one as a mere place (`O_PATH`) is
-//! not among that: nothing can be read or written by it.
+//! Detects with inotify(7) whether a process opens, reads or changes a file that must not be touched. Opening a file
+//! with `O_PATH` isn't detected: the resulting descriptor can't be used to read or write.
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -16,7 +16,7 @@ use rustix::io::Errno;
 use crate::Check;
 use crate::harness::tree::{self, Detail};
 
-/// Used again and again: the kernel takes tens of milliseconds to close one.
+/// Inotify instances that can be reused: the kernel takes tens of milliseconds to close one.
 static UNUSED: Mutex<Vec<OwnedFd>> = Mutex::new(Vec::new());
 
 fn events() -> OwnedFd {
@@ -32,7 +32,8 @@ pub struct Opened {
 }
 
 impl Opened {
-    /// Watches these and all below them. What happens to a file is seen in its directory.
+    /// Watches these files or directories and everything below them. Events for a file are
+    /// reported through its directory.
     pub fn watch<'a>(tops: impl IntoIterator<Item = &'a Path>) -> Self {
         let events = events();
         let mut watched = HashMap::new();
@@ -59,7 +60,7 @@ impl Opened {
         opened
     }
 
-    /// Watches only this file or directory. Returns `None` if this process may not.
+    /// Watches only this file or directory. Returns `None` if this process isn't allowed to.
     pub fn watch_one(path: &Path) -> Option<Self> {
         let events = events();
         let flags = WatchFlags::OPEN | WatchFlags::ACCESS | WatchFlags::MODIFY;
@@ -68,14 +69,14 @@ impl Opened {
         added.map(|_| opened)
     }
 
-    /// Nobody did anything since the last time.
+    /// Checks that there were no events since the last call.
     pub fn nothing(&self) -> Check {
         let seen = self.take();
         ensure!(seen.is_empty(), "opened or changed: {}", seen.join(", "));
         Ok(())
     }
 
-    /// What happened so far was somebody else.
+    /// Discards the events so far, which were caused by the test itself.
     pub fn forget(&self) {
         self.take();
     }
@@ -87,7 +88,7 @@ impl Opened {
         loop {
             match reader.next() {
                 Ok(event) => {
-                    // None where the kernel had no room for all: an event without a path is one, too.
+                    // If the kernel's queue overflowed, the event has no path. It also counts.
                     let path = self.watched.get(&event.wd()).cloned().unwrap_or_default();
                     let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes())).unwrap_or_default();
                     let path = if name.is_empty() { path } else { path.join(name) };
@@ -106,7 +107,7 @@ impl Opened {
 impl Drop for Opened {
     fn drop(&mut self) {
         for watch in self.watched.keys() {
-            // Worst case: its file is gone, and it went with it.
+            // At worst, the file was deleted, and its watch with it.
             let _ = inotify::remove_watch(&self.events, *watch);
         }
         self.forget();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what an ordinary systemd container has after the hook.
+//! Tests what an ordinary systemd container has after the hook.
 
 use std::fs;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
@@ -23,7 +23,7 @@ struct Tmpfs {
     inodes: Option<u64>,
 }
 
-/// As documented.
+/// The tmpfs with their documented sizes and modes.
 const TMPFS: [Tmpfs; 4] = [
     Tmpfs { path: "run", mode: 0o755, percent: 20, least: 64 * MIB, most: u64::MAX, inodes: Some(800 * 1024) },
     Tmpfs { path: "run/lock", mode: 0o755, percent: 0, least: 5 * MIB, most: 5 * MIB, inodes: None },
@@ -31,7 +31,7 @@ const TMPFS: [Tmpfs; 4] = [
     Tmpfs { path: "var/log/journal", mode: 0o755, percent: 10, least: 16 * MIB, most: u64::MAX, inodes: None },
 ];
 
-/// The whole of it.
+/// Tests a container with default settings as a whole.
 pub fn whole(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.start(Cgroup::Mounted);
@@ -62,7 +62,7 @@ pub fn whole(realm: Realm) -> Check {
     })
 }
 
-/// What config.json can change of it.
+/// Tests what config.json can change.
 pub fn choices(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         bundle.config["process"]["terminal"] = json!(true);
@@ -83,7 +83,7 @@ pub fn choices(realm: Realm) -> Check {
     })
 }
 
-/// A root that is read-only as a whole needs nothing written to it.
+/// If the whole root is read-only, nothing has to be written to it.
 pub fn read_only_root(realm: Realm) -> Check {
     use rustix::mount::{MountFlags, mount_remount};
     with_bundle(realm, |bundle| {
@@ -119,7 +119,7 @@ fn check_tmpfs(bundle: &Bundle, wanted: &Tmpfs) -> Check {
     Ok(())
 }
 
-/// The cgroup's limit where it has one, else the host's memory.
+/// Returns the cgroup's limit if it has one, and otherwise the host's memory.
 fn memory_bytes(bundle: &Bundle) -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap();
     let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:")).unwrap();
@@ -187,7 +187,7 @@ fn check_mask(bundle: &Bundle, unit: &str, expected: bool) -> Check {
     Ok(())
 }
 
-/// Its own cgroup is writable, and what is above it isn't.
+/// Checks that the container's own cgroup is writable, and that what is above it isn't.
 fn check_cgroup(bundle: &Bundle) -> Check {
     let mounts: Vec<_> = table::read().into_iter().filter(|m| m.at.starts_with(bundle.root("sys/fs/cgroup"))).collect();
     if let [first, rest @ ..] = mounts.as_slice() {

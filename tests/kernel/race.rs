@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that nothing outside the root is touched while somebody swaps what is in the image, as fast as that goes.
+//! Tests that nothing outside the root is touched while another process swaps files in the image as fast as possible.
 //!
-//! Whoever swaps is outside the container, in a mount namespace of its own, and may write to the image's directory. Who may
-//! also move a directory of the image out of it, or one of the host's into it, may change the host without the hook.
+//! That process is outside the container, in a separate mount namespace, and is allowed to write to the image's
+//! directory. A process that could also move a directory of the image out of it, or one of the host's into it, could
+//! change the host without the hook.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, lchown, symlink};
@@ -25,32 +26,32 @@ use crate::opened::Opened;
 use crate::runtime::Container;
 use crate::table;
 
-/// How long a trial swaps and calls, and on a busy machine.
+/// The normal and the maximum duration of a trial, which may take longer on a busy machine.
 const LENGTH: Duration = Duration::from_secs(1);
 const LENGTH_MAX: Duration = Duration::from_secs(30);
-/// Less than a machine with nothing else to do makes in that time.
+/// The required number of calls and swaps, which is below what an idle machine achieves in [`LENGTH`].
 const CALLS_MIN: u64 = 20;
 const SWAPS_MIN: u64 = 1000;
 
-/// Calls and swaps of all trials.
+/// The numbers of calls and swaps in all trials.
 pub static CALLS: AtomicU64 = AtomicU64::new(0);
 pub static SWAPS: AtomicU64 = AtomicU64::new(0);
 
-/// What takes the place of a path of the image.
+/// What a path of the image is swapped with.
 #[derive(Debug, Clone, Copy)]
 pub enum Other {
-    /// A link to this path of the host.
+    /// A symlink to this path of the host.
     Host(&'static str),
     Fifo,
-    /// Of each file in it for a FIFO.
+    /// Each file in the directory is swapped with a FIFO.
     Fifos,
-    /// Of each file in it for a device, which only the initial user namespace's root makes.
+    /// Each file in the directory is swapped with a device, which only the initial user namespace's root can create.
     Devices,
-    /// A directory on which something of the user's is mounted.
+    /// A directory on which a volume of the user is mounted.
     Volume,
 }
 
-/// The paths of the image, and what they are swapped for.
+/// The paths of the image, and what they are swapped with.
 pub const PAIRS: [(&str, Other); 24] = [
     ("run", Other::Host("full")),
     ("run/lock", Other::Host("full/lock")),
@@ -70,7 +71,8 @@ pub const PAIRS: [(&str, Other); 24] = [
     ("usr/lib/systemd/systemd", Other::Host("systemd/systemd")),
     ("usr/lib/systemd/systemd", Other::Fifo),
     ("usr/lib/systemd", Other::Host("systemd")),
-    // What is mounted there goes along, and is not the image's to be copied.
+    // A volume that is mounted there moves with the directory, and must not be copied as if it were
+    // part of the image.
     ("run", Other::Volume),
     ("tmp/deep/d", Other::Volume),
     ("run/lock", Other::Volume),
@@ -79,14 +81,14 @@ pub const PAIRS: [(&str, Other); 24] = [
     ("sys", Other::Volume),
 ];
 
-/// Somebody who swaps pairs of paths while it is told to.
+/// A thread that swaps pairs of paths while it is told to.
 struct Racer<'a> {
     go: Sender<()>,
     swaps: Receiver<u64>,
     is_stopped: &'a AtomicBool,
 }
 
-/// Lets the racer stop, also where a check panics.
+/// Stops the racer when dropped, even if a check panics.
 struct Stop<'a>(&'a AtomicBool);
 
 impl Drop for Stop<'_> {
@@ -96,7 +98,7 @@ impl Drop for Stop<'_> {
 }
 
 impl Racer<'_> {
-    /// Swaps during a call; afterwards all is where it was. Returns how often, too.
+    /// Swaps during a call, after which everything is again where it was. Also returns the number of swaps.
     fn during<T>(&self, call: impl FnOnce() -> T) -> (T, u64) {
         self.is_stopped.store(false, Ordering::Relaxed);
         let stop = Stop(self.is_stopped);
@@ -107,7 +109,7 @@ impl Racer<'_> {
     }
 }
 
-/// Works with a racer, whose mount namespace is a copy of this one as it is now.
+/// Runs `work` with a racer, whose mount namespace is a copy of the current one.
 fn with_racer(pairs: &[(PathBuf, PathBuf)], work: impl FnOnce(&Racer<'_>) -> Check) -> Check {
     let is_stopped = AtomicBool::new(true);
     std::thread::scope(|scope| {
@@ -120,7 +122,7 @@ fn with_racer(pairs: &[(PathBuf, PathBuf)], work: impl FnOnce(&Racer<'_>) -> Che
                 Ok(())
             })
         });
-        // It is there.
+        // The racer has started.
         swaps.recv().map_err(|_| "there is no racer")?;
         work(&Racer { go, swaps, is_stopped: &is_stopped })
     })
@@ -140,7 +142,8 @@ fn swap(pairs: &[(PathBuf, PathBuf)], is_stopped: &AtomicBool, told: &Receiver<(
             if pairs.len() > 1 {
                 continue;
             }
-            // xorshift. Sometimes it stays for two system calls, and sometimes for a whole step.
+            // This is a xorshift generator. Files sometimes stay in place for two system calls, and sometimes
+            // for a whole step.
             random ^= random << 13;
             random ^= random >> 7;
             random ^= random << 17;
@@ -159,7 +162,7 @@ fn swap(pairs: &[(PathBuf, PathBuf)], is_stopped: &AtomicBool, told: &Receiver<(
     }
 }
 
-/// One path, during createContainer.
+/// Swaps one path during createContainer.
 pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
     with_bundle(realm, |bundle| {
         for file in ["run/host/container-manager", "run/systemd/system/kept", "tmp/deep/d/kept", "var/log/journal/kept"]
@@ -170,7 +173,7 @@ pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
         let pairs = put(bundle, path, other);
         let volume = bundle.elsewhere("volume");
         fs::write(volume.join("of-the-volume"), "the user's").unwrap();
-        // Like an rshared volume: what is mounted on it in the container appears on the host.
+        // The volume is like an rshared one: what is mounted on it in the container appears on the host.
         bind(&volume, &volume);
         mount_change(&volume, MountPropagationFlags::SHARED).unwrap();
         let of_the_volume = tree::read(&volume, Detail::Untouched);
@@ -209,13 +212,14 @@ pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
     })
 }
 
-/// A directory that the hook has just made is given to the container's root; what a volume is on may have come in its place.
+/// The hook changes the owner of a directory that it has just created to the container's root. A directory with a
+/// volume on it may have replaced it in the meantime.
 pub fn new_directory(realm: Realm) -> Check {
     const OWNER: u32 = 1000;
     with_bundle(realm, |bundle| {
         let volume = bundle.elsewhere("volume");
         if lchown(bundle.elsewhere("owned"), Some(OWNER), Some(OWNER)).is_err() {
-            // With one id there is nobody to give it to.
+            // With only one ID, there is no other owner.
             return Ok(());
         }
         let map = json!([{"containerID": 0, "hostID": OWNER, "size": 1000}]);
@@ -225,7 +229,7 @@ pub fn new_directory(realm: Realm) -> Check {
         fs::create_dir(&other).unwrap();
         with_racer(&[(run.clone(), other)], |racer| {
             rounds(|| {
-                // It is the hook that makes it.
+                // The hook has to create the directory.
                 let _ = fs::remove_dir_all(&run);
                 let container = Container::start_as(bundle, |bundle| {
                     bundle.start(Cgroup::Nowhere);
@@ -246,7 +250,7 @@ pub fn new_directory(realm: Realm) -> Check {
     })
 }
 
-/// The paths that are to be removed, at poststop: on the host there are such, too, and as empty.
+/// Swaps the paths that poststop removes with symlinks to directories on the host that are just as empty.
 pub fn poststop(realm: Realm) -> Check {
     for (path, target) in [("srv", "bait"), ("srv/new", "bait/new"), ("tmp", "bait/new/newer/still-newer")] {
         with_bundle(realm, |bundle| during_poststop(bundle, path, target))
@@ -275,12 +279,12 @@ fn during_poststop(bundle: &mut Bundle, path: &str, target: &str) -> Check {
             ensure!(finished.code == Some(0), "{finished:?}");
             in_order(&finished)?;
             watch.host(bundle)?;
-            // What was in the way then isn't any more.
+            // What was in the way during the first call isn't any more.
             bundle.poststop()?.silently()?;
             ensure!(!bundle.records().exists(), "the record is left");
             unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
             for made in ["tmp", "srv/new"].map(|made| bundle.image(made)) {
-                // What was a link when its turn came is not the hook's any more.
+                // A path that was a symlink when the hook came to it doesn't belong to the hook any more.
                 if made.exists() {
                     fs::remove_dir_all(made).unwrap();
                 }
@@ -290,7 +294,7 @@ fn during_poststop(bundle: &mut Bundle, path: &str, target: &str) -> Check {
     })
 }
 
-/// Calls and checks until the time is over.
+/// Repeats a round until the time is over.
 fn rounds(mut round: impl FnMut() -> Result<(u64, u64), String>) -> Check {
     let before = table::whole();
     let start = Instant::now();
@@ -308,7 +312,8 @@ fn rounds(mut round: impl FnMut() -> Result<(u64, u64), String>) -> Check {
     Ok(())
 }
 
-/// It worked, or failed and said why. That something could not be undone is said, too: it is another's by then.
+/// Checks that the hook succeeded, or failed with a message. It may also report that something could not be undone,
+/// since it is no longer the hook's at that point.
 fn in_order(finished: &Finished) -> Check {
     let all_ours = finished.stderr.lines().all(|line| line.starts_with("oci-systemd-hook: "));
     let is_clear = match finished.code {
@@ -320,9 +325,9 @@ fn in_order(finished: &Finished) -> Check {
     Ok(())
 }
 
-/// Makes the others at the top of the image, where the hook doesn't look.
+/// Creates the files to swap with at the top of the image, which the hook doesn't examine.
 fn put(bundle: &Bundle, path: &str, other: Other) -> Vec<(PathBuf, PathBuf)> {
-    /// Enough that some are swapped between two calls of the hook.
+    /// The number of files, which is large enough that some are swapped between two system calls of the hook.
     const FILES: usize = 16;
     let (at, to) = (bundle.image(path), bundle.image("other"));
     let of_each = |make: &dyn Fn(&Path)| {
@@ -346,7 +351,7 @@ fn put(bundle: &Bundle, path: &str, other: Other) -> Vec<(PathBuf, PathBuf)> {
     vec![(at, to)]
 }
 
-/// Its name as a trial.
+/// Returns the name of the trial.
 pub fn name((path, other): (&str, Other)) -> String {
     let other = match other {
         Other::Host(target) => format!("a link to the host's {}", Path::new(target).display()),

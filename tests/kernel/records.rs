@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Tests that a record belongs to one container, and that no mount point of a running container is removed. The
-//! containers here are processes with mounts of their own, as a runtime has made them at createRuntime.
+//! containers here are processes with private mounts, as a runtime has created them at createRuntime.
 
 use std::fs;
 use std::os::fd::AsRawFd;
@@ -30,7 +30,7 @@ use crate::runtime::{Container, Forked, stopped, stopper, until};
 /// The mount points that the images here lack.
 const MISSING: [&str; 2] = ["run", "etc/machine-id"];
 
-/// A container with a bundle and a root of its own.
+/// A container with a separate bundle and root.
 struct Guest<'a> {
     bundle: &'a Bundle,
     config: Value,
@@ -41,7 +41,7 @@ struct Guest<'a> {
 }
 
 impl<'a> Guest<'a> {
-    /// Makes a container whose bundle is called `name`, regardless of its ID.
+    /// Creates a container whose bundle is called `name`, regardless of its ID.
     fn new(bundle: &'a Bundle, name: &str, id: &str) -> Self {
         let root = bundle.elsewhere(name).join("rootfs");
         fs::create_dir_all(&root).unwrap();
@@ -49,7 +49,7 @@ impl<'a> Guest<'a> {
         Self::on(bundle, name, id, &root)
     }
 
-    /// Makes a container on a root that another one may use as well.
+    /// Creates a container on a root that another one may use as well.
     fn on(bundle: &'a Bundle, name: &str, id: &str, root: &Path) -> Self {
         let directory = bundle.elsewhere(name);
         let mut config = bundle.config.clone();
@@ -59,7 +59,7 @@ impl<'a> Guest<'a> {
         Self { bundle, config, state, directory, root: root.to_owned(), process: None }
     }
 
-    /// Does what a runtime does before it calls the hook.
+    /// Sets up the container as a runtime does before it calls the hook.
     fn start(&mut self) -> Result<(), String> {
         let root = self.root.clone();
         let process = Container::with_mounts(|| mount_root(&root))?;
@@ -67,7 +67,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Does the same with a process that has mounted the root.
+    /// Uses a process that has already mounted the root as the container's.
     fn adopt(&mut self, process: Container) {
         fs::write(self.directory.join("config.json"), self.config.to_string()).unwrap();
         self.state["pid"] = json!(process.id());
@@ -111,7 +111,7 @@ impl<'a> Guest<'a> {
         self.poststop_as(|state| drop(state.as_object_mut().unwrap().remove("bundle")))
     }
 
-    /// Checks that everything that was mounted for it is still there.
+    /// Checks that everything that was mounted for the container is still there.
     fn runs(&self) -> Check {
         let process = self.process.as_ref().ok_or("it has ended")?;
         for path in ["run/lock", "run/host/container-manager", "etc/machine-id"] {
@@ -122,7 +122,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Whether the mount points that the image lacks exist.
+    /// Checks whether the mount points that the image lacks exist.
     fn has(&self, expected: bool) -> Check {
         for path in MISSING {
             let found = fs::symlink_metadata(self.root.join(path)).is_ok();
@@ -141,7 +141,7 @@ fn mount_root(root: &Path) {
     rbind(Path::new("/proc"), &root.join("proc"));
 }
 
-/// An image that lacks mount points.
+/// Creates an image that lacks mount points.
 fn unpack(root: &Path) {
     for directory in ["etc", "proc", "sbin", "tmp", "usr/lib/systemd", "var/log/journal"] {
         fs::create_dir_all(root.join(directory)).unwrap();
@@ -151,7 +151,7 @@ fn unpack(root: &Path) {
     fs::write(root.join("usr/lib/systemd/systemd"), ELF).unwrap();
 }
 
-/// The records of an id, in any order.
+/// Returns the records of an ID, in any order.
 fn records(bundle: &Bundle, id: &str) -> Vec<PathBuf> {
     let entries = fs::read_dir(bundle.records().join(id)).into_iter().flatten();
     entries.map(|entry| entry.unwrap().path()).collect()
@@ -168,7 +168,7 @@ fn none(bundle: &Bundle) -> Check {
     Ok(())
 }
 
-/// Each runtime, and each state directory of a runtime, has IDs of its own.
+/// Each runtime, and each state directory of a runtime, has a separate set of IDs.
 pub fn one_id(realm: Realm) -> Check {
     for (name, bundles, first) in [
         ("two bundles", ["a", "b"], 1),
@@ -180,7 +180,7 @@ pub fn one_id(realm: Realm) -> Check {
             guests[1] = Guest::on(bundle, bundles[1], ID, &guests[1].root);
             let before = guests.each_ref().map(Guest::image);
             guests[0].create()?;
-            // In the same bundle, the config.json of one was replaced by that of the other.
+            // If the bundle is the same, the config.json of the first container is replaced by that of the second.
             guests[1].create()?;
             count(bundle, ID, 2)?;
             guests[first].end();
@@ -204,7 +204,7 @@ pub fn one_id(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Two containers without overlays: the mounts of the second lie on what was made for the first.
+/// Two containers without overlays share a root: the mounts of the second lie on what was created for the first.
 pub fn one_root(realm: Realm) -> Check {
     for (name, is_prepared) in [("prepared", true), ("about to be prepared", false)] {
         with_bundle(realm, |bundle| {
@@ -225,7 +225,7 @@ pub fn one_root(realm: Realm) -> Check {
                 second.call()?.silently()?;
             }
             second.runs()?;
-            // The call of a third one finds the record of a dead one, and that its mount points are in use.
+            // The call for a third container finds the record of a dead one, and that its mount points are in use.
             let mut third = Guest::new(bundle, "c", "third");
             third.create()?;
             third.end();
@@ -241,7 +241,8 @@ pub fn one_root(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A process that has called chroot(2) sees few mounts of its namespace, and doesn't speak for the others.
+/// A process that has called chroot(2) sees few mounts of its namespace, so its view doesn't count for
+/// other processes in it.
 pub fn one_root_with_chroot(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut first = Guest::new(bundle, "a", ID);
@@ -254,7 +255,7 @@ pub fn one_root_with_chroot(realm: Realm) -> Check {
         let root = first.root.clone();
         isolated(|| {
             mount_root(&root);
-            // It has the lower pid of the two.
+            // This process has the lower PID of the two.
             chrooted = Some(Forked::start(|| {
                 rustix::process::chroot(&place).unwrap();
                 wait_for_ever();
@@ -270,11 +271,11 @@ pub fn one_root_with_chroot(realm: Realm) -> Check {
         first.end();
         first.poststop()?.silently()?;
         second.runs()?;
-        // Nor does it alone.
+        // It doesn't count either if it is the only process in the namespace.
         second.end();
         second.poststop()?.silently()?;
         first.has(true)?;
-        // In a namespace in which nothing of a root is mounted, it is in nobody's way.
+        // A process in a namespace without mounts on a root doesn't prevent removing files there.
         let mut third = Guest::new(bundle, "c", "third");
         third.create()?;
         third.end();
@@ -289,7 +290,7 @@ pub fn one_root_with_chroot(realm: Realm) -> Check {
     })
 }
 
-/// A process whose first thread has ended goes on.
+/// A process whose first thread has ended still runs.
 pub fn first_thread_ended(_: Realm) -> Check {
     let process = Forked::start(|| {
         std::thread::spawn(wait_for_ever);
@@ -311,17 +312,17 @@ fn wait_for_ever() {
     }
 }
 
-/// Ends this thread and no other of its process.
+/// Ends this thread and no other thread of its process.
 #[allow(unsafe_code)]
 fn end_thread() {
-    // SAFETY: nothing that the thread has on its stack is used by others.
+    // SAFETY: nothing on the thread's stack is used by other threads.
     unsafe { libc::syscall(libc::SYS_exit, 0) };
 }
 
-/// Whoever may make mounts can make a mount table long, or a line of it. That takes neither time nor memory from other
-/// containers. What such a process has mounted can't be told, and nothing is removed under it.
+/// A process that may mount can make its mount table long, or a line of it. This must cost other containers neither
+/// time nor memory. The hook can't determine what such a process has mounted, and removes nothing that it may use.
 pub fn endless_table(realm: Realm) -> Check {
-    /// Names of 250 bytes in each other, and mounts there.
+    /// The number of nested directories with names of 250 bytes, and the number of mounts there.
     const TABLES: [(&str, usize, usize); 2] = [("a table", 200, 200), ("a line", 600, 1)];
     for (what, depth, mounts) in TABLES {
         with_bundle(realm, |bundle| {
@@ -348,7 +349,7 @@ pub fn endless_table(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Mounts a directory on itself, as often as asked for.
+/// Mounts a directory on itself this many times.
 fn long_mounts(place: &Path, depth: usize, count: usize) {
     tmpfs(place, "mode=755");
     let name = "x".repeat(250);
@@ -363,7 +364,7 @@ fn long_mounts(place: &Path, depth: usize, count: usize) {
     }
 }
 
-/// More containers of one ID, under as many runtimes, than a call cleans up.
+/// Tests more containers of one ID, each under a different runtime, than one call cleans up.
 pub fn many_of_one_id(realm: Realm) -> Check {
     const COUNT: usize = 66;
     with_bundle(realm, |bundle| {
@@ -383,11 +384,11 @@ pub fn many_of_one_id(realm: Realm) -> Check {
     })
 }
 
-/// When a failed step is undone, another container may already have mounted on what was made.
+/// When a failed step is undone, another container may already have mounted something on what was created.
 pub fn one_root_failed(realm: Realm) -> Check {
-    /// How long the hook is delayed after it has made a mount point, in microseconds.
+    /// Delays the hook by this many microseconds after it has created a mount point.
     const DELAY: &str = "inject=renameat2:delay_exit=1000000:when=1";
-    /// A later step that is required.
+    /// Makes a later step fail that is required.
     const FAULT: &str = "inject=mount_setattr:error=EIO:when=1";
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
@@ -470,7 +471,7 @@ pub fn rebuilt(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A state without a bundle, as in a call by hand, names a container only by its ID.
+/// A state without a bundle, as in a manual call, identifies a container only by its ID.
 pub fn without_bundle(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guests = [Guest::new(bundle, "a", ID), Guest::new(bundle, "b", ID)];
@@ -489,7 +490,7 @@ pub fn without_bundle(realm: Realm) -> Check {
         }
         guests[1].end();
         guests[1].poststop()?.silently()?;
-        // This also finds the record of the other one, whose process has ended as well.
+        // This call also finds the record of the other container, whose process has ended as well.
         same("the image", &before, &guests[0].image())?;
         none(bundle)?;
         guests[0].create()?;
@@ -500,7 +501,7 @@ pub fn without_bundle(realm: Realm) -> Check {
     })
 }
 
-/// A call at poststop while the first process still runs removes nothing.
+/// A poststop call removes nothing while the first process still runs.
 pub fn while_it_runs(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
@@ -511,14 +512,14 @@ pub fn while_it_runs(realm: Realm) -> Check {
     })
 }
 
-/// The state may name the bundle by another path, for instance if an engine's directory is a symbolic link.
+/// The state may contain another path of the bundle, for instance if an engine's directory is a symbolic link.
 pub fn by_another_path(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
         let before = guest.image();
         guest.create()?;
         guest.end();
-        // With its first process noted, the next call would remove it as the record of a dead container.
+        // If its first process were recorded, the next call would remove it as the record of a dead container.
         let record = records(bundle, ID).pop().ok_or("there is no record")?;
         let text = fs::read_to_string(&record).unwrap();
         let (first, rest) = text.split_once('\n').unwrap();
@@ -536,7 +537,7 @@ pub fn by_another_path(realm: Realm) -> Check {
     })
 }
 
-/// A record as the previous release wrote it.
+/// Tests a record in the previous release's format.
 pub fn of_the_previous_release(realm: Realm) -> Check {
     for with_its_bundle in [true, false] {
         with_bundle(realm, |bundle| {
@@ -554,7 +555,7 @@ pub fn of_the_previous_release(realm: Realm) -> Check {
             fs::create_dir_all(record.parent().unwrap()).unwrap();
             let text = format!("{}\n{}\n", line("/run", true), line("/etc/machine-id", false));
             fs::write(&record, text).unwrap();
-            // Only its own poststop knows whether its container is gone.
+            // Only the container's own poststop knows whether the container is gone.
             Guest::new(bundle, "other", "other").poststop()?.silently()?;
             ensure!(record.exists(), "another container's call worked it off");
             if with_its_bundle { guest.poststop() } else { guest.poststop_without_bundle() }?.silently()?;
@@ -566,8 +567,8 @@ pub fn of_the_previous_release(realm: Realm) -> Check {
     Ok(())
 }
 
-/// poststop may never be called. Each call that prepares or cleans up removes what was made for dead containers, and no
-/// other call does.
+/// poststop may never be called. Each call that prepares or cleans up removes what was created for dead containers,
+/// and no other call does.
 pub fn of_the_dead(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut other = Guest::new(bundle, "other", "other");
@@ -619,8 +620,8 @@ pub fn of_a_zombie(realm: Realm) -> Check {
     })
 }
 
-/// A first process that isn't there may be one that /proc hides (hidepid, proc(5)), so that only its own poststop removes
-/// what it has left.
+/// If a first process isn't found, /proc may hide it (hidepid, see proc(5)). Therefore only the container's own
+/// poststop removes its files.
 pub fn where_processes_are_hidden(realm: Realm) -> Check {
     if realm == Realm::User {
         return Ok(());
@@ -643,12 +644,12 @@ pub fn where_processes_are_hidden(realm: Realm) -> Check {
     Ok(())
 }
 
-/// Removing what dead containers have left takes a call that prepares another one at most a second. The rest is removed by
-/// later calls.
+/// A call that prepares a container spends at most a second on removing what dead containers have left behind. Later
+/// calls remove the rest.
 pub fn of_many_dead(realm: Realm) -> Check {
     const DEAD: usize = 12;
     with_bundle(realm, |bundle| {
-        // No call but the one below is to find a record.
+        // Only the call below must find a record.
         let aside = bundle.records().with_file_name("aside");
         fs::create_dir(&aside).unwrap();
         for number in 0..DEAD {
@@ -663,7 +664,7 @@ pub fn of_many_dead(realm: Realm) -> Check {
         }
         let mut other = Guest::new(bundle, "other", "other");
         other.start()?;
-        // A tracer makes each removal slow, so that all of them would take longer than the hook may run here.
+        // A tracer makes each removal slow, so that all of them would take longer than the hook may spend on them.
         let under = ["strace", "-qq", "-o", "/dev/null", "-e", "inject=unlinkat:delay_enter=300000"];
         let under = under.map(str::to_owned);
         let how = How { cwd: Some(other.directory.clone()), under: &under, ..How::default() };
@@ -676,8 +677,8 @@ pub fn of_many_dead(realm: Realm) -> Check {
     })
 }
 
-/// An engine may have mounts of its own that calls of others don't see. They must not take what was made there for
-/// gone.
+/// An engine may have private mounts that other engines' calls don't see. These calls must not conclude that
+/// files there are gone.
 pub fn of_another_namespace(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let root = bundle.elsewhere("a").join("rootfs");
@@ -703,11 +704,12 @@ pub fn of_another_namespace(realm: Realm) -> Check {
             let found = fs::symlink_metadata(engine.path(&root.join(path)));
             ensure!(found.is_ok(), "{path} is gone: {found:?}");
         }
-        // A record whose paths can't be followed any more is removed.
+        // A record whose paths can no longer be resolved is removed.
         drop(engine);
         elsewhere()?;
         if realm == Realm::User {
-            // Engines in other user namespaces can't be seen, so that it stays until its own poststop.
+            // Engines in other user namespaces can't be seen, so the record is kept until
+            // the container's own poststop.
             count(bundle, ID, 1)?;
             guest.poststop()?.silently()?;
         }
@@ -715,7 +717,7 @@ pub fn of_another_namespace(realm: Realm) -> Check {
     })
 }
 
-/// A record distinguishes a process from a later one with the same pid, and one boot from the next.
+/// A record distinguishes a process from a later one with the same PID, and one boot from the next.
 pub fn of_another_boot(realm: Realm) -> Check {
     type Change = fn(&mut Value);
     let changes: [(&str, Change, bool); 6] = [
@@ -723,7 +725,7 @@ pub fn of_another_boot(realm: Realm) -> Check {
         ("the boot", |container| container["boot"] = json!("00000000-0000-4000-8000-000000000000"), false),
         ("the start", |container| container["first"]["start-ticks"] = json!(1), false),
         ("the pid namespace", |container| container["first"]["pid-namespace"] = json!(1), false),
-        // Numbers from another pid or time namespace prove nothing.
+        // PIDs and start times from another PID or time namespace prove nothing.
         (
             "the start, and the runtime's pid namespace",
             |container| {
@@ -748,7 +750,7 @@ pub fn of_another_boot(realm: Realm) -> Check {
             guest.create()?;
             let record = records(bundle, ID).pop().ok_or("there is no record")?;
             let text = fs::read_to_string(&record).unwrap();
-            // A process that keeps running, and has none of the container's mounts.
+            // This process keeps running, and has none of the container's mounts.
             let idle = Container::with_mounts(|| {})?;
             guest.end();
             let (first, rest) = text.split_once('\n').unwrap();
@@ -768,7 +770,8 @@ pub fn of_another_boot(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A dead container's record stays as long as its root isn't mounted, or is on a file server, which may never answer.
+/// A dead container's record is kept as long as its root isn't mounted, or is on a file server,
+/// which may never answer.
 pub fn out_of_reach(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
@@ -800,7 +803,7 @@ pub fn out_of_reach(realm: Realm) -> Check {
     })
 }
 
-/// Nothing is removed from a root on which a container is being prepared, as the lock on the root says.
+/// Nothing is removed from a root on which a container is being prepared, which the lock on the root indicates.
 pub fn locked_root(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
@@ -819,7 +822,7 @@ pub fn locked_root(realm: Realm) -> Check {
     })
 }
 
-/// A container is not created on a root while something is removed from it: what it mounts could go with that.
+/// A container is not prepared on a root while something is removed from it, because that could remove its mounts.
 pub fn root_locked_for_removing(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);
@@ -828,7 +831,7 @@ pub fn root_locked_for_removing(realm: Realm) -> Check {
         let is_free = AtomicBool::new(false);
         std::thread::scope(|scope| {
             scope.spawn(|| {
-                // Longer than a call takes.
+                // The pause is longer than a call takes.
                 std::thread::sleep(Duration::from_millis(500));
                 is_free.store(true, Ordering::SeqCst);
                 drop(lock);
@@ -846,7 +849,7 @@ pub fn root_locked_for_removing(realm: Realm) -> Check {
     })
 }
 
-/// While it mounts, nobody else removes anything.
+/// Checks that no other process can remove anything while the hook mounts.
 fn is_locked_until_the_end(guest: &mut Guest<'_>) -> Check {
     guest.start()?;
     let log = guest.bundle.elsewhere("strace").join("log");
@@ -865,7 +868,7 @@ fn is_locked_until_the_end(guest: &mut Guest<'_>) -> Check {
     })
 }
 
-/// Without birth times, a file can't be told apart from a later one.
+/// Without birth times, the hook can't distinguish a file from a later one.
 pub fn without_birth_time(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let root = bundle.elsewhere("a").join("rootfs");
@@ -882,7 +885,7 @@ pub fn without_birth_time(realm: Realm) -> Check {
             ensure!(line.contains(path) && line.contains("does not tell when"), "expected {path}: {line:?}");
         }
         guest.has(true)?;
-        // It is reported only once.
+        // This is reported only once.
         guest.poststop()?.silently()?;
         none(bundle)
     })
@@ -903,7 +906,7 @@ pub fn on_an_overlay(realm: Realm) -> Check {
                     fs::create_dir_all(directory).unwrap();
                 }
                 unpack(&base.join("lower"));
-                // The first inode numbers of an overlay belong to other files at the next mount.
+                // The overlay's first inode numbers are assigned to other files at the next mount.
                 fs::create_dir_all(base.join("lower/first/second")).unwrap();
                 let mount_root = || {
                     let [lower, upper, work] =
@@ -925,7 +928,7 @@ pub fn on_an_overlay(realm: Realm) -> Check {
                 }
                 guest.poststop()?.silently()?;
                 guest.has(false)?;
-                // An overlay of two file systems gives its directories new inode numbers.
+                // An overlay of two file systems assigns new inode numbers to its directories.
                 if !lower_is_elsewhere {
                     same("the image", &before, &guest.image())?;
                 }
@@ -944,7 +947,7 @@ pub fn on_an_overlay(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A file or directory that was replaced after the hook made it stays, even if it is as empty as the hook's.
+/// A file or directory that was replaced after the hook created it is kept, even if it is as empty as the hook's.
 pub fn stays_another_ones(realm: Realm) -> Check {
     type Change = fn(&Path);
     let changes: [(&str, Change); 3] = [
@@ -974,9 +977,10 @@ pub fn stays_another_ones(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A container's author can write which engine it is. Only conmon's arguments prove that podman cleans up after it.
+/// A container's author can claim any engine. Only conmon's arguments prove that podman cleans
+/// up after the container.
 pub fn forged_engine(realm: Realm) -> Check {
-    // Only the host's root can make cgroups beside those of the runtime.
+    // Only the host's root can create cgroups beside those of the runtime.
     if realm == Realm::User || own_cgroup_mount().is_none() {
         return Ok(());
     }
@@ -1015,7 +1019,7 @@ pub fn forged_engine(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A program called conmon, with the arguments that podman gives it, which runs the hook.
+/// Returns a command that runs the hook under a program called conmon, with the arguments that podman passes to it.
 fn conmon(bundle: &Bundle, id: &str) -> Vec<String> {
     let script = bundle.elsewhere("conmon").join("script");
     fs::write(&script, "for last; do :; done; \"$last\"; exit $?").unwrap();
@@ -1026,7 +1030,7 @@ fn conmon(bundle: &Bundle, id: &str) -> Vec<String> {
     std::iter::once("bash".to_owned()).chain(words).chain(arguments.map(str::to_owned)).collect()
 }
 
-/// A record has no effect on containers of other users' engines, and other users don't read it.
+/// A record has no effect on containers of other users' engines, and other users can't read it.
 pub fn are_private(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let mut guest = Guest::new(bundle, "a", ID);

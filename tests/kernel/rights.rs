@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what the hook says where it lacks a right, before it touches anything.
+//! Tests what the hook reports if it lacks a privilege, before it changes anything.
 
 use crate::Check;
 use crate::bundle::{Bundle, Cgroup, with_bundle};
 use crate::hook::{Finished, How};
 use crate::namespace::Realm;
 
-/// Calls it by another program, which gets its command line.
+/// Runs the hook through another program, which gets the hook's command line as arguments.
 fn by(bundle: &Bundle, program: &str) -> Result<Finished, String> {
     let first = format!("exec {program} \"$0\" \"$@\";");
     bundle.create_as(&How { first: Some(&first), ..How::default() })
@@ -26,12 +26,13 @@ pub fn to_mount(realm: Realm) -> Check {
     is_refused(realm, "setpriv --bounding-set=-sys_admin --inh-caps=-sys_admin")
 }
 
-/// All capabilities, in a user namespace that the container's mounts don't belong to.
+/// The hook has all capabilities, but in a user namespace that doesn't own the container's mounts.
 pub fn in_another_user_namespace(realm: Realm) -> Check {
     is_refused(realm, "unshare --user --map-root-user")
 }
 
-/// What only copies may need is a warning, and they are made: the image's files are root's here.
+/// A missing privilege that only some copies need causes a warning. The copies here succeed nevertheless, since root
+/// owns the image's files.
 pub fn to_copy(realm: Realm) -> Check {
     for capability in ["chown", "dac_override", "fowner"] {
         with_bundle(realm, |bundle| {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the stage createRuntime: the hook is in the runtime's mount namespace, the container in another.
+//! Tests of the createRuntime stage, at which the hook is in the runtime's mount namespace, and the
+//! container in another one.
 
 use std::fs::{self, File};
 use std::os::unix::fs::MetadataExt;
@@ -17,12 +18,12 @@ use crate::bundle::{Bundle, Cgroup, ID, bind, with_bundle};
 use crate::hook::{DEADLINE, How, program};
 use crate::namespace::{Realm, isolated};
 
-/// The first process of a container, while its runtime still prepares it.
+/// The first process of a container that its runtime is still preparing.
 #[derive(Debug)]
 pub struct Container(Child);
 
 impl Container {
-    /// Starts the bundle in a mount namespace of its own.
+    /// Sets up the bundle in a new mount namespace.
     fn start(bundle: &mut Bundle) -> Result<Self, String> {
         Self::start_as(bundle, |bundle| {
             bundle.start(Cgroup::Nowhere);
@@ -30,33 +31,33 @@ impl Container {
         })
     }
 
-    /// The same, with what the runtime mounts there.
+    /// Does the same with the mounts of `mount`.
     pub fn start_as(bundle: &mut Bundle, mount: impl FnOnce(&mut Bundle) + Send) -> Result<Self, String> {
         Self::start_under(bundle, &[], mount)
     }
 
-    /// The same, with a program that runs it.
+    /// Does the same with a program that starts the process.
     pub fn start_under(
         bundle: &mut Bundle,
         under: &[&str],
         mount: impl FnOnce(&mut Bundle) + Send,
     ) -> Result<Self, String> {
         let words: Vec<&str> = under.iter().copied().chain(["cat"]).collect();
-        // The runtime sees the root's files, and not what is mounted there.
+        // The runtime sees the root's files, but not the mounts in it.
         bind(&bundle.image(""), &bundle.root(""));
         isolated(|| {
             mount(bundle);
-            // It ends with its standard input at the latest.
+            // The process exits when its standard input is closed, or before.
             let child = Command::new(words[0]).args(&words[1..]).stdin(Stdio::piped()).stdout(Stdio::null()).spawn();
             let container = child.map(Self).map_err(|error| format!("cannot run cat: {error}"))?;
-            // Before that, the process still has the rights that the other program takes from it.
+            // Until then, the process still has the privileges that the other program removes.
             let comm = format!("/proc/{}/comm", container.id());
             until("cat", || fs::read_to_string(&comm).is_ok_and(|comm| comm.trim() == "cat"))?;
             Ok(container)
         })
     }
 
-    /// Starts a process that adds mounts of its own to those that it finds.
+    /// Starts a process that adds private mounts to those that it inherits.
     pub fn with_mounts(mount: impl FnOnce() + Send) -> Result<Self, String> {
         isolated(|| {
             mount();
@@ -71,12 +72,11 @@ impl Container {
         child.map(Self).map_err(|error| format!("cannot run cat: {error}"))
     }
 
-    /// Its pid.
     pub fn id(&self) -> u32 {
         self.0.id()
     }
 
-    /// A path of its namespace, in which the root's mounts are seen.
+    /// Returns the path through which a file in the process's mount namespace can be accessed.
     pub fn path(&self, path: &Path) -> PathBuf {
         Path::new("/proc").join(self.id().to_string()).join("root").join(path.strip_prefix("/").unwrap())
     }
@@ -88,7 +88,7 @@ impl Container {
 
 impl Drop for Container {
     fn drop(&mut self) {
-        // Worst case: it is gone already.
+        // At worst, the process has already exited.
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
@@ -99,14 +99,15 @@ impl Drop for Container {
 pub struct Forked(Pid);
 
 impl Forked {
-    /// Forks this process. `act` must not return, and may only make system calls, since other threads don't exist there.
+    /// Forks this process. `act` must not return, and may only make system calls, since the child
+    /// has no other threads.
     #[allow(unsafe_code)]
     pub fn start(act: impl FnOnce()) -> Self {
-        // SAFETY: the child makes system calls only, and is killed.
+        // SAFETY: the child only makes system calls, and is killed.
         match Pid::from_raw(unsafe { libc::fork() }) {
             Some(child) => Self(child),
             None => {
-                // Locks and pipes of other trials would stay open. SAFETY: the child uses no file.
+                // Otherwise locks and pipes of other trials would stay open. SAFETY: the child uses no file.
                 unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
                 act();
                 unreachable!("the child goes on without what it is for")
@@ -121,14 +122,14 @@ impl Forked {
 
 impl Drop for Forked {
     fn drop(&mut self) {
-        // Worst case: it is gone already.
+        // At worst, the child has already exited.
         let _ = kill_process(self.0, Signal::KILL);
         let _ = waitpid(Some(self.0), WaitOptions::empty());
     }
 }
 
-/// Where no createContainer follows, all is done in the container's namespace, for the container's root, and
-/// nothing in the runtime's.
+/// If no createContainer hook follows, everything is done in the container's namespace with the container's root as
+/// its owner, and nothing is done in the runtime's.
 pub fn does_the_whole_job(realm: Realm) -> Check {
     const OWNER: u32 = 1000;
     with_bundle(realm, |bundle| {
@@ -157,7 +158,7 @@ pub fn does_the_whole_job(realm: Realm) -> Check {
             let owner = if is_ours && may_chown { OWNER } else { 0 };
             ensure!((file.uid(), file.gid()) == (owner, owner), "{path} is {}:{}'s", file.uid(), file.gid());
         }
-        // Once more finds it done.
+        // A second call finds everything done.
         let before = container.mounts();
         bundle.create_as(&how)?.silently()?;
         ensure!(before == container.mounts(), "a second run changed the mounts");
@@ -165,10 +166,10 @@ pub fn does_the_whole_job(realm: Realm) -> Check {
     })
 }
 
-/// Where config.json lists the hook for createContainer too, nothing happens yet.
+/// If config.json also lists the hook for createContainer, the call at createRuntime does nothing.
 pub fn leaves_it_to_create_container(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
-        // What others have listed there, and lost, is not this hook's business.
+        // Missing hooks that others have listed there have no effect on this hook.
         let others = ["/nowhere".to_owned(), "/proc/self/status/x".to_owned(), format!("/{}", "x".repeat(300))];
         let hooks = others.into_iter().map(PathBuf::from).chain([program()]);
         let hooks: Vec<_> = hooks.map(|path| json!({ "path": path })).collect();
@@ -184,19 +185,19 @@ pub fn leaves_it_to_create_container(realm: Realm) -> Check {
     })
 }
 
-/// An engine whose runtime was killed unmounts the container's root, while the hook may still be at work in the container's
-/// mount namespace.
+/// If its runtime is killed, an engine unmounts the container's root, while the hook may still be running in
+/// the container's mount namespace.
 pub fn root_is_not_kept(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let container = Container::start(bundle)?;
         bundle.state["pid"] = json!(container.id());
         let log = bundle.elsewhere("strace").join("log");
-        // After it has entered that namespace, and before it mounts.
+        // The hook is stopped after it has entered that namespace, and before it mounts.
         let call = stopper("flock", 1, &log);
         let how = How { cwd: Some(bundle.directory()), under: &call, ..How::default() };
         let bundle = &*bundle;
         std::thread::scope(|scope| {
-            // In this mount namespace, which a thread gets from who starts it.
+            // The thread inherits this mount namespace from the one that starts it.
             let call = scope.spawn(|| bundle.create_as(&how));
             until("a hook that locks the root", || stopped(&log).is_some())?;
             let unmounted = rustix::mount::unmount(bundle.root(""), UnmountFlags::empty());
@@ -207,21 +208,21 @@ pub fn root_is_not_kept(realm: Realm) -> Check {
     })
 }
 
-/// How strace(1) is called to stop a hook at one of its calls of a kind.
+/// Returns the strace(1) command that stops a hook after a system call of this name.
 pub fn stopper(call: &str, number: usize, log: &Path) -> [String; 9] {
     let (trace, inject) = (format!("trace={call}"), format!("inject={call}:signal=SIGSTOP:when={number}"));
     ["strace", "-f", "-qq", "-o", log.to_str().unwrap(), "-e", &trace, "-e", &inject].map(str::to_owned)
 }
 
-/// The process that strace has stopped.
+/// Returns the process that strace has stopped.
 pub fn stopped(log: &Path) -> Option<Pid> {
     let text = fs::read_to_string(log).unwrap_or_default();
     let line = text.lines().find(|line| line.ends_with("--- stopped by SIGSTOP ---"))?;
     line.split_whitespace().next().and_then(|pid| pid.parse().ok()).and_then(Pid::from_raw)
 }
 
-/// A runtime that is killed leaves the hook working, and the engine calls poststop at once: what is made after that
-/// would stay. So it is undone where the runtime or the container has ended meanwhile.
+/// If the runtime is killed, the hook continues, and the engine calls poststop at once. Files that the hook creates
+/// after that would remain, so they are undone if the runtime or the container has ended in the meantime.
 pub fn given_up(realm: Realm) -> Check {
     type End = fn(&mut Container, &mut Child);
     let ends: [(&str, End); 2] =
@@ -232,7 +233,7 @@ pub fn given_up(realm: Realm) -> Check {
             let mut container = Container::start(bundle)?;
             bundle.state["pid"] = json!(container.id());
             let watch = bundle.watch();
-            // It waits for this lock, as for the poststop of an earlier container of this name.
+            // The hook waits for this lock, as it does for the poststop of an earlier container with this name.
             let record = bundle.records().join(ID);
             fs::create_dir_all(&record).unwrap();
             let record = File::open(record).unwrap();
@@ -251,7 +252,7 @@ pub fn given_up(realm: Realm) -> Check {
             until("what the hook says", || said().ends_with('\n'))?;
             let words = "poststop would not take it back: the runtime, or the container's first process, has ended";
             ensure!(said().lines().count() == 1 && said().contains(words), "it said {:?}", said());
-            // Which may be before its end, but is after all else that it does.
+            // The message may come before the hook's exit, but it comes after everything else that the hook does.
             watch.everything(bundle)
         })
         .map_err(|message| format!("without {who}: {message}"))?;
@@ -264,11 +265,11 @@ fn end(process: &mut Child) {
     process.wait().unwrap();
 }
 
-/// A runtime that waits for the hook.
+/// Starts a runtime that waits for the hook.
 fn begun(bundle: &Bundle) -> Result<Child, String> {
     let (state, said) = (bundle.host("../state"), bundle.host("../said"));
     fs::write(&state, bundle.state.to_string()).unwrap();
-    // The shell would become the hook if there were nothing to do after it.
+    // Without a command after the hook, the shell would exec it instead of waiting for it.
     let mut runtime = Command::new("/bin/sh");
     runtime.args(["-c", "\"$0\"; exit"]).arg(program()).current_dir(bundle.directory());
     runtime.stdin(File::open(state).unwrap()).stdout(Stdio::null()).stderr(File::create(said).unwrap());

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that a state that doesn't fit the place from which runtimes call hooks is refused, so that nothing is mounted
-//! outside a container.
+//! Tests that a state is refused if it doesn't match the namespaces from which runtimes call hooks, so that nothing
+//! is mounted outside a container.
 
 use std::fs;
 
@@ -13,12 +13,12 @@ use crate::hook::{Finished, How};
 use crate::namespace::Realm;
 use crate::runtime::Container;
 
-/// A runtime whose child is the hook. The state may name the pid of either, or that of a process in another mount
-/// namespace.
+/// A runtime whose child is the hook. The state may contain the PID of either, or that of a process
+/// in another mount namespace.
 const RUNTIME: &str = r#"runtime=$$ sh -c 'sed "s/\"@RUNTIME\"/$runtime/; s/\"@HOOK\"/$$/" >"$STATE"; exec "$0" "$@" <"$STATE"' "$0" "$@"; exit"#;
 
-/// The pids that a runtime, or a user who calls the hook by hand, may write into the state. An empty one means no such
-/// field.
+/// The PIDs that a runtime, or a user who calls the hook manually, may write into the state. An empty one stands
+/// for a missing field.
 const PIDS: [&str; 13] = [
     "",
     "null",
@@ -39,11 +39,11 @@ const WORDS: [Option<&str>; 4] = [None, Some("createRuntime"), Some("createConta
 
 const STATUSES: [&str; 3] = ["creating", "created", "running"];
 
-/// The namespaces by which a container is told apart from its runtime.
+/// The namespaces that distinguish a container from its runtime.
 const NAMESPACES: [&[&str]; 4] = [&["mount", "pid"], &["mount", "ipc"], &["mount", "uts", "cgroup"], &["mount"]];
 
-/// The runtime may have a mount namespace of its own that isn't that of process 1, and in which the root is mounted,
-/// too.
+/// The runtime may have a private mount namespace that isn't that of process 1, and in which the
+/// root is also mounted.
 pub fn bad_states(realm: Realm) -> Check {
     let cases = NAMESPACES.into_iter().flat_map(|kinds| WORDS.into_iter().map(move |word| (kinds, word)));
     crate::all(cases.map(|(kinds, word)| {
@@ -56,14 +56,14 @@ pub fn bad_states(realm: Realm) -> Check {
 fn is_refused(bundle: &mut Bundle, kinds: &[&str], word: Option<&str>, pid: &str) -> Check {
     let other = Container::start_as(bundle, as_engines_mount)?;
     as_engines_mount(bundle);
-    // Each kind of evidence has to suffice alone: the container's own namespaces, or the mounts for it.
+    // Each kind of evidence must be sufficient by itself: the container's own namespaces, or the mounts for it.
     if !matches!(kinds, ["mount"] | ["mount", "uts", ..]) {
         bundle.config["mounts"] = json!([]);
     }
     has_namespaces(bundle, kinds);
     let watch = bundle.watch();
     let before = other.mounts();
-    // Not all combinations, since the status has no effect.
+    // Not all combinations are tested, since the status has no effect.
     let status = STATUSES[pid.len() % STATUSES.len()];
     let finished = by_runtime(bundle, RUNTIME, status, &pid.replace(r#""@OTHER""#, &other.id().to_string()), word)?;
     let is_own = [r#""@RUNTIME""#, r#""@HOOK""#].contains(&pid) && matches!(word, Some("createRuntime" | "prestart"));
@@ -73,8 +73,8 @@ fn is_refused(bundle: &mut Bundle, kinds: &[&str], word: Option<&str>, pid: &str
     watch.everything(bundle).and_then(|()| watch.image(bundle)).map_err(|message| format!("pid {pid:?}: {message}"))
 }
 
-/// Engines mount the root before there is a container. The root alone would look like a container that needs no cgroup
-/// mount.
+/// Engines mount the root before a container exists. The root alone would look like a container that
+/// needs no cgroup mount.
 fn as_engines_mount(bundle: &mut Bundle) {
     bind(&bundle.image(""), &bundle.root(""));
     bundle.config["process"]["capabilities"]["bounding"] = json!(["CAP_SYS_ADMIN"]);
@@ -86,13 +86,13 @@ fn has_namespaces(bundle: &mut Bundle, kinds: &[&str]) {
     bundle.write_config();
 }
 
-/// Calls the hook by a shell script.
+/// Calls the hook through a shell script.
 fn by_runtime(bundle: &Bundle, script: &str, status: &str, pid: &str, word: Option<&str>) -> Result<Finished, String> {
     let mut state = bundle.state.clone();
     state["status"] = json!(status);
     let mut state = state.to_string();
     if !pid.is_empty() {
-        // Written as text, since serde_json can't write some of these numbers.
+        // The PID is inserted as a string, since serde_json can't represent some of these numbers.
         state.insert_str(1, &format!(r#""pid":{pid},"#));
     }
     let script = script.replace("$STATE", bundle.host("../state").to_str().unwrap());
@@ -100,7 +100,7 @@ fn by_runtime(bundle: &Bundle, script: &str, status: &str, pid: &str, word: Opti
     bundle.call(state.as_bytes(), &How { under: &under, word, ..How::default() })
 }
 
-/// A pid namespace alone is no container.
+/// A PID namespace alone doesn't indicate a container.
 pub fn with_runtime(realm: Realm) -> Check {
     const SCRIPT: &str = r#"unshare --pid --fork --kill-child -- sh -c '"$0" "$@"; exit' "$0" "$@"; exit"#;
     with_bundle(realm, |bundle| {
@@ -116,8 +116,8 @@ pub fn with_runtime(realm: Realm) -> Check {
     })
 }
 
-/// The namespace in which process 1 is: the host's, or that of a container in which an engine runs. The caller of the
-/// runtime may be in yet another one.
+/// Tests the mount namespace of process 1, which is the host's, or that of a container in which an engine runs. The
+/// runtime's caller may be in yet another one.
 pub fn with_process_1(realm: Realm) -> Check {
     const INIT: &str = "unshare --pid --fork --kill-child --mount-proc --propagation unchanged -- sh -c";
     let cases = [
@@ -145,7 +145,7 @@ pub fn with_process_1(realm: Realm) -> Check {
     }))
 }
 
-/// The root isn't a mount point, because nobody has prepared anything.
+/// The root isn't a mount point, because no runtime has prepared anything.
 pub fn no_root(realm: Realm) -> Check {
     crate::all(WORDS.into_iter().map(|word| {
         let check = |bundle: &mut Bundle| {
@@ -165,9 +165,9 @@ pub fn no_root(realm: Realm) -> Check {
     }))
 }
 
-/// How the container's first process, which calls the hook, is started: with or without a pid namespace, a user
-/// namespace and another program in between. Each case has what config.json says about it, and the process's pid in its
-/// own namespace.
+/// The commands that start the container's first process, which calls the hook, with or without a PID namespace, a
+/// user namespace and another program in between. Each case has the namespaces in config.json, and the process's PID
+/// in its own namespace.
 const INSIDE: [(&str, &[&str], &str); 5] = [
     (r#"exec sh "$FIRST" "$0" "$@""#, &["mount"], r#""@FIRST""#),
     (
@@ -192,7 +192,7 @@ const INSIDE: [(&str, &[&str], &str); 5] = [
     ),
 ];
 
-/// What each runtime writes at createContainer is accepted if the hook is in the right place.
+/// The states that runtimes write at createContainer are accepted if the hook is in the right place.
 pub fn inside(realm: Realm) -> Check {
     let words = [None, Some("createContainer")];
     let cases = INSIDE.into_iter().flat_map(|case| words.into_iter().map(move |word| (case, word)));
@@ -209,7 +209,7 @@ pub fn inside(realm: Realm) -> Check {
 }
 
 fn is_prepared(bundle: &mut Bundle, script: &str, kinds: &[&str], word: Option<&str>, pid: &str) -> Check {
-    // No cgroup namespace and no mount of it, since the user namespace would have to own it.
+    // There is no cgroup namespace and no cgroup mount, since the user namespace would have to own them.
     bundle.start(Cgroup::Nowhere);
     has_namespaces(bundle, kinds);
     // The first process must see what the hook mounts, even if this process doesn't.
@@ -224,19 +224,19 @@ fn is_prepared(bundle: &mut Bundle, script: &str, kinds: &[&str], word: Option<&
     Ok(())
 }
 
-/// If /proc hides the runtime from the container's root, nothing is mounted.
+/// If /proc hides the runtime from the container's root user, nothing is mounted.
 pub fn hidden_runtime(realm: Realm) -> Check {
     const IN_USER_NAMESPACE: &str =
         r#"unshare --user --map-root-user --mount --propagation unchanged -- sh -c '"$0" "$@"; exit' "$0" "$@"; exit"#;
     if realm == Realm::User {
-        // Its /proc has mounts on it that another user namespace must not uncover.
+        // The mounts on its /proc are locked, so another user namespace can't mount a /proc that uncovers them.
         return Ok(());
     }
     with_bundle(realm, |bundle| {
         bundle.start(Cgroup::Nowhere);
         has_namespaces(bundle, &["mount", "user"]);
         let watch = bundle.watch();
-        // Root would be in the group that sees everything.
+        // Without `gid`, root would be in the group that sees all processes.
         rustix::mount::mount("proc", "/proc", "proc", MountFlags::empty(), c"hidepid=2,gid=4294").unwrap();
         let finished = by_runtime(bundle, IN_USER_NAMESPACE, "creating", "0", None);
         unmount("/proc", UnmountFlags::DETACH).unwrap();
@@ -246,8 +246,8 @@ pub fn hidden_runtime(realm: Realm) -> Check {
     })
 }
 
-/// An engine in a user namespace with the host's IDs, as systemd's `PrivateUsers=full` makes it. Its runtime is in the
-/// same namespace, with a mount namespace of its own.
+/// An engine in a user namespace with the host's IDs, as systemd's `PrivateUsers=full` creates it. Its runtime is in
+/// the same user namespace, with a private mount namespace.
 const FULL: &str = r#"exec 3<&0
 unshare --user --mount --propagation unchanged -- sh -c 'until grep -q 4294967295 /proc/self/gid_map; do :; done; @RUN' "$0" "$@" <&3 &
 until [ "$(readlink /proc/$!/ns/user)" != "$(readlink /proc/self/ns/user)" ]; do :; done
@@ -255,7 +255,7 @@ echo "0 0 4294967295" >/proc/$!/uid_map
 echo "0 0 4294967295" >/proc/$!/gid_map
 wait $!"#;
 
-/// How the runtime calls the hook there: the stage's name, and the rest.
+/// The stages at which the runtime in this namespace calls the hook, with the shell commands for it.
 const FULL_STAGES: [(&str, &str); 2] = [
     ("createContainer", r#"unshare --mount --propagation unchanged -- "$0" "$@"; exit"#),
     (
@@ -264,8 +264,8 @@ const FULL_STAGES: [(&str, &str); 2] = [
     ),
 ];
 
-/// In such a namespace the hook tries nothing that only the host's root may do, and the record is where poststop looks
-/// for it.
+/// In such a namespace the hook doesn't try anything that only the host's root may do, and it stores the record where
+/// poststop looks for it.
 pub fn hosts_ids(realm: Realm) -> Check {
     if realm == Realm::User {
         return Ok(());
@@ -284,7 +284,7 @@ fn full(bundle: &mut Bundle, word: &str, run: &str) -> Check {
     by_runtime(bundle, &script, "creating", pid, Some(word))?.silently()?;
     let tried = fs::read_to_string(&log).unwrap();
     ensure!(!tried.contains("S_IFCHR") && !tried.contains("S_IFBLK"), "it tried to make devices: {tried}");
-    // Sockets and FIFOs can be made there.
+    // Sockets and FIFOs can be created there.
     ensure!(tried.contains("S_IFIFO"), "nothing was traced: {tried}");
     ensure!(bundle.records().is_dir(), "there is no record");
     bundle.poststop()?.silently()?;
@@ -292,7 +292,7 @@ fn full(bundle: &mut Bundle, word: &str, run: &str) -> Check {
     Ok(())
 }
 
-/// A hierarchy can't be made there, and the hook says so before it tries anything.
+/// A hierarchy can't be created in this namespace, and the hook reports this before it tries anything.
 pub fn hosts_ids_and_cgroup(realm: Realm) -> Check {
     if realm == Realm::User {
         return Ok(());

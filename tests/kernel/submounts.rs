@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that what config.json mounts is still there after the hook, and that the hook knows its own work again.
+//! Tests that mounts from config.json are kept, and that the hook recognizes its own work when it is called again.
 
 use std::fs;
 use std::path::Path;
@@ -13,7 +13,7 @@ use crate::harness::tree::{self, Detail, same};
 use crate::namespace::{Realm, isolated};
 use crate::table::{self, Mount};
 
-/// Mounts on directories, in the order in which a runtime makes them.
+/// Mount points that are directories, in the order in which a runtime mounts them.
 const DIRECTORIES: [&str; 8] = [
     "run/secrets",
     "run/secrets/nested/deep",
@@ -26,7 +26,7 @@ const DIRECTORIES: [&str; 8] = [
 ];
 const FILES: [&str; 3] = ["run/.containerenv", "run/systemd/journal/socket", "tmp/a/b/file"];
 
-/// They are the same mounts, at the same paths.
+/// Tests that the mounts are the same, at the same paths.
 pub fn are_kept(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         fs::write(bundle.image("run/plain"), "plain").unwrap();
@@ -61,13 +61,14 @@ pub fn are_kept(realm: Realm) -> Check {
     })
 }
 
-/// What is at a path: the mount, by its number, and all its files.
+/// Returns what is at a path: the mount, with its ID, and all its files.
 fn seen(bundle: &Bundle, path: &str) -> (String, String, String, tree::Snapshot) {
     let Mount { id, device, options, .. } = table::at(&bundle.root(path)).unwrap();
     (id, device, options, tree::read(&bundle.root(path), Detail::Untouched))
 }
 
-/// A mount of the user's own on, or above, a path of ours: that path is left alone, and the others aren't.
+/// If the user has mounted something on or above one of the hook's paths, that path is left alone,
+/// but not the others.
 pub fn of_the_users_are_left_alone(realm: Realm) -> Check {
     for (mounted, left, others) in [
         ("tmp", &["tmp"][..], &["run", "run/lock", "var/log/journal"][..]),
@@ -106,7 +107,7 @@ pub fn of_the_users_are_left_alone(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A volume, which outlives the container, is not written to.
+/// A volume outlives the container and must not be written to.
 pub fn volume_on_run(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let volume = bundle.host("full/run");
@@ -116,14 +117,14 @@ pub fn volume_on_run(realm: Realm) -> Check {
         let finished = bundle.create()?;
         ensure!(finished.code == Some(0), "{finished:?}");
         ensure!(table::at(&bundle.root("tmp")).is_some(), "no tmpfs on /tmp");
-        // A tmpfs is what a traceless place is told by, and this volume lies on one.
+        // The hook recognizes paths where it leaves no traces by their tmpfs, and this volume is on a tmpfs.
         let made: Vec<_> = fs::read_dir(&volume).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         ensure!(made.is_empty(), "in the volume are {made:?}");
         watch.image(bundle)
     })
 }
 
-/// The hook's work is found done, with whatever it had to keep or to make.
+/// A second call finds the hook's work done, whatever it had to keep or to create.
 pub fn second_run(realm: Realm) -> Check {
     type Prepare = fn(&Bundle);
     let cases: [(&str, Prepare, Prepare); 4] = [
@@ -182,9 +183,9 @@ fn container(bundle: &Bundle) -> tree::Snapshot {
     all
 }
 
-/// Each kind of peer in which a mount of ours could appear.
+/// Tests each kind of peer group through which a mount of the hook could propagate.
 pub fn peers(realm: Realm) -> Check {
-    // The root's mount itself, or the one that its directory lies on.
+    // The shared mount is that of the root itself, or one in it.
     for is_root_shared in [true, false] {
         isolated(|| {
             with_bundle(realm, |bundle| {
@@ -210,8 +211,8 @@ pub fn peers(realm: Realm) -> Check {
     Ok(())
 }
 
-/// A root that is no mount of its own, on a mount that is shared: no runtime does that, and the host sees nothing
-/// of it either.
+/// Tests a root that isn't a mount point, on a shared mount. No runtime does this, but even then the host must not
+/// see the hook's mounts.
 pub fn root_on_a_shared_mount(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         let base = bundle.image("").parent().unwrap().to_owned();

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that nothing is done to a directory that somebody exchanges for another one between two system calls of the
-//! hook.
+//! Tests that nothing is done to a directory that another process exchanges for a different one between two system
+//! calls of the hook.
 //!
-//! strace(1) stops the hook in turn after each call that looks at a path or acts on one. While it is stopped, a
-//! directory of the image is exchanged for one on which a volume is mounted. `race` does the same at natural speed.
+//! strace(1) stops the hook in turn after each call that examines a path or acts on one. While it is stopped, a
+//! directory of the image is exchanged for one on which a volume is mounted. `race` does the same at full speed.
 
 use std::fs;
 use std::os::unix::fs::lchown;
@@ -41,13 +41,14 @@ pub const PATHS: [&str; 11] = [
     "sys",
     "sys/fs/cgroup",
 ];
-/// Stands for the directory that the hook makes for /run, where the image has none, under a name of its own at first.
+/// Stands for the directory that the hook creates for /run if the image has none, which has a
+/// temporary name at first.
 const NEW: &str = "a new directory";
-/// How that name begins.
+/// The prefix of the temporary name.
 const NEW_NAME: &str = ".oci-";
 /// The calls after which the hook is stopped.
 const CALLS: [&str; 5] = ["openat2", "statx", "mkdirat", "open_tree", "move_mount"];
-/// More of these calls than the hook makes.
+/// A bound that is larger than the number of these calls that the hook makes.
 const STOPS_MAX: usize = 1000;
 
 /// The number of exchanges.
@@ -59,7 +60,8 @@ pub enum Way {
     /// At createContainer, with a shared volume and root: what is mounted on the volume in the container appears on the
     /// host.
     CreateContainer,
-    /// At createRuntime, for a container whose root has another ID, to which the hook gives what it makes.
+    /// At createRuntime, for a container whose root user has a different ID, which becomes the owner of
+    /// what the hook creates.
     CreateRuntime,
 }
 
@@ -67,7 +69,7 @@ pub enum Way {
 /// writable.
 pub fn others_cgroups(realm: Realm) -> Check {
     let Some(victim) = Victim::new() else {
-        // The trial needs the right to make a cgroup.
+        // The trial has to create a cgroup, which requires privileges.
         ensure!(realm == Realm::User, "no cgroup can be made");
         return Ok(());
     };
@@ -91,7 +93,7 @@ impl Victim {
         Some(Self { top, own })
     }
 
-    /// The mounts through which it can be written to.
+    /// Returns the mounts through which the cgroup can be written to.
     fn writable(&self) -> Vec<PathBuf> {
         let name = self.top.file_name().unwrap();
         let shows = |mount: &table::Mount| mount.root.iter().any(|part| part == name) && !mount.has("ro");
@@ -101,14 +103,14 @@ impl Victim {
 
 impl Drop for Victim {
     fn drop(&mut self) {
-        // Worst case: another process has removed it.
+        // At worst, another process has removed it.
         for above in self.own.ancestors() {
             let _ = fs::remove_dir(self.top.join(above));
         }
     }
 }
 
-/// Exchanges a directory that the hook has just made, and has not yet given its name and owner.
+/// Exchanges a directory that the hook has just created, before the hook renames it and changes its owner.
 pub fn new_directory(realm: Realm) -> Check {
     each_call(realm, NEW, Way::CreateRuntime, None)
 }
@@ -137,13 +139,13 @@ fn each_call(realm: Realm, path: &'static str, way: Way, victim: Option<&Victim>
     Ok(())
 }
 
-/// The call after which the hook is stopped.
+/// The call after which the hook is stopped, and what is exchanged.
 struct Point<'a> {
     path: &'static str,
     way: Way,
     call: &'static str,
     number: usize,
-    /// What the volume has at the place of the container's cgroups.
+    /// A cgroup that is mounted on the volume in place of the container's cgroups.
     victim: Option<&'a Victim>,
 }
 
@@ -154,14 +156,14 @@ impl Point<'_> {
     }
 }
 
-/// Whether the hook got to that call.
+/// Runs one exchange. Returns whether the hook made the call of `point`.
 fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
     let Point { path, .. } = *point;
     let host = bundle.elsewhere("volume");
     tmpfs(&host, "mode=755");
     furnish_host(&host);
     let volume = host.join("full");
-    // The rest of the path must exist in it.
+    // The rest of the path must exist in the volume.
     for inside in ["run/lock", "lock", "secrets", "lib/dbus", "log/journal", "fs/cgroup"] {
         fs::create_dir_all(volume.join(inside)).unwrap();
     }
@@ -192,8 +194,8 @@ fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
         let (there, is_there) = channel();
         let is_over = &is_over;
         let (log_read, one, other) = (log.clone(), &one, &other);
-        // In a mount namespace without the container's mounts, since a mount point of the own namespace can't be
-        // renamed.
+        // The exchange is done in a mount namespace without the container's mounts, since a mount point of one's own
+        // namespace can't be renamed.
         let swapper = scope.spawn(move || isolated(move || exchange_once(&log_read, one, other, is_over, &there)));
         is_there.recv().map_err(|_| "there is no mount namespace for who exchanges")?;
         let result = call(bundle, point, &log, &host, || is_over.store(true, Ordering::Relaxed));
@@ -203,12 +205,12 @@ fn exchanged(bundle: &mut Bundle, point: &Point<'_>) -> Result<bool, String> {
     })
 }
 
-/// Calls the hook as `way` says, and looks at the volume and the host afterwards.
+/// Calls the hook as `way` specifies, and checks the volume and the host afterwards.
 fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchange_back: impl FnOnce()) -> Check {
     const OWNER: u32 = 1000;
     let way = point.way;
     let mount = |bundle: &mut Bundle| {
-        // At createRuntime the trial's own cgroup would be one that others are in.
+        // At createRuntime, other processes would be in the trial's own cgroup.
         bundle.start(if way == Way::CreateContainer { Cgroup::Mounted } else { Cgroup::Nowhere });
         if point.path != NEW {
             bundle.submount("run/secrets");
@@ -248,7 +250,7 @@ fn call(bundle: &mut Bundle, point: &Point<'_>, log: &Path, host: &Path, exchang
     let finished = bundle.create_as(&how);
     exchange_back();
     let finished = finished?;
-    // What somebody has moved away can't be removed, which is told in a line of its own.
+    // A directory that was moved away can't be removed, which is reported in a separate line.
     if point.path != NEW || finished.code == Some(0) {
         finished.in_order()?;
     }
@@ -287,7 +289,7 @@ fn exchange_once(
             pause();
             continue;
         };
-        // The hook may not have made it yet, or may have given it its name.
+        // The hook may not have created the directory yet, or may have renamed it already.
         let one = one();
         let exchanged = one.as_deref().map_or(Ok(()), exchange);
         EXCHANGES.fetch_add(usize::from(one.is_some()), Ordering::Relaxed);
@@ -296,7 +298,7 @@ fn exchange_once(
         while !is_over.load(Ordering::Relaxed) {
             pause();
         }
-        // Once it has another name, it stays where it is.
+        // If the hook has renamed the directory, it remains where it is.
         if let Some(one) = one.filter(|one| one.exists()) {
             exchange(&one)?;
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the mount table of the trial's namespace, read apart from the hook's own reader.
+//! Reads the mount table of the trial's namespace, independently of the hook's own parser.
 
 use std::ffi::OsString;
 use std::os::fd::AsRawFd;
@@ -12,16 +12,16 @@ use crate::bundle::SCRATCH;
 use crate::harness::is_lasting;
 use crate::harness::tree::Snapshot;
 
-/// One line of mountinfo.
+/// A line of mountinfo.
 #[derive(Debug, Clone)]
 pub struct Mount {
     pub id: String,
     pub device: String,
-    /// Which directory of its file system.
+    /// The directory of the file system that is mounted.
     pub root: PathBuf,
     pub at: PathBuf,
     pub options: String,
-    /// `shared:1 master:2`.
+    /// The optional fields, such as `shared:1 master:2`.
     pub propagation: String,
     pub fs_type: String,
     line: String,
@@ -37,12 +37,12 @@ impl Mount {
     }
 }
 
-/// All mounts of this thread's namespace: `/proc/self` is the first thread's.
+/// Returns all mounts of this thread's namespace. `/proc/self` would be that of the first thread.
 pub fn read() -> Vec<Mount> {
     of("thread-self")
 }
 
-/// All mounts that a process sees.
+/// Returns all mounts that a process sees.
 pub fn of(process: &str) -> Vec<Mount> {
     let text = std::fs::read(format!("/proc/{process}/mountinfo")).unwrap();
     String::from_utf8_lossy(&text).lines().map(parse).collect()
@@ -82,7 +82,7 @@ fn unescape(field: &str) -> PathBuf {
     PathBuf::from(OsString::from_vec(bytes))
 }
 
-/// The mount at a path, as the kernel's walk finds it: of several it is the topmost.
+/// Returns the mount at a path, as the kernel's path lookup finds it. If there are several, it is the topmost one.
 pub fn at(path: &Path) -> Option<Mount> {
     let file = openat(CWD, path, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty()).ok()?;
     let info = std::fs::read_to_string(format!("/proc/thread-self/fdinfo/{}", file.as_raw_fd())).unwrap();
@@ -90,18 +90,18 @@ pub fn at(path: &Path) -> Option<Mount> {
     read().into_iter().find(|mount| mount.id == id && mount.at == path)
 }
 
-/// Every mount's line, by its number: a moved mount changes its place in the table.
+/// Returns the line of each mount by its ID, since a moved mount changes its position in the table.
 pub fn whole() -> Snapshot {
     whole_of("thread-self")
 }
 
-/// The same of what a process sees.
+/// Returns the same for the mounts that a process sees.
 pub fn whole_of(process: &str) -> Snapshot {
     let mounts = of(process).into_iter().filter(Mount::is_lasting);
     mounts.map(|mount| (PathBuf::from(&mount.id), mount.line)).collect()
 }
 
-/// As [`whole`], but for what is at or below `root`.
+/// Returns the same as [`whole`], except for mounts at or below `root`.
 pub fn outside(root: &Path) -> Snapshot {
     read()
         .into_iter()
@@ -110,7 +110,7 @@ pub fn outside(root: &Path) -> Snapshot {
         .collect()
 }
 
-/// The mounts below `root`, as paths in it.
+/// Returns the mount points at or below `root`, as paths in it.
 pub fn below(root: &Path) -> Vec<String> {
     let mut paths: Vec<String> = read()
         .into_iter()

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a required step that fails leaves everything as it was, with one line that says what and where.
+//! Tests that everything is undone if a required step fails, and that one line says what failed and where.
 
 use std::fs;
 use std::os::fd::{AsFd, OwnedFd};
@@ -13,16 +13,16 @@ use crate::bundle::{Bundle, Cgroup, with_bundle};
 use crate::namespace::Realm;
 use crate::table;
 
-/// More than are copied.
+/// The number of nested directories, which is more than the hook copies.
 const LEVELS: u32 = 129;
 
 struct Case {
     name: &'static str,
-    /// Before the root is mounted.
+    /// Changes the image before the root is mounted.
     image: fn(&Bundle),
-    /// Afterwards.
+    /// Changes the root after it is mounted.
     root: fn(&Bundle),
-    /// Shell commands before the hook.
+    /// Shell commands that run before the hook.
     first: Option<&'static str>,
     words: &'static [&'static str],
 }
@@ -76,13 +76,13 @@ const CASES: [Case; 6] = [
             fs::write(bundle.image("tmp/large"), vec![1; 64 * 1024]).unwrap();
         },
         root: |_| {},
-        // In blocks of 512 bytes; too large a file is a signal, unless it is ignored.
+        // The limit is in blocks of 512 bytes. A file that exceeds it causes a signal, unless the signal is ignored.
         first: Some("trap '' XFSZ; ulimit -f 16;"),
         words: &["/tmp/large", "EFBIG"],
     },
 ];
 
-/// Each way to fail in the middle, with mounts to put back.
+/// Tests each way to fail in the middle, with mounts to restore.
 pub fn everything(realm: Realm) -> Check {
     crate::all(CASES.iter().map(|case| (case.name, with_bundle(realm, |bundle| check(bundle, case)))))
 }
@@ -110,7 +110,7 @@ fn check(bundle: &mut Bundle, case: &Case) -> Check {
     Ok(())
 }
 
-/// What is shared with the host stays a slave, and nothing of ours is left on either side.
+/// A root that was shared with the host remains a slave mount, and no mount of the hook remains on either side.
 pub fn shared_root(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         (CASES[0].image)(bundle);
@@ -129,7 +129,7 @@ pub fn shared_root(realm: Realm) -> Check {
     })
 }
 
-/// What the container can do without is a warning.
+/// If a step fails that the container doesn't require, this is only a warning.
 pub fn best_effort(realm: Realm) -> Check {
     with_bundle(realm, |bundle| {
         deep(&bundle.image("var/log/journal"));
@@ -146,7 +146,7 @@ pub fn best_effort(realm: Realm) -> Check {
     })
 }
 
-/// Makes so many directories in each other.
+/// Creates this many nested directories.
 fn deep(top: &Path) {
     let mut directory: OwnedFd = openat(CWD, top, OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty()).unwrap();
     for _ in 0..LEVELS {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that a volume stays as it is, wherever the symbolic links of the image lead and however many mounts the host
-//! has.
+//! Tests that a volume isn't changed, wherever the symbolic links of the image lead and however many
+//! mounts the host has.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,7 +16,7 @@ use crate::namespace::Realm;
 use crate::runtime::Container;
 use crate::table;
 
-/// The paths that the hook looks at, and those above them.
+/// The paths that the hook examines, and the directories above them.
 const PATHS: [&str; 12] = [
     "run",
     "run/lock",
@@ -36,24 +36,25 @@ const PATHS: [&str; 12] = [
 #[derive(Debug, Clone, Copy)]
 enum Hosts {
     Few,
-    /// More than the hook reads at once.
+    /// More mounts than the hook reads at once.
     Many,
 }
 
-/// How the volume gets to the path.
+/// The way in which the volume is reached at the path.
 #[derive(Debug, Clone, Copy)]
 enum Way {
-    /// The image links there.
+    /// The path is a symlink in the image that leads to the volume.
     Link,
-    /// The image links to a directory that the volume doesn't have.
+    /// The path is a symlink in the image to a directory that doesn't exist in the volume.
     LinkToNothing,
-    /// It is mounted there.
+    /// The volume is mounted on the path.
     Mounted,
-    /// config.json asks for a tmpfs there, and for the volume at a path that the image links there.
+    /// config.json mounts a tmpfs on the path, and the volume on a path that is a symlink to it in the image.
     OverATmpfs,
 }
 
-/// Each path, each way: a tmpfs of the host's keeps its files, their owners and modes, and nothing is mounted on it.
+/// Tests each path in each way: a tmpfs of the host keeps its files, with their owners and modes, and nothing
+/// is mounted on it.
 pub fn stay_as_they_are(realm: Realm) -> Check {
     let mut cases = Vec::new();
     for path in PATHS {

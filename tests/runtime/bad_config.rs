@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a config.json which can't be read is one clear line, at once, and stays as it is.
+//! Tests that an unreadable config.json is reported in one line without delay, and remains unmodified.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -12,14 +12,14 @@ use crate::room::{ALWAYS, Room};
 use crate::site::Site;
 use crate::{Check, all};
 
-/// What is in config.json's place.
+/// What the bundle has in place of a valid config.json.
 enum Kind {
     Text(&'static [u8]),
     Fifo,
     Directory,
-    /// A link, such as to itself.
+    /// A symlink, such as one to itself.
     Link(&'static str),
-    /// A file of so many bytes that are nothing.
+    /// A sparse file of this many bytes.
     Hole(u64),
 }
 
@@ -81,14 +81,14 @@ pub fn each(site: &Site) -> Check {
     }))
 }
 
-/// A bundle's name that can't be looked up is no missing bundle; but the runtime says that best, too.
+/// A bundle name for which the lookup fails isn't a missing bundle, but the runtime also reports that best.
 pub fn no_file(site: &Site) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", ALWAYS);
     let long = "x".repeat(5_000);
     let mut command = room.wrapper();
     let finished = room.run(command.args(["create", "--bundle", &long, "c"]))?;
-    // Either is right, and both end.
+    // Both outcomes are correct; the test ensures that the call ends.
     if finished.code == Some(1) {
         ensure!(finished.errors.lines().count() == 1 && room.record().is_none(), "{finished}");
     } else {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to run a program to its end, or to wait for something, within a deadline.
+//! Runs a program until it exits, or waits for a condition, within a deadline.
 
 use std::fmt;
 use std::fs::File;
@@ -9,14 +9,14 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-/// Far more than any call takes.
+/// Much longer than any call takes.
 const DEADLINE: Duration = Duration::from_secs(20);
 
-/// A program that has come to its end.
+/// A program that has exited.
 #[derive(Debug, Clone)]
 pub struct Finished {
     pub pid: u32,
-    /// None: by a signal.
+    /// The exit code. `None` if a signal killed the program.
     pub code: Option<i32>,
     pub output: String,
     pub errors: String,
@@ -34,8 +34,8 @@ impl Finished {
     }
 }
 
-/// Runs a program to its end. Its output goes through files: a pipe that a left-behind grandchild keeps open would make
-/// the reader wait for ever.
+/// Runs a program until it exits. Its output goes to files: if a remaining grandchild kept a pipe open, the
+/// reader would wait forever.
 pub fn run(command: &mut Command) -> Result<Finished, String> {
     let tempfile = || tempfile::tempfile().map_err(|error| format!("cannot make a file: {error}"));
     let (mut output, mut errors) = (tempfile()?, tempfile()?);
@@ -52,7 +52,7 @@ pub fn run(command: &mut Command) -> Result<Finished, String> {
     Ok(Finished { pid, code: status.code(), output: everything(&mut output)?, errors: everything(&mut errors)? })
 }
 
-/// Looks again and again until it is there, and says what it saw last when it gives up.
+/// Polls until `look` succeeds. The error after the deadline contains the last error of `look`.
 pub fn until<T>(what: &str, mut look: impl FnMut() -> Result<T, String>) -> Result<T, String> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(1);
@@ -75,7 +75,7 @@ fn everything(file: &mut File) -> Result<String, String> {
     Ok(text_of(&bytes))
 }
 
-/// Text as it is, and bytes that are none so that they can be told from others.
+/// Returns the bytes as a string in which those that aren't UTF-8 are escaped, so that they remain distinct.
 pub fn text_of(bytes: &[u8]) -> String {
     let mut text = String::new();
     for chunk in bytes.utf8_chunks() {
@@ -85,7 +85,8 @@ pub fn text_of(bytes: &[u8]) -> String {
     text
 }
 
-/// The same, with all output in a file that what is left running can go on writing to.
+/// Runs a program as [`run`] does, but appends all output to a file, which processes that it leaves running can
+/// continue to write to.
 pub fn run_into(command: &mut Command, file: &Path) -> Result<Finished, String> {
     let said = File::options().create(true).append(true).open(file).unwrap();
     let mut child = command
@@ -100,14 +101,14 @@ pub fn run_into(command: &mut Command, file: &Path) -> Result<Finished, String> 
     Ok(Finished { pid, code: status.code(), output, errors: String::new() })
 }
 
-/// Waits for a child, which is killed when its time is up.
+/// Waits for a child, and kills it after the deadline.
 fn ended(child: &mut Child, line: &str) -> Result<ExitStatus, String> {
     let status = until(&format!("the end of {line}"), || match child.try_wait() {
         Ok(status) => status.ok_or("it still runs".to_owned()),
         Err(error) => Err(error.to_string()),
     });
     if status.is_err() {
-        // Worst case: it has ended meanwhile.
+        // At worst, it has exited in the meantime.
         let _ = child.kill();
         let _ = child.wait();
     }

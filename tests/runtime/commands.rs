@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the runtimes' commands and the forms of their options: through the wrapper each does and says what it does
-//! and says without.
+//! Tests that the runtimes' commands and all forms of their options do and print the same through the
+//! wrapper as without it.
 
 use std::fs;
 
@@ -9,8 +9,8 @@ use crate::site::Site;
 use crate::stand::{Stand, Way};
 use crate::{Check, all};
 
-/// Calls, one after the other, of the same container; `~` waits for its end. What runtime-tools' validation goes
-/// through is in the second half: create, start, state, kill, killsig, kill_no_effect, delete, pidfile.
+/// Successive calls for the same container; `~` waits until the container has stopped. The second half includes what
+/// runtime-tools' validation tests: create, start, state, kill, killsig, kill_no_effect, delete, pidfile.
 const CASES: &[&str] = &[
     "",
     "--version",
@@ -148,7 +148,7 @@ pub fn each(site: &Site, runtime: Runtime) -> Check {
     result
 }
 
-/// What comes of each call.
+/// Returns the result of each call and the content of the files that it wrote.
 fn outcome(stand: &Stand, way: Way, case: &str) -> Result<Vec<String>, String> {
     stand.clear();
     let mut told = Vec::new();
@@ -168,7 +168,8 @@ fn outcome(stand: &Stand, way: Way, case: &str) -> Result<Vec<String>, String> {
     Ok(told)
 }
 
-/// Without numbers, which are pids, times and addresses, and the widths of columns that go by them.
+/// Replaces numbers, which are PIDs, times and addresses, and collapses spaces, since the widths of columns
+/// depend on the numbers.
 fn same_each_time(text: &str) -> String {
     let mut same = String::new();
     for character in text.chars() {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that what the wrapper can't do is one line, where who asked for it looks.
+//! Tests that each error of the wrapper is reported in one line, in the place that the caller reads.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -14,7 +14,7 @@ use crate::room::{ALWAYS, RECORDED, Room};
 use crate::site::Site;
 use crate::{Check, all};
 
-/// Bad descriptors, and what the line says of each.
+/// Invalid descriptors, and a word that the error line for each must contain.
 const DESCRIPTORS: [(&str, &str); 11] = [
     ("", "JSON"),
     ("{", "JSON"),
@@ -51,7 +51,7 @@ pub fn descriptors(site: &Site) -> Check {
     ))
 }
 
-/// With the option a bad one costs its own hook, and is told of.
+/// With the option, an invalid descriptor only loses its own hook, which is reported.
 pub fn skipped_descriptors(site: &Site) -> Check {
     all(DESCRIPTORS.iter().map(|(text, word)| {
         let check = || {
@@ -60,7 +60,7 @@ pub fn skipped_descriptors(site: &Site) -> Check {
             room.describe("first/20-bad.json", text);
             let finished = room.create(&["--skip-bad-descriptors"])?.expect_code(RECORDED)?;
             ensure!(room.hooks()? == json!({"poststop": ["always"]}), "{}", room.hooks()?);
-            // What the engine shows as the runtime's own error must not begin with another's.
+            // The engine shows this output as the runtime's own error, so it must not begin with another program's.
             let own: Vec<&str> = finished.errors.lines().filter(|line| !line.starts_with("to standard")).collect();
             let told = own.iter().all(|line| line.contains("20-bad.json") && line.contains(word));
             ensure!(told && own.len() <= 1, "{finished}");
@@ -70,7 +70,7 @@ pub fn skipped_descriptors(site: &Site) -> Check {
     }))
 }
 
-/// A runtime that can't be started, or would be the wrapper again, and again.
+/// A runtime that can't be executed, or that is the wrapper itself, which would execute itself forever.
 pub fn runtime(site: &Site) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", ALWAYS);
@@ -80,7 +80,7 @@ pub fn runtime(site: &Site) -> Check {
     }
     fs::hard_link(site.wrapper(), room.path("hard")).unwrap();
     let wrapper = site.wrapper().to_str().unwrap();
-    // The option, PATH, and what the line says.
+    // Each row has the option, PATH, and a word that the error line must contain.
     let table: &[(&[&str], &str, &str)] = &[
         (&["--runtime-path", "/nowhere/runc"], "", "/nowhere/runc"),
         (&["--runtime-path", "@BUNDLE@"], "", "@BUNDLE@"),
@@ -113,7 +113,7 @@ pub fn runtime(site: &Site) -> Check {
     ))
 }
 
-/// What the wrapper's own options can't mean.
+/// Invalid values of the wrapper's own options.
 pub fn own_options(site: &Site) -> Check {
     let room = Room::new(site)?;
     let table: &[(&[&str], &str)] = &[
@@ -130,7 +130,7 @@ pub fn own_options(site: &Site) -> Check {
     }))
 }
 
-/// Each way to ask for a log.
+/// Each way to specify a log file.
 pub fn log(site: &Site) -> Check {
     let table: &[(&[&str], &str)] = &[
         (&["--log", "@ROOM@/log"], "text"),
@@ -149,7 +149,7 @@ pub fn log(site: &Site) -> Check {
             command.args(options.iter().map(|each| room.filled_in(each)));
             let finished = room.run(command.args(["create", "-b"]).arg(room.path("bundle")).arg("c"))?;
             is_logged(&room, &finished, format, &["JSON"])?;
-            // The engine has made the file, and reads all of it.
+            // The engine created the file and reads all of it, so the wrapper must append to it.
             room.run(&mut command)?;
             let log = fs::read_to_string(room.path("log")).unwrap();
             ensure!(log.lines().count() == 2, "after two calls it has {log}");
@@ -159,7 +159,7 @@ pub fn log(site: &Site) -> Check {
     }))
 }
 
-/// A log that can't be written takes nothing from what standard error says.
+/// If the log can't be written, the error on standard error is still complete.
 pub fn no_log(site: &Site) -> Check {
     all(["/nowhere/log", "@BUNDLE@", "", "/dev/full"].into_iter().map(|log| {
         let check = || {
@@ -174,12 +174,12 @@ pub fn no_log(site: &Site) -> Check {
     }))
 }
 
-/// The hook's descriptor for each container, with the stages that it names.
+/// A descriptor of the hook for each container, with the stages in place of `@STAGES@`.
 const THIS_HOOK: &str =
     r#"{"version":"1.0.0","hook":{"path":"@ROOM@/oci-systemd-hook"},"when":{"always":true},"stages":[@STAGES@]}"#;
 
-/// A container whose systemd no hook prepares is started all the same, and the administrator is told why systemd will not
-/// come up: in the journal, and in the runtime's log.
+/// A container with systemd that no hook prepares is nevertheless started, and a warning in the journal and in the
+/// runtime's log says why systemd will not start.
 pub fn without_hook(site: &Site) -> Check {
     type Change = fn(&Room);
     fn describe(room: &Room, stages: &str) {
@@ -190,7 +190,8 @@ pub fn without_hook(site: &Site) -> Check {
         change(&mut config);
         room.write_config(&config);
     }
-    // What is changed, the wrapper's options, and what the warning says; nothing where there is none.
+    // Each row has the change, the wrapper's options, and the words of the warning; no words if there
+    // must be no warning.
     let table: &[(&str, Change, &[&str], &[&str])] = &[
         ("no descriptor", |_| (), &[], &["/sbin/init", "@ROOM@/first", "contrib/install.sh", "hooksDirs"]),
         ("no directory", |_| (), &["--hooks-dir", "/nowhere"], &["@ROOM@/first", "/nowhere"]),
@@ -277,19 +278,19 @@ pub fn without_hook(site: &Site) -> Check {
     }))
 }
 
-/// A bundle that has to be written and can't be.
+/// A bundle on a read-only mount that would have to be changed.
 pub fn read_only(site: &Site) -> Check {
     cannot_be_written(site, "mount --bind '@BUNDLE@' '@BUNDLE@'; mount -o remount,bind,ro '@BUNDLE@'")
 }
 
-/// Nothing is left of a file that has no room: not half a config.json either.
+/// If the file system is full, no part of a new file remains, and config.json isn't truncated.
 pub fn full(site: &Site) -> Check {
-    // A page for the file that is there, and none for another.
+    // The file system has a page for the existing file, and none for another one.
     let script = "cp '@BUNDLE@/config.json' '@ROOM@/kept'; mount -t tmpfs -o size=4096 tmpfs '@BUNDLE@'; \
                   cat '@ROOM@/kept' >'@BUNDLE@/config.json'; trap 'cmp @ROOM@/kept @BUNDLE@/config.json >&2; \
                   ls -A @BUNDLE@ >@ROOM@/left' EXIT; \"$@\" && exit; exit";
     let room = Room::new(site)?;
-    // It must not fit into the same page.
+    // The new config.json must not fit into the same page.
     room.describe("first/a.json", &ALWAYS.replace("always\"]", &format!("{}\"]", "x".repeat(8_000))));
     let mut command = room.wrapper();
     command.args(["create", "--bundle"]).arg(room.path("bundle")).arg("c");

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows which hooks of which descriptors come into config.json, in which order, and when.
+//! Tests which hooks of which descriptors are added to config.json, in which order, and for which commands.
 
 use std::fs;
 
@@ -9,7 +9,7 @@ use crate::room::{ALWAYS, RECORDED, Room, config};
 use crate::site::Site;
 use crate::{Check, all};
 
-/// A descriptor, and whether its hook is for the container of [`room::config`].
+/// The conditions of a descriptor, and whether they match the container of [`room::config`].
 ///
 /// [`room::config`]: crate::room::config
 const WHICH: &[(&str, bool)] = &[
@@ -54,7 +54,7 @@ pub fn which(site: &Site) -> Check {
     }))
 }
 
-/// What the second directory has masks what the first has by the same name.
+/// A descriptor in the second directory masks that with the same name in the first.
 pub fn two_directories(site: &Site) -> Check {
     let named = |name: &str| ALWAYS.replace("always\"]", &format!("{name}\"]"));
     let off = ALWAYS.replace(r#"["poststop"]"#, "[]");
@@ -76,7 +76,7 @@ pub fn two_directories(site: &Site) -> Check {
     Ok(())
 }
 
-/// Those that are there stay first, the others come as their files are called.
+/// Existing hooks stay first, and the others follow in the order of their file names.
 pub fn order(site: &Site) -> Check {
     let room = Room::new(site)?;
     for (file, stages) in [
@@ -108,14 +108,15 @@ pub fn order(site: &Site) -> Check {
         "poststop": ["there", "first.json", "middle.json", "Last.json"],
     });
     let found = room.hooks()?;
-    // That both of a descriptor's stages mean createRuntime may be one call, or two, as with the engines.
+    // If both stages of a descriptor mean createRuntime, one call and two calls are both correct,
+    // as with the engines.
     let mut once = expected.clone();
     once["createRuntime"] = json!(["first.json", "Last.json"]);
     ensure!(found == expected || found == once, "{found}, expected {expected}");
     Ok(())
 }
 
-/// All that a descriptor says of a hook comes along, and nothing that it does not say.
+/// All fields that a descriptor has for a hook are copied, and no others are added.
 pub fn members(site: &Site) -> Check {
     let table = [
         (r#"{"path":"@HOOK@"}"#, r#"{"path":"@HOOK@"}"#),
@@ -138,9 +139,9 @@ pub fn members(site: &Site) -> Check {
     }))
 }
 
-/// Each way to say it, of runc's and crun's command lines.
+/// Each way to specify the bundle in runc's and crun's command lines.
 pub fn where_the_bundle_is(site: &Site) -> Check {
-    // The arguments, and the working directory below the room's.
+    // The arguments, and the working directory relative to the room's.
     let table: &[(&[&str], &str)] = &[
         (&["create", "--bundle", "@BUNDLE@", "c"], ""),
         (&["create", "--bundle=@BUNDLE@", "c"], ""),
@@ -188,7 +189,7 @@ pub fn where_the_bundle_is(site: &Site) -> Check {
     }))
 }
 
-/// What does not make a container changes no bundle, wherever the command's name stands.
+/// Commands that don't create a container change no bundle, wherever the word `create` or `run` appears.
 pub fn no_other_command(site: &Site) -> Check {
     let table: &[&[&str]] = &[
         &[],
@@ -219,7 +220,7 @@ pub fn no_other_command(site: &Site) -> Check {
         let check = || {
             let room = Room::new(site)?;
             room.describe("first/a.json", ALWAYS);
-            // It isn't read at all: no descriptor of anybody's may stop a container from being deleted.
+            // The descriptors aren't read at all: an invalid one must not prevent a container from being deleted.
             room.describe("first/b.json", "{");
             let before = room.snapshot();
             let arguments: Vec<String> = arguments.iter().map(|each| room.filled_in(each)).collect();
@@ -230,7 +231,7 @@ pub fn no_other_command(site: &Site) -> Check {
     }))
 }
 
-/// A bundle that has the hooks gets none a second time, and isn't written.
+/// A bundle that already has the hooks gets no second copies, and isn't written.
 pub fn twice(site: &Site) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", &ALWAYS.replace(r#"["poststop"]"#, r#"["createRuntime","poststop"]"#));

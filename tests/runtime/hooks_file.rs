@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what oci-add-hooks does with the file of its option `--hook-config-path`, and that the wrapper does it, too.
+//! Tests that the wrapper treats the file of the option `--hook-config-path` as oci-add-hooks does.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::{Check, all};
 
 const OPTION: [&str; 2] = ["--hook-config-path", "@ROOM@/hooks.json"];
 
-/// Its hooks come before those that are there, and the descriptors' after them.
+/// The file's hooks are added before the existing ones, and those of descriptors after them.
 pub fn before_all(site: &Site) -> Check {
     for form in [&OPTION[..], &["--hook-config-path=@ROOM@/hooks.json"]] {
         let room = Room::new(site)?;
@@ -35,14 +35,14 @@ pub fn before_all(site: &Site) -> Check {
     Ok(())
 }
 
-/// Its README's example, called as Docker calls it.
+/// Tests the example of oci-add-hooks' README, called as Docker calls it.
 pub fn example(site: &Site) -> Check {
     let room = Room::new(site)?;
     let hook = r#"{"path":"path/to/prestart/hook","args":["hook","some","args","here"]}"#;
     fs::write(room.path("hooks.json"), format!("{{\n  \"hooks\": {{\n    \"prestart\": [\n{hook}\n]\n}}\n}}\n"))
         .unwrap();
     let arguments = ["--hook-config-path", "@ROOM@/hooks.json", "--runtime-path", "@RUNTIME@"];
-    // Docker's own come behind the configured ones.
+    // Docker's own arguments follow the configured ones.
     let own = ["--root", "/r", "--log", "@ROOM@/log.json", "--log-format", "json", "create", "--bundle", "@BUNDLE@"];
     let mut command = room.bare_wrapper();
     command.args(arguments.iter().chain(&own).map(|each| room.filled_in(each))).args(["--pid-file", "p", "c"]);
@@ -53,7 +53,7 @@ pub fn example(site: &Site) -> Check {
     Ok(())
 }
 
-/// It needs no condition and no executable that is there, and keeps what it has beside what we know.
+/// A hook of the file needs no condition and no existing executable, and keeps its unknown fields.
 pub fn as_they_are(site: &Site) -> Check {
     let room = Room::new(site)?;
     let hook = r#"{"args":["x"],"path":"relative/../hook","timeout":7,"unknown":[1e400]}"#;
@@ -64,7 +64,7 @@ pub fn as_they_are(site: &Site) -> Check {
     Ok(())
 }
 
-/// A second call of the same bundle, as `run` after a failed `create`, adds nothing.
+/// A second call for the same bundle, such as `run` after a failed `create`, adds nothing.
 pub fn twice(site: &Site) -> Check {
     let room = Room::new(site)?;
     let two = json!([{"path": "/bin/true", "args": ["file"]}, {"path": "/bin/true", "args": ["file 2"]}]);
@@ -78,7 +78,7 @@ pub fn twice(site: &Site) -> Check {
     room.is_as(&before)
 }
 
-/// One that can't be used is an error, not a container without its hooks.
+/// A file that can't be used is an error: the container must not start without its hooks.
 pub fn bad(site: &Site) -> Check {
     let texts = [
         Some(""),

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to run a program on a host that a test needs: with other mounts, or with cgroups as a runtime wants them.
-//! Each run has a mount namespace of its own, which goes with it.
+//! Runs a program on a host that is set up for a test: with different mounts, or with cgroups as a runtime requires
+//! them. Each run has a private mount namespace, which ends with it.
 
 use std::path::Path;
 use std::process::Command;
 
 use crate::harness::machine::{Runtime, missing_program, missing_root};
 
-/// crun 1.8 refuses hosts that have controllers on version 1 and version 2 beside them: it gets version 1 alone.
+/// Returns the shell commands that a runtime needs first. crun 1.8 fails on hosts with v1 controllers and v2 beside
+/// them, so v2 is unmounted for it.
 pub fn first(runtime: Runtime) -> &'static str {
     match runtime {
         Runtime::Runc => "",
@@ -15,7 +16,7 @@ pub fn first(runtime: Runtime) -> &'static str {
     }
 }
 
-/// A program that runs after shell commands, in a mount namespace of its own. It keeps the process's number.
+/// Returns a command that runs shell commands and then a program with the same PID, in a private mount namespace.
 pub fn after(script: &str, program: &Path) -> Command {
     let script = format!("set -e\n{script}\nexec \"$@\"");
     let mut command = Command::new("unshare");
@@ -23,7 +24,7 @@ pub fn after(script: &str, program: &Path) -> Command {
     command
 }
 
-/// The same for a command, with its arguments and its directory.
+/// Returns a command as [`after`] does, with the arguments, the directory and the environment of `command`.
 pub fn command_after(script: &str, command: &Command) -> Command {
     let mut wrapped = after(script, Path::new(command.get_program()));
     wrapped.args(command.get_args());
@@ -39,7 +40,7 @@ pub fn command_after(script: &str, command: &Command) -> Command {
     wrapped
 }
 
-/// Why a runtime can't run here.
+/// Returns the reason why a runtime can't run here, if there is one.
 pub fn missing(runtime: Runtime) -> Option<String> {
     missing_root().or_else(|| missing_program(&[runtime.name()]))
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows containers of real runtimes whose hooks came from descriptors: the runtimes call them.
+//! Tests that real runtimes call the hooks that the wrapper added from descriptors.
 
 use std::fs;
 
@@ -11,14 +11,15 @@ use crate::room::ALWAYS;
 use crate::site::Site;
 use crate::stand::{Stand, Way};
 
-/// A descriptor whose hook runs a line of the shell. It has to read its state: crun 1.8 fails where it can't write it all.
+/// Returns a descriptor whose hook runs a shell command. The command must read its state: crun 1.8 fails if it can't
+/// write all of it.
 fn shell(stage: &str, script: &str) -> String {
     let hook =
         json!({"path": "/bin/sh", "args": ["sh", "-c", script], "env": ["PATH=/usr/bin:/bin", "FROM=descriptor"]});
     json!({"version": "1.0.0", "hook": hook, "when": {"always": true}, "stages": [stage]}).to_string()
 }
 
-/// Each stage at its time, with the state on standard input and the descriptor's environment.
+/// Each stage is called at its time, with the state on standard input and the descriptor's environment.
 pub fn each(site: &Site, runtime: Runtime) -> Check {
     let stand = Stand::new(site, runtime, &["/pause"])?;
     for stage in ["prestart", "createRuntime", "poststart", "poststop"] {
@@ -52,10 +53,10 @@ pub fn each(site: &Site, runtime: Runtime) -> Check {
         ensure!(finished.code == Some(0), "{line}: {finished}");
         expected.extend(adds.iter().map(|name| (*name).to_owned()));
         let (names, states) = called()?;
-        // prestart's descriptor is one of createRuntime, too, but says its own name.
+        // The descriptor for prestart adds a createRuntime hook as well, but the hook prints its own name.
         let mut names: Vec<String> = names.iter().map(|name| name.replace("prestart", "createRuntime")).collect();
         if expected.len() == 2 {
-            // runc 1.1 calls poststart when it has created the container.
+            // runc 1.1 already calls poststart after it has created the container.
             names.retain(|name| name != "poststart");
         }
         ensure!(names == expected, "after {line} were called {names:?}, expected {expected:?}");
@@ -65,7 +66,7 @@ pub fn each(site: &Site, runtime: Runtime) -> Check {
     Ok(())
 }
 
-/// The forms of `create` and `run` that engines use.
+/// Tests the forms of `create` and `run` that engines use.
 pub fn injected(site: &Site, runtime: Runtime) -> Check {
     crate::all(
         [
@@ -95,7 +96,7 @@ pub fn injected(site: &Site, runtime: Runtime) -> Check {
             (line, check())
         }),
     )?;
-    // In the foreground its end is the caller's.
+    // In the foreground, the call exits with the container's exit code.
     let stand = Stand::new(site, runtime, &["/pause", "end"])?;
     stand.room.describe("first/a.json", &shell("poststop", "cat >/dev/null; echo called >>'@ROOM@/called'"));
     let finished = stand.run(Way::Wrapped, "R run --bundle @BUNDLE@ c")?;
@@ -105,20 +106,20 @@ pub fn injected(site: &Site, runtime: Runtime) -> Check {
     Ok(())
 }
 
-/// A hook that fails is the runtime's error, as if config.json had had it.
+/// A hook that fails results in the runtime's error, as if the hook had been in config.json.
 pub fn failing_hook(site: &Site, runtime: Runtime) -> Check {
     let stand = Stand::new(site, runtime, &["/pause"])?;
     stand.room.describe("first/a.json", &shell("createRuntime", "cat >/dev/null; echo some words >&2; exit 3"));
     let wrapped = stand.run(Way::Wrapped, "R create --bundle @BUNDLE@ c")?;
     stand.clear();
-    // The bundle now has the hook.
+    // The bundle contains the hook at this point.
     let bare = stand.run(Way::Bare, "R create --bundle @BUNDLE@ c")?;
     let failed = wrapped.code.is_some_and(|code| code != 0);
     ensure!(failed && wrapped.code == bare.code, "with the wrapper {wrapped}\nwithout {bare}");
     let without_time = |text: &str| text.split_once("level=").map_or(text.to_owned(), |(_, rest)| rest.to_owned());
     let (wrapped, bare) = (without_time(&wrapped.errors), without_time(&bare.errors));
     ensure!(wrapped.contains("hook"), "nothing of a hook in {wrapped}");
-    // crun's has the time in front.
+    // crun's message begins with the time.
     let tail = |text: &str| text.split_once(": ").map_or(String::new(), |(_, rest)| rest.to_owned());
     ensure!(wrapped == bare || tail(&wrapped) == tail(&bare), "with the wrapper {wrapped}\nwithout {bare}");
     Ok(())

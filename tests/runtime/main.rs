@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the list of the runtime wrapper's tests: what passes through it, what it adds to a bundle, and what it says.
+//! The tests of the runtime wrapper: what it passes through, what it adds to a bundle, and what it reports.
 //!
-//! `OCI_HOOKS_RUNTIME` names another wrapper than the one that cargo built. No test needs an image. What the machine
-//! lacks is a failure where `CI` is set and else skipped.
+//! `OCI_HOOKS_RUNTIME` is the path of a wrapper to test instead of the one that cargo built. No test needs an image.
+//! If the machine lacks something that a test needs, the test fails if `CI` is set and is skipped otherwise.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -37,12 +37,12 @@ use crate::harness::machine::Runtime;
 use crate::harness::{Check, List, all};
 use crate::site::Site;
 
-/// A trial on the machine as it is.
+/// A trial that needs no runtime.
 type Run = fn(&Site) -> Check;
 /// A trial with a real runtime.
 type RunWith = fn(&Site, Runtime) -> Check;
 
-/// What needs nothing but the wrapper and the recorder.
+/// Trials that need only the wrapper and the recorder.
 const PLAIN: &[(&str, Run)] = &[
     ("transparency/arguments", transparency::arguments),
     ("transparency/environment", transparency::environment),
@@ -76,7 +76,7 @@ const PLAIN: &[(&str, Run)] = &[
     ("signals/without-an-answer", signals::without_an_answer),
 ];
 
-/// What mounts something.
+/// Trials that mount something.
 const ROOTS: &[(&str, Run)] = &[
     ("untouched/read-only", untouched::read_only),
     ("errors/read-only", errors::read_only),
@@ -98,7 +98,7 @@ const WITH_RUNTIMES: &[(&str, RunWith)] = &[
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Each trial mostly waits for processes, but for its own.
+    // Each trial mostly waits for processes, even if these are its own.
     arguments.test_threads.get_or_insert(2);
     let site = match Site::new() {
         Ok(site) => Arc::new(site),

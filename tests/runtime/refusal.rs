@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how the wrapper says that it does not go on: in one line, and in the log that the engine reads.
+//! Checks of how the wrapper reports that it fails: in one line, and in the log that the engine reads.
 
 use std::fs;
 
@@ -9,10 +9,10 @@ use crate::Check;
 use crate::command::Finished;
 use crate::room::Room;
 
-/// The program's name in front of its line.
+/// The program's name, which begins the line.
 const SAYS: &str = "oci-hooks-runtime: ";
 
-/// The wrapper has failed with one line that has all of these words in it, and no runtime was started.
+/// Checks that the wrapper failed with one line that contains all of these words, and that no runtime was started.
 pub fn is_one(room: &Room, finished: &Finished, words: &[&str]) -> Check {
     ensure!(finished.code == Some(1), "expected code 1, not {finished}");
     ensure!(finished.output.is_empty(), "something on standard output: {finished}");
@@ -26,7 +26,7 @@ pub fn is_one(room: &Room, finished: &Finished, words: &[&str]) -> Check {
     Ok(())
 }
 
-/// The same, and the same words are in the log, in the format that was asked for.
+/// Checks the same as [`is_one`], and that the log in this format contains the words.
 pub fn is_logged(room: &Room, finished: &Finished, format: &str, words: &[&str]) -> Check {
     is_one(room, finished, words)?;
     let log = fs::read_to_string(room.path("log")).map_err(|error| format!("the log: {error}"))?;
@@ -38,7 +38,7 @@ pub fn is_logged(room: &Room, finished: &Finished, format: &str, words: &[&str])
     Ok(())
 }
 
-/// The log has a warning with all of these words, and the journal has the same.
+/// Checks that the log has a warning with all of these words, and that the journal has the same message.
 pub fn is_warned(log: &str, words: impl Iterator<Item = String>, sent: &str) -> Check {
     let (level, message) = only_entry(log, "text")?;
     ensure!(level == "warning", "its level is {level:?}: {log}");
@@ -50,7 +50,7 @@ pub fn is_warned(log: &str, words: impl Iterator<Item = String>, sent: &str) -> 
     Ok(())
 }
 
-/// The level and the message of a log's only entry.
+/// Returns the level and the message of a log's only entry.
 fn only_entry(log: &str, format: &str) -> Result<(String, String), String> {
     let entry = log.strip_suffix('\n').ok_or(format!("not a line: {log:?}"))?;
     ensure!(!entry.contains('\n'), "more than a line: {log:?}");
@@ -66,16 +66,16 @@ fn only_entry(log: &str, format: &str) -> Result<(String, String), String> {
     Ok((level, message))
 }
 
-/// `time="2024-01-31T12:34:56Z" level=error msg="a \"quoted\" text"`.
+/// Parses an entry such as `time="2024-01-31T12:34:56Z" level=error msg="a \"quoted\" text"` and returns its values.
 fn text(entry: &str) -> Option<(String, String, String)> {
     let (time, rest) = entry.strip_prefix("time=\"")?.split_once("\" level=")?;
     let (level, quoted) = rest.split_once(" msg=")?;
-    // Go's quoting, which is JSON's for what these tests make it write.
+    // Go's quoting is the same as JSON's for the messages in these tests.
     let message = serde_json::from_str(quoted).ok()?;
     Some((time.to_owned(), level.to_owned(), message))
 }
 
-/// RFC 3339, in seconds or finer, and of these days.
+/// Checks that a string is a time in RFC 3339 format, in seconds or finer, in this century.
 fn is_time(time: &str) -> Check {
     let bytes = time.as_bytes();
     let has = |index: usize, byte: u8| bytes.get(index) == Some(&byte);

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the directory of one trial: a bundle, directories of descriptors, and a runtime that records how it is started.
+//! The directory of one trial, the room: a bundle, directories of descriptors, and a runtime that records
+//! how it is started.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,11 +14,11 @@ use crate::command::{Finished, run, text_of};
 use crate::harness::tree::{self, Detail, Snapshot};
 use crate::site::Site;
 
-/// A descriptor whose hook is for every container.
+/// A descriptor whose hook matches every container.
 pub const ALWAYS: &str =
     r#"{"version":"1.0.0","hook":{"path":"@HOOK@","args":["always"]},"when":{"always":true},"stages":["poststop"]}"#;
 
-/// What the recorder exits with.
+/// The exit code of the recorder.
 pub const RECORDED: i32 = 7;
 
 #[derive(Debug)]
@@ -43,7 +44,7 @@ impl Room {
         self.top.path().join(name)
     }
 
-    /// A text with `@NAME@` in place of the room's paths.
+    /// Replaces each `@NAME@` in a string by one of the room's paths.
     pub fn filled_in(&self, text: &str) -> String {
         let path = |name: &str| self.path(name).to_str().unwrap().to_owned();
         let text = text.replace("@HOOK@", &path("hook")).replace("@BUNDLE@", &path("bundle"));
@@ -63,7 +64,7 @@ impl Room {
         serde_json::from_str(&text).map_err(|error| format!("config.json: {error} in {text}"))
     }
 
-    /// The hooks of config.json, each by its first argument.
+    /// Returns the hooks of config.json, each as its first argument.
     pub fn hooks(&self) -> Result<Value, String> {
         let mut names = serde_json::Map::new();
         for (stage, hooks) in self.read_config()?["hooks"].as_object().cloned().unwrap_or_default() {
@@ -73,12 +74,12 @@ impl Room {
         Ok(Value::Object(names))
     }
 
-    /// Writes a descriptor, of one of the room's directories.
+    /// Writes a descriptor into one of the room's directories.
     pub fn describe(&self, file: &str, text: &str) {
         fs::write(self.path(file), self.filled_in(text)).unwrap();
     }
 
-    /// Makes the bundle's container one of systemd, of which the recorder tells as of one that runs.
+    /// Makes the bundle's container one that runs systemd. The recorder reports the container as running.
     pub fn runs_systemd(&self) {
         let root = self.path("bundle/rootfs");
         fs::create_dir_all(root.join("usr/lib/systemd")).unwrap();
@@ -93,14 +94,15 @@ impl Room {
         fs::write(self.path("state.json"), state.to_string()).unwrap();
     }
 
-    /// The wrapper, with the recorder as its runtime and the room's first directory as the only one.
+    /// Returns a command for the wrapper with the recorder as its runtime and the room's first directory as the
+    /// only one for descriptors.
     pub fn wrapper(&self) -> Command {
         let mut command = self.bare_wrapper();
         command.arg("--runtime-path").arg(self.path("runtime")).arg("--hooks-dir").arg(self.path("first"));
         command
     }
 
-    /// The wrapper without any option.
+    /// Returns a command for the wrapper without any option.
     pub fn bare_wrapper(&self) -> Command {
         let mut command = Command::new(&self.wrapper);
         command.current_dir(self.top.path());
@@ -114,30 +116,30 @@ impl Room {
         self.run(command.args(["create", "--bundle"]).arg(self.path("bundle")).arg("c"))
     }
 
-    /// Runs a program that may start the recorder, whose record is then this run's.
+    /// Runs a program that may start the recorder. The recorder's file is then that of this run.
     pub fn run(&self, command: &mut Command) -> Result<Finished, String> {
-        // Worst case: there is none, which is as it should be.
+        // At worst, there is no record to remove.
         let _ = fs::remove_file(self.path("record"));
         run(command)
     }
 
-    /// What the recorder found; none where it wasn't started.
+    /// Returns what the recorder wrote, or `None` if it wasn't started.
     pub fn record(&self) -> Option<String> {
         fs::read(self.path("record")).ok().map(|bytes| text_of(&bytes))
     }
 
-    /// The bundle, as it is.
+    /// Returns a snapshot of the bundle.
     pub fn snapshot(&self) -> Snapshot {
         tree::read(&self.path("bundle"), Detail::Untouched)
     }
 
-    /// Fails where the bundle is not what it was.
+    /// Fails if the bundle has changed since the snapshot.
     pub fn is_as(&self, before: &Snapshot) -> Result<(), String> {
         tree::same("the bundle", before, &self.snapshot())
     }
 }
 
-/// A config.json that has what descriptors look at.
+/// Returns a config.json with the fields that descriptors match.
 pub fn config() -> Value {
     json!({
         "ociVersion": "1.0.2",
@@ -147,7 +149,7 @@ pub fn config() -> Value {
     })
 }
 
-/// The recorder's lines that begin with a word.
+/// Returns the record's lines that begin with a word.
 pub fn lines_of<'r>(record: &'r str, word: &str) -> Vec<&'r str> {
     record.lines().filter(|line| line.split(' ').next() == Some(word)).collect()
 }

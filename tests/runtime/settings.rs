@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the wrapper's own configuration file: what it sets, that options win over it, and that one with a mistake
-//! stops the wrapper before it does anything.
+//! Tests of the wrapper's own configuration file: which settings it has, that options override them, and that the
+//! wrapper stops before it does anything if the file has a mistake.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::room::{ALWAYS, RECORDED, Room};
 use crate::site::{SETTINGS, Site};
 use crate::{Check, all, host};
 
-/// An /etc that has nothing else.
+/// Returns shell commands that mount an /etc that contains only the settings.
 fn with_settings(room: &Room, settings: &str) -> String {
     fs::write(room.path("settings"), room.filled_in(settings)).unwrap();
     room.filled_in(&format!("mount -t tmpfs tmpfs /etc; cp '@ROOM@/settings' {SETTINGS}"))
@@ -20,7 +20,7 @@ fn with_settings(room: &Room, settings: &str) -> String {
 pub fn good(site: &Site) -> Check {
     let hooks = |names: &[&str]| json!({"poststop": names});
     let none = json!({});
-    // The file, the options beside it, and the hooks that come of it.
+    // Each row has the file, the options, and the resulting hooks.
     let table: &[(&str, &[&str], serde_json::Value)] = &[
         (r#"{"runtimePath":"@RUNTIME@","hooksDirs":["@ROOM@/first"]}"#, &[], hooks(&["one"])),
         (r#"{"runtimePath":"@RUNTIME@","hooksDirs":["@ROOM@/first","@ROOM@/second"]}"#, &[], hooks(&["one", "two"])),
@@ -68,7 +68,7 @@ pub fn good(site: &Site) -> Check {
     }))
 }
 
-/// Mistakes, and what the line says beside the file's name.
+/// Invalid files, and a word that the error line must contain besides the file's name.
 const BAD: [(&str, &str); 14] = [
     ("", ""),
     ("{", ""),
@@ -98,7 +98,7 @@ pub fn bad(site: &Site) -> Check {
             let finished = room.run(&mut host::command_after(&script, &command))?;
             is_one(&room, &finished, &[SETTINGS, word])?;
             room.is_as(&before)?;
-            // What runs can be ended.
+            // Running containers can still be stopped.
             let mut command = room.wrapper();
             command.args(["kill", "c", "KILL"]);
             room.run(&mut host::command_after(&script, &command))?.expect_code(RECORDED).map(drop)
@@ -107,7 +107,7 @@ pub fn bad(site: &Site) -> Check {
     }))
 }
 
-/// The engines' own directories, where nothing else is said; what is in /etc wins.
+/// By default the engines' own directories are read, and /etc overrides /usr.
 pub fn defaults(site: &Site) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", &ALWAYS.replace("always\"]", "usr a\"]"));

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows which signal reaches a container's first process: systemd is to stop at the one that engines send anybody.
+//! Tests which signal reaches a container's first process: systemd must stop at the signal that engines
+//! send to any container.
 
 use std::time::{Duration, Instant};
 
@@ -12,10 +13,10 @@ use crate::site::Site;
 use crate::stand::{Stand, Way};
 use crate::{Check, all};
 
-/// systemd's `SIGRTMIN+3`: halt.
+/// systemd's `SIGRTMIN+3`, which halts it.
 const HALT: i32 = 37;
 
-/// Calls that all runtimes understand, and what reaches systemd and others.
+/// Calls that all runtimes understand, with the signals that systemd and other processes receive.
 const CALLS: &[(&str, i32, i32)] = &[
     ("R kill c TERM", HALT, 15),
     ("R kill c SIGTERM", HALT, 15),
@@ -34,11 +35,11 @@ const CALLS: &[(&str, i32, i32)] = &[
     ("R kill c 38", 38, 38),
 ];
 
-/// Those that only runc understands. `--all` means what every process would take for its end.
+/// Calls that only runc understands. With `--all` the signal isn't changed: it must be one that stops every process.
 const RUNCS: &[(&str, i32, i32)] =
     &[("R kill c term", HALT, 15), ("R kill --all c TERM", 15, 15), ("R kill -a c 15", 15, 15)];
 
-/// A signal goes through unchanged if nobody answers what the container is.
+/// A signal is passed on unchanged if the runtime doesn't answer the request for the container's state.
 pub fn without_an_answer(site: &Site) -> Check {
     /// Less than the time that engines give a container to stop.
     const DEADLINE: Duration = Duration::from_secs(8);
@@ -48,7 +49,7 @@ pub fn without_an_answer(site: &Site) -> Check {
     kill()?.expect_code(RECORDED)?;
     let argument = |word: &str| room.record().is_some_and(|record| record.contains(&format!(" bytes: {word}\n")));
     ensure!(argument("37"), "systemd's signal wasn't changed: {:?}", room.record());
-    // Whoever opens it waits for a writer.
+    // A process that opens the FIFO waits for a writer.
     std::fs::remove_file(room.path("state.json")).unwrap();
     mknodat(CWD, room.path("state.json"), FileType::Fifo, Mode::RUSR, 0).unwrap();
     let begun = Instant::now();
@@ -72,7 +73,8 @@ pub fn of_systemd(site: &Site, runtime: Runtime) -> Check {
     Ok(())
 }
 
-/// Also of those that are only called as systemd is, or that said that they are none of ours.
+/// The signal isn't changed for other programs. This includes those that are only named like systemd, and containers
+/// whose annotations disable the hook or the change.
 pub fn of_others(site: &Site, runtime: Runtime) -> Check {
     arrive(site, runtime, &["/pause", "loud"], None, false)?;
     arrive(site, runtime, &["/init", "loud"], None, false)?;

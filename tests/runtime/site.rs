@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows where the wrapper is, and makes the program that stands for a runtime.
+//! Finds the wrapper and builds the program that replaces a runtime in tests, the recorder.
 
 use std::env;
 use std::path::{Path, PathBuf};
@@ -7,27 +7,28 @@ use std::process::Command;
 
 use crate::harness::scratch::Scratch;
 
-/// Where the wrapper looks for its settings, if they are there.
+/// The path of the wrapper's optional configuration file.
 pub const SETTINGS: &str = "/etc/oci-hooks-runtime.json";
 
-/// The machine, as the tests use it.
+/// The wrapper, the recorder and the temporary directory of this run.
 #[derive(Debug)]
 pub struct Site {
     wrapper: PathBuf,
     scratch: Scratch,
-    /// Why there is no recorder.
+    /// The path of the recorder, or the reason why it could not be built.
     recorder: Result<PathBuf, String>,
 }
 
 impl Site {
-    /// Before any thread starts another program: one that is just being written can't be started.
+    /// Copies the wrapper and builds the recorder. This must be called before any thread starts another program,
+    /// since a file that is open for writing can't be executed.
     pub fn new() -> Result<Self, String> {
         let given = env::var_os("OCI_HOOKS_RUNTIME").map(PathBuf::from);
         let given = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_oci-hooks-runtime").into());
-        // Not below /tmp, which a test's mounts may cover.
+        // The directory is not below /tmp, which a test's mounts may cover.
         let scratch = Scratch::new("osh-runtime-", Path::new("/var/tmp"))
             .map_err(|error| format!("cannot make a directory: {error}"))?;
-        // A copy: a build during the run must not mix two of them.
+        // The wrapper is copied, so that a build during the run can't replace it.
         let wrapper = scratch.path().join("oci-hooks-runtime");
         std::fs::copy(&given, &wrapper).map_err(|error| format!("OCI_HOOKS_RUNTIME, {}: {error}", given.display()))?;
         let recorder = compile(&scratch.path().join("recorder"));
@@ -46,7 +47,7 @@ impl Site {
         self.recorder.as_deref().map_err(Clone::clone)
     }
 
-    /// Why no test can run here.
+    /// Returns the reason why no test can run here, if there is one.
     pub fn missing(&self) -> Option<String> {
         if Path::new(SETTINGS).exists() {
             return Some(format!("{SETTINGS} is there, and changes what the wrapper does"));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows a bundle that real runtimes run, how to call them with and without the wrapper, and how to leave nothing of
-//! the container behind.
+//! A bundle that real runtimes run. The runtimes are called with and without the wrapper, and everything that a
+//! container leaves behind is removed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -16,12 +16,12 @@ use crate::host;
 use crate::room::Room;
 use crate::site::Site;
 
-/// Who is called.
+/// The program that is called.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Way {
     /// The runtime itself.
     Bare,
-    /// The wrapper, which is told of the runtime.
+    /// The wrapper, with an option that names the runtime.
     Wrapped,
 }
 
@@ -34,7 +34,7 @@ pub struct Stand {
 }
 
 impl Stand {
-    /// The container's command is the program that stands for systemd, by its path, or by another.
+    /// Creates a bundle whose command is the recorder, under systemd's path or another one.
     pub fn new(site: &Site, runtime: Runtime, args: &[&str]) -> Result<Self, String> {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let cgroup = format!("osh-runtime-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
@@ -69,7 +69,8 @@ impl Stand {
         })
     }
 
-    /// A line of arguments, `R` being a state directory of the stand's own.
+    /// Returns a command for a line of arguments, in which `R` stands for the option with the
+    /// stand's own state directory.
     pub fn call(&self, way: Way, line: &str) -> Command {
         let line = line.replace("R ", "--root @ROOM@/state ");
         let (folder, line) = match line.strip_prefix("in ").and_then(|rest| rest.split_once(": ")) {
@@ -96,7 +97,7 @@ impl Stand {
         run(&mut self.call(way, line))
     }
 
-    /// The same for what starts a container that goes on to write.
+    /// Does the same as [`Self::run`] for a call that starts a container, which continues to write its output.
     pub fn run_into_said(&self, way: Way, line: &str) -> Result<Finished, String> {
         run_into(&mut self.call(way, line), &self.room.path("said"))
     }
@@ -105,7 +106,7 @@ impl Stand {
         fs::read_to_string(self.room.path("said")).unwrap_or_default()
     }
 
-    /// Waits until the container has come to its end, which `kill` does not wait for.
+    /// Waits until the container has stopped, since `kill` doesn't wait for that.
     pub fn until_stopped(&self) -> Result<(), String> {
         until("the container's end", || {
             let state = self.run(Way::Bare, "R state c")?.output;
@@ -114,19 +115,19 @@ impl Stand {
         })
     }
 
-    /// Removes the container, and what a run has written.
+    /// Removes the containers and the files that a run wrote.
     pub fn clear(&self) {
         for id in ["c", "d"] {
-            // Worst case: there is none.
+            // At worst, the container doesn't exist.
             let _ = self.run(Way::Bare, &format!("R delete --force {id}"));
         }
         for file in ["log", "pid", "said", "empty/config.json"] {
-            // Worst case: nobody wrote it.
+            // At worst, the file doesn't exist.
             let _ = fs::remove_file(self.room.path(file));
         }
     }
 
-    /// The container's cgroups that are still there.
+    /// Returns the container's remaining cgroups.
     pub fn cgroups(&self) -> Vec<PathBuf> {
         let top = PathBuf::from("/sys/fs/cgroup");
         let below = fs::read_dir(&top).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -138,7 +139,7 @@ impl Drop for Stand {
     fn drop(&mut self) {
         self.clear();
         for cgroup in self.cgroups() {
-            // Worst case: an empty cgroup stays, and the next look at the machine finds it.
+            // At worst, an empty cgroup remains, and the next inspection of the machine finds it.
             let _ = fs::remove_dir(cgroup);
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that config.json stays what it was, but for the hooks.
+//! Tests that everything in config.json except the hooks remains byte for byte as it was.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -11,10 +11,10 @@ use crate::room::{ALWAYS, RECORDED, Room};
 use crate::site::Site;
 use crate::{Check, all};
 
-/// What `hooks` is given of, in texts of others.
+/// The fields that the wrapper reads, which are inserted in documents with other fields.
 const ARGS: &str = r#""process":{"args":["/bin/true"]}"#;
 
-/// Texts that are JSON, as odd as they are; each has no hooks.
+/// Returns valid but odd JSON documents without hooks.
 fn odd() -> Vec<String> {
     let deep = format!("{}{}", "[".repeat(100), "]".repeat(100));
     [
@@ -35,7 +35,7 @@ fn odd() -> Vec<String> {
     .into()
 }
 
-/// Whether all of `before` is in `after` in one or two pieces, and so only something was put in.
+/// Whether `after` is `before` with something inserted at one place.
 fn is_put_in(before: &str, after: &str) -> bool {
     let common = before.bytes().zip(after.bytes()).take_while(|(one, other)| one == other).count();
     let end = before.bytes().rev().zip(after.bytes().rev()).take_while(|(one, other)| one == other).count();
@@ -51,7 +51,7 @@ pub fn is_kept(site: &Site) -> Check {
             room.create(&[])?.expect_code(RECORDED)?;
             let found = fs::read_to_string(room.config()).unwrap();
             ensure!(is_put_in(&text, &found), "it is {found:.300}");
-            // 1e400 is no number for Value, hence the room's own way to look is not taken.
+            // `Value` can't represent 1e400, so `Room::hooks` can't be used.
             ensure!(found.contains(r#""hooks":{"poststop":[{"#), "no hook in {found:.300}");
             Ok(())
         };
@@ -59,7 +59,7 @@ pub fn is_kept(site: &Site) -> Check {
     }))
 }
 
-/// Where there are hooks, they keep their place and their form.
+/// Existing hooks keep their place and their spelling.
 pub fn of_hooks_is_kept(site: &Site) -> Check {
     let there = r#"{"path" : "/bin/true", "args":["there"],"timeout":1e0, "unknown":1e400}"#;
     let table = [
@@ -95,7 +95,7 @@ pub fn of_hooks_is_kept(site: &Site) -> Check {
     }))
 }
 
-/// Who may read it, whose it is, and what else is known of it.
+/// The file keeps its mode, its owner and its extended attributes.
 pub fn attributes_stay(site: &Site) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", ALWAYS);
@@ -104,7 +104,7 @@ pub fn attributes_stay(site: &Site) -> Check {
     if rustix::process::geteuid().is_root() {
         chown(&config, Some(1234), Some(4321)).unwrap();
     }
-    // Not every file system has the user's.
+    // Not every file system supports user attributes.
     let name = ["user.osh", "trusted.osh"]
         .into_iter()
         .find(|name| setxattr(&config, *name, b"kept", XattrFlags::empty()).is_ok())
@@ -122,7 +122,7 @@ pub fn attributes_stay(site: &Site) -> Check {
     Ok(())
 }
 
-/// Where config.json is a link, the file that it leads to gets the hooks.
+/// If config.json is a symlink, the hooks are added to its target.
 pub fn link_stays(site: &Site) -> Check {
     for target in ["../elsewhere/real.json", "@ROOM@/elsewhere/real.json"] {
         let room = Room::new(site)?;

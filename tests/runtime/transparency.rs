@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows that a runtime finds everything as if who called the wrapper had called it.
+//! Tests that the runtime finds everything as if the wrapper's caller had started it directly.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -14,7 +14,7 @@ use crate::room::{ALWAYS, RECORDED, Room, lines_of};
 use crate::site::Site;
 use crate::{Check, all};
 
-/// What a caller may have done before, in words of the shell, and the program that starts the last one.
+/// What a caller may have done before: shell commands, and the program that then starts the last one.
 #[derive(Debug)]
 pub struct Conditions {
     first: &'static str,
@@ -48,7 +48,7 @@ pub const CONDITIONS: &[(&str, Conditions)] = &[
     ("sigpipe-default", by("env --default-signal=PIPE")),
     ("many-ignored", by("env --ignore-signal=HUP,INT,QUIT,USR1,PIPE,TERM,CHLD,TSTP,WINCH,37,64")),
     ("all-default", by("env --default-signal")),
-    // But CHLD: to ask the runtime for a state takes a child, whose end would be pending.
+    // CHLD is not blocked: asking the runtime for a state creates a child, whose exit would be pending.
     ("some-blocked", by("env --block-signal=INT,PIPE,TERM,USR1,37,64")),
     (
         "many-blocked",
@@ -77,14 +77,14 @@ pub const CONDITIONS: &[(&str, Conditions)] = &[
     ("killed-with-the-parent", by("setpriv --pdeathsig HUP")),
 ];
 
-/// Under some conditions: a call that is passed on, one for which the bundle is changed, and one for which the runtime
-/// is asked something first.
+/// Runs three calls under some conditions: one that is passed on, one for which the bundle is changed, and one for
+/// which the wrapper first asks the runtime for the state.
 pub fn under(site: &Site, conditions: &Conditions) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", ALWAYS);
     fs::write(room.path("input"), "first line\nsecond line\n").unwrap();
     let Conditions { first, starter } = conditions;
-    // Files of the room: the descriptors must lead to the same ones each time.
+    // Standard streams are files of the room, since the descriptors must lead to the same files each time.
     let script = format!("exec <input >out 2>err\nset -e\n{first}\nexec {starter} \"$@\"");
     let start = |command: &Command| {
         let mut shell = Command::new("sh");
@@ -96,19 +96,19 @@ pub fn under(site: &Site, conditions: &Conditions) -> Check {
     let create = [OsStr::new("create"), OsStr::new("--bundle"), bundle.as_os_str(), OsStr::new("c")];
     is_the_same(&room, &["state", "c"].map(OsStr::new), start).map_err(|why| format!("passed on: {why}"))?;
     is_the_same(&room, &create, start).map_err(|why| format!("create: {why}"))?;
-    // Else that has not been what it says.
+    // Otherwise the second call did not add hooks.
     ensure!(room.hooks()? == json!({"poststop": ["always"]}), "config.json has {}", room.hooks()?);
     room.runs_systemd();
     let (stop, halt) = (["kill", "c", "TERM"].map(OsStr::new), ["kill", "c", "37"].map(OsStr::new));
     becomes(&room, (&stop, &halt), start).map_err(|why| format!("kill: {why}"))
 }
 
-/// Starts the recorder with and without the wrapper, and compares what it found and what else came of it.
+/// Starts the recorder with and without the wrapper, and compares what it recorded and all output.
 fn is_the_same(room: &Room, arguments: &[&OsStr], start: impl Fn(&Command) -> Command) -> Check {
     becomes(room, (arguments, arguments), start)
 }
 
-/// The same with other arguments for the runtime than for the wrapper.
+/// Does the same with different arguments for the runtime than for the wrapper.
 fn becomes(room: &Room, (from, to): (&[&OsStr], &[&OsStr]), start: impl Fn(&Command) -> Command) -> Check {
     let mut bare = Command::new(room.path("runtime"));
     let mut wrapped = room.wrapper();
@@ -119,15 +119,15 @@ fn becomes(room: &Room, (from, to): (&[&OsStr], &[&OsStr]), start: impl Fn(&Comm
     Ok(())
 }
 
-/// What a run of the recorder found, and what is in the files that its output went to.
+/// Returns what a run of the recorder recorded, and the content of the files that its output went to.
 fn recorded(room: &Room, command: &mut Command) -> Result<String, String> {
     let finished = room.run(command)?.expect_code(RECORDED)?;
     let Finished { pid, output, errors, .. } = finished;
     let record = room.record().ok_or("the runtime was not started")?;
-    // The process that was started is the runtime: nobody waits for it, or passes signals on to it.
+    // The started process itself becomes the runtime: no parent waits for it or forwards signals to it.
     let own = lines_of(&record, "pid");
     ensure!(own == [format!("pid {pid}")], "started {pid}, but the runtime is {own:?}");
-    // Where it leads a session, its number is in another line, too.
+    // If the process leads a session, another line also contains its PID.
     let same = record.replace(&format!("group {pid} session {pid}\n"), "group and session of its own\n");
     let rest: Vec<&str> = same.lines().filter(|line| !own.contains(line)).collect();
     let file = |name: &str| fs::read_to_string(room.path(name)).unwrap_or_default();
@@ -145,7 +145,7 @@ fn difference(expected: &str, found: &str) -> Vec<String> {
     told
 }
 
-/// Whatever they are, they come through as they are.
+/// All arguments are passed on unchanged.
 pub fn arguments(site: &Site) -> Check {
     let room = Room::new(site)?;
     let bytes = |text: &'static [u8]| OsStr::from_bytes(text);
@@ -201,16 +201,17 @@ pub fn arguments(site: &Site) -> Check {
 
 fn clone(command: &Command) -> Command {
     let mut cloned = Command::new(command.get_program());
-    // A directory without config.json.
+    // This directory has no config.json.
     cloned.args(command.get_args()).current_dir("/");
-    // The recorder's descriptors must be those of the run before: the files that output goes to have no name.
+    // The recorder's descriptors must lead to the same files in both runs. `/dev/null` does, but the output
+    // files have no name.
     let mut shell = Command::new("sh");
     shell.args(["-c", r#"exec </dev/null >/dev/null 2>&1; exec "$@""#, "sh"]);
     shell.arg(cloned.get_program()).args(cloned.get_args()).current_dir("/");
     shell
 }
 
-/// Variables that are no text, have no name, or are set twice.
+/// Tests variables that aren't UTF-8, have no name, or are set twice.
 pub fn environment(site: &Site) -> Check {
     let room = Room::new(site)?;
     let table: &[&[(&[u8], &[u8])]] = &[
@@ -228,7 +229,7 @@ pub fn environment(site: &Site) -> Check {
     ];
     all(table.iter().map(|row| {
         let start = |command: &Command| {
-            // Each last one twice, and in an order that is not the alphabet's.
+            // Each of the last variables is set twice, and they aren't in alphabetical order.
             let mut shell = Command::new("/usr/bin/env");
             shell.args(["-i", "-S", "/bin/sh -c"]).arg(r#"exec </dev/null >/dev/null 2>&1; exec "$@""#).arg("sh");
             shell.args(["/usr/bin/env", "-u", "PWD", "Z=1", "A0=2"]);
@@ -242,7 +243,7 @@ pub fn environment(site: &Site) -> Check {
     }))
 }
 
-/// Which program is the runtime, by each way to name it.
+/// Tests which program is started as the runtime, for each way to specify it.
 pub fn program(site: &Site) -> Check {
     let room = Room::new(site)?;
     for (folder, names) in [("both", &["runc", "crun"][..]), ("crun", &["crun"]), ("other", &["my-runtime"])] {
@@ -251,7 +252,7 @@ pub fn program(site: &Site) -> Check {
             symlink(site.recorder()?, room.path(folder).join(name)).unwrap();
         }
     }
-    // Not a program: nothing that PATH names is one because of its name.
+    // These aren't programs: a name in PATH doesn't make a file executable.
     fs::create_dir_all(room.path("directory/runc")).unwrap();
     fs::create_dir(room.path("data")).unwrap();
     fs::write(room.path("data/runc"), "").unwrap();
@@ -272,7 +273,7 @@ pub fn program(site: &Site) -> Check {
         command.env("PATH", room.filled_in(path));
         let expected = room.filled_in(expected);
         let mut check = || {
-            // The recorder writes beside the name that it was started by.
+            // The recorder writes its record beside the path by which it was started.
             let record = room.path("").join(&expected).with_file_name("record");
             room.run(&mut command)?.expect_code(RECORDED)?;
             let text = fs::read_to_string(&record).map_err(|_| format!("not {expected} was started"))?;

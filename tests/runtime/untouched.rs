@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the bundles that the wrapper writes nothing to.
+//! Tests of bundles to which the wrapper writes nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -9,7 +9,7 @@ use crate::room::{ALWAYS, RECORDED, Room};
 use crate::site::Site;
 use crate::{Check, all};
 
-/// Descriptors whose hooks are for other containers, or in no stage.
+/// Descriptors whose hooks are for other containers, or for no stage.
 const OTHERS: [&str; 4] = [
     r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"commands":["^/sbin/init$"]},"stages":["poststop"]}"#,
     r#"{"version":"1.0.0","hook":{"path":"@HOOK@"},"when":{"annotations":{"x":"y"}},"stages":["poststop"]}"#,
@@ -51,7 +51,7 @@ pub fn nothing_matches(site: &Site) -> Check {
     }))
 }
 
-/// A bundle that can't be written may be used as long as nothing has to be written.
+/// A bundle that can't be written is accepted if nothing has to be written.
 pub fn read_only(site: &Site) -> Check {
     let room = room_of_others(site)?;
     let before = room.snapshot();
@@ -62,7 +62,7 @@ pub fn read_only(site: &Site) -> Check {
     room.is_as(&before)
 }
 
-/// What isn't there is the runtime's to say.
+/// A missing bundle is left to the runtime to report.
 pub fn no_bundle(site: &Site) -> Check {
     let room = Room::new(site)?;
     room.describe("first/a.json", ALWAYS);

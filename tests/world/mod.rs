@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a container and its host look like as text: the files of a case, as contrib/HACKING.md lists them.
+//! A container and its host as text: the files of a case, which contrib/HACKING.md lists.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
@@ -32,24 +32,24 @@ use oci_systemd_hook::systemd::Version;
 
 pub mod rules;
 
-/// The directory of what most cases have in common.
+/// The directory of the files that most cases have in common.
 #[allow(dead_code)]
 pub const DEFAULT: &str = "tests/cases/default";
-/// Where each root is, on the mount number 10.
+/// The root of each container, which is a mount with the ID 10.
 pub const ROOT: &str = "/bundle/rootfs";
 pub const ROOT_MOUNT: u64 = 10;
 const STATE: &str = r#"{"id":"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
     "status":"creating","pid":1,"bundle":"/bundle"}"#;
 
-/// What precedes each text where they are all in one.
+/// The prefix of the line with a file's name, if all files are printed as one string.
 const MARK: &str = "--- ";
 
-/// The texts by the names of their files.
+/// The contents of the files by their names.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct World(BTreeMap<String, String>);
 
 impl World {
-    /// Reads a case's directory. What it leaves out is as in [`DEFAULT`].
+    /// Reads a case's directory. Files that it doesn't have are taken from [`DEFAULT`].
     #[allow(dead_code)] // Not by all programs that this file is part of; so with the other functions.
     pub fn read(case: &Path) -> Self {
         let mut world = Self::default();
@@ -70,7 +70,7 @@ impl World {
         world
     }
 
-    /// Reads what [`Display`](fmt::Display) prints.
+    /// Parses the output of [`Display`](fmt::Display).
     #[allow(dead_code)]
     pub fn parse(text: &str) -> Self {
         let mut world = Self::default();
@@ -98,7 +98,7 @@ impl World {
         self.get(name).map(str::trim)
     }
 
-    /// What the hook makes of it; or which text is none.
+    /// Returns the facts that the hook determines from these files, or an error that names the invalid file.
     pub fn facts(&self) -> Result<Surroundings, String> {
         let text = |name: &str| self.get(name).ok_or_else(|| format!("there is no {name}"));
         let state =
@@ -184,7 +184,7 @@ impl World {
     }
 }
 
-/// Each path of the image and of a mount, and those above it, as a file with an identity of its own.
+/// Returns a file with a unique identity for each path of the image and of a mount, and for the directories above it.
 fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
     let found = image.all().filter_map(|(_, found)| match found {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::File(at) => Some(at.clone()),
@@ -202,14 +202,14 @@ fn places(mounts: &Mounts, image: &Image, cgroups: &[InnerPath]) -> Places {
     places
 }
 
-/// The nearest directory above a missing path that isn't known to be missing itself.
+/// Returns the nearest directory above a missing path that isn't known to be missing itself.
 fn missing_above(image: &Image, at: &InnerPath) -> Option<InnerPath> {
     std::iter::successors(at.parent(), InnerPath::parent)
         .find(|above| !image.all().any(|(_, found)| matches!(found, Found::Nothing(missing) if missing == above)))
 }
 
-/// Lines with `others`, `container` or `unknown` and a hierarchy, if processes other than the container's are, or may be,
-/// in its cgroup.
+/// Parses lines with `others`, `container` or `unknown` and a hierarchy, which say that processes other than the
+/// container's are, or may be, in its cgroup.
 fn occupants(text: &str, place: &CgroupPlace) -> Occupants {
     let says = |word: &str| text.lines().any(|line| line == format!("{word} {}", place.hierarchy));
     match (says("others"), says("unknown")) {
@@ -220,7 +220,7 @@ fn occupants(text: &str, place: &CgroupPlace) -> Occupants {
     }
 }
 
-/// One text after another, so that a world can be printed and made a case.
+/// Prints the files one after another, so that a world can be printed and made into a case.
 impl fmt::Display for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (name, text) in &self.0 {
@@ -240,8 +240,8 @@ fn host() -> Host {
     }
 }
 
-/// Lines of `KEY VALUE`, or `KEY` alone where the host doesn't let it count; a key may have its container's name behind
-/// a slash; and the administrator's options, as on the command line.
+/// Parses lines of `KEY VALUE`, or of only `KEY` if the host doesn't allow the option. A container's name may follow
+/// the key after a slash. Lines with the administrator's options are as on the command line.
 fn options(text: &str) -> Result<Options, String> {
     let mut options = Options::default();
     for line in text.lines() {
@@ -269,7 +269,7 @@ fn options(text: &str) -> Result<Options, String> {
     Ok(options)
 }
 
-/// What a policy answers, a line each; the labels are in config.json.
+/// Parses the answers of a SELinux policy, one per line. The labels are in config.json.
 fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
     let mount = config.linux.mount_label.as_deref().map(Label::parse);
     let Some(policy) = policy else { return Ok(Selinux::Off { has_label: mount.is_some() }) };
@@ -322,7 +322,7 @@ fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
     Ok(Selinux::On(Box::new(confinement)))
 }
 
-/// Lines of `kind path`, or `kind path -> path` where links lead elsewhere.
+/// Parses lines of `kind path`, or `kind path -> path` if symlinks lead elsewhere.
 fn image(text: &str) -> Result<Image, String> {
     let mut image = Image::default();
     let mut looked_at = Vec::new();
@@ -342,7 +342,7 @@ fn image(text: &str) -> Result<Image, String> {
         image.insert(InnerPath::new(path), found);
         looked_at.push(path);
     }
-    // What a case doesn't say isn't there.
+    // Paths that a case doesn't mention don't exist.
     for path in PATHS.into_iter().filter(|path| !looked_at.contains(path)) {
         let path = InnerPath::new(path);
         let found = image.below_nothing(&path).unwrap_or(Found::Nothing(path.clone()));
@@ -351,7 +351,7 @@ fn image(text: &str) -> Result<Image, String> {
     Ok(image)
 }
 
-/// In a line, `\n` stands for what would end it.
+/// Replaces each `\n` by a newline.
 fn with_newlines(text: &str) -> String {
     text.replace("\\n", "\n")
 }

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A world that can be changed: files, mounts and cgroups, what a plan makes of them, and all of it as text.
+//! A container and its host that can be modified: files, mounts and cgroups. A plan can be carried out on the model,
+//! and all of it can be printed as text.
 //!
-//! It is as much of a kernel as plans can tell from another: no rights, no labels, no limits.
+//! The model is only as detailed as plans can observe: it has no privileges, no labels and no limits.
 
 use std::collections::BTreeMap;
 use std::fmt::{self, Write};
@@ -14,15 +15,15 @@ use oci_systemd_hook::plan::{Action, Node, Plan};
 
 use super::world::{ROOT, ROOT_MOUNT, World};
 
-/// The minor number of the tmpfs that the host has on /run.
+/// The minor device number of the tmpfs that the host has mounted on /run.
 pub const HOSTS_TMPFS: u64 = 2;
 
-/// What a path is, links not followed.
+/// The type of a file. Symlinks are not followed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum File {
     Directory,
     Regular,
-    /// What is neither of these, such as a device.
+    /// Another type of file, such as a device.
     Else,
     Link(InnerPath),
 }
@@ -34,13 +35,13 @@ pub struct Mount {
     parent: u64,
     at: InnerPath,
     pub file_system: FileSystem,
-    /// Which directory of it is mounted.
+    /// The directory of the file system that is mounted.
     pub root: String,
     pub read_only: bool,
     pub shared: bool,
 }
 
-/// What is mounted.
+/// A file system that can be mounted.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FileSystem {
     pub kind: &'static str,
@@ -49,7 +50,7 @@ pub struct FileSystem {
     pub options: &'static str,
 }
 
-/// The container's place in a hierarchy: as the hook reads it, and as the container does.
+/// The container's cgroup in a hierarchy, as the hook reads it and as the container does.
 #[derive(Debug, Clone)]
 pub struct Member {
     pub hierarchy: Hierarchy,
@@ -57,20 +58,20 @@ pub struct Member {
     pub inside: String,
 }
 
-/// The container and its host.
+/// A container and its host.
 #[derive(Clone)]
 pub struct Model {
     files: BTreeMap<InnerPath, File>,
     mounts: Vec<Mount>,
-    /// What else the host has mounted, as lines of mountinfo.
+    /// The host's other mounts, as lines of mountinfo.
     pub host_mounts: String,
     pub members: Vec<Member>,
-    /// Everything else.
+    /// The files of the case about anything else.
     pub texts: World,
 }
 
 impl Model {
-    /// An image with /dev/null, on a root of its own.
+    /// Creates an image with /dev/null on a separate root mount.
     pub fn new() -> Self {
         let file_system = FileSystem { kind: "overlay", device: 40, options: "rw" };
         let root = Mount {
@@ -93,7 +94,7 @@ impl Model {
         model
     }
 
-    /// Makes a file and the directories above it, unless something else is in its way.
+    /// Creates a file and the directories above it, unless another file is in the way.
     pub fn make(&mut self, at: &InnerPath, file: File) {
         if let Some(parent) = at.parent() {
             self.make(&parent, File::Directory);
@@ -108,7 +109,8 @@ impl Model {
         self.make(at, file);
     }
 
-    /// Mounts as a runtime does: links are followed, and a mount point is made. What was there is hidden.
+    /// Mounts as a runtime does: symlinks are followed, and the mount point is created. The mount hides
+    /// the files below it.
     pub fn mount(&mut self, path: &InnerPath, file_system: FileSystem, root: &str, read_only: bool, shared: bool) {
         let (kind, at) = self.find(path);
         match kind {
@@ -134,7 +136,8 @@ impl Model {
         id
     }
 
-    /// The number of the mount that a path lies on: the walk down the path goes on into the first mount that it meets.
+    /// Returns the index of the mount that a path lies on. The walk down the path continues in the first
+    /// mount that it reaches.
     fn holding(&self, path: &InnerPath) -> usize {
         let mut ancestors: Vec<_> = std::iter::successors(Some(path.clone()), InnerPath::parent).collect();
         ancestors.reverse();
@@ -151,7 +154,7 @@ impl Model {
         }
     }
 
-    /// What is at a path, in the words of a case's `image`, and where links lead.
+    /// Returns what is at a path, as a keyword of the case's file `image`, and the path that symlinks lead to.
     fn find(&self, path: &InnerPath) -> (&'static str, InnerPath) {
         const LINKS_MAX: usize = 40;
         let mut rest = path.clone();
@@ -177,7 +180,6 @@ impl Model {
         ("loop", path.clone())
     }
 
-    /// Carries out a plan.
     pub fn apply(&mut self, plan: &Plan) {
         for step in &plan.steps {
             self.step(&step.action);
@@ -190,7 +192,7 @@ impl Model {
             Action::MakeSlave { at } => self.top(at).shared = false,
             Action::MakeShared { at } => self.top(at).shared = true,
             Action::MakeReadOnly { at } => self.top(at).read_only = true,
-            // What the image has there is on it, too.
+            // The image's files below the mount point are copied to the tmpfs, so they remain in the model.
             Action::Tmpfs { at, keep, .. } => {
                 let kept: Vec<_> = keep.iter().map(|kept| self.holding(kept)).collect();
                 let id = self.mount_on(at, tmpfs, "/".to_owned(), false, false);
@@ -230,7 +232,7 @@ impl Model {
                     member.inside = InnerPath::new(&member.inside).join(below).to_string();
                 }
             }
-            // Nothing of a world's text tells of these.
+            // The files of a world don't mention these.
             Action::MakeCgroup { .. }
             | Action::EnableControllers { .. }
             | Action::LimitCgroups { .. }
@@ -243,7 +245,7 @@ impl Model {
         &mut self.mounts[top]
     }
 
-    /// All of it as text.
+    /// Returns the model as the files of a case.
     pub fn world(&self) -> World {
         let mut world = self.texts.clone();
         world.set("mountinfo", self.mountinfo());
@@ -274,14 +276,14 @@ impl Model {
     }
 }
 
-/// As a case, so that it can become one.
+/// Prints the model as a case, so that it can be added to the cases.
 impl fmt::Debug for Model {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.world())
     }
 }
 
-/// A line of /proc/<pid>/cgroup.
+/// Returns a line of /proc/\<pid\>/cgroup.
 pub fn cgroup_line(hierarchy: Hierarchy, path: &str) -> String {
     match hierarchy {
         Hierarchy::Unified => format!("0::{path}\n"),
@@ -290,7 +292,7 @@ pub fn cgroup_line(hierarchy: Hierarchy, path: &str) -> String {
     }
 }
 
-/// Each hierarchy, as the kernel has it once.
+/// Returns the file system of a hierarchy. The kernel has each hierarchy only once.
 pub fn file_system_of(hierarchy: Hierarchy) -> FileSystem {
     match hierarchy {
         Hierarchy::Unified => FileSystem { kind: "cgroup2", device: 30, options: "rw" },

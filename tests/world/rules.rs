@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What holds for each plan, whatever the container and its host are.
+//! The rules that each plan keeps, whatever the container and its host are.
 
 use std::collections::BTreeSet;
 use std::path::Component;
@@ -12,7 +12,7 @@ use oci_systemd_hook::plan::{Action, Cgroup, Plan, Step};
 use oci_systemd_hook::prepare::prepare;
 use serde_json::Value;
 
-/// The rule that the plan for these facts breaks, if there is one. A refusal breaks none, if it is one line.
+/// Returns the rule that the plan for these facts breaks, or `None`. A refusal breaks no rule if it is one line.
 pub fn broken(facts: &Surroundings) -> Option<String> {
     match prepare(facts) {
         Ok(plan) => steps(facts, &plan).or_else(|| printed(&plan)),
@@ -44,7 +44,8 @@ fn steps(facts: &Surroundings, plan: &Plan) -> Option<String> {
     None
 }
 
-/// Each file that a step acts on, or makes something in, was looked at or was made by an earlier step.
+/// Whether each file that a step acts on, or creates something in, was examined before or is created
+/// by an earlier step.
 fn is_identified(step: &Step, before: &[&Action]) -> bool {
     let Some(at) = place(&step.action) else { return true };
     let makes = matches!(
@@ -57,14 +58,14 @@ fn is_identified(step: &Step, before: &[&Action]) -> bool {
     );
     let is_made = before.iter().any(|other| match other {
         Action::Directory { at: made, .. } | Action::MountPoint { at: made, .. } => at.is_at_or_below(made),
-        // It is known by its inode, since it is made through the hierarchy.
+        // The step identifies the cgroup by its inode, since it creates it through the hierarchy.
         Action::MakeCgroup { cgroup, .. } => at.as_path().file_name() == cgroup.path.as_path().file_name(),
         other => other.mounts_at().is_some_and(|made| at.is_at_or_below(made)),
     });
     is_made || step.on.iter().any(|on| if makes { at.is_at_or_below(&on.at) } else { on.at == *at })
 }
 
-/// Where in the container an action makes or changes something.
+/// Returns the path in the container at which an action creates or changes something.
 fn place(action: &Action) -> Option<&InnerPath> {
     match action {
         Action::MakeSlave { at }
@@ -93,22 +94,23 @@ fn is_inside(at: &InnerPath) -> bool {
     parts.next() == Some(Component::RootDir) && parts.all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// The container's cgroup of a hierarchy; a hierarchy that nobody has mounted has one, in which all are.
+/// Returns the container's cgroup of a hierarchy. In a hierarchy that isn't mounted, it is the root, which
+/// all processes are in.
 fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (CgroupPath, CgroupOwner) {
     facts.cgroups.of(hierarchy).map_or((CgroupPath::root(), CgroupOwner::Shared(Sharing::Engine)), |member| {
         (member.path.clone(), member.owner)
     })
 }
 
-/// Whether a container sees the host's cgroups: it has no cgroup namespace of its own, and config.json asks for them,
-/// or mounts something there, or no other cgroup can be made.
+/// Whether a container may see the host's cgroups. This requires that it has no private cgroup namespace, and that
+/// config.json asks for them or mounts something there, or that no other cgroup can be created.
 fn may_see_others(facts: &Surroundings, at: &InnerPath) -> bool {
     let can_make_none = facts.cgroups.making == CgroupCreation::Inside && facts.rights.user_namespaces.any();
     let is_wanted = facts.cgroups.is_asked_from_host(at) || !facts.mounts.directly_below(at).is_empty();
     facts.cgroups.namespace == CgroupNamespace::Host && (is_wanted || can_make_none)
 }
 
-/// The cgroups of others are neither changed nor made writable, nor shown.
+/// Whether the action leaves the cgroups of others alone: they are not changed, made writable or shown.
 fn keeps_to_own_cgroup(facts: &Surroundings, before: &[&Action], action: &Action) -> bool {
     let below_own = |cgroup: &Cgroup| cgroup.path.is_below(&own_cgroup(facts, cgroup.hierarchy).0);
     match action {
@@ -138,12 +140,12 @@ fn keeps_to_own_cgroup(facts: &Surroundings, before: &[&Action], action: &Action
     }
 }
 
-/// The cgroup that is to be seen at a path after some steps.
+/// Returns the cgroup that is visible at a path after some steps.
 fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgroup> {
     let planned = before.iter().rev().find_map(|action| {
         match action {
             Action::ShowCgroup { cgroup, at: mount } => Some((mount, cgroup.clone())),
-            // Of the host's hierarchies only these are bound.
+            // Of the host's hierarchies, only these two are bind-mounted.
             Action::BindHost { from, at: mount } => [Hierarchy::Unified, Hierarchy::Systemd]
                 .into_iter()
                 .find(|hierarchy| {
@@ -170,12 +172,13 @@ fn shown(facts: &Surroundings, before: &[&Action], at: &InnerPath) -> Option<Cgr
     Some(Cgroup { path: cgroup.path.join(at.below(mount)?), ..cgroup })
 }
 
-/// Parents come first. Of what a step before made, only a mount point is mounted on, and a mount on a mount of a cgroup.
+/// Whether parents are mounted before their children. Of what earlier steps created, only mount points are mounted
+/// on, and a mount of a cgroup may be mounted on such a mount.
 fn covers_no_step(before: &[&Action], action: &Action) -> bool {
     let Some(at) = action.mounts_at() else { return true };
     before.iter().all(|other| match other {
         Action::MakeSlave { .. } | Action::MakeReadOnly { .. } => true,
-        // All of the host's hierarchy would become writable.
+        // Otherwise all of the host's hierarchy would become writable.
         Action::BindHost { at: made, .. } if matches!(action, Action::MakeWritable { .. }) => !made.is_at_or_below(at),
         Action::Directory { at: made, .. }
         | Action::MountPoint { at: made, .. }
@@ -185,7 +188,7 @@ fn covers_no_step(before: &[&Action], action: &Action) -> bool {
     })
 }
 
-/// What is mounted on is there, or a step before made it.
+/// Whether the mount point exists or an earlier step creates it.
 fn has_mount_point(facts: &Surroundings, before: &[&Action], action: &Action) -> bool {
     let Some(at) = action.mounts_at() else { return true };
     let in_image = || {
@@ -208,7 +211,8 @@ fn keeps_what_is_below(action: &Action) -> bool {
     }
 }
 
-/// A step is a line, whatever the paths and names in it; and programs can read the plan.
+/// Checks that each step is printed as one line, whatever paths and names it contains, and that the plan can
+/// be printed as JSON.
 fn printed(plan: &Plan) -> Option<String> {
     let heads = [plan.owner.is_some(), plan.label.is_some(), plan.layout.is_some(), plan.copying.is_some()];
     let lines = heads.into_iter().filter(|there| *there).count() + plan.steps.len() + plan.notes.len();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the system calls of a run, as strace(1) writes them down, and with which errors each can fail.
+//! The system calls of a run, as recorded by strace(1), and the errors with which each can fail.
 
 use std::fmt;
 use std::path::Path;
@@ -8,42 +8,43 @@ use std::path::Path;
 #[derive(Debug, Clone)]
 pub struct Call {
     pub name: String,
-    /// How many of this name there were, this one included.
+    /// The number of calls of this name so far, including this one.
     pub ordinal: usize,
-    /// As strace prints it.
+    /// The line that strace printed for the call.
     line: String,
-    /// Whether it is the C library's or Rust's, before `main`.
+    /// Whether the C library or Rust makes it before `main`.
     is_early: bool,
 }
 
-/// What happens at a call.
+/// What is done at a call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// It fails with this error.
+    /// The call fails with this error.
     Error(&'static str),
-    /// The process is killed when it is about to make it.
+    /// The process is killed before it makes the call.
     Kill,
 }
 
-/// A call, and what happens there.
+/// A call, and the fault that is injected there.
 #[derive(Debug, Clone)]
 pub struct Point {
     pub call: Call,
     pub fault: Fault,
 }
 
-/// How strace is called to write down a run in a file.
+/// Returns the strace command that records a run in a file.
 pub fn recorder(log: &Path) -> Vec<String> {
     ["strace", "-qq", "-o", &log.to_string_lossy()].map(str::to_owned).into()
 }
 
-/// How strace is called so that there is no such system call, as on an older kernel.
+/// Returns the strace command that makes a system call unavailable, as on an older kernel.
 pub fn without(name: &str) -> Vec<String> {
     let inject = format!("inject={name}:error=ENOSYS");
     ["strace", "-f", "--seccomp-bpf", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned).into()
 }
 
-/// Runs a program so that it sees only its own processes. The number of other processes changes from run to run.
+/// Returns a command that runs a program so that it sees only its own processes. The number of other processes
+/// changes from run to run.
 pub fn alone(program: &[String]) -> Vec<String> {
     if program.is_empty() {
         return Vec::new();
@@ -52,14 +53,14 @@ pub fn alone(program: &[String]) -> Vec<String> {
     own.into_iter().map(str::to_owned).chain(program.iter().cloned()).collect()
 }
 
-/// The calls of the run that is written down there.
+/// Returns the calls of a recorded run.
 pub fn read(log: &Path) -> Vec<Call> {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap()).into_owned();
     let mut calls: Vec<Call> = Vec::new();
     let mut is_early = true;
     for line in text.lines().filter(|line| !line.starts_with(['+', '-'])) {
         let name = line.split('(').next().unwrap_or_default();
-        // The hook's first call waits for the state.
+        // The hook's own first call waits for the state.
         is_early &= !line.starts_with("ppoll([{fd=0,");
         let ordinal = 1 + calls.iter().filter(|call| call.name == name).count();
         calls.push(Call { name: name.to_owned(), ordinal, line: line.to_owned(), is_early });
@@ -68,25 +69,25 @@ pub fn read(log: &Path) -> Vec<Call> {
 }
 
 impl Call {
-    /// Whether memory is asked for or given back: without it Rust's programs abort.
+    /// Whether the call allocates or frees memory. Rust's programs abort if it fails.
     pub fn is_of_memory(&self) -> bool {
         matches!(self.name.as_str(), "brk" | "mmap" | "mprotect" | "mremap" | "munmap" | "madvise")
     }
 
-    /// Whether strace has no name for it.
+    /// Whether the call is one that strace has no name for.
     fn is_unnamed(&self) -> bool {
         self.name.starts_with("syscall_")
     }
 
-    /// Whether it belongs to the start of any program. What that does when it can't start is not the hook's: it may
-    /// end in any way, having done nothing.
+    /// Whether the call is part of the start of any program. How the program ends if it can't start isn't determined
+    /// by the hook. It may end in any way, since it has done nothing.
     pub fn is_early(&self) -> bool {
         self.is_early
     }
 
-    /// Whether what was before it differs from what is after it for anybody but the process itself.
+    /// Whether the call may change something that other processes can see.
     pub fn may_change_something(&self) -> bool {
-        // Of open files only what is created.
+        // A call that opens a file only counts if it creates the file.
         let creates = self.line.contains("O_CREAT");
         match self.name.as_str() {
             "open" | "openat" => creates,
@@ -94,12 +95,13 @@ impl Call {
         }
     }
 
-    /// The errors that it can give, as its man page has them, each of another sort: a limit of the process's, a limit
-    /// of the machine's, a broken disk, a signal, a right that lacks. No error where it can't fail.
+    /// Returns errors that the man page of the call lists, each of a different kind: a limit of the process, a limit
+    /// of the machine, a broken disk, a signal, a missing privilege. Returns no errors if the call can't fail.
     fn errors(&self) -> Result<&'static [&'static str], String> {
         Ok(match self.name.as_str() {
             "open" | "openat" if self.line.contains("O_CREAT") => &["ENOSPC", "EMFILE", "EROFS"],
-            // Of a process that is hidden (hidepid, proc(5)) nothing is known, which is told in other words.
+            // EACCES is left out: for a hidden process (hidepid, see proc(5)) nothing is known, which is
+            // reported in other words.
             "open" | "openat"
                 if self.line.contains("\"/proc/")
                     && (self.line.contains("/status\"") || self.line.contains("/cgroup\"")) =>
@@ -107,7 +109,7 @@ impl Call {
                 &["EIO", "EMFILE", "EINTR"]
             }
             "open" | "openat" => &["EIO", "EMFILE", "EACCES", "EINTR"],
-            // EPERM and ENOSYS are what a seccomp filter says that doesn't know it.
+            // EPERM and ENOSYS are the errors of a seccomp filter that doesn't know the call.
             "openat2" => &["EIO", "EMFILE", "EAGAIN", "EPERM"],
             "read" | "pread64" => &["EIO", "EINTR"],
             "write" | "pwrite64" | "copy_file_range" | "sendfile" | "splice" => &["ENOSPC", "EIO", "EINTR"],
@@ -116,7 +118,7 @@ impl Call {
             "fstat" | "newfstatat" | "statx" | "statfs" | "fstatfs" | "lseek" | "getdents64" | "ftruncate"
             | "utimensat" | "flistxattr" | "fgetxattr" | "readlink" | "readlinkat" => &["EIO", "ENOMEM"],
             "fchmod" | "fchmodat" | "fchmodat2" | "unlink" | "unlinkat" | "rmdir" => &["EIO", "EACCES"],
-            // In a user namespace EPERM and EINVAL are of an owner without a mapping, and passed over.
+            // In a user namespace EPERM and EINVAL mean that an owner has no mapping, and are ignored.
             "fchown" | "fchownat" => &["EIO", "EROFS"],
             "fsetxattr" | "mkdir" | "mkdirat" | "mknodat" | "symlinkat" | "linkat" => &["ENOSPC", "EROFS"],
             "fsopen" | "fsmount" | "open_tree" => &["EPERM", "EMFILE", "ENOMEM"],
@@ -137,10 +139,10 @@ impl Call {
             "brk" | "mmap" | "mprotect" | "mremap" | "munmap" | "madvise" => &["ENOMEM"],
             "getrandom" => &["ENOSYS", "EINTR"],
             "listmount" => &["ENOSYS", "EPERM", "ENOMEM"],
-            // strace can't make a call fail that it has no name for.
+            // strace can't inject an error into a call that it has no name for.
             name if UNNAMED.contains(&name) => &[],
-            // close(2) closes, whatever it returns, and strace would keep it from that.
-            // With assertions, Rust's library checks by fcntl(2) that a descriptor is open before it closes it.
+            // close(2) closes the descriptor whatever it returns, but not if strace injects an error. Rust's library,
+            // if built with assertions, calls fcntl(2) to check that a descriptor is open before it closes it.
             "close" | "fcntl" | "prlimit64" | "sysinfo" | "sched_getaffinity" | "sched_yield" | "rt_sigaction"
             | "rt_sigprocmask" | "setitimer" | "sigaltstack" | "set_tid_address" | "set_robust_list" | "rseq"
             | "arch_prctl" | "execve" | "umask" | "getpid" | "getppid" | "gettid" | "geteuid" | "getuid"
@@ -150,10 +152,10 @@ impl Call {
     }
 }
 
-/// What a strace calls listmount(2) that is older than this call of Linux 6.8.
+/// The name of listmount(2) in strace versions that are older than this call of Linux 6.8.
 const UNNAMED: [&str; 1] = ["syscall_0x1ca"];
 
-/// Calls that change nothing outside of the process.
+/// Calls that change nothing outside the process.
 const HARMLESS: [&str; 47] = [
     "access",
     "arch_prctl",
@@ -204,7 +206,7 @@ const HARMLESS: [&str; 47] = [
     "sysinfo",
 ];
 
-/// Each of the calls, failing in each way.
+/// Returns each of the calls with each of its errors.
 pub fn failing(calls: &[Call]) -> Result<Vec<Point>, String> {
     let mut points = Vec::new();
     for call in calls {
@@ -214,10 +216,10 @@ pub fn failing(calls: &[Call]) -> Result<Vec<Point>, String> {
     Ok(points)
 }
 
-/// Each moment at which something else is there than at the one before it: the calls before which the one that was made
-/// last changed something, and the first.
+/// Returns the moments at which a kill finds a different state than at the previous one: before the first call, and
+/// before each call whose predecessor may have changed something.
 pub fn kills(calls: &[Call]) -> Vec<Point> {
-    // How often memory is asked for differs from run to run, since hash tables are seeded at random.
+    // The number of calls that allocate memory differs from run to run, since hash tables are seeded at random.
     let calls: Vec<&Call> = calls.iter().filter(|call| !call.is_of_memory() && !call.is_unnamed()).collect();
     let after_changes = calls.windows(2).filter(|pair| pair[0].may_change_something()).map(|pair| pair[1]);
     let first = calls.iter().copied().find(|call| !call.is_early);
@@ -225,12 +227,12 @@ pub fn kills(calls: &[Call]) -> Vec<Point> {
 }
 
 impl Point {
-    /// How strace is called to bring it about and to write it down. A filter keeps the other calls from being stopped at,
-    /// which needs `-f`; at its stops no signal can be given, ptrace(2).
+    /// Returns the strace command that injects the fault and records it. A seccomp filter keeps strace from stopping
+    /// at other calls, which requires `-f`. At the stops of the filter no signal can be injected, see ptrace(2).
     pub fn injector(&self, log: &Path) -> Vec<String> {
         let Call { name, ordinal, .. } = &self.call;
         let what = match self.fault {
-            // The call itself says nothing of errors: it returns the end of the memory, brk(2).
+            // The brk(2) system call doesn't return errors: it returns the end of the memory.
             Fault::Error(_) if name == "brk" => "retval=0".to_owned(),
             Fault::Error(error) => format!("error={error}"),
             Fault::Kill => "signal=KILL".to_owned(),
@@ -242,7 +244,7 @@ impl Point {
         ["strace"].iter().chain(filter).chain(&rest).map(|word| (*word).to_owned()).collect()
     }
 
-    /// Whether it came about in the run that is written down there.
+    /// Whether the fault occurred in the recorded run.
     pub fn happened(&self, log: &Path) -> bool {
         let text = std::fs::read_to_string(log).unwrap_or_default();
         match self.fault {
