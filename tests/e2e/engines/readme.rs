@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the README as a reader sees it: what a section has him type into a shell, and what the README says he sees then.
+//! The README as a reader uses it: the commands that a section tells the reader to type, and the
+//! output that it promises.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +14,7 @@ pub fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The blocks of some sections, of which each has so many.
+/// Returns the code blocks of these sections, and fails if a section doesn't have the given number of blocks.
 pub fn steps(sections: &[(&str, usize)]) -> Result<Vec<String>, Failed> {
     let readme = fs::read_to_string(repository().join("README.md"))?;
     let mut steps = Vec::new();
@@ -42,7 +43,7 @@ fn blocks(readme: &str, title: &str) -> Result<Vec<String>, Failed> {
     Ok(blocks)
 }
 
-/// A step has succeeded, and printed the lines that its comments name.
+/// Checks that a step has succeeded and has printed the lines that its comments promise.
 pub fn has_done(step: &str, finished: Finished) -> Result<(), Failed> {
     const SAYS: &str = "# until it says: ";
     let output = finished
