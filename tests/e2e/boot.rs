@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what a container whose systemd runs well looks like, from its boot
-//! to its end: the questions that the hook exists for.
+//! Checks a container in which systemd works, from its boot to its end. These checks cover what
+//! the hook exists for.
 
 use std::sync::Arc;
 
@@ -16,7 +16,7 @@ use crate::shutdown::{self, JOURNAL};
 use crate::site::{Layout, Runtime, Site};
 use crate::upper;
 
-/// A service as a user would have it.
+/// A service as a user would configure it.
 pub const PROBE: [Planted; 2] = [
     Planted::File(
         "etc/systemd/system/probe.service",
@@ -27,7 +27,7 @@ pub const PROBE: [Planted; 2] = [
     Planted::Link("etc/systemd/system/multi-user.target.wants/probe.service", "/etc/systemd/system/probe.service"),
 ];
 
-/// Boots, lives and ends, with every question asked.
+/// Tests a container from its boot to its end with all checks.
 pub fn whole_life(site: &Arc<Site>, cell: Cell, config: Config, layout: Layout) -> Result<(), Failed> {
     let cgroupns = config.cgroupns;
     let config = Config { binds: vec![JOURNAL], ..config };
@@ -49,14 +49,14 @@ pub fn whole_life(site: &Arc<Site>, cell: Cell, config: Config, layout: Layout) 
     upper::only_systemd_wrote(&container, &[])
 }
 
-/// Ends as an engine asks for it.
+/// Stops the container in the way that engines do.
 pub fn ends_in_order(container: &Container) -> Result<(), Failed> {
-    // SIGRTMIN+3 by its number in glibc, which both runtimes read.
+    // The number of SIGRTMIN+3 in glibc, which both runtimes accept.
     container.kill("37")?;
     container.until_stopped()
 }
 
-/// All units are up, and the job queue is empty.
+/// Waits until all units are up and the job queue is empty.
 pub fn has_come_up(container: &impl Inside) -> Result<(), Failed> {
     container.until_running()?;
     until("an empty job queue", SHORT, || {
@@ -74,22 +74,23 @@ pub fn same(what: &str, found: &str, expected: &str) -> Result<(), Failed> {
     if found == expected { Ok(()) } else { Err(format!("{what}: found {found:?}, expected {expected:?}").into()) }
 }
 
-/// Where a tmpfs has to be, and its mode; that of /run/lock is changed by
-/// systemd-tmpfiles, differently from release to release.
+/// The mount points that need a tmpfs, and their modes. systemd-tmpfiles changes the mode of /run/lock, to a value
+/// that depends on the release.
 const POINTS: [(&str, Option<&str>); 3] = [("/run", Some("755")), ("/run/lock", None), ("/tmp", Some("1777"))];
 
-/// The mounts and files of systemd's Container Interface.
+/// Checks the mounts and files that systemd's Container Interface requires.
 pub fn has_what_systemd_needs(container: &impl Inside) -> Result<(), Failed> {
     has_what_systemd_needs_beside(container, &[])
 }
 
-/// The same where the engine or its user has mounted some already, with modes of their own.
+/// Does the same as [`has_what_systemd_needs`] for a container in which the engine or its user has already mounted
+/// some of them, with other modes.
 pub fn has_what_systemd_needs_beside(container: &impl Inside, mounted: &[&str]) -> Result<(), Failed> {
     is_known_to_systemd(container)?;
     has_its_mounts(container, mounted)
 }
 
-/// Who it is, and where.
+/// Checks the files that identify the container to systemd: machine ID, container manager and container UUID.
 pub fn is_known_to_systemd(container: &impl Inside) -> Result<(), Failed> {
     let id = container.ask(&["cat", "/etc/machine-id"])?;
     same("machine-id", &id, &format!("{}\n", &container.id()[..32]))?;
@@ -118,7 +119,8 @@ fn has_its_mounts(container: &impl Inside, mounted: &[&str]) -> Result<(), Faile
     Ok(())
 }
 
-/// Services get their credentials through it; but crun makes every mount private after its hooks.
+/// Checks that /run is a shared mount, through which services get their credentials. With crun it is private,
+/// because crun makes every mount private after its hooks.
 pub fn run_is_shared(container: &impl Inside, runtime: Runtime) -> Result<(), Failed> {
     let seen = container.mounts()?;
     let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
@@ -128,7 +130,7 @@ pub fn run_is_shared(container: &impl Inside, runtime: Runtime) -> Result<(), Fa
     }
 }
 
-/// The container's id as it stands in `found`: with the dashes of a UUID or without.
+/// Returns the container's ID in the format that `found` has, with or without the dashes of a UUID.
 fn spaced(found: &str, id: &str) -> String {
     if !found.contains('-') {
         return id[..32].to_owned();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows which cgroup layout a container finds, and asks it whether it has that: with a place of its own that it can
-//! write to, and nothing else that it can.
+//! Determines the cgroup layout that a container should find, and checks that it has this layout, with a cgroup of
+//! its own that it can write to and without write access to anything else.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -17,17 +17,18 @@ use crate::inside::Inside;
 use crate::mounts;
 use crate::site::{Layout, MARK, Suite};
 
-/// The layout that a container has.
+/// Returns the layout that a container should have.
 pub fn expected(cell: Cell, forced: Option<Layout>) -> Layout {
     forced.unwrap_or(match (cell.suite, cell.layout) {
-        // What runtimes mount: runc 1.1 has no version 2 in a container on a hybrid host.
+        // This is what the runtimes mount. runc 1.1 doesn't mount version 2 in a container on a hybrid host.
         (Suite::Bullseye | Suite::Bookworm, Layout::Legacy | Layout::Hybrid) => Layout::Legacy,
-        // What runtimes mount as well; and the newest that these can use, wherever they run.
+        // This is what the runtimes mount on a unified host, and the newest layout that Trixie and Sid can
+        // use on any host.
         (Suite::Bullseye | Suite::Bookworm, Layout::Unified) | (Suite::Trixie | Suite::Sid, _) => Layout::Unified,
     })
 }
 
-/// All questions to a container that runs systemd.
+/// Makes all checks of the cgroups of a container that runs systemd.
 pub fn is_its_own(container: &Container, cgroupns: CgroupNs, layout: Layout) -> Result<(), Failed> {
     same("the cgroup layout", &found(container)?.to_string(), &layout.to_string())?;
     let cgroups = container.ask(&["cat", "/proc/1/cgroup"])?;
@@ -49,9 +50,9 @@ pub fn is_its_own(container: &Container, cgroupns: CgroupNs, layout: Layout) -> 
     cannot_change_its_limits(container, cgroupns)
 }
 
-/// By what systemd goes (`cg_unified_cached` in its sources).
+/// Determines the layout by the same criteria as systemd (`cg_unified_cached` in its sources).
 pub fn found(container: &Container) -> Result<Layout, Failed> {
-    // The image's shell, since stat fails where one of them is missing.
+    // The image's shell is used because stat fails if one of the paths is missing.
     let ask = "for at in '' /systemd /unified; do stat -f -c %T /sys/fs/cgroup$at 2>/dev/null || echo none; done";
     let told = container.ask(&["sh", "-c", ask])?;
     match told.split_whitespace().collect::<Vec<_>>()[..] {
@@ -62,7 +63,7 @@ pub fn found(container: &Container) -> Result<Layout, Failed> {
     }
 }
 
-/// Where a hierarchy is mounted in a container.
+/// Returns the mount point of a hierarchy in a container with this layout.
 fn mount_point(hierarchy: Hierarchy, layout: Layout) -> Option<&'static str> {
     match (hierarchy, layout) {
         (Hierarchy::Systemd, Layout::Legacy | Layout::Hybrid) => Some("/sys/fs/cgroup/systemd"),
@@ -72,7 +73,7 @@ fn mount_point(hierarchy: Hierarchy, layout: Layout) -> Option<&'static str> {
     }
 }
 
-/// systemd finds its cgroup where /proc says it is.
+/// Checks that systemd finds its cgroup where /proc says it is.
 fn has_first_process(container: &Container, place: &str) -> Result<(), Failed> {
     let members = container.ask(&["cat", &format!("{place}/cgroup.procs")])?;
     if members.lines().any(|member| member == "1") {
@@ -81,8 +82,8 @@ fn has_first_process(container: &Container, place: &str) -> Result<(), Failed> {
     Err(format!("{place}/cgroup.procs does not list process 1, but {members:?}").into())
 }
 
-/// The cgroup that systemd got: the runtime's, or one that the hook made. In a cgroup namespace of its own the former
-/// is the root.
+/// Returns the cgroup that systemd got: the runtime's, or one that the hook created. In a private cgroup namespace,
+/// the runtime's is the root.
 fn own_place(
     container: &Container,
     cgroupns: CgroupNs,
@@ -96,7 +97,8 @@ fn own_place(
     };
     let hooks = format!("{}/payload", container.hooks_cgroup());
     if !managed {
-        // Of hybrid's version 1 systemd uses what it can: there it moves to the path that it has in version 2.
+        // systemd uses as much of the hybrid layout's version 1 as it can: there it moves to the path that it
+        // has in version 2.
         let has_own = container.cell().layout != Layout::Unified;
         let place = if has_own { runtimes } else { hooks };
         let is_below = Path::new(path).starts_with(Path::new("/").join(place.trim_start_matches('/')));
@@ -106,16 +108,16 @@ fn own_place(
         Hierarchy::Systemd => vec![runtimes, hooks],
         Hierarchy::Unified => vec![format!("{runtimes}/payload"), runtimes, hooks],
     };
-    // What is above systemd's own init.scope.
+    // The cgroup above systemd's own init.scope.
     match path.strip_suffix("/init.scope") {
         Some(place) if known.iter().any(|known| known == place) => Ok(place.to_owned()),
         _ => Err(format!("process 1 is in {path}, and not in init.scope below one of {known:?}").into()),
     }
 }
 
-/// Nothing below /sys/fs/cgroup is writable but its own.
+/// Checks that the container can write to nothing below /sys/fs/cgroup except its own cgroups.
 fn writes_there_alone(container: &Container, own: &[String]) -> Result<(), Failed> {
-    // Other tests' cgroups may go while it walks, of which it complains.
+    // Cgroups of other tests may disappear during the walk, which find reports as errors.
     let find = "find /sys/fs/cgroup ! -type l -writable -printf '%F %p\\n' 2>/dev/null; true";
     let told = container.ask(&["sh", "-c", find])?;
     let writable: Vec<(&str, &Path)> =
@@ -127,7 +129,8 @@ fn writes_there_alone(container: &Container, own: &[String]) -> Result<(), Faile
             }
         }
     }
-    // runc 1.1 in a cgroup namespace, and crun 1.8, leave their tmpfs writable that holds version 1's mount points.
+    // runc 1.1 in a cgroup namespace, and crun 1.8, leave the tmpfs that contains version 1's mount points
+    // writable.
     let runtimes_tmpfs = container.cell().layout != Layout::Unified;
     let strange: Vec<_> = writable
         .iter()
@@ -136,7 +139,8 @@ fn writes_there_alone(container: &Container, own: &[String]) -> Result<(), Faile
     if strange.is_empty() { Ok(()) } else { Err(format!("writable beside {own:?}: {strange:?}").into()) }
 }
 
-/// What is mounted writable is the container's on the host, too, whatever its name is inside.
+/// Checks that cgroups that are mounted writable also belong to the container on the host, whatever
+/// their names are inside.
 fn mounts_are_its_own(container: &Container) -> Result<(), Failed> {
     let seen = container.mounts()?;
     let own = [container.cgroup(), container.hooks_cgroup()];
@@ -150,8 +154,8 @@ fn mounts_are_its_own(container: &Container) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A container doesn't see the cgroups of others. In the host's cgroup namespace it sees only its own and the names of
-/// those above.
+/// Checks that a container doesn't see the cgroups of others. In the host's cgroup namespace, it sees only its own
+/// and the names of those above.
 fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Failed> {
     let told = container.ask(&["sh", "-c", "find /sys/fs/cgroup -type d 2>/dev/null; true"])?;
     let own = [container.cgroup(), container.hooks_cgroup()];
@@ -161,8 +165,8 @@ fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Faile
     if !others.is_empty() {
         return Err(format!("other containers' cgroups are to be seen: {others:?}").into());
     }
-    // The container doesn't see those of the host's units either: everything in the root of a hierarchy that systemd
-    // uses is part of the path to the container's own cgroup.
+    // The container doesn't see the cgroups of the host's units either: everything in the root of a hierarchy that
+    // systemd uses is part of the path to the container's own cgroup.
     for top in tops(&told) {
         let names = told.lines().filter_map(|line| line.strip_prefix(top)).filter_map(|rest| rest.strip_prefix('/'));
         // The cgroup that the hook mounts in place of the root also shows the cgroups below it.
@@ -175,7 +179,7 @@ fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Faile
     Ok(())
 }
 
-/// The mount points of the hierarchies that systemd uses.
+/// Returns the mount points of the hierarchies that systemd uses.
 fn tops(directories: &str) -> &'static [&'static str] {
     if directories.lines().any(|line| line == "/sys/fs/cgroup/systemd") {
         &["/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified"]
@@ -184,7 +188,7 @@ fn tops(directories: &str) -> &'static [&'static str] {
     }
 }
 
-/// A cgroup next to the container's in the root of a hierarchy, as other containers have theirs.
+/// A cgroup next to the container's in the root of a hierarchy, like those of other containers.
 struct Beside {
     path: PathBuf,
     _whole: Whole,
@@ -201,21 +205,21 @@ impl Beside {
 
 impl Drop for Beside {
     fn drop(&mut self) {
-        // If that fails, the test's clean-up has another try.
+        // If this fails, the test's clean-up tries again.
         fs::remove_dir(&self.path).ok();
     }
 }
 
-/// Limits that do no harm if they are changed after all.
+/// Limits that do no harm if the container can change them after all.
 const LIMITS: [&str; 3] = ["cgroup.max.depth", "cgroup.max.descendants", "pids.max"];
 
-/// What limits the container isn't the container's to write.
+/// Checks that the container can't write to the limits that apply to it.
 fn cannot_change_its_limits(container: &Container, cgroupns: CgroupNs) -> Result<(), Failed> {
     let before = limits(container)?;
     if before.is_empty() {
         return Err(format!("{} has no limits on the host", container.cgroup()).into());
     }
-    // With the host's namespace it sees cgroups that are not this test's to try.
+    // In the host's cgroup namespace, the container sees cgroups that this test must not write to.
     let which = match cgroupns {
         CgroupNs::Private => "*".to_owned(),
         CgroupNs::Host => format!("*{}*", container.id()),
@@ -230,10 +234,11 @@ fn cannot_change_its_limits(container: &Container, cgroupns: CgroupNs) -> Result
     if before == after { Ok(()) } else { Err(format!("limits before {before:#?}, after {after:#?}").into()) }
 }
 
-/// The limits of the cgroups that the runtime and the hook made, not of what systemd makes in them.
+/// Returns the limits of the cgroups that the runtime and the hook created, not of those that
+/// systemd creates in them.
 fn limits(container: &Container) -> Result<BTreeMap<PathBuf, String>, Failed> {
     let mut found = BTreeMap::new();
-    // On a hybrid host no engine has a limit in version 2, whose controllers are on version 1.
+    // On a hybrid host no engine has a limit in version 2, because the controllers are on version 1.
     let unified = if container.cell().layout == Layout::Hybrid { None } else { Hierarchy::Unified.whole()? };
     let tops = unified.iter().map(Whole::path).chain([Path::new("/sys/fs/cgroup/pids")]);
     for top in tops {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that a volume on a file of the container's cgroup is neither taken for that file nor changed. The author of a
-//! container may mount one on each file of the cgroup that the container sees.
+//! Tests that a volume on a file of the container's cgroup is neither mistaken for that file nor changed. The
+//! author of a container may mount one on each file of the cgroup that the container sees.
 
 use std::fs;
 use std::os::unix::fs::{MetadataExt, chown};
@@ -31,12 +31,12 @@ const FILES: [&str; 8] = [
     "cgroup.threads",
 ];
 
-/// What lies on the file.
+/// The kind of volume that is mounted on the file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Volume {
-    /// Blocks whoever opens it.
+    /// A FIFO, which blocks a process that opens it.
     Fifo,
-    /// No process, and no number.
+    /// An empty file, which contains neither a process nor a number.
     Empty,
     /// A file of the user that the kernel shows for an ID without a mapping.
     Nobodys,
@@ -44,15 +44,17 @@ enum Volume {
     Roots,
 }
 
-/// Far less than the hook's time limit.
+/// A time that is far less than the hook's time limit.
 const DEADLINE: Duration = Duration::from_secs(15);
 
-/// The container either gets a cgroup without its limits, as without the volume, or is not created.
+/// Tests that the container either gets a cgroup without its limits, as it does without the volume,
+/// or is not created.
 pub fn are_the_cgroups_own(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let stages = [Stages::CreateContainerOnly, Stages::All];
     for (stages, users) in [(stages[0], Users::Hosts), (stages[1], Users::Hosts), (stages[1], Users::Own)] {
         for volume in [Volume::Fifo, Volume::Empty, Volume::Nobodys, Volume::Roots] {
-            // One container for each; the runtime itself, which looks at the host's side, makes no difference.
+            // Each file gets a separate container. The volume makes no difference to the runtime, which uses the
+            // cgroup on the host.
             for file in FILES {
                 is_the_cgroups_own(site, cell, &Config { stages, users, ..Config::default() }, volume, file).map_err(
                     |why| format!("{stages:?}, {users:?}, {volume:?} on {file}: {}", why.message().unwrap_or("")),
@@ -79,11 +81,11 @@ fn is_the_cgroups_own(site: &Arc<Site>, cell: Cell, config: &Config, volume: Vol
         let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no version 2")?;
         let own = whole.path().join(container.cgroup().trim_start_matches('/'));
         let has_payload = own.join("payload").is_dir();
-        // In a user namespace the limits are the host's, and the container gets the cgroup itself.
+        // In a user namespace the limits belong to the host, and the container gets the cgroup itself.
         if created.status.success() && !has_payload && config.users == Users::Hosts {
             return Err("the container got the cgroup with its limits".into());
         }
-        // Only there the hook has no other way to see who is in the cgroup.
+        // This is the only case in which the hook has no other way to find out which processes are in the cgroup.
         let may_be_refused = config.stages == Stages::CreateContainerOnly && file == "cgroup.procs";
         let is_refused = may_be_refused && container.said().contains("oci-systemd-hook: ");
         if !created.status.success() && !is_refused {
@@ -94,7 +96,7 @@ fn is_the_cgroups_own(site: &Arc<Site>, cell: Cell, config: &Config, volume: Vol
     container.host_is_as_before()
 }
 
-/// A volume doesn't hide another container's processes.
+/// Tests that a volume doesn't hide another container's processes.
 pub fn show_others(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { stages: Stages::CreateContainerOnly, ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;
@@ -112,7 +114,7 @@ pub fn show_others(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// Adds the volume to config.json. The cgroup is mounted writable, as engines do it that delegate one.
+/// Adds the volume to config.json. The cgroup is mounted writable, as it is by engines that delegate one.
 fn cover(container: &Container, volume: Volume, file: &str) -> Result<PathBuf, Failed> {
     let path = container.home().join("volume");
     match volume {
@@ -135,7 +137,7 @@ fn cover(container: &Container, volume: Volume, file: &str) -> Result<PathBuf, F
     Ok(path)
 }
 
-/// What the hook could change of a file.
+/// Returns the properties of a file that the hook could change.
 fn look(path: &Path) -> Result<(u32, u32, u32, i64, Value), Failed> {
     let status = fs::symlink_metadata(path)?;
     let content = if status.is_file() { json!(fs::read(path)?) } else { Value::Null };

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to run a program to its end, or to wait for something, within a deadline.
+//! Runs a program to its end, or waits for something, within a deadline.
 
 use std::fs::File;
 use std::io::{Read, Seek};
@@ -10,10 +10,10 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Failed;
 
-/// Programs that only look or make mounts; what boots a system has its own limit.
+/// The time limit for programs that only query or mount something. Programs that boot a system have other limits.
 pub const SHORT: Duration = Duration::from_secs(30);
 
-/// A program that has come to its end.
+/// A program that has ended.
 #[derive(Debug)]
 pub struct Finished {
     pub line: String,
@@ -23,7 +23,7 @@ pub struct Finished {
 }
 
 impl Finished {
-    /// The standard output of a program that was to succeed.
+    /// Returns the standard output of a program, or an error if the program failed.
     pub fn expect_success(self) -> Result<String, Failed> {
         if self.status.success() { Ok(self.output) } else { Err(self.told().into()) }
     }
@@ -33,13 +33,13 @@ impl Finished {
     }
 }
 
-/// Runs a program to its end. Its output goes through files: a pipe that a
-/// left-behind grandchild keeps open would make the reader wait for ever.
+/// Runs a program to its end. Its output goes to files, because a grandchild that is left behind could keep a pipe
+/// open and make the reader wait forever.
 pub fn run(command: &mut Command, limit: Duration) -> Result<Finished, Failed> {
     run_from(command, Stdio::null(), limit)
 }
 
-/// The same, with something to read.
+/// Does the same as [`run`] with a standard input.
 pub fn run_from(command: &mut Command, input: Stdio, limit: Duration) -> Result<Finished, Failed> {
     let mut output = tempfile::tempfile()?;
     let mut errors = tempfile::tempfile()?;
@@ -54,7 +54,7 @@ pub fn run_from(command: &mut Command, input: Stdio, limit: Duration) -> Result<
     Ok(Finished { line, status, output: everything(&mut output)?, errors: everything(&mut errors)? })
 }
 
-/// Runs several programs at the same time, each of which is to succeed, and tells what they wrote.
+/// Runs several programs at the same time and returns their output. Fails if one of them fails.
 pub fn run_at_once(commands: Vec<Command>, limit: Duration) -> Result<Vec<String>, Failed> {
     let mut calls = Vec::new();
     for mut command in commands {
@@ -72,7 +72,8 @@ pub fn run_at_once(commands: Vec<Command>, limit: Duration) -> Result<Vec<String
     Ok(told)
 }
 
-/// The same, with all output in a file that what is left running can go on writing to.
+/// Does the same as [`run`] with all output in a file, to which processes that are left running
+/// can continue to write.
 pub fn run_into(command: &mut Command, file: &Path, limit: Duration) -> Result<Finished, Failed> {
     let said = File::options().create(true).append(true).open(file)?;
     let line = spelled(command);
@@ -86,7 +87,7 @@ pub fn run_into(command: &mut Command, file: &Path, limit: Duration) -> Result<F
     })
 }
 
-/// Waits for a child, which is killed when its time is up.
+/// Waits for a child, and kills it at the deadline.
 pub fn ended(child: &mut Child, line: &str, limit: Duration) -> Result<ExitStatus, Failed> {
     let waited = until(&format!("the end of `{line}`"), limit, || match child.try_wait() {
         Ok(Some(status)) => Look::Done(status),
@@ -100,19 +101,19 @@ pub fn ended(child: &mut Child, line: &str, limit: Duration) -> Result<ExitStatu
     waited
 }
 
-/// A child that is not left behind.
+/// A child that is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Kept(pub Child);
 
 impl Drop for Kept {
     fn drop(&mut self) {
-        // It may well have ended.
+        // The child may already have ended.
         self.0.kill().ok();
         self.0.wait().ok();
     }
 }
 
-/// What a look at something that is waited for shows.
+/// The result of one check of something that is waited for.
 pub enum Look<T> {
     Done(T),
     NotYet(String),
@@ -120,7 +121,7 @@ pub enum Look<T> {
     Never(String),
 }
 
-/// Looks again and again until it is done, and says what it saw last when it gives up.
+/// Repeats a check until it succeeds. At the deadline, fails with the last result.
 pub fn until<T>(what: &str, limit: Duration, mut look: impl FnMut() -> Look<T>) -> Result<T, Failed> {
     let begun = Instant::now();
     let mut pause = Duration::from_millis(2);

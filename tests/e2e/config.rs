@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the config.json of an unprivileged container as engines write it.
+//! Creates the config.json of an unprivileged container as engines write it.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::site::{Layout, Runtime};
 
-/// What Docker grants, and no more.
+/// The capabilities that Docker grants by default.
 pub const CAPABILITIES: [&str; 14] = [
     "CAP_AUDIT_WRITE",
     "CAP_KILL",
@@ -26,7 +26,7 @@ pub const CAPABILITIES: [&str; 14] = [
     "CAP_SYS_CHROOT",
 ];
 
-/// What CRI-O grants, of these.
+/// Those of these capabilities that CRI-O grants.
 const CRI_O_CAPABILITIES: [&str; 9] = [
     "CAP_CHOWN",
     "CAP_DAC_OVERRIDE",
@@ -39,17 +39,18 @@ const CRI_O_CAPABILITIES: [&str; 9] = [
     "CAP_KILL",
 ];
 
-/// What forces a cgroup layout.
+/// The annotation that forces a cgroup layout.
 pub const CGROUP_ANNOTATION: &str = "oci-systemd-hook.cgroup";
 
-/// The file in the test's directory that crun lets a hook write to.
+/// The file in the test's directory to which crun writes the output of hooks.
 pub const HOOK_SAID: &str = "hook-said";
 
-/// The host's id of the root of a container that has a user namespace, and how many ids it has.
+/// The ID on the host of the root of a container that has a user namespace.
 const HOST_ID: u32 = 100_000;
+/// The number of IDs of a container that has a user namespace.
 pub const ID_COUNT: u32 = 65_536;
 
-/// Where Debian has it: a runtime searches no path for a hook.
+/// The path in Debian. It is absolute because a runtime doesn't search `PATH` for a hook.
 pub const STRACE: &str = "/usr/bin/strace";
 
 /// The stages of the hook's descriptors.
@@ -61,20 +62,23 @@ pub enum CgroupNs {
     Host,
 }
 
-/// Whose user ids a container has.
+/// The user IDs that a container has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Users {
     Hosts,
-    /// Its own, in a user namespace, and the image's files belong to its root, as engines have it.
+    /// The container has its own IDs in a user namespace, and the image's files belong to its root, as
+    /// engines set it up.
     Own,
-    /// The image's files are the host's, and to the container nobody's.
+    /// The container has its own IDs, but the image's files have the host's owners, which the
+    /// container sees as nobody.
     OwnWithoutImage,
-    /// Those of the host, in a user namespace.
+    /// The container has the host's IDs in a user namespace.
     HostsInANamespace,
 }
 
 impl Users {
-    /// The host's id of the root of the container's user namespace, if it has one.
+    /// Returns the ID on the host of the root of the container's user namespace. Returns `None` if it
+    /// has no user namespace.
     pub fn root(self) -> Option<u32> {
         match self {
             Self::Hosts => None,
@@ -87,7 +91,7 @@ impl Users {
         if self == Self::HostsInANamespace { u32::MAX } else { ID_COUNT }
     }
 
-    /// The host's id of the owner of root's files in the image, where that is another.
+    /// Returns the ID on the host of the owner of root's files in the image, if it is not 0.
     pub fn image(self) -> Option<u32> {
         (self == Self::Own).then_some(HOST_ID)
     }
@@ -97,43 +101,43 @@ impl Users {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stages {
     None,
-    /// As the descriptors have it.
+    /// The stages of the hook's descriptors.
     All,
-    /// Every stage twice, as where two descriptors match one container.
+    /// Every stage twice, as if two descriptors matched one container.
     Twice,
-    /// As users of plain runc and of Docker configured the old hook.
+    /// The stage for which users of plain runc and of Docker configured the old hook.
     PrestartOnly,
-    /// Only in the container, as where an engine may not run hooks on the host.
+    /// Only inside the container, as with an engine that may not run hooks on the host.
     CreateContainerOnly,
-    /// Nobody is called when the container is gone.
+    /// The hook isn't called after the container is gone.
     WithoutPoststop,
-    /// In the container, too, where most of the work is left to that call.
+    /// Also inside the container, in which case most of the work is left to that call.
     WithCreateContainer,
 }
 
-/// What differs from test to test.
+/// The settings that differ from test to test.
 #[derive(Clone, Debug)]
 #[allow(clippy::struct_excessive_bools)] // Each is a field of config.json, or a property of the host's.
 pub struct Config {
     pub cgroupns: CgroupNs,
     pub stages: Stages,
     pub args: Vec<&'static str>,
-    /// A further variable of the container's environment.
+    /// An additional variable of the container's environment.
     pub env: Option<&'static str>,
     pub annotation: Option<&'static str>,
     /// The annotation that forces a cgroup layout.
     pub cgroup: Option<&'static str>,
     pub readonly: bool,
     pub shared: bool,
-    /// Directories of the test's own, by name, and where the container sees them.
+    /// The names of directories of the test, and their mount points in the container.
     pub binds: Vec<(&'static str, &'static str)>,
-    /// The host's own /sys/fs/cgroup in place of the runtime's.
+    /// Whether the host's own /sys/fs/cgroup is mounted in place of the runtime's.
     pub host_cgroups: bool,
-    /// Further tmpfs mounts.
+    /// The mount points of additional tmpfs mounts.
     pub tmpfs: Vec<&'static str>,
     pub memory_limit_bytes: Option<u64>,
     pub users: Users,
-    /// Capabilities that the container hasn't, of those that Docker grants.
+    /// Capabilities that Docker grants and that the container doesn't have.
     pub without: Vec<&'static str>,
     /// A capability that the container has in addition.
     pub with: Option<&'static str>,
@@ -141,11 +145,11 @@ pub struct Config {
     pub policy: Vec<&'static str>,
     /// The engine's limit on the number of cgroups below the container's.
     pub engines_most: Option<u32>,
-    /// config.json can't be read in the container's user namespace.
+    /// Whether config.json can't be read in the container's user namespace.
     pub closed: bool,
-    /// As CRI-O writes it for a command that is called as an init.
+    /// Whether config.json is as CRI-O writes it for a command that is called as an init.
     pub cri_o: bool,
-    /// What happens to the hook on the way, as strace(1) injects it.
+    /// A fault of the hook, in the syntax in which strace(1) injects it.
     pub fault: Option<&'static str>,
 }
 
@@ -176,7 +180,7 @@ impl Default for Config {
     }
 }
 
-/// The first field of `written` that is not in `known`.
+/// Returns the first field of `written` that is not in `known`.
 fn lost(written: &Value, known: &Value) -> Option<String> {
     match (written, known) {
         (Value::Object(written), Value::Object(known)) => {
@@ -248,8 +252,8 @@ impl Config {
                 ],
             },
         });
-        // On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device
-        // program, which takes CAP_SYS_RESOURCE: not every machine's root has it.
+        // On version 2, crun 1.8 raises RLIMIT_MEMLOCK to load the device program. That requires CAP_SYS_RESOURCE,
+        // which root doesn't have on every machine.
         if (runtime, layout) != (Runtime::Crun, Layout::Unified) {
             config["linux"]["resources"] = json!({"devices": [{"allow": false, "access": "rwm"}]});
         }
@@ -282,7 +286,7 @@ impl Config {
         if let Some(value) = self.cgroup {
             config["annotations"][CGROUP_ANNOTATION] = json!(value);
         }
-        // runc quotes a hook that fails; crun throws away what it says, unless told otherwise.
+        // runc quotes a hook that fails. crun discards its output unless configured otherwise.
         if runtime == Runtime::Crun {
             config["annotations"]["run.oci.hooks.stderr"] = json!(place.home.join(HOOK_SAID));
         }
@@ -299,8 +303,8 @@ impl Config {
         for stage in stages {
             config["hooks"][stage] = hooks.clone();
         }
-        // A typing error in a field's name must not make a test that proves nothing: what the
-        // specification doesn't know is lost on the way through its types.
+        // A typo in a field's name must not lead to a test that proves nothing. A field that the specification
+        // doesn't know is lost when the configuration is converted to the specification's types and back.
         let spec: Spec = serde_json::from_value(config.clone()).expect("an OCI configuration");
         let known = serde_json::to_value(spec).expect("an OCI configuration");
         if let Some(lost) = lost(&config, &known) {
@@ -345,7 +349,7 @@ impl Config {
                 "options": ["rbind", "ro"]}));
         }
         if self.cri_o {
-            // On version 1 the host's whole hierarchy.
+            // On version 1, CRI-O mounts the host's whole hierarchy.
             mounts.push(match layout {
                 Layout::Unified => json!({"destination": "/sys/fs/cgroup", "type": "cgroup", "source": "cgroup",
                     "options": ["private", "rw"]}),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the life of one container, from its bundle to the host as it was before.
+//! The life of one container, from the creation of its bundle to the check that the host is unchanged.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -24,7 +24,7 @@ use crate::mounts::{self, Mount};
 use crate::site::{Layout, MARK, Runtime, Site, Suite};
 use crate::tree;
 
-/// What a container runs on.
+/// The runtime, host layout and image of a container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Cell {
     pub runtime: Runtime,
@@ -32,17 +32,17 @@ pub struct Cell {
     pub suite: Suite,
 }
 
-/// A file that the test puts into the image.
+/// A file that the test puts into the image or removes from it.
 #[derive(Clone, Debug)]
 pub enum Planted {
     File(&'static str, u32, &'static str),
     Link(&'static str, &'static str),
-    /// The image does not have this file.
+    /// A file that is removed from the image.
     Gone(&'static str),
 }
 
-/// One container. What it is made of goes with it: first the namespace, whose
-/// clean-up removes the container, then the directory.
+/// One container. When it is dropped, its resources are removed: first the namespace, whose clean-up removes the
+/// container, then the directory.
 #[derive(Debug)]
 pub struct Container {
     holder: Holder,
@@ -61,7 +61,8 @@ impl Container {
         let count = COUNT.fetch_add(1, Ordering::Relaxed);
         let cgroup = format!("{MARK}{}-{count}", std::process::id());
         let home = site.home("test-", &["bundle", "bundle/rootfs", "upper", "work", "state", "lower"])?;
-        // As a root file system's top is: the container's users must get through.
+        // The top directory of a root file system has this mode, because the container's users must be
+        // able to traverse it.
         fs::set_permissions(home.path().join("upper"), fs::Permissions::from_mode(0o755))?;
         for (name, _) in &config.binds {
             fs::create_dir(home.path().join(name))?;
@@ -122,17 +123,17 @@ impl Container {
         &self.holder
     }
 
-    /// The name under which the host's side sees the cgroup that the runtime made.
+    /// Returns the path on the host of the cgroup that the runtime creates.
     pub fn cgroup(&self) -> String {
         format!("/{}/{}", self.cgroup, self.id)
     }
 
-    /// And the one that the hook makes where the runtime makes none.
+    /// Returns the path of the cgroup that the hook creates if the runtime creates none.
     pub fn hooks_cgroup(&self) -> String {
         format!("/{}{}", host::HOOKS, self.id)
     }
 
-    /// A cgroup's name that is nobody's, and that the clean-up takes for the test's.
+    /// Returns the name of a cgroup that belongs to no container, and that the test's clean-up removes.
     pub fn beside(&self) -> String {
         format!("{}-beside", self.cgroup)
     }
@@ -151,13 +152,12 @@ impl Container {
         command
     }
 
-    /// Creates the container; what the runtime and the container say goes to a
-    /// file, as with an engine.
+    /// Creates the container. As with an engine, the output of the runtime and of the container goes to a file.
     pub fn create(&self) -> Result<Finished, Failed> {
         self.begin("create")
     }
 
-    /// Creates and starts it and waits for its end.
+    /// Creates and starts the container, and waits for its end.
     pub fn run(&self) -> Result<Finished, Failed> {
         self.begin("run")
     }
@@ -168,12 +168,12 @@ impl Container {
         run_into(&mut command, &self.home.path().join("said"), BOOT)
     }
 
-    /// Creates and starts it. Its first process has executed its program then: until that time crun before 1.8.7 can't
-    /// enter the container's user namespace (crun issue 1264).
+    /// Creates and starts the container. When this returns, the container's first process has executed its program.
+    /// Before that, crun before 1.8.7 can't enter the container's user namespace (crun issue 1264).
     pub fn start(&self) -> Result<(), Failed> {
         self.create()?.expect_success()?;
         let exe = format!("/proc/{}/exe", self.state()?["pid"]);
-        // What is gone has executed something, or failed to.
+        // A process that is gone has executed a program, or failed to.
         let program = || fs::metadata(&exe).ok().map(|file| (file.dev(), file.ino()));
         let runtimes = program();
         run(&mut self.call(&["start", &self.id]), SHORT)?.expect_success()?;
@@ -200,14 +200,14 @@ impl Container {
         Ok(())
     }
 
-    /// Ends and deletes a container that isn't asked to end in order.
+    /// Kills the container without an orderly shutdown, and deletes it.
     pub fn kill_and_delete(&self) -> Result<(), Failed> {
         self.kill("KILL")?;
         self.until_stopped()?;
         self.delete(&[])
     }
 
-    /// Nothing of the deleted container is left, and nothing else was touched.
+    /// Checks that nothing of the deleted container is left and that nothing else was changed.
     pub fn host_is_as_before(&self) -> Result<(), Failed> {
         let left = || {
             let difference = self.before.difference(&look(&self.holder)?);
@@ -221,7 +221,7 @@ impl Container {
         })
     }
 
-    /// What the run changed in its root, beside what the test put there.
+    /// Returns the paths that the run changed in its root file system, except those that the test put there.
     pub fn changes(&self) -> Result<Vec<PathBuf>, Failed> {
         tree::changes(&self.upper(), &self.holder.image(), &self.planted)
     }
@@ -240,7 +240,6 @@ impl Inside for Container {
         Ok(self.state()?["status"].as_str().unwrap_or_default().to_owned())
     }
 
-    /// As the runtime does it.
     fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed> {
         let mut command = self.call(&["exec", &self.id]);
         command.args(arguments);
@@ -266,7 +265,7 @@ pub fn message(failed: &Failed) -> String {
     failed.message().unwrap_or("failed").to_owned()
 }
 
-/// 64 hex digits, as Docker's and podman's are.
+/// Returns 64 hexadecimal digits, the format of the IDs of Docker and podman.
 pub fn random_id() -> Result<String, Failed> {
     let mut id = String::new();
     for _ in 0..2 {
@@ -276,7 +275,7 @@ pub fn random_id() -> Result<String, Failed> {
     Ok(id)
 }
 
-/// Puts the files there; and says which paths of the root are the test's then.
+/// Writes the files to the upper layer, and returns the paths in it that belong to the test.
 pub fn plant(upper: &Path, files: &[Planted]) -> Result<BTreeSet<PathBuf>, Failed> {
     let mut planted = BTreeSet::new();
     for file in files {
@@ -291,7 +290,7 @@ pub fn plant(upper: &Path, files: &[Planted]) -> Result<BTreeSet<PathBuf>, Faile
                 fs::set_permissions(&place, fs::Permissions::from_mode(*mode))?;
             }
             Planted::Link(_, target) => symlink(target, &place)?,
-            // What overlayfs takes for a file that was removed.
+            // overlayfs takes such a device for a file that was removed (a whiteout).
             Planted::Gone(_) => mknodat(CWD, &place, FileType::CharacterDevice, Mode::empty(), makedev(0, 0))?,
         }
         planted.extend(Path::new(path).ancestors().map(Path::to_owned));

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the kernel's two cgroup hierarchies that systemd manages processes by, and how to look at the whole of
-//! them, also where nothing has them mounted.
+//! The kernel's two cgroup hierarchies with which systemd manages processes, and access to the whole of each, even
+//! if it is not mounted anywhere.
 
 use std::fs;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -13,16 +13,16 @@ use crate::mounts;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hierarchy {
-    /// Version 1's, which has a name and no controller.
+    /// The named hierarchy of version 1, which has no controllers.
     Systemd,
-    /// Version 2.
+    /// The hierarchy of version 2.
     Unified,
 }
 
 impl Hierarchy {
     pub const BOTH: [Self; 2] = [Self::Systemd, Self::Unified];
 
-    /// A process's path in it, as /proc/PID/cgroup tells.
+    /// Returns a process's path in the hierarchy, given the content of its /proc/PID/cgroup.
     pub fn path_in(self, cgroups: &str) -> Option<&str> {
         cgroups.lines().find_map(|line| match self {
             Self::Systemd => line.split_once(":name=systemd:").map(|(_, path)| path),
@@ -30,7 +30,8 @@ impl Hierarchy {
         })
     }
 
-    /// All of it; none where the kernel doesn't have it, and nothing can be left in it.
+    /// Returns the whole hierarchy. Returns `None` if the kernel doesn't have it, in which case nothing can
+    /// be left in it.
     pub fn whole(self) -> Result<Option<Whole>, Failed> {
         if self.path_in(&fs::read_to_string("/proc/self/cgroup")?).is_none() {
             return Ok(None);
@@ -52,7 +53,8 @@ impl Hierarchy {
         }))
     }
 
-    /// In no directory: it is gone with its descriptor.
+    /// Mounts the hierarchy without attaching it to a directory. The mount disappears when its descriptor is
+    /// closed.
     fn mount(self) -> Result<OwnedFd, Failed> {
         let kind = match self {
             Self::Systemd => "cgroup",
@@ -68,7 +70,7 @@ impl Hierarchy {
     }
 }
 
-/// A hierarchy from its root on, as long as this is kept.
+/// A hierarchy from its root on. The path is valid as long as this value exists.
 #[derive(Debug)]
 pub struct Whole {
     path: PathBuf,
@@ -81,8 +83,8 @@ impl Whole {
     }
 }
 
-/// The options of version 2's file system on this machine. They are one set for all its mounts: a further mount
-/// without them would take `nsdelegate` from the others.
+/// Returns the options of version 2's file system on this machine. All its mounts share one set of options: a
+/// further mount without them would remove `nsdelegate` from the others.
 pub fn unified_options() -> Result<String, Failed> {
     let seen = mounts::parse(&fs::read_to_string("/proc/self/mountinfo")?);
     let mounted = seen.into_iter().find(|mount| mount.kind == "cgroup2");

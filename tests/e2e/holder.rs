@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to make the host of one container, with the container's bundle, and to leave nothing of it behind.
+//! Creates the host of one container, with the container's bundle, and removes all of it after the test.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -23,8 +23,9 @@ fi
 mount -t overlay -o "lowerdir=$lower,upperdir=$upper,workdir=$work" overlay "$bundle/rootfs"
 "#;
 
-/// The rest of such a script: waits for the test's end, and removes what it left. The hook's own cgroups may lie in
-/// hierarchies that the host of the test doesn't mount; `ids` is a pattern for what their names end with.
+/// The last part of such a script, which waits for the end of the test and removes what the test has left.
+/// The hook's own cgroups may be in hierarchies that the test's host doesn't mount. `ids` is a pattern for
+/// the end of their names.
 pub const LIFE: &str = r#"
 echo ready
 set +e
@@ -41,14 +42,14 @@ for name in "$cgroup" "oci-systemd-hook-$ids" "$cgroup-beside"; do
 done
 "#;
 
-/// How the mount that the bundle lies on passes mounts on.
+/// The propagation of the mount that contains the bundle.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Propagation {
     Private,
     Shared,
 }
 
-/// What the namespace is made of.
+/// The parameters of the namespace.
 #[derive(Debug)]
 pub struct Wanted<'a> {
     pub machine: Layout,
@@ -57,15 +58,15 @@ pub struct Wanted<'a> {
     pub runtime: Runtime,
     pub id: &'a str,
     pub lower: &'a Path,
-    /// The owner that root's files in `lower` have for the container, if that is another.
+    /// The owner of root's files in `lower` as the container should see them, if it differs from the real owner.
     pub owner: Option<u32>,
-    /// The test's own directory; `bundle`, `upper`, `work`, `state` and `lower` are in it.
+    /// The test's own directory, which contains `bundle`, `upper`, `work`, `state` and `lower`.
     pub home: &'a Path,
-    /// The first component of the cgroup path, of this test alone.
+    /// The first component of the cgroup path, which only this test uses.
     pub cgroup: &'a str,
 }
 
-/// The namespace, and the image in it.
+/// The namespace and the image in it.
 #[derive(Debug)]
 pub struct Holder {
     namespace: Namespace,
@@ -110,19 +111,20 @@ impl Holder {
         Err(namespace.failed())
     }
 
-    /// A program that will run in the namespace, with the rest as on the host.
+    /// Returns a command that runs the program in the namespace, with everything else as on the host.
     pub fn command(&self, program: &str) -> Command {
         self.namespace.command(program)
     }
 
-    /// A path of the namespace as the tests can open it.
+    /// Returns the path by which the tests can open a path of the namespace.
     pub fn seen(&self, path: &Path) -> PathBuf {
         self.namespace.seen(path)
     }
 
-    /// The image, with the owners that its files have for the container.
+    /// Returns the path of the image, in which the files have the owners that the container sees.
     pub fn image(&self) -> PathBuf {
-        // The shifted one is mounted in the namespace alone; the other may lie below /tmp, which is covered there.
+        // The shifted image is mounted only in the namespace. The other one may be below /tmp, which is
+        // covered in the namespace.
         if self.is_shifted { self.seen(&self.lower) } else { self.lower.clone() }
     }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what of the host a container could change, and compares before and after.
+//! Records the parts of the host that a container could change, and compares them before and after the test.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -12,22 +12,22 @@ use crate::hierarchy::Hierarchy;
 use crate::site::MARK;
 use crate::tree;
 
-/// Where the hook keeps its records; the directory itself may stay.
+/// The directory of the hook's records. The directory itself may remain.
 const RECORDS: &str = "/run/oci-systemd-hook";
 
-/// How the names of the cgroups begin that the hook makes; the container's id follows.
+/// The prefix of the names of the cgroups that the hook creates. The container's ID follows it.
 pub const HOOKS: &str = "oci-systemd-hook-";
 
-/// Lines, each of which says one thing about the host.
+/// The recorded state of the host, one fact per line.
 #[derive(Debug)]
 pub struct Host(BTreeSet<String>);
 
 impl Host {
-    /// Looks at the machine itself and, through its namespace, at the host of a test. Cgroups are looked for by the names of
-    /// the test and of its container, since other programs make and remove theirs.
+    /// Records the state of the machine itself and, through its namespace, of the test's host. Cgroups are found by
+    /// the names of the test and of its container, since other programs create and remove cgroups of their own.
     pub fn look(namespace_root: &Path, namespace_mountinfo: &str) -> Result<Self, Failed> {
         let mut seen = BTreeSet::new();
-        // Other programs mount what they like; ours would show by its name.
+        // Other programs may mount anything; mounts of the tests and of the hook are recognized by their names.
         for line in fs::read_to_string("/proc/1/mountinfo")?.lines() {
             if line.contains(MARK) || line.contains("oci-systemd-hook") {
                 seen.insert(format!("mount of the machine: {line}"));
@@ -59,7 +59,7 @@ impl Host {
         Ok(Self(seen))
     }
 
-    /// What came and what went, a line each.
+    /// Returns the lines that were added and removed, or an empty string.
     pub fn difference(&self, later: &Self) -> String {
         let mut told = String::new();
         for line in later.0.difference(&self.0) {
@@ -72,15 +72,15 @@ impl Host {
     }
 }
 
-/// A line of mountinfo without root and mount point, which change where
-/// another program renames a directory above them.
+/// Returns a line of mountinfo without root and mount point, which change if another program renames
+/// a directory above them.
 fn without_paths(line: &str) -> String {
     let mut fields: Vec<&str> = line.split(' ').collect();
     fields.drain(3..5);
     fields.join(" ")
 }
 
-/// All that is below the cgroups of this name in the roots of the hierarchies.
+/// Lists all cgroups below those of this name in the roots of the hierarchies.
 pub fn cgroups_below(name: &str) -> BTreeSet<String> {
     let top = Path::new("/sys/fs/cgroup");
     let mut todo = vec![top.join(name)];
@@ -98,11 +98,12 @@ pub fn cgroups_below(name: &str) -> BTreeSet<String> {
     found
 }
 
-/// What is left of the cgroups of one test; the topmost directory of the runtime's may stay,
-/// because runtimes make the parents of a cgroup and never take them away.
+/// Lists the remaining cgroups of one test. The topmost directory of the runtime's cgroups may remain, because
+/// runtimes create the parents of a cgroup and never remove them.
 pub fn left_cgroups(name: &str, id: &str) -> Result<Vec<String>, Failed> {
     let mut found = cgroups_below(name);
-    // The hook's lie in the cgroup that the runtime is in, also of hierarchies that are mounted nowhere.
+    // The hook's cgroups are below the cgroup that contains the runtime, including in hierarchies that
+    // are not mounted anywhere.
     let hooks = format!("{HOOKS}{id}");
     for hierarchy in Hierarchy::BOTH {
         if let Some(whole) = hierarchy.whole()? {
@@ -112,7 +113,7 @@ pub fn left_cgroups(name: &str, id: &str) -> Result<Vec<String>, Failed> {
     Ok(found.into_iter().collect())
 }
 
-/// The cgroups of this name, at any depth.
+/// Adds the cgroups of this name, at any depth, to `found`.
 fn named(top: &Path, folder: &Path, name: &str, found: &mut BTreeSet<String>) {
     let inner = folder.strip_prefix("/").unwrap_or(folder);
     let Ok(entries) = fs::read_dir(top.join(inner)) else { return };

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to show an image to a container in a user namespace with the owners that its files should have there,
-//! as engines do it: by an idmapped mount (Linux 5.12; below overlayfs 5.19).
+//! Shows an image to a container in a user namespace with the owners that its files should have there. Like
+//! engines, the tests use an idmapped mount (Linux 5.12; below overlayfs 5.19).
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader};
@@ -17,7 +17,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags};
 
 use crate::config::ID_COUNT;
 
-/// `folder` with the file owners `first` and up in place of 0 and up; mounted nowhere yet.
+/// Returns a mount of `folder` in which the file owners 0 and up appear as `first` and up. It is not
+/// attached to a directory.
 #[allow(unsafe_code)]
 fn shifted(folder: &Path, first: u32) -> Result<OwnedFd, Failed> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
@@ -29,7 +30,7 @@ fn shifted(folder: &Path, first: u32) -> Result<OwnedFd, Failed> {
         propagation: 0,
         userns_fd: u64::try_from(namespace.as_raw_fd())?,
     };
-    // SAFETY: the path is an empty string, and the request of the size that is said.
+    // SAFETY: the path is an empty string, and the request has the size that is passed.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -48,7 +49,8 @@ fn shifted(folder: &Path, first: u32) -> Result<OwnedFd, Failed> {
     }
 }
 
-/// A user namespace whose root is `first` on the host. The descriptor keeps it; its process ends here.
+/// Returns a user namespace whose root is `first` on the host. The descriptor keeps the namespace alive; the
+/// process that created it has ended.
 fn user_namespace(first: u32) -> Result<File, Failed> {
     let mut child = Command::new("unshare")
         .args(["--user", "--", "sh", "-c", "echo ready; read -r word"])
@@ -63,16 +65,16 @@ fn user_namespace(first: u32) -> Result<File, Failed> {
         fs::write(about("gid_map"), &map)?;
         Ok(File::open(about("ns/user"))?)
     });
-    // Which closes the pipe that it reads from.
+    // `wait` closes the pipe that the child reads from, which ends the child.
     child.wait()?;
     made
 }
 
-/// Mounts `folder` so on `target` in another mount namespace.
+/// Mounts `folder` on `target` in another mount namespace, with owners as in [`shifted`].
 pub fn mount_shifted(folder: &Path, first: u32, target: &Path, namespace: &Path) -> Result<(), Failed> {
     let mount = shifted(folder, first)?;
     let namespace = File::open(namespace)?;
-    // A thread of its own, as none comes back out of there.
+    // This needs a separate thread, because a thread that has entered the namespace doesn't return.
     thread::scope(|scope| {
         let entered = scope.spawn(|| {
             leave_the_others()?;
@@ -86,14 +88,15 @@ pub fn mount_shifted(folder: &Path, first: u32, target: &Path, namespace: &Path)
     })
 }
 
-/// A thread that shares its root and working directory can't change its mount namespace.
+/// Stops sharing the root and working directory with other threads. A thread that shares them can't
+/// change its mount namespace.
 #[allow(unsafe_code)]
 fn leave_the_others() -> rustix::io::Result<()> {
     // SAFETY: with CLONE_FS the thread gets its own root and working directory, and keeps its open files.
     unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }
 }
 
-/// Gives all of a directory to one owner.
+/// Changes the owner and group of a directory and of everything in it.
 pub fn give(folder: &Path, id: u32) -> Result<(), Failed> {
     lchown(folder, Some(id), Some(id))?;
     for entry in fs::read_dir(folder)? {

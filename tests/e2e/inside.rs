@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what one can ask a container that runs, whoever runs it.
+//! Queries that work on any running container, regardless of what runs it.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
@@ -10,36 +10,37 @@ use crate::command::{Finished, Look, until};
 use crate::container::message;
 use crate::mounts::Mount;
 
-/// Half a second is usual; a busy machine with eight of them takes longer.
+/// The time limit for a boot. A boot usually takes half a second, but takes longer on a busy machine
+/// with eight at once.
 pub const BOOT: Duration = Duration::from_secs(60);
 
-/// How many containers these tests have booted, as a measure of their cost.
+/// The number of containers that these tests have booted, as a measure of their cost.
 pub static BOOTS: AtomicU32 = AtomicU32::new(0);
 
 pub trait Inside {
     fn id(&self) -> &str;
 
-    /// What systemd is told to be in.
+    /// Returns the container manager that systemd is told it runs under.
     fn manager(&self) -> Result<&'static str, Failed>;
 
-    /// In the runtime's words, of which `running` and `stopped` matter.
+    /// Returns the runtime's name for the status. The tests use `running` and `stopped`.
     fn status(&self) -> Result<String, Failed>;
 
-    /// Runs a command inside.
+    /// Runs a command inside the container.
     fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed>;
 
-    /// The mounts that the container's first process sees.
+    /// Returns the mounts that the container's first process sees.
     fn mounts(&self) -> Result<Vec<Mount>, Failed>;
 
-    /// What was said so far on the way to the container, and in it.
+    /// Returns the output so far of the runtime, the hook and the container.
     fn said(&self) -> String;
 
-    /// The output of a command inside that succeeds.
+    /// Runs a command inside the container and returns its output, or fails if the command fails.
     fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
         self.exec(arguments)?.expect_success()
     }
 
-    /// Waits until systemd says that all has come up.
+    /// Waits until systemd reports that everything is up.
     fn until_running(&self) -> Result<(), Failed> {
         self.until_running_within(BOOT)
     }
@@ -68,7 +69,7 @@ pub trait Inside {
         })
     }
 
-    /// Runs a part of a test and, where it fails, says what the container was like.
+    /// Runs a part of a test and, if it fails, adds the state of the container to the message.
     fn explain(&self, part: impl FnOnce(&Self) -> Result<(), Failed>) -> Result<(), Failed>
     where
         Self: Sized,
@@ -92,7 +93,7 @@ pub trait Inside {
     }
 }
 
-/// What one wants to know of a container that a test failed on.
+/// The commands whose output is added to the message if a test fails.
 const QUESTIONS: [&[&str]; 4] = [
     &["systemctl", "--failed", "--no-pager"],
     &["systemctl", "list-jobs", "--no-pager"],

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what becomes of a container whose cgroup layout is another than the runtime's: by its annotation, or because
-//! its systemd can't use that.
+//! Tests containers whose cgroup layout differs from the runtime's, either because of an annotation or because
+//! their systemd can't use the runtime's.
 
 use std::sync::Arc;
 use std::thread;
@@ -16,13 +16,13 @@ use crate::mounts;
 use crate::outside::is_refused;
 use crate::site::{Layout, Site};
 
-/// Boots, lives and ends with a layout that was asked for.
+/// Tests a container from its boot to its end with a layout that was requested.
 pub fn forced(site: &Arc<Site>, cell: Cell, config: Config, layout: Layout) -> Result<(), Failed> {
     let config = Config { cgroup: Some(layout.word()), ..config };
     boot::whole_life(site, cell, config, cgroup::expected(cell, Some(layout)))
 }
 
-/// A systemd that can't use what was asked for.
+/// Tests that a layout that systemd can't use is refused.
 pub fn forced_too_far(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for layout in [Layout::Legacy, Layout::Hybrid] {
         let config = Config { cgroup: Some(layout.word()), ..Config::default() };
@@ -32,11 +32,11 @@ pub fn forced_too_far(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A stand-in for a systemd that knows no version 2: no suite at hand has a real one.
+/// A stand-in for a systemd that doesn't know version 2. None of the available Debian releases has a real one.
 const OLD_SYSTEMD: [Planted; 1] =
     [Planted::File("usr/lib/systemd/systemd", 0o755, "\u{7f}ELF\0libsystemd-shared-229.so\0")];
 
-/// It gets version 1 where the host has none, and is refused if told otherwise.
+/// Tests that an old systemd gets version 1 on a host without it, and is refused if version 2 is requested.
 pub fn old_systemd(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let container = Container::new(site, cell, &Config::default(), &OLD_SYSTEMD)?;
     container.explain(|container| {
@@ -61,8 +61,8 @@ pub fn bad_value(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     is_refused(&container, &[CGROUP_ANNOTATION, "v2", "legacy", "hybrid", "unified"])
 }
 
-/// The hook is not called when it could make a cgroup, or not when that has to go: a systemd that needs one is refused
-/// with the stage that is missing.
+/// Tests that a systemd that needs a cgroup from the hook is refused, with the name of the missing stage, if the
+/// hook isn't called when it could create the cgroup or when it should remove it.
 pub fn missing_stage(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for (stages, missing) in [(Stages::CreateContainerOnly, "createRuntime"), (Stages::WithoutPoststop, "poststop")] {
         let config = Config { stages, ..Config::default() };
@@ -72,7 +72,7 @@ pub fn missing_stage(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// And one that can do without gets what the runtime mounts.
+/// Tests that a systemd that doesn't need such a cgroup gets what the runtime mounts.
 pub fn missing_stage_without_need(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for stages in [Stages::CreateContainerOnly, Stages::WithoutPoststop] {
         boot::whole_life(site, cell, Config { stages, ..Config::default() }, Layout::Legacy)?;
@@ -80,7 +80,8 @@ pub fn missing_stage_without_need(site: &Arc<Site>, cell: Cell) -> Result<(), Fa
     Ok(())
 }
 
-/// How often two containers begin and end at once: whoever comes second must find nothing half-made.
+/// The number of times that two containers start and end at once. The second one must never find anything
+/// half-finished.
 const ROUNDS: u32 = 4;
 
 pub fn two_at_once(site: &Arc<Site>, cell: Cell, layout: Layout) -> Result<(), Failed> {
@@ -91,7 +92,8 @@ pub fn two_at_once(site: &Arc<Site>, cell: Cell, layout: Layout) -> Result<(), F
             container.start()?;
             has_come_up(container)
         })?;
-        // One after the other, for each makes a cgroup that the other's must not show.
+        // The containers are checked one after the other, because each check creates a cgroup that the other
+        // container's check must not find.
         for container in &pair {
             container.explain(|container| cgroup::is_its_own(container, CgroupNs::Private, layout))?;
         }

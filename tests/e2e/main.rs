@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the list of the end-to-end tests: real systemd in real containers of
-//! real runtimes, with the hook as the runtime starts it.
+//! The end-to-end tests: real systemd in real containers of real OCI runtimes, with the hook as
+//! the runtime starts it.
 //!
-//! `OCI_SYSTEMD_HOOK_ROOTS` names the directory that holds the root file
-//! systems, `OCI_SYSTEMD_HOOK` another hook than the one that cargo built.
-//! What the machine lacks is a failure where `CI` is set and else skipped.
+//! `OCI_SYSTEMD_HOOK_ROOTS` is the directory that contains the root file systems. `OCI_SYSTEMD_HOOK` is the path of
+//! a hook to test in place of the one that cargo built. If the machine lacks something that a test needs, the test
+//! fails if `CI` is set and is skipped otherwise.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::indexing_slicing)]
 
@@ -56,7 +56,7 @@ use crate::harness::scratch::Scratch;
 use crate::matrix::Matrix;
 use crate::site::{Layout, MARK, Runtime, Site, Suite};
 
-/// crun 1.8 refuses hybrid hosts, which is a test of its own.
+/// The combinations on which containers boot. crun 1.8 refuses hybrid hosts, which a separate test covers.
 const PLATFORMS: [(Runtime, Layout); 5] = [
     (Runtime::Runc, Layout::Legacy),
     (Runtime::Runc, Layout::Hybrid),
@@ -69,11 +69,10 @@ type Check = fn(&Arc<Site>, Cell) -> Result<(), Failed>;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // A boot is one busy process and much waiting; more at once only slows the
-    // shutdowns, which have timeouts of systemd's own.
-    // And what is left out, if not asked for, wants the machine for itself.
+    // A boot is one busy process and much waiting. More than two at once only slow down the shutdowns, which have
+    // systemd's own timeouts. Ignored tests run one at a time, because they need the machine to themselves.
     arguments.test_threads.get_or_insert(if arguments.ignored { 1 } else { 2 });
-    // Not below /tmp, which the tests' hosts have one of their own of.
+    // Not below /tmp, because each test's host has its own /tmp.
     let scratch = Scratch::new(MARK, Path::new("/var/tmp")).map_err(Failed::from);
     let (scratch, site) = match scratch.and_then(|scratch| {
         let site = Site::new(scratch.path())?;
@@ -98,7 +97,7 @@ fn main() -> ExitCode {
     conclusion.exit_code()
 }
 
-/// The namespaces that engines give or don't give to containers.
+/// Returns the combinations of namespaces with which engines create containers.
 fn ways() -> [(&'static str, Config); matrix::WAYS] {
     let of = |cgroupns, users| Config { cgroupns, users, ..Config::default() };
     [
@@ -125,7 +124,7 @@ impl<'a> Trials<'a> {
         self.list.push(name, missing, move || check(&site, cell));
     }
 
-    /// One test for each of some platforms.
+    /// Adds one test for each of the given platforms.
     fn each(&mut self, name: &str, platforms: &[(Runtime, Layout)], check: Check) {
         for &(runtime, layout) in platforms {
             let suite = Suite::Bookworm;
@@ -134,7 +133,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// Each image on each platform, in each way.
+    /// Adds a boot of each image on each platform with each combination of namespaces.
     fn boots(&mut self, matrix: &Arc<Matrix>) {
         for (layout, runtime) in matrix::ROWS {
             for suite in Suite::ALL {
@@ -160,7 +159,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// Cgroup layouts that are not the runtime's.
+    /// Adds the tests with a cgroup layout other than the runtime's.
     fn layouts(&mut self) {
         let (runc, crun) = (Runtime::Runc, Runtime::Crun);
         let (legacy, hybrid, unified) = (Layout::Legacy, Layout::Hybrid, Layout::Unified);
@@ -208,7 +207,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// With podman in place of plain runtimes.
+    /// Adds the tests that use podman in place of plain runtimes.
     fn podman(&mut self) {
         for trial in podman::trials() {
             let site = Arc::clone(self.site);
@@ -218,7 +217,6 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// With Docker.
     fn docker(&mut self) {
         for trial in docker::trials() {
             let site = Arc::clone(self.site);
@@ -231,7 +229,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// The files of contrib/system-container.
+    /// Adds the tests of the files of contrib/system-container.
     fn system_containers(&mut self) {
         let trials: [(&str, Check); 2] = [
             ("system-container", system_container::whole_life),
@@ -249,7 +247,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// They need strace.
+    /// Adds the tests that interrupt the hook, which need strace.
     fn interrupted_hooks(&mut self) {
         for (runtime, layout) in PLATFORMS {
             let cell = Cell { runtime, layout, suite: Suite::Bookworm };
@@ -260,7 +258,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// What takes all that the machine has, and is left out if not asked for.
+    /// Adds the tests that use all resources of the machine. They run only on request.
     fn load(&mut self) {
         for (runtime, layout) in load::PLATFORMS {
             let site = Arc::clone(self.site);
@@ -270,7 +268,7 @@ impl<'a> Trials<'a> {
         }
     }
 
-    /// Trials that take minutes each and run only on request.
+    /// Adds the tests that take minutes each. They run only on request.
     fn suites(&mut self) {
         for suites::SuiteTrial { name, missing, run } in suites::trials(self.site) {
             let site = Arc::clone(self.site);

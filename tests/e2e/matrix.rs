@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the README's table of what works where, and writes it from what the boots have seen.
+//! Writes the README's table of what works where from the results of the boots, and compares it with the README.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -17,7 +17,7 @@ use crate::site::{Layout, Runtime, Site, Suite};
 const BEGIN: &str = "<!-- cgroup matrix: written by the end-to-end tests -->\n";
 const END: &str = "<!-- end of cgroup matrix -->\n";
 
-/// The rows; crun 1.8 refuses hybrid hosts, which is tried as well.
+/// The rows of the table. crun 1.8 refuses hybrid hosts, which is also tested.
 pub const ROWS: [(Layout, Runtime); 6] = [
     (Layout::Legacy, Runtime::Runc),
     (Layout::Legacy, Runtime::Crun),
@@ -27,14 +27,15 @@ pub const ROWS: [(Layout, Runtime); 6] = [
     (Layout::Unified, Runtime::Crun),
 ];
 
-/// How a cell is tried: with either cgroup namespace, without and with a user namespace.
+/// The number of boots of a cell: with a private and the host's cgroup namespace, each with and
+/// without a user namespace.
 pub const WAYS: usize = 4;
 
-/// What was seen, by cell; the words go into the table.
+/// The results of the boots by cell, as the words for the table.
 #[derive(Debug, Default)]
 pub struct Matrix(Mutex<BTreeMap<(Layout, Runtime, Suite), Seen>>);
 
-/// One word for each way in which a cell was tried.
+/// One word for each boot of a cell.
 type Seen = Vec<&'static str>;
 
 impl Matrix {
@@ -61,7 +62,7 @@ impl Matrix {
         Err(format!("{path} has another table than what was seen (UPDATE_EXPECT=1 writes it there):\n{table}").into())
     }
 
-    /// None where a trial was left out or has failed.
+    /// Returns `None` if a test was skipped or has failed.
     fn table(&self, site: &Site) -> Result<Option<String>, Failed> {
         let all = self.0.lock().expect("no test panics while it notes");
         if all.len() != ROWS.len() * Suite::ALL.len() || all.values().any(|seen| seen.len() != WAYS) {
@@ -88,7 +89,7 @@ impl Matrix {
     }
 }
 
-/// What a cell says of a layout that systemd found.
+/// Returns the table's word for a layout that systemd found.
 pub fn word(layout: Layout) -> &'static str {
     match layout {
         Layout::Legacy => "v1",
@@ -105,19 +106,19 @@ fn title(layout: Layout) -> &'static str {
     }
 }
 
-/// `12 (252)`, as the image tells.
+/// Returns the release and systemd's version, such as `12 (252)`, as reported by the image.
 fn release(site: &Site, suite: Suite) -> Result<String, Failed> {
     let root = site.root(suite)?;
     let about = fs::read_to_string(root.join("etc/os-release"))?;
     let number = about.lines().find_map(|line| line.strip_prefix("VERSION_ID="));
-    // What is never released has no number.
+    // Sid is never released, so it has no number.
     let number = number.map_or_else(|| suite.to_string(), |number| number.trim_matches('"').to_owned());
     let told = run(Command::new("chroot").arg(&root).args(["systemctl", "--version"]), SHORT)?.expect_success()?;
     let systemd = told.split(' ').nth(1).ok_or_else(|| format!("no version in {told}"))?;
     Ok(format!("{number} ({systemd})"))
 }
 
-/// `runc 1.1`, as the runtime tells.
+/// Returns the name and version of the runtime, such as `runc 1.1`, as reported by the runtime.
 fn version(runtime: Runtime) -> Result<String, Failed> {
     let told = run(Command::new(runtime.to_string()).arg("--version"), SHORT)?.expect_success()?;
     let version = told.split_whitespace().nth(2).ok_or_else(|| format!("no version in {told}"))?;

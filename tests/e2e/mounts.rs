@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to read /proc/PID/mountinfo.
+//! Parses /proc/PID/mountinfo.
 
-/// A mount, as one line tells of it.
+/// A mount, as described by one line of mountinfo.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Mount {
     pub point: String,
     pub kind: String,
     pub options: String,
-    /// Whether it is in a peer group.
+    /// Whether the mount is in a peer group.
     pub shared: bool,
     /// The options of the file system as a whole.
     pub super_options: String,
@@ -25,7 +25,7 @@ impl Mount {
     }
 }
 
-/// All mounts, in the kernel's order: of two on one point, the later covers the other.
+/// Returns all mounts in the kernel's order. If two have the same mount point, the later one covers the other.
 pub fn parse(text: &str) -> Vec<Mount> {
     text.lines()
         .filter_map(|line| {
@@ -43,7 +43,7 @@ pub fn parse(text: &str) -> Vec<Mount> {
         .collect()
 }
 
-/// The mount that one sees at a point.
+/// Returns the visible mount at a mount point.
 pub fn at<'a>(mounts: &'a [Mount], point: &str) -> Option<&'a Mount> {
     mounts.iter().rev().find(|mount| mount.point == point)
 }

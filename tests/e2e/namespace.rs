@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to keep a private mount namespace that stands for a host with the wanted cgroup layout, as long as a
-//! test needs it. What else it has, and how it is left, is its maker's script.
+//! A private mount namespace that stands in for a host with the requested cgroup layout for as long as a test needs
+//! it. The caller's script determines its other content and cleans up after it.
 
 use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Write};
@@ -23,8 +23,8 @@ as-it-is) ;;
 esac
 "#;
 
-/// A part of such a script: the namespace gets its own /run and /tmp, and so whatever a run leaves there is found,
-/// however busy the machine is.
+/// A part of such a script that gives the namespace its own /run and /tmp. Files that a run leaves there can be
+/// found even on a busy machine.
 pub const OWN_FOLDERS: &str = r"
 mount -t tmpfs -o mode=755 tmpfs /run
 mount -t tmpfs -o mode=1777 tmpfs /tmp
@@ -34,8 +34,8 @@ echo mine >/run/lock/mine
 echo mine >/tmp/mine
 ";
 
-/// The process that keeps the namespace. Its script ends, and cleans up, when its standard input does: thus also when
-/// the tests are killed.
+/// The process that keeps the namespace alive. Its script cleans up and ends when its standard input is closed,
+/// which also happens if the tests are killed.
 #[derive(Debug)]
 pub struct Namespace {
     child: Child,
@@ -45,8 +45,9 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Begins the script in a namespace with this layout. `set` gives it the variables that it reads beside `options`,
-    /// which are those of version 2's file system; what it complains of goes to the file `said`.
+    /// Starts the script in a namespace with this layout. `set` sets the variables that the script reads in
+    /// addition to `options`, which has the options of version 2's file system. The script's standard error goes
+    /// to the file `said`.
     pub fn new(
         machine: Layout,
         layout: Layout,
@@ -63,7 +64,7 @@ impl Namespace {
             .env("options", unified_options()?);
         set(&mut command);
         let mut child = command
-            // An interrupt of the tests must not reach what cleans up after them.
+            // A keyboard interrupt of the tests must not reach the script that cleans up after them.
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -74,43 +75,43 @@ impl Namespace {
         Ok(Self { child, stdin, stdout, said })
     }
 
-    /// The next line of the script's output; empty where there comes none.
+    /// Returns the next line of the script's output. Returns an empty string at its end.
     pub fn hear(&mut self) -> Result<String, Failed> {
         let mut line = String::new();
         self.stdout.read_line(&mut line)?;
         Ok(line.trim().to_owned())
     }
 
-    /// Gives the script its next line of input.
+    /// Sends a line to the script's standard input.
     pub fn tell(&mut self, line: &str) -> Result<(), Failed> {
         let stdin = self.stdin.as_mut().ok_or("no pipe to the namespace")?;
         Ok(writeln!(stdin, "{line}")?)
     }
 
-    /// Why the script did not say what it was to say.
+    /// Returns the error for a script that didn't write the expected line.
     pub fn failed(&self) -> Failed {
         let said = fs::read_to_string(&self.said).unwrap_or_default();
         format!("the namespace was not made: {said}").into()
     }
 
-    /// A file of /proc that is about the namespace's process.
+    /// Returns the path of a file in the /proc directory of the namespace's process.
     pub fn about(&self, name: &str) -> PathBuf {
         PathBuf::from(format!("/proc/{}/{name}", self.child.id()))
     }
 
-    /// Whether this is the process that keeps it.
+    /// Whether this is the PID of the process that keeps the namespace alive.
     pub fn is(&self, pid: u32) -> bool {
         self.child.id() == pid
     }
 
-    /// A program that will run in the namespace, with the rest as on the host.
+    /// Returns a command that runs the program in the namespace, with everything else as on the host.
     pub fn command(&self, program: &str) -> Command {
         let mut command = Command::new("nsenter");
         command.arg(format!("--mount={}", self.about("ns/mnt").display())).args(["--", program]);
         command
     }
 
-    /// A path of the namespace as the tests can open it.
+    /// Returns the path by which the tests can open a path of the namespace.
     pub fn seen(&self, path: &Path) -> PathBuf {
         let mut seen = self.about("root");
         seen.extend(path.components().skip(1));
@@ -125,7 +126,7 @@ impl Namespace {
 impl Drop for Namespace {
     fn drop(&mut self) {
         if let Some(mut stdin) = self.stdin.take() {
-            // A script that failed has closed its end, and says itself why.
+            // A script that failed has already closed its end of the pipe, and reports the reason itself.
             stdin.write_all(b"done\n").ok();
         }
         if let Err(failed) = ended(&mut self.child, "the namespace's clean-up", SHORT) {

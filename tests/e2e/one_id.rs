@@ -15,12 +15,12 @@ use crate::inside::{BOOT, Inside};
 use crate::site::{Runtime, Site};
 use crate::upper;
 
-/// An image that lacks mount points, so that there is something to take back.
+/// An image that lacks mount points, so that the hook creates some that must be removed.
 const LACKING: [Planted; 2] = [Planted::Gone("run"), Planted::Gone("etc/machine-id")];
 /// A command that fails in a container whose mount points were removed on the host.
 const MOUNTED: [&str; 3] = ["cat", "/etc/machine-id", "/run/host/container-manager"];
 
-/// Another container with the same ID and root, in a state directory of its own, of either runtime.
+/// Another container of either runtime, with the same ID and root but a separate state directory.
 struct Second<'a> {
     first: &'a Container,
     runtime: Runtime,
@@ -61,12 +61,13 @@ impl Second<'_> {
 
 impl Drop for Second<'_> {
     fn drop(&mut self) {
-        // Worst case: it is gone already.
+        // At worst, it is already gone.
         let _ = self.call(&["delete", "--force", self.first.id()]);
     }
 }
 
-/// Whichever container ends first, the other one keeps its mount points, and the poststop of the last one removes them.
+/// Tests that whichever container ends first, the other one keeps its mount points, and the poststop of the
+/// last one removes them.
 pub fn of_two_runtimes(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for runtime in [Runtime::Runc, Runtime::Crun] {
         for is_second_last in [false, true] {

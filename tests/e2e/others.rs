@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that a container gets no cgroup in which other processes are, no hierarchy whose root belongs to the host, and
-//! no unlimited number of cgroups.
+//! Tests that a container gets no cgroup that contains other processes, no hierarchy whose root belongs to the
+//! host, and no unlimited number of cgroups.
 
 use std::fs;
 use std::path::PathBuf;
@@ -20,12 +20,12 @@ use crate::mounts;
 use crate::outside::is_refused;
 use crate::site::{Layout, Site};
 
-/// A process that is not the container's, in the container's cgroup or below it.
+/// A process that doesn't belong to the container, in the container's cgroup or below it.
 pub struct Stranger {
     process: Child,
-    /// The cgroups that were made, the deepest one of each hierarchy first.
+    /// The cgroups that were created, the deepest one of each hierarchy first.
     made: Vec<PathBuf>,
-    /// A mount that keeps a hierarchy alive that nobody else has mounted.
+    /// Mounts that keep a hierarchy alive that is not mounted anywhere else.
     wholes: Vec<Whole>,
 }
 
@@ -36,7 +36,8 @@ impl Stranger {
         Self::with(process, &pid, container, below)
     }
 
-    /// It has what the processes of another container have, by an option of unshare(1).
+    /// Starts a process that has a property of another container's processes, which an option of unshare(1)
+    /// selects.
     fn contained(container: &Container, option: &str) -> Result<Self, Failed> {
         let process = Command::new("unshare").args([option, "--fork", "--kill-child", "sleep", "120"]).spawn()?;
         let children = format!("/proc/{0}/task/{0}/children", process.id());
@@ -75,7 +76,7 @@ impl Drop for Stranger {
         self.process.wait().ok();
         let deadline = Instant::now() + SHORT;
         for place in &self.made {
-            // The runtime may have removed it with the rest, and a child of unshare(1) remains for a moment.
+            // The runtime may already have removed it, and a child of unshare(1) remains for a moment.
             while fs::remove_dir(place).is_err_and(|error| error.raw_os_error() == Some(libc::EBUSY))
                 && Instant::now() < deadline
             {
@@ -86,7 +87,8 @@ impl Drop for Stranger {
     }
 }
 
-/// A cgroup that others are in doesn't become writable. The hook makes another one if it can, and otherwise refuses.
+/// Tests that a cgroup that contains other processes doesn't become writable. The hook creates another one if it
+/// can, and refuses the container otherwise.
 pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for below in ["", "below"] {
         for stages in [Stages::CreateContainerOnly, Stages::WithoutPoststop] {
@@ -127,8 +129,8 @@ pub fn are_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Nothing is made below a cgroup that another container may write, since that one could rename it and write to it. That
-/// container can have the host's pid namespace.
+/// Tests that nothing is created below a cgroup that another container may write to, because that container could
+/// rename it and write to it. That container may have the host's PID namespace.
 pub fn container_is_left_alone(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let root = format!("--root={}", site.root(cell.suite)?.display());
     ["--pid", &root].into_iter().try_for_each(|option| contained_is_left_alone(site, cell, option))
@@ -151,7 +153,8 @@ fn contained_is_left_alone(site: &Arc<Site>, cell: Cell, option: &str) -> Result
     container.host_is_as_before()
 }
 
-/// A container that may mount gets no hierarchy whose root belongs to the host, unless the administrator allows it.
+/// Tests that a container with the right to mount gets no hierarchy whose root belongs to the host, unless
+/// the administrator allows it.
 pub fn no_v1_with_sys_admin(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     const ALLOWED: &str = "--allow-v1-with-cap-sys-admin";
     for layout in [Layout::Legacy, Layout::Hybrid] {
@@ -169,8 +172,8 @@ pub fn no_v1_with_sys_admin(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> 
     Ok(())
 }
 
-/// The number of cgroups that a container makes is limited, by a file that it can't write. A lower limit of the engine
-/// stays.
+/// Tests that the number of cgroups that a container creates is limited by a file that it can't write to. A lower
+/// limit set by the engine is kept.
 pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     const MAKE: &str =
         "cd \"$(findmnt -rn -t cgroup2 -o TARGET,OPTIONS | grep ' rw,' | tail -n 1 | cut -d ' ' -f 1)\" &&
@@ -200,7 +203,7 @@ pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         })?;
         container.host_is_as_before()?;
     }
-    // There is a limit by default as well.
+    // There is also a default limit.
     let container = Container::new(site, cell, &Config::default(), &PROBE)?;
     container.explain(|container| {
         container.create()?.expect_success()?;
@@ -212,8 +215,8 @@ pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// The engine's limits leave no room for a copy of the path, so that the container is created and the names of others
-/// stay visible.
+/// Tests engine limits that leave no room for a copy of the path: the container is created, and the names
+/// of others stay visible.
 pub fn little_room(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { cgroupns: CgroupNs::Host, engines_most: Some(1), ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what happens to containers that the hook does not, or can't, prepare.
+//! Tests what happens to containers that the hook doesn't or can't prepare.
 
 use std::sync::Arc;
 
@@ -14,16 +14,16 @@ use crate::mounts::Mount;
 use crate::site::{Site, Suite};
 use crate::upper;
 
-/// systemd does not come up in the same container if the hook is not there:
-/// else the other tests would prove nothing.
+/// Tests that systemd doesn't boot in the same container without the hook. Otherwise the other
+/// tests would prove nothing.
 pub fn without_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    // 247 doesn't see by itself that it is in a container, and hangs where newer ones exit.
+    // systemd 247 doesn't detect the container by itself, and hangs where newer versions exit.
     let env = (cell.suite == Suite::Bullseye).then_some("container=oci");
     let config = Config { stages: Stages::None, env, ..Config::default() };
     systemd_gives_up(site, cell, &config)
 }
 
-/// Nor if the hook is there and the annotation says that it is to do nothing.
+/// Tests that systemd doesn't boot if the annotation disables the hook.
 pub fn disabled(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { annotation: Some("disabled"), ..Config::default() };
     systemd_gives_up(site, cell, &config)
@@ -39,24 +39,23 @@ fn systemd_gives_up(site: &Arc<Site>, cell: Cell, config: &Config) -> Result<(),
             Err(format!("systemd should exit with 255: {}", finished.told()).into())
         }
     })?;
-    // runc deletes what it ran; crun as well, and both bear a second deletion.
+    // Both runtimes have already deleted the container that they ran, and both accept a second deletion.
     container.delete(&["--force"])?;
     container.host_is_as_before()?;
     upper::nobody_wrote(&container)
 }
 
-/// crun 1.8 on hybrid hosts: it says so itself, before any hook.
+/// Tests crun 1.8 on hybrid hosts, which it refuses itself before it calls any hook.
 pub fn refused_by_runtime(site: &Arc<Site>, cell: Cell, config: &Config) -> Result<(), Failed> {
     let container = Container::new(site, cell, config, &PROBE)?;
     is_refused(&container, &["hybrid"])?;
     upper::nobody_wrote(&container)
 }
 
-/// A script that is called as systemd's first process is; images with
-/// supervisors of their own look like this.
+/// A script at the path of systemd's first process. Images with their own supervisors have one.
 const OTHER_INIT: [Planted; 1] = [Planted::File("init", 0o755, "#!/bin/sh\nexec sleep infinity\n")];
 
-/// A container whose /init is not systemd has the same mounts as without the hook.
+/// Tests that a container whose /init is not systemd has the same mounts with and without the hook.
 pub fn other_init(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let with = mounts_of_other_init(site, cell, Stages::All)?;
     let without = mounts_of_other_init(site, cell, Stages::None)?;
@@ -80,17 +79,17 @@ fn mounts_of_other_init(site: &Arc<Site>, cell: Cell, stages: Stages) -> Result<
     container.host_is_as_before()?;
     upper::nobody_wrote(&container)?;
     for mount in &mut seen {
-        // The rest that differs between two containers.
+        // The cgroup path and the super options always differ between two containers.
         mount.root = mount.root.replace(&container.cgroup(), "/own");
         mount.super_options.clear();
     }
     Ok(seen)
 }
 
-/// A file where a tmpfs has to go.
+/// A file in place of a directory on which the hook needs to mount a tmpfs.
 const NO_DIRECTORY: [Planted; 1] = [Planted::File("run", 0o644, "not a directory\n")];
 
-/// The runtime creates no container, and a line of what was said has all of these words in it.
+/// Checks that the runtime doesn't create the container and that one line of its output contains all of `words`.
 pub fn is_refused(container: &Container, words: &[&str]) -> Result<(), Failed> {
     container.explain(|container| {
         if container.create()?.status.success() {
@@ -105,7 +104,7 @@ pub fn is_refused(container: &Container, words: &[&str]) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// A hook that can't do its work fails the container with one line, and undoes the rest.
+/// Tests that a hook that can't do its work fails the container with one line and undoes what it has done.
 pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let container = Container::new(site, cell, &Config::default(), &NO_DIRECTORY)?;
     let line = format!("oci-systemd-hook: {}: ", &container.id()[..12]);
@@ -113,7 +112,8 @@ pub fn failing_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::nobody_wrote(&container)
 }
 
-/// A hook that fails or is killed halfway, with a tmpfs on /run already: the container isn't started half prepared.
+/// Tests a hook that fails or is killed halfway, with a tmpfs already on /run: the container
+/// isn't started half prepared.
 pub fn interrupted_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for (fault, said) in
         [("move_mount:error=ENOMEM:when=2", "move_mount() = ENOMEM"), ("move_mount:signal=KILL:when=2", "hook")]
@@ -126,8 +126,8 @@ pub fn interrupted_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Users bind the host's cgroups, as many guides say; in a cgroup namespace they have no path, and
-/// must not become writable.
+/// Tests a container with a bind mount of the host's cgroups, which many guides recommend. In a cgroup namespace
+/// they have no path, and they must not become writable.
 pub fn host_cgroups(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for stages in [Stages::All, Stages::PrestartOnly] {
         let config = Config { host_cgroups: true, stages, ..Config::default() };
@@ -137,7 +137,8 @@ pub fn host_cgroups(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// In a user namespace config.json may be out of sight, and the container anybody's: it is left alone.
+/// Tests that a container is left alone if config.json can't be read in its user namespace, because it may not
+/// be a systemd container.
 pub fn unreadable_config_of_others(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let (stages, users) = (Stages::WithCreateContainer, Users::OwnWithoutImage);
     let config = Config { args: vec!["/init"], stages, users, closed: true, ..Config::default() };
@@ -150,14 +151,15 @@ pub fn unreadable_config_of_others(site: &Arc<Site>, cell: Cell) -> Result<(), F
     upper::nobody_wrote(&container)
 }
 
-/// systemd's own, where nobody calls the hook at createRuntime, which could read it: the journal says what to do.
+/// Tests a systemd container with an unreadable config.json if the hook isn't called at createRuntime, where it
+/// could read the file. The journal says what to do.
 pub fn unreadable_config(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { stages: Stages::CreateContainerOnly, users: Users::Own, closed: true, ..Config::default() };
     systemd_gives_up(site, cell, &config)
 }
 
-/// Links that lead out of a root for who follows them by name: to files that
-/// every test's host has, and watches.
+/// Symlinks that lead out of the root file system if they are followed by name, to files that exist on every test's
+/// host and are compared after the test.
 const LINKS_OUT: [Planted; 4] = [
     Planted::Link("run", "../../../../../../../../../../run"),
     Planted::Link("tmp", "/run/lock"),
@@ -165,7 +167,7 @@ const LINKS_OUT: [Planted; 4] = [
     Planted::Link("var/log/journal", "/tmp"),
 ];
 
-/// Whatever becomes of the container, the host keeps its files.
+/// Tests that the host keeps its files whether or not the container is created.
 pub fn links_that_lead_out(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let container = Container::new(site, cell, &Config::default(), &LINKS_OUT)?;
     container.explain(|container| {

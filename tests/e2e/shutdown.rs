@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how an orderly life of systemd reads in the journal that it leaves.
+//! Checks in the journal that systemd leaves behind that it booted and shut down in an orderly way.
 
 use std::path::Path;
 use std::process::Command;
@@ -9,12 +9,12 @@ use libtest_mimic::Failed;
 use crate::command::{SHORT, run};
 use crate::container::Container;
 
-/// Mounted over the container's journal, so that it outlives the container;
-/// the hook leaves alone what a user mounted.
+/// A bind mount over the container's journal, so that the journal outlives the container. The hook leaves mounts
+/// of the user alone.
 pub const JOURNAL: (&str, &str) = ("journal", "/var/log/journal");
 
-/// What systemd writes on its way, in this order; 247 has the units' descriptions. What comes between the last two
-/// lines can be lost on a busy machine: process 1 doesn't wait for the journal.
+/// Messages that systemd writes in this order; 247 writes the units' descriptions. On a busy machine, messages
+/// between the last two can be lost, because process 1 doesn't wait for the journal.
 const MILESTONES: [&[&str]; 5] = [
     &["Reexecuting"],
     &["Received SIGRTMIN+3"],
@@ -23,8 +23,8 @@ const MILESTONES: [&[&str]; 5] = [
     &["Journal stopped"],
 ];
 
-/// What systemd 257 says on version 1, before it waits and goes on with version 2, and what 258 and newer say
-/// before they give up.
+/// Messages that systemd 257 writes on version 1 before it waits and continues with version 2, and that 258 and
+/// newer write before they give up.
 const OLD_CGROUPS: [&str; 4] =
     ["after 30 s", "Legacy cgroup v1 configured", "Legacy support for cgroup v1", "Detected cgroup v1 hierarchy"];
 
@@ -35,7 +35,8 @@ pub fn warns_of_no_old_cgroups(which: &str, said: &str) -> Result<(), Failed> {
     }
 }
 
-/// The image's own journalctl reads it: the host's need not know the format, nor be there. Newer ones need /proc.
+/// Reads the journal with the image's own journalctl, because the host's may not know the format and may not be
+/// installed. Newer versions need /proc.
 const READ: &str = r#"
 mount --bind "$journal" "$root/mnt" && mount --bind /proc "$root/proc" &&
     exec chroot "$root" journalctl --directory=/mnt --no-pager -o cat
@@ -46,8 +47,8 @@ pub fn is_in_the_journal(container: &Container) -> Result<(), Failed> {
     is_in(unshare, &container.home().join(JOURNAL.0), &container.rootfs())
 }
 
-/// The same for a journal anywhere: `unshare` is the command that runs where it is, and where `root` is of the same
-/// Debian.
+/// Does the same as [`is_in_the_journal`] for a journal anywhere. `unshare` is the command that runs where the
+/// journal is and where `root` has the same Debian release.
 pub fn is_in(mut unshare: Command, journal: &Path, root: &Path) -> Result<(), Failed> {
     unshare.args(["--mount", "sh", "-c", READ]).env("journal", journal).env("root", root);
     let read = run(&mut unshare, SHORT)?;

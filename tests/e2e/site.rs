@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what this machine offers to the tests, and says what is missing.
+//! What this machine offers to the tests, and what it lacks.
 
 use std::env;
 use std::fmt;
@@ -13,16 +13,16 @@ use tempfile::TempDir;
 use crate::harness::machine::missing_root;
 pub use crate::harness::machine::{Runtime, missing_program};
 
-/// In every name that the tests give to something on the machine, so that
-/// tests that run at the same time can tell each other's things from a leak.
+/// Part of every name that the tests give to something on the machine. It lets tests that run at the same time tell
+/// each other's files and cgroups from a leak.
 pub const MARK: &str = "osh-e2e-";
 
-/// How a host, or a container, mounts its cgroups.
+/// How a host or a container mounts its cgroups.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Layout {
     /// Version 1 only.
     Legacy,
-    /// Controllers on version 1, and version 2 without any at /sys/fs/cgroup/unified.
+    /// Controllers on version 1, and version 2 without controllers at /sys/fs/cgroup/unified.
     Hybrid,
     /// Version 2 only.
     Unified,
@@ -35,7 +35,7 @@ impl fmt::Display for Layout {
 }
 
 impl Layout {
-    /// Its name, which is the annotation's word, too.
+    /// Returns the name, which is also the value of the annotation.
     pub fn word(self) -> &'static str {
         match self {
             Self::Legacy => "legacy",
@@ -44,7 +44,7 @@ impl Layout {
         }
     }
 
-    /// Where the hierarchy is mounted that systemd manages its processes by.
+    /// Returns the mount point of the hierarchy with which systemd manages its processes.
     pub fn hierarchy(self) -> &'static str {
         match self {
             Self::Legacy | Self::Hybrid => "/sys/fs/cgroup/systemd",
@@ -63,14 +63,14 @@ impl Layout {
     }
 }
 
-/// The Debian release that a root file system holds.
+/// The Debian release that a root file system contains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Suite {
-    /// systemd 247.
+    /// Debian 11 with systemd 247.
     Bullseye,
-    /// systemd 252.
+    /// Debian 12 with systemd 252.
     Bookworm,
-    /// systemd 257, the last that can use cgroup version 1; outside containers it waits 30 s first.
+    /// systemd 257, the last version that can use cgroup version 1. Outside containers it waits for 30 s first.
     Trixie,
     /// systemd 262 or newer.
     Sid,
@@ -90,21 +90,22 @@ impl fmt::Display for Suite {
 impl Suite {
     pub const ALL: [Self; 4] = [Self::Bullseye, Self::Bookworm, Self::Trixie, Self::Sid];
 
-    /// What mmdebstrap needs to make it, beside the packages.
+    /// Returns an option that mmdebstrap needs to create the root file system, in addition to the packages.
     fn option(self) -> &'static str {
         match self {
             Self::Bullseye | Self::Bookworm | Self::Trixie => "",
-            // An archive's copy of it says itself that it is out of date.
+            // A copy of it from an archive declares itself out of date.
             Self::Sid => "--aptopt='Acquire::Check-Valid-Until \"false\"' ",
         }
     }
 }
 
 const NO_ROOTS: &str = "OCI_SYSTEMD_HOOK_ROOTS is not set; it names the directory of the root file systems";
-/// What all root file systems have.
+/// The options for all root file systems.
 const WITH: &str = "--variant=minbase --include=systemd,systemd-sysv,dbus";
 
-/// The kernel's default of 128 is used up quickly, because the containers of other programs count too. See inotify(7).
+/// The kernel's default of 128 is used up quickly, because the containers of other programs
+/// count too. See inotify(7).
 const INOTIFY_INSTANCES: &str = "/proc/sys/fs/inotify/max_user_instances";
 const ENOUGH_INSTANCES: u32 = 1024;
 
@@ -133,15 +134,16 @@ impl Site {
         &self.hook
     }
 
-    /// The runtime that puts hooks into config.json.
+    /// The OCI runtime wrapper that adds hooks to config.json.
     pub fn wrapper(&self) -> &Path {
         &self.wrapper
     }
 
-    /// A directory for one test, with these in it.
+    /// Creates a directory for one test, with these subdirectories.
     pub fn home(&self, prefix: &str, folders: &[&str]) -> Result<TempDir, Failed> {
         let home = tempfile::Builder::new().prefix(prefix).tempdir_in(&self.scratch)?;
-        // A container's root that is another on the host, and rootless engines, must get to their files.
+        // A container's root that has another ID on the host, and rootless engines, must be able
+        // to reach their files.
         for path in [&self.scratch, home.path()] {
             fs::set_permissions(path, fs::Permissions::from_mode(0o711))?;
         }
@@ -173,7 +175,7 @@ impl Site {
         }
     }
 
-    /// The root file system with systemd's own unit tests.
+    /// Returns the root file system with systemd's own unit tests.
     pub fn unit_tests(&self, suite: Suite) -> Result<PathBuf, String> {
         let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join(format!("{suite}-tests"));
         if root.join("usr/lib/systemd/tests/run-unit-tests.py").exists() {
@@ -186,7 +188,8 @@ impl Site {
         ))
     }
 
-    /// The root file system with the packages whose own tests use their services, and the sources of these in /srv.
+    /// Returns the root file system with the packages whose own tests use their services, and with
+    /// their sources in /srv.
     pub fn services(&self) -> Result<PathBuf, String> {
         let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("services");
         if root.join("srv").read_dir().is_ok_and(|mut sources| sources.next().is_some()) {
@@ -195,7 +198,7 @@ impl Site {
         Err(format!("{} holds no sources; `contrib/check.sh suites` makes it", root.display()))
     }
 
-    /// A root file system without systemd, as the base image that users build theirs from.
+    /// Returns a root file system without systemd, like the base images on which users build theirs.
     pub fn base(&self) -> Result<PathBuf, String> {
         let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("base");
         if root.join("etc/debian_version").exists() {
@@ -204,7 +207,7 @@ impl Site {
         Err(format!("{} is missing; `contrib/check.sh e2e/podman` makes it", root.display()))
     }
 
-    /// The root file system with a web server, for what users see.
+    /// Returns the root file system with a web server, for tests of what users see.
     pub fn web(&self) -> Result<PathBuf, String> {
         let root = self.roots.as_ref().ok_or(NO_ROOTS)?.join("web");
         if root.join("usr/sbin/nginx").exists() {
@@ -214,12 +217,13 @@ impl Site {
         Err(format!("{root} holds no nginx; make it with `mmdebstrap {WITH},nginx-light,curl bookworm {root}`"))
     }
 
-    /// Why a test can't run here.
+    /// Returns the reason why a test can't run on this machine, if there is one.
     pub fn missing(&self, runtime: Runtime, layout: Layout, suite: Suite) -> Option<String> {
         if let Some(why) = missing_root().or_else(|| missing_program(&[runtime.name()])) {
             return Some(why);
         }
-        // A systemd and its services use six, and the limit covers all processes of root, including those in containers.
+        // A systemd and its services use six instances. The limit covers all processes of root,
+        // including those in containers.
         let instances = fs::read_to_string(INOTIFY_INSTANCES).unwrap_or_default();
         if !instances.trim().parse().is_ok_and(|instances: u32| instances >= ENOUGH_INSTANCES) {
             let is = instances.trim();
@@ -228,7 +232,7 @@ impl Site {
             ));
         }
         if layout != self.machine {
-            // A version 1 hierarchy can't be had where its controllers are on version 2.
+            // A controller that is on version 2 is not available for a version 1 hierarchy.
             match (self.machine, layout) {
                 (Layout::Hybrid, Layout::Legacy) | (Layout::Hybrid | Layout::Legacy, Layout::Unified) => {}
                 (machine, layout) => {
@@ -240,8 +244,9 @@ impl Site {
     }
 }
 
-/// The program that the variable names, or else cargo built. It is copied, so that a build during the run does not mix
-/// two of them, and so that it can be seen where the tests cover /tmp.
+/// Copies the program that the variable names, or the one that cargo built, and returns the path of the copy.
+/// With a copy, a build during the run can't mix two versions of the program, and the program is visible in
+/// tests that cover /tmp.
 fn copied(variable: &str, built: &str, scratch: &Path) -> Result<PathBuf, Failed> {
     let given = env::var_os(variable).map_or_else(|| PathBuf::from(built), PathBuf::from);
     let name = given.file_name().ok_or_else(|| format!("{variable} names no file"))?;

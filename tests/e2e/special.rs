@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the ways to configure and to end a container that the matrix of boots leaves out.
+//! Tests the ways to configure and to end a container that the matrix of boots doesn't cover.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -17,12 +17,12 @@ use crate::outside;
 use crate::site::{Layout, Site};
 use crate::upper;
 
-/// A shorter life than the matrix has: comes up, has all, ends.
+/// Tests a container from its boot to its end with fewer checks than the matrix.
 fn life(container: &Container) -> Result<(), Failed> {
     container.explain(|container| {
         container.start()?;
         has_come_up(container)?;
-        // The image has the directory, and nothing of the user's is mounted there.
+        // The image has the directory, and the user has mounted nothing on it.
         let seen = container.mounts()?;
         if mounts::at(&seen, "/var").is_none() {
             let journal = mounts::at(&seen, "/var/log/journal").ok_or("no mount for the journal")?;
@@ -35,7 +35,7 @@ fn life(container: &Container) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// Plain runc and Docker configured the old hook for this stage alone.
+/// Tests the configuration of the old hook, which plain runc and Docker called only at this stage.
 pub fn prestart_only(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { stages: Stages::PrestartOnly, ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;
@@ -43,8 +43,8 @@ pub fn prestart_only(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::only_systemd_wrote(&container, &[])
 }
 
-/// Where config.json calls the hook at createContainer, too, that call does the work; what the image lacks as mount point
-/// is made before crun makes the root read-only, at createRuntime.
+/// Tests that if config.json also calls the hook at createContainer, that call does the work. Mount points that the
+/// image lacks are created at createRuntime, before crun makes the root read-only.
 pub fn create_container_too(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let stages = Stages::WithCreateContainer;
     let container = Container::new(site, cell, &Config { stages, ..Config::default() }, &PROBE)?;
@@ -56,8 +56,8 @@ pub fn create_container_too(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> 
     upper::nobody_wrote(&container)
 }
 
-/// What CRI-O's own mode has mounted stays, and the hook adds what that lacks: without it an image with a first boot to
-/// do is degraded.
+/// Tests that the mounts of CRI-O's own systemd mode are kept and that the hook adds what they lack. Without the
+/// hook, an image that needs a first boot ends up degraded.
 pub fn cri_o(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let cgroupns = if cell.layout == Layout::Unified { CgroupNs::Private } else { CgroupNs::Host };
     let image = [Planted::File("etc/machine-id", 0o444, "uninitialized\n")];
@@ -96,7 +96,7 @@ fn until_degraded(container: &Container) -> Result<(), Failed> {
     })
 }
 
-/// And where it is called at createContainer alone.
+/// Tests that it is enough to call the hook at createContainer.
 pub fn create_container_only(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { stages: Stages::CreateContainerOnly, ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;
@@ -104,7 +104,7 @@ pub fn create_container_only(site: &Arc<Site>, cell: Cell) -> Result<(), Failed>
     upper::only_systemd_wrote(&container, &[])
 }
 
-/// An image's own entry point that ends in systemd.
+/// An image's own entry point that ends by executing systemd.
 const ENTRY: Planted = Planted::File("entry.sh", 0o755, "#!/bin/sh\nexec /sbin/init\n");
 
 pub fn enabled(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
@@ -114,7 +114,7 @@ pub fn enabled(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::only_systemd_wrote(&container, &[])
 }
 
-/// As `--read-only --tmpfs /var` has it.
+/// Tests a container as with `--read-only --tmpfs /var`.
 pub fn read_only_root(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { readonly: true, tmpfs: vec!["/var"], ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;
@@ -122,7 +122,7 @@ pub fn read_only_root(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::nobody_wrote(&container)
 }
 
-/// What the image lacks as mount point is made before crun makes the root read-only.
+/// Tests that mount points that the image lacks are created before crun makes the root read-only.
 pub fn read_only_root_without_machine_id(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { readonly: true, tmpfs: vec!["/var"], ..Config::default() };
     let container = Container::new(site, cell, &config, &[Planted::Gone("etc/machine-id")])?;
@@ -130,7 +130,7 @@ pub fn read_only_root_without_machine_id(site: &Arc<Site>, cell: Cell) -> Result
     upper::nobody_wrote(&container)
 }
 
-/// createRuntime can read what createContainer can't.
+/// Tests that createRuntime can read a file that createContainer can't.
 pub fn unreadable_config(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for stages in [Stages::All, Stages::WithCreateContainer] {
         let config = Config { stages, users: Users::Own, closed: true, ..Config::default() };
@@ -141,8 +141,8 @@ pub fn unreadable_config(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// And without createRuntime the annotation in the state and the root have to do, where the runtime gives the cgroup to
-/// the container.
+/// Tests that without createRuntime the annotation in the state and the root file system are enough if the runtime
+/// delegates the cgroup to the container.
 pub fn unreadable_config_enabled(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let (stages, users) = (Stages::CreateContainerOnly, Users::Own);
     let config = Config { stages, users, closed: true, annotation: Some("enabled"), ..Config::default() };
@@ -151,7 +151,7 @@ pub fn unreadable_config_enabled(site: &Arc<Site>, cell: Cell) -> Result<(), Fai
     upper::only_systemd_wrote(&container, &[])
 }
 
-/// The units that the hook foretells to fail for want of a capability fail; and no others.
+/// Tests that exactly the units fail that the hook predicts will fail because of a missing capability.
 pub fn missed_capability(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for (capability, stages) in [("CAP_SETUID", Stages::All), ("CAP_SETGID", Stages::Twice)] {
         let config = Config { without: vec![capability], stages, ..Config::default() };
@@ -172,7 +172,7 @@ pub fn missed_capability(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// systemd and its own units need no more than these.
+/// Tests that systemd and its own units need only these capabilities.
 pub fn four_capabilities(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let needed = ["CAP_CHOWN", "CAP_SETUID", "CAP_SETGID", "CAP_SETPCAP"];
     let without = CAPABILITIES.into_iter().filter(|name| !needed.contains(name)).collect();
@@ -180,7 +180,7 @@ pub fn four_capabilities(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     life(&container)
 }
 
-/// A second run finds its work done.
+/// Tests that a second call of the hook finds the work already done.
 pub fn twice(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { stages: Stages::Twice, ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;
@@ -199,7 +199,7 @@ pub fn twice(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// An image that would run systemd's first boot, which fails without `CAP_SYS_ADMIN`.
+/// Tests an image that would run systemd's first boot, which fails without `CAP_SYS_ADMIN`.
 pub fn uninitialized(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let file = Planted::File("etc/machine-id", 0o444, "uninitialized\n");
     let container = Container::new(site, cell, &Config::default(), &[file])?;
@@ -207,7 +207,8 @@ pub fn uninitialized(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::only_systemd_wrote(&container, &[])
 }
 
-/// Only here may the hook write to the root: a mount needs a file to lie on.
+/// Tests the only case in which the hook may write to the root file system: the mount needs a file
+/// as its mount point.
 pub fn no_machine_id(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let file = Planted::Gone("etc/machine-id");
     let container = Container::new(site, cell, &Config::default(), &[file])?;
@@ -215,7 +216,7 @@ pub fn no_machine_id(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::only_systemd_wrote(&container, &[])
 }
 
-/// What the config mounts below /run and /tmp stays in sight.
+/// Tests that mounts of config.json below /run and /tmp stay visible.
 pub fn mounts_below_run(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { binds: vec![("secrets", "/run/secrets"), ("sockets", "/tmp/given")], ..Config::default() };
     let image = [&PROBE[..], &[Planted::File("run/given/by-the-image", 0o640, "kept\n")]].concat();
@@ -239,7 +240,7 @@ pub fn mounts_below_run(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::only_systemd_wrote(&container, &["run/secrets", "tmp/given"])
 }
 
-/// A tmpfs takes a share of the memory that the container may have.
+/// Tests that the size of a tmpfs is a share of the container's memory limit.
 pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let config = Config { memory_limit_bytes: Some(512 << 20), ..Config::default() };
     let container = Container::new(site, cell, &config, &PROBE)?;
@@ -247,7 +248,7 @@ pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         container.start()?;
         has_come_up(container)?;
         let seen = container.mounts()?;
-        // 20, 50 and 10 % of 512 MiB, in whole MiB, as tmpfs writes them.
+        // 20 %, 50 % and 10 % of 512 MiB in whole MiB, in the format of tmpfs.
         for (point, size) in [("/run", "size=104448k"), ("/tmp", "size=262144k"), ("/var/log/journal", "size=52224k")] {
             let mount = mounts::at(&seen, point).ok_or(format!("no mount on {point}"))?;
             if !mount.has_super(size) {
@@ -260,8 +261,8 @@ pub fn memory_limit(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// The copy of the image's content is charged to the container, at createRuntime and at createContainer. If it is more
-/// than the container may have, nothing is killed.
+/// Tests that the copy of the image's content is charged to the container, at createRuntime and at createContainer.
+/// If the copy exceeds the container's limit, nothing is killed.
 pub fn memory_of_copies(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     const MIB: usize = 1024 * 1024;
     let sleeper = Config { args: vec!["/bin/sleep", "infinity"], annotation: Some("enabled"), ..Config::default() };
@@ -302,11 +303,11 @@ pub fn memory_of_copies(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// What is made belongs to the container's root, whichever id that has on the host, and so does its
-/// cgroup; at prestart the hook itself is in the host's user namespace.
+/// Tests that the files that the hook creates belong to the container's root, whichever ID that has on the host,
+/// and so does its cgroup. At prestart the hook itself is in the host's user namespace.
 pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
-    // Without a machine id in the image the host's side has to make the file and to record it; at
-    // prestart alone nothing would take it back. What the runtime mounts is its user namespace's.
+    // Without a machine ID in the image, the call on the host has to create the file and to record it; at prestart
+    // alone nothing would remove it. Mounts of the runtime belong to its user namespace.
     for (stages, image, tmpfs) in [
         (Stages::All, &[Planted::Gone("etc/machine-id")][..], vec![]),
         (Stages::All, &[], vec![]),
@@ -338,7 +339,7 @@ pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
             if owners.lines().count() != paths.len() || owners.lines().any(|owner| owner != "0:0") {
                 return Err(format!("{stages:?}: owners of {paths:?}: {owners}").into());
             }
-            // As systemd does with each service.
+            // systemd does this with each service.
             let own = cell.layout.hierarchy();
             let as_systemd =
                 format!("mkdir {own}/probe && echo $$ >{own}/probe/cgroup.procs && grep probe /proc/self/cgroup");
@@ -352,7 +353,7 @@ pub fn user_namespace(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A container that gets no time to end leaves nothing either.
+/// Tests that a container that gets no time to shut down also leaves nothing behind.
 pub fn killed(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let container = Container::new(site, cell, &Config::default(), &PROBE)?;
     container.explain(|container| {
@@ -363,7 +364,7 @@ pub fn killed(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     container.host_is_as_before()
 }
 
-/// Nothing of ours shows on the host where the bundle's mount passes mounts on.
+/// Tests that no mounts of the hook appear on the host if the mount that contains the bundle is shared.
 pub fn shared_propagation(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for cgroupns in [CgroupNs::Private, CgroupNs::Host] {
         shows_nothing(site, cell, cgroupns)?;
@@ -382,7 +383,7 @@ fn shows_nothing(site: &Arc<Site>, cell: Cell, cgroupns: CgroupNs) -> Result<(),
         let leaked: Vec<Mount> = mounts::parse(&container.holder().mountinfo()?)
             .into_iter()
             .filter(|mount| {
-                // What the test itself mounts there is older than the container.
+                // The test's own mounts there are older than the container.
                 let of_cgroup = mount.kind.starts_with("cgroup") && mount.root != "/";
                 of_cgroup
                     || mount.point.strip_prefix(&rootfs).is_some_and(|inner| {
@@ -399,7 +400,7 @@ fn shows_nothing(site: &Arc<Site>, cell: Cell, cgroupns: CgroupNs) -> Result<(),
     container.host_is_as_before()
 }
 
-/// Containers that start, live and end at the same time don't get into each other's way.
+/// Tests that containers that start, run and end at the same time don't interfere with each other.
 pub fn eight_at_once(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let mut containers = Vec::new();
     for _ in 0..8 {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tests that the hook accepts the state of each runtime at the right stage: at createContainer inside the container,
-//! and nowhere else.
+//! Tests that the hook accepts the state of each runtime at the right stage: at createContainer inside the
+//! container, and nowhere else.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -20,7 +20,8 @@ use crate::site::{Runtime, Site};
 
 const OUTSIDE: &str = "at createContainer this process must be in the container's mount namespace";
 
-/// Each stage, with and without a user and a pid namespace; the runtime's own mount namespace is not that of process 1.
+/// Tests each stage with and without a user namespace and a PID namespace. The runtime's own mount namespace is not
+/// that of process 1.
 pub fn of_each_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for (stages, stage) in
         [(Stages::WithoutPoststop, "createRuntime"), (Stages::CreateContainerOnly, "createContainer")]
@@ -36,7 +37,7 @@ pub fn of_each_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A container for which the hook only mounts.
+/// Returns the configuration of a container in which the hook only mounts.
 fn quiet() -> Config {
     Config { args: vec!["/bin/sleep", "infinity"], annotation: Some("enabled"), ..Config::default() }
 }
@@ -47,7 +48,7 @@ fn one(site: &Arc<Site>, cell: Cell, config: &Config, stage: &str, has_pids: boo
     fs::create_dir(&heard)?;
     fs::set_permissions(&heard, fs::Permissions::from_mode(0o777))?;
     let recorder = container.home().join("recorder");
-    // A script runs the hook, which is then not the child of the container's first process.
+    // A script runs the hook, so that the hook is not a child of the container's first process.
     let text =
         format!("#!/bin/sh\ncat >'{0}/state' && '{1}' <'{0}/state'\nexit\n", heard.display(), site.hook().display());
     fs::write(&recorder, text)?;
@@ -59,7 +60,7 @@ fn one(site: &Arc<Site>, cell: Cell, config: &Config, stage: &str, has_pids: boo
         if !has_pids {
             let namespaces = json["linux"]["namespaces"].as_array_mut().expect("a list");
             namespaces.retain(|namespace| namespace["type"] != "pid");
-            // A user namespace without a pid namespace can't mount a /proc of its own.
+            // In a user namespace without a PID namespace, the container can't mount its own /proc.
             json["mounts"][0] =
                 json!({"destination": "/proc", "type": "bind", "source": "/proc", "options": ["rbind"]});
         }
@@ -75,7 +76,8 @@ fn one(site: &Arc<Site>, cell: Cell, config: &Config, stage: &str, has_pids: boo
             _ => same("whether the pid is a host's", &(state["pid"].as_i64() > Some(1)).to_string(), "true")?,
         }
         if stage == "createContainer" {
-            // With a pid of the host the call may be meant for createRuntime. The container has its own root by now.
+            // If the state has a PID of the host, the call may be meant for createRuntime. The container already
+            // has its own root at this point.
             let told = if state["pid"].as_i64() > Some(1) { "cannot open the container's root" } else { OUTSIDE };
             for (form, told) in forms(&text, &state).into_iter().zip([told, told, OUTSIDE]) {
                 refused_outside(site, container, &form, (&[], told))?;
@@ -94,8 +96,8 @@ fn change(container: &Container, change: impl FnOnce(&mut Value)) -> Result<(), 
     Ok(fs::write(path, json.to_string())?)
 }
 
-/// /proc hides the runtime from the container's root (`hidepid`). What createRuntime has done is enough, and what only
-/// createContainer could do isn't done.
+/// Tests a /proc that hides the runtime from the container's root user (`hidepid`). If createRuntime has done the
+/// work, that is enough; work that only createContainer could do is not done.
 pub fn hidden_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     for (stages, is_created) in [(Stages::WithCreateContainer, true), (Stages::CreateContainerOnly, false)] {
         let container = Container::new(site, cell, &Config { stages, users: Users::Own, ..quiet() }, &[])?;
@@ -123,7 +125,7 @@ pub fn hidden_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The state as it is, as crun writes it since 1.28, and as youki writes it.
+/// Returns the state in three forms: unchanged, as crun has written it since 1.28, and as youki writes it.
 fn forms(text: &str, state: &Value) -> [String; 3] {
     let escaped = format!("{state:#}\n").replace('/', "\\/");
     let mut without_pid = state.clone();
@@ -134,7 +136,7 @@ fn forms(text: &str, state: &Value) -> [String; 3] {
     [text.to_owned(), escaped, without_pid.to_string()]
 }
 
-/// The same state, given to a hook that runs in the runtime's namespaces.
+/// Passes the same state to a hook that runs in the runtime's namespaces, and checks that the hook refuses it.
 fn refused_outside(
     site: &Arc<Site>,
     container: &Container,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what `atomic install --system` makes of a system container's files, and how the host's systemd would run that:
-//! those in contrib/system-container, under runc.
+//! Tests the system container in contrib/system-container under runc: its files as `atomic install --system` would
+//! install them, run as the host's systemd would run them.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -27,10 +27,10 @@ const TMPFILES: &str = include_str!("../../contrib/system-container/tmpfiles.tem
 
 pub const PROGRAMS: [&str; 2] = ["systemd-analyze", "systemd-tmpfiles"];
 
-/// A mount point in a root that is read-only.
+/// A file for the mount point in the read-only root.
 const RESOLV_CONF: Planted = Planted::File("etc/resolv.conf", 0o644, "");
 
-/// Boots, lives and ends as a unit of the host.
+/// Tests the container from its boot to its end as a unit of the host.
 pub fn whole_life(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let container = new(site, cell)?;
     let installed = Installed::new(site, &container)?;
@@ -40,7 +40,7 @@ pub fn whole_life(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         has_come_up(container)?;
         has_what_systemd_needs(container)?;
         same("the host's name", container.ask(&["cat", "/proc/sys/kernel/hostname"])?.trim(), container.id())?;
-        // The image's /var, which the probe's first run has begun to use; the rest of the image is as it was.
+        // /var is a copy of the image's that the first start has created. The rest of the image is unchanged.
         container.ask(&["test", "-e", "/var/lib/dpkg/status"])?;
         container.ask(&["touch", "/var/lib/kept"])?;
         let written = container.exec(&["touch", "/etc/written"])?;
@@ -56,7 +56,7 @@ pub fn whole_life(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     upper::nobody_wrote(&container)
 }
 
-/// The same files without the hooks: else the test above would prove nothing.
+/// Tests that the same files fail without the hooks. Otherwise the test above would prove nothing.
 pub fn without_hooks(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let container = new(site, cell)?;
     let installed = Installed::new(site, &container)?;
@@ -77,17 +77,17 @@ fn new(site: &Arc<Site>, cell: Cell) -> Result<Container, Failed> {
     Container::new(site, cell, &Config::default(), &[&PROBE[..], &[RESOLV_CONF]].concat())
 }
 
-/// What `atomic` leaves on the host.
+/// The files that `atomic` installs on the host.
 struct Installed {
     /// The settings of the unit's section `Service`.
     service: BTreeMap<String, String>,
     unit: PathBuf,
-    /// The host's directory that is the container's /var.
+    /// The host's directory that is mounted as the container's /var.
     var: PathBuf,
 }
 
 impl Installed {
-    /// In the container's bundle, with directories of the test's own in place of the host's.
+    /// Installs the files in the container's bundle, with directories of the test in place of the host's.
     fn new(site: &Site, container: &Container) -> Result<Self, Failed> {
         let home = container.home();
         let runtime = home.join("runtime");
@@ -105,13 +105,13 @@ impl Installed {
         for (name, value) in defaults {
             values.insert(name, value.as_str().ok_or("a default value that is no text")?.to_owned());
         }
-        // --set, for what isn't where the manifest has it.
+        // Corresponds to --set, for values that differ from the manifest's.
         for (name, value) in [("HOOK", site.hook().display().to_string()), ("CGROUPS_PATH", container.cgroup())] {
             values.insert(name, value).ok_or(format!("the manifest has no {name}"))?;
         }
         let at = |name: &str| home.join(name).display().to_string();
         let pid_file = at(&format!("run/container-{}.pid", container.id()));
-        // Without --systemd-cgroup, which it adds where the host runs systemd.
+        // Without --systemd-cgroup, which atomic adds on a host that runs systemd.
         let start = format!("{} run -d --pid-file {pid_file} '{}'", at("runtime"), container.id());
         values.extend([
             ("RUN_DIRECTORY", at("run")),
@@ -134,7 +134,7 @@ impl Installed {
 
         let config = render(CONFIG, &values)?;
         let root = &serde_json::from_str::<Value>(&config)?["root"];
-        // It takes nothing else.
+        // atomic accepts nothing else.
         same("the root", &root.to_string(), r#"{"path":"rootfs","readonly":true}"#)?;
         fs::write(home.join("bundle/config.json"), config)?;
 
@@ -151,12 +151,12 @@ impl Installed {
         Ok(Self { service: section(&service, "Service"), unit, var: home.join("lib").join(container.id()) })
     }
 
-    /// The host's systemd understands every line of it.
+    /// Checks that the host's systemd understands every line of the unit.
     fn unit_is_valid(&self) -> Result<(), Failed> {
         let mut verify = Command::new("systemd-analyze");
         let verified = run(verify.args(["--man=no", "verify"]).arg(&self.unit), SHORT)?;
         let name = self.unit.file_stem().unwrap_or_default().to_string_lossy();
-        // Of other units, which this one would start with, it may say what it likes.
+        // Messages about other units, with which this one would start, are ignored.
         let said: Vec<&str> = verified.errors.lines().filter(|line| line.contains(&*name)).collect();
         same("what systemd-analyze says", &said.join("\n"), "")?;
         verified.expect_success()?;
@@ -181,7 +181,7 @@ impl Installed {
         self.execute(container, "ExecStart")
     }
 
-    /// To the main process, which is how the unit is stopped.
+    /// Sends the unit's stop signal to the main process, as systemd does to stop the unit.
     fn sends_its_signal(&self, container: &Container) -> Result<(), Failed> {
         same("who gets the signal", self.setting("KillMode")?, "mixed")?;
         let signal = self.setting("KillSignal")?.trim_start_matches("SIG");
@@ -196,7 +196,8 @@ impl Installed {
     }
 }
 
-/// As python's string.Template does it; a name without a value is an error to it, too.
+/// Expands a template in the way that Python's string.Template does, which also treats a name without a
+/// value as an error.
 fn render(template: &str, values: &BTreeMap<&str, String>) -> Result<String, Failed> {
     let is_of_a_name = |character: char| character.is_ascii_alphanumeric() || character == '_';
     let mut made = String::new();
@@ -213,7 +214,7 @@ fn render(template: &str, values: &BTreeMap<&str, String>) -> Result<String, Fai
     Ok(made + rest)
 }
 
-/// The settings of a section, of which none comes twice here.
+/// Returns the settings of a section. No setting occurs twice in this unit.
 fn section(unit: &str, name: &str) -> BTreeMap<String, String> {
     let header = format!("[{name}]");
     let lines = unit.lines().skip_while(|line| *line != header).skip(1).take_while(|line| !line.starts_with('['));

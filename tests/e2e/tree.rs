@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to list a directory tree, and what an overlay's upper layer says
-//! about the root that a container left behind.
+//! Lists directory trees, and determines from an overlay's upper layer what a container changed in
+//! its root file system.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -10,14 +10,14 @@ use std::path::{Path, PathBuf};
 
 use libtest_mimic::Failed;
 
-/// A file of a tree; of directories, neither size nor time: both change when
-/// something comes and goes.
+/// A file or directory of a tree. The size and modification time of a directory are not recorded, because both
+/// change whenever an entry is added or removed.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Entry {
     pub path: PathBuf,
     mode: u32,
     owner: (u32, u32),
-    /// Size and modification time.
+    /// The size and the modification time, in seconds and nanoseconds.
     content: Option<(u64, i64, i64)>,
 }
 
@@ -45,8 +45,7 @@ impl Entry {
     }
 }
 
-/// Everything below a directory, with paths relative to it; a directory that
-/// is missing holds nothing.
+/// Lists everything below a directory, with paths relative to it. A missing directory has no entries.
 pub fn walk(top: &Path) -> Result<Vec<Entry>, Failed> {
     let mut found = Vec::new();
     let mut todo = vec![PathBuf::new()];
@@ -67,9 +66,9 @@ pub fn walk(top: &Path) -> Result<Vec<Entry>, Failed> {
     Ok(found)
 }
 
-/// What a run changed in its root: the upper layer's files and whiteouts, and
-/// directories that are new or have another mode or owner. A directory that
-/// overlayfs copied up only to put a file into it is no change.
+/// Returns what a run changed in its root file system: the files and whiteouts of the upper layer, and
+/// directories that are new or have another mode or owner. A directory that overlayfs copied up only to put a
+/// file into it is not a change.
 pub fn changes(upper: &Path, lower: &Path, planted: &BTreeSet<PathBuf>) -> Result<Vec<PathBuf>, Failed> {
     let mut changed = Vec::new();
     for entry in walk(upper)? {

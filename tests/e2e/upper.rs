@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what systemd itself writes into the root of a container that it boots.
+//! Checks that only systemd has written to the root file system of a container that it boots.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -9,26 +9,27 @@ use libtest_mimic::Failed;
 use crate::container::Container;
 use crate::site::Suite;
 
-/// Each was seen to come from the named program, and comes as well where the
-/// mounts were made by hand and no hook ran.
+/// Paths that the named program was seen to write. They are also written if the mounts were created by hand
+/// and no hook ran.
 const SYSTEMD_WRITES: [&str; 8] = [
-    // systemd-sysusers locks the user database, and writes it where a user is new.
+    // systemd-sysusers locks the user database, and writes to it if a user is new.
     "etc/.pwd.lock",
-    // systemd-update-done and, on Debian 13, ldconfig.service, at the first boot.
+    // Written by systemd-update-done and, on Debian 13, ldconfig.service, at the first boot.
     "etc/.updated",
     "var/.updated",
     "etc/ld.so.cache",
     "var/cache/ldconfig",
-    // systemd-tmpfiles, by the dbus package's wish: a link to /etc/machine-id.
+    // Written by systemd-tmpfiles as configured by the dbus package: a symlink to /etc/machine-id.
     "var/lib/dbus/machine-id",
-    // Stamps of timers, logind's list of lingering users, the journal's catalogue.
+    // Timestamps of timers, logind's list of lingering users, and the catalog of the journal.
     "var/lib/systemd",
-    // systemd-update-utmp.
+    // Written by systemd-update-utmp.
     "var/log/wtmp",
 ];
 
-/// Debian 11's packages leave the users and groups of systemd's services to systemd-sysusers, and these to
-/// systemd-tmpfiles, at the first boot; newer ones bring them along.
+/// Paths that are written at the first boot of Debian 11. Its packages leave the users and groups of
+/// systemd's services to systemd-sysusers and the other paths to systemd-tmpfiles; the packages of
+/// newer releases contain them.
 const BULLSEYE_WRITES: [&str; 12] = [
     "etc/group",
     "etc/group-",
@@ -44,13 +45,13 @@ const BULLSEYE_WRITES: [&str; 12] = [
     "var/log/private",
 ];
 
-/// Fails where the root has changed in another way than systemd does it, or
-/// than the runtime, whose own mount points are given.
+/// Fails if the root file system has changes other than those that systemd makes and the mount points in
+/// `runtime_made`, which the runtime creates.
 pub fn only_systemd_wrote(container: &Container, runtime_made: &[&str]) -> Result<(), Failed> {
     are_systemds(&container.changes()?, &container.upper(), container.cell().suite, runtime_made)
 }
 
-/// The same for the changes in any overlay.
+/// Does the same as [`only_systemd_wrote`] for the changes in any overlay.
 pub fn are_systemds(changes: &[PathBuf], upper: &Path, suite: Suite, runtime_made: &[&str]) -> Result<(), Failed> {
     may_be_systemds(changes, suite, runtime_made)?;
     let link = upper.join("var/lib/dbus/machine-id");
@@ -60,7 +61,7 @@ pub fn are_systemds(changes: &[PathBuf], upper: &Path, suite: Suite, runtime_mad
     }
 }
 
-/// The same for a systemd that came to an end before all was written.
+/// Does the same as [`are_systemds`] for a systemd that ended before it had written everything.
 pub fn may_be_systemds(changes: &[PathBuf], suite: Suite, runtime_made: &[&str]) -> Result<(), Failed> {
     let of_suite: &[&str] = match suite {
         Suite::Bullseye => &BULLSEYE_WRITES,
@@ -79,12 +80,13 @@ pub fn may_be_systemds(changes: &[PathBuf], suite: Suite, runtime_made: &[&str])
     Err(format!("changed in the container's root: {strange}").into())
 }
 
-/// What `PrivateTmp=` is made of: systemd has it removed at the service's end, and on a busy machine ends before that.
+/// Whether the path belongs to a directory of `PrivateTmp=`. systemd removes it when the service ends, but on a
+/// busy machine systemd may end before that.
 fn is_private_tmp(path: &Path) -> bool {
     path.strip_prefix("var/tmp").is_ok_and(|inner| inner.to_string_lossy().starts_with("systemd-private-"))
 }
 
-/// Fails where the root has changed at all.
+/// Fails if the root file system has changed at all.
 pub fn nobody_wrote(container: &Container) -> Result<(), Failed> {
     let changes = container.changes()?;
     if changes.is_empty() { Ok(()) } else { Err(format!("changed in the container's root: {changes:?}").into()) }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows containerd without Docker, which can give a runtime no options: the wrapper reads them from its file.
+//! Tests with containerd without Docker. containerd can't pass options to a runtime, so the wrapper reads
+//! them from its file.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -22,11 +23,11 @@ use crate::inside::Inside;
 use crate::mounts::Mount;
 use crate::site::Site;
 
-/// Where the wrapper reads what it is to do.
+/// The path of the wrapper's settings.
 const SETTINGS: &str = "/etc/oci-hooks-runtime.json";
 
-/// Without an image nobody knows a PATH, and version 2 may have no cpu controller. `ctr` mounts no cgroups, but the wrapper
-/// adds that.
+/// Without an image there is no default `PATH`, and version 2 may have no cpu controller. `ctr` mounts no cgroups,
+/// but the wrapper adds the mount.
 const USUAL_OPTIONS: [&str; 5] = [
     "--detach",
     "--null-io",
@@ -35,11 +36,11 @@ const USUAL_OPTIONS: [&str; 5] = [
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 ];
 
-/// One containerd on a host of its own.
+/// One containerd on its own host.
 #[derive(Debug)]
 struct Containerd {
     host: EngineHost,
-    /// Ends with the host, which goes first.
+    /// Ends with the host, which is dropped first.
     _child: Kept,
     before: Host,
 }
@@ -68,7 +69,7 @@ impl Containerd {
             Ok(told) => Look::NotYet(told.told()),
             Err(failed) => Look::Never(message(&failed)),
         })?;
-        // The first container of all makes directories, and so does the first command in one.
+        // The very first container creates directories, and so does the first command in a container.
         let first = Task::run(&containerd, &below(&containerd.host, spot)?, &[], &["/bin/sleep", "infinity"])?;
         first.ask(&["true"])?;
         first.kill("SIGKILL")?;
@@ -92,7 +93,7 @@ impl Containerd {
     }
 }
 
-/// A container with its process, as containerd calls it.
+/// A container with its process, which containerd calls a task.
 struct Task<'a> {
     containerd: &'a Containerd,
     id: String,
@@ -109,7 +110,7 @@ impl<'a> Task<'a> {
         Ok(Self { containerd, id })
     }
 
-    /// The last column but one of its line, and the last.
+    /// Returns the PID and the status from the task's line in the list.
     fn listed(&self) -> Result<[String; 2], Failed> {
         let told = self.containerd.ctr(&["task", "list"])?.expect_success()?;
         let line = told.lines().find_map(|line| line.strip_prefix(&self.id)).ok_or("no such task")?;
@@ -119,16 +120,16 @@ impl<'a> Task<'a> {
         }
     }
 
-    /// Ends it.
+    /// Sends a signal and waits for the task's end.
     fn kill(&self, signal: &str) -> Result<(), Failed> {
         self.containerd.ctr(&["task", "kill", "--signal", signal, &self.id])?.expect_success()?;
         self.until_stopped()
     }
 
-    /// Takes it away, now that it has ended with this code.
+    /// Deletes the task, which must have ended with this exit code.
     fn deleted(&self, code: i32) -> Result<(), Failed> {
         let told = self.containerd.ctr(&["task", "delete", &self.id])?;
-        // It mentions no other code than these.
+        // `ctr` prints only exit codes other than 0.
         let found = told.errors.split_once("exit code ").map_or("0", |(_, rest)| rest);
         let found: String = found.chars().take_while(char::is_ascii_digit).collect();
         told.expect_success()?;
@@ -152,7 +153,8 @@ impl Inside for Task<'_> {
     }
 
     fn exec(&self, arguments: &[&str]) -> Result<Finished, Failed> {
-        /// ctr(8) of containerd 1.6 can end before it has printed what a short command has said.
+        /// The number of attempts. ctr(8) of containerd 1.6 can end before it has printed the output
+        /// of a short command.
         const TRIES: u32 = 3;
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let mut tries = 0;
@@ -178,19 +180,20 @@ impl Inside for Task<'_> {
     }
 }
 
-/// Comes up with the wrapper, ends in order when it is asked to as any container is, and doesn't come up without it.
+/// Tests that a container boots with the wrapper and shuts down on the usual signal, and that it doesn't
+/// boot without the wrapper.
 pub fn whole(site: &Site, spot: Spot) -> Result<(), Failed> {
     with_stages(site, spot, Stages::WithoutCreateContainer)
 }
 
-/// With the descriptors that call the hook at createContainer as well.
+/// Does the same as [`whole`] with descriptors that also call the hook at createContainer.
 pub fn all_stages(site: &Site, spot: Spot) -> Result<(), Failed> {
     with_stages(site, spot, Stages::All)
 }
 
 fn with_stages(site: &Site, spot: Spot, stages: Stages) -> Result<(), Failed> {
     let containerd = Containerd::new(site, spot, stages)?;
-    // It hangs, in place of an exit, where it doesn't see that it is in a container.
+    // systemd hangs instead of exiting if it doesn't detect that it is in a container.
     let told = ["--env", "container=oci"];
     let without = Task::run(&containerd, &below(&containerd.host, spot)?, &told, &INIT)?;
     without.explain(|task| {
@@ -200,7 +203,7 @@ fn with_stages(site: &Site, spot: Spot, stages: Stages) -> Result<(), Failed> {
     let task = Task::run(&containerd, site.wrapper(), &[], &INIT)?;
     task.explain(|task| {
         has_come_up(task)?;
-        // containerd mounts one there itself.
+        // containerd itself mounts a tmpfs on /run.
         has_what_systemd_needs_beside(task, &["/run"])?;
         task.kill("SIGTERM")?;
         task.deleted(0)

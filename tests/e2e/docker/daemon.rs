@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to start dockerd, and when it has read its configuration.
+//! Starts dockerd, and determines when it has read its configuration.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::docker::stock::{Kind, data_root};
 use crate::engines::host::EngineHost;
 use crate::engines::user;
 
-/// Where users configure it.
+/// The path of the configuration that users write.
 pub const CONFIG: &str = "/etc/docker/daemon.json";
 pub const PIDFILE: &str = "/run/docker.pid";
-/// What it says when it has read that anew.
+/// The log message after the configuration has been reloaded.
 pub const RELOADED: &str = "Reloaded configuration";
 
-/// A dockerd. It ends with its host; what is kept is only what waits for it.
+/// A dockerd. It ends with its host. `child` is the process that waits for it.
 #[derive(Debug)]
 pub struct Daemon {
     child: Kept,
@@ -27,7 +27,7 @@ pub struct Daemon {
 }
 
 impl Daemon {
-    /// Starts it, without any runtime of the user's.
+    /// Starts dockerd without any additional runtimes.
     pub fn new(host: &EngineHost, kind: Kind) -> Result<Self, Failed> {
         let config = host.seen(Path::new(CONFIG));
         if let Some(folder) = config.parent() {
@@ -51,7 +51,7 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// Where it says what it does.
+    /// The path of dockerd's log.
     pub fn log(&self) -> &Path {
         &self.log
     }
@@ -60,13 +60,13 @@ impl Daemon {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
-    /// Ends it in order, with all that it has to write.
+    /// Ends dockerd in an orderly way, so that it writes everything to disk.
     pub fn end(mut self, host: &EngineHost) -> Result<(), Failed> {
         signal(host, "TERM")?;
         ended(&mut self.child.0, "dockerd", SHORT).map(drop)
     }
 
-    /// Has it read its configuration anew.
+    /// Makes dockerd reload its configuration.
     pub fn reload(&self, host: &EngineHost) -> Result<(), Failed> {
         let count = || self.said().matches(RELOADED).count();
         let before = count();
@@ -81,7 +81,8 @@ fn signal(host: &EngineHost, name: &str) -> Result<(), Failed> {
     run(&mut kill, SHORT)?.expect_success().map(drop)
 }
 
-/// All that it needs and is not for users to write into its configuration. Network and firewall are the machine's.
+/// Returns the options that dockerd needs and that don't belong in the users' configuration. Network and firewall
+/// are those of the machine.
 fn arguments(host: &EngineHost, kind: Kind) -> Vec<String> {
     let mut arguments: Vec<String> =
         ["--bridge=none", "--iptables=false", "--ip-forward=false"].map(str::to_owned).into();

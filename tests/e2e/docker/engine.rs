@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to run a dockerd of the test's own, on a host of its own, and how to call it.
+//! Runs a separate dockerd for each test, on its own host, and calls it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,26 +20,26 @@ use crate::engines::{CRUN, stand_in};
 use crate::host::Host;
 use crate::site::{Layout, Runtime, Site};
 
-/// Longer than `docker stop` waits before it kills.
+/// The time limit for a call. It is longer than `docker stop` waits before it kills.
 const CALL: Duration = Duration::from_secs(90);
 
-/// The runtime with the hooks, by the name that the README gives it.
+/// The name that the README gives to the runtime with the hooks.
 pub const WRAPPED: &str = "systemd";
-/// And the one below it.
+/// The name of the runtime below the wrapper.
 pub const PLAIN: &str = "plain";
 
-/// What runs the containers, and where.
+/// The runtime that runs the containers, and the host's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
     pub runtime: Runtime,
     pub layout: Layout,
 }
 
-/// One Docker installation on a host of its own.
+/// One Docker installation on its own host.
 #[derive(Debug)]
 pub struct Engine {
     host: EngineHost,
-    /// Ends with the host, which goes first.
+    /// Ends with the host, which is dropped first.
     daemon: Daemon,
     spot: Spot,
     wrapper: PathBuf,
@@ -51,7 +51,7 @@ impl Engine {
     pub fn new(site: &Site, store: &Store, kind: Kind, spot: Spot) -> Result<Self, Failed> {
         let data = store.of(kind, site)?;
         let host = kind.host(site, spot.layout)?;
-        // Layers are never written to, and what Docker writes anew it renames.
+        // Hard links are safe: layers are never written to, and Docker replaces changed files by renaming.
         let copy = ["--archive", "--link", &data.display().to_string(), &data_root(&host).display().to_string()];
         run(Command::new("cp").args(copy), SHORT)?.expect_success()?;
         hooks::install(&host.home().join("hooks.d"), &USUAL, Stages::WithoutCreateContainer, site.hook())?;
@@ -64,7 +64,7 @@ impl Engine {
         if kind != Kind::Readers {
             engine.add_runtime(WRAPPED, &engine.wrapper, &engine.around(&below))?;
         }
-        // The first container of all makes directories.
+        // The very first container creates directories.
         engine.ask(&["run", "--rm", "--runtime", PLAIN, IMAGE, "/bin/true"])?;
         engine.before = look(&engine.host)?;
         engine.processes = engine.host.processes()?;
@@ -87,23 +87,24 @@ impl Engine {
         self.host.home().join("hooks.d")
     }
 
-    /// The wrapper's options for a runtime below it.
+    /// Returns the wrapper's options for a runtime below it.
     pub fn around(&self, runtime: &Path) -> Vec<String> {
         let of = |name: &str, value: &Path| format!("--{name}={}", value.display());
         vec![of("hooks-dir", &self.hooks_directory()), of("runtime-path", runtime)]
     }
 
-    /// A program in the test's directory.
+    /// Writes a program to the test's directory and returns its path.
     pub fn script(&self, name: &str, text: &str) -> Result<PathBuf, Failed> {
         script(&self.host, name, text)
     }
 
-    /// The runtime that does the work.
+    /// Returns the runtime that the wrapper calls.
     pub fn below(&self) -> Result<PathBuf, Failed> {
         below(&self.host, self.spot)
     }
 
-    /// A further runtime in daemon.json, as users write it: its name, the program and the program's first arguments.
+    /// Adds a runtime to daemon.json in the way that users do. `path` is the program, and `arguments`
+    /// are its first arguments.
     pub fn add_runtime(&self, name: &str, path: &Path, arguments: &[String]) -> Result<(), Failed> {
         let file = self.host.seen(Path::new(CONFIG));
         let mut config: Value = serde_json::from_slice(&fs::read(&file)?)?;
@@ -122,12 +123,12 @@ impl Engine {
         run(&mut self.command(arguments), CALL)
     }
 
-    /// The output of a call that succeeds.
+    /// Returns the output of a call, or fails if the call fails.
     pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
         Ok(self.call(arguments)?.expect_success()?.trim().to_owned())
     }
 
-    /// Nothing is left of any container: no file of ours, mount, cgroup or process.
+    /// Checks that no file of the hook, mount, cgroup or process of any container is left.
     pub fn host_is_as_before(&self) -> Result<(), Failed> {
         let left = || {
             let containers = self.ask(&["ps", "--all", "--quiet"])?;
@@ -149,7 +150,7 @@ impl Engine {
     }
 }
 
-/// The runtime without the wrapper.
+/// Returns the runtime without the wrapper.
 pub fn below(host: &EngineHost, spot: Spot) -> Result<PathBuf, Failed> {
     match spot.runtime {
         Runtime::Runc => Ok(PathBuf::from("runc")),

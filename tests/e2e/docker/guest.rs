@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the containers that Docker makes.
+//! The containers that Docker creates.
 
 use libtest_mimic::Failed;
 
@@ -20,12 +20,12 @@ impl Client for &Engine {
         Engine::host(self)
     }
 
-    /// The wrapper sees to it, whatever the runtime below.
+    /// The wrapper makes it shared with any runtime.
     fn shares_run(&self) -> bool {
         true
     }
 
-    /// What the wrapper puts into the environment, which Docker itself doesn't know of.
+    /// The wrapper puts the name into the environment. Docker itself doesn't know it.
     fn manager(&self, _: &str) -> Result<&'static str, Failed> {
         Ok("oci")
     }
@@ -34,12 +34,12 @@ impl Client for &Engine {
 pub type Guest<'a> = guest::Guest<&'a Engine>;
 
 impl<'a> Guest<'a> {
-    /// Runs it detached, by the runtime with the hooks.
+    /// Runs a detached container with the wrapper as the runtime.
     pub fn run(engine: &'a Engine, options: &[&str], command: &[&str]) -> Result<Self, Failed> {
         Self::run_by(engine, WRAPPED, options, command)
     }
 
-    /// The same by another runtime.
+    /// Does the same as [`Self::run`] with another runtime.
     pub fn run_by(engine: &'a Engine, runtime: &str, options: &[&str], command: &[&str]) -> Result<Self, Failed> {
         let words = [&["run", "--detach", "--runtime", runtime], options, &[IMAGE], command].concat();
         Self::by(engine, &engine.call(&words)?.expect_success()?)

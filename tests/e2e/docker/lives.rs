@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the lives of containers with systemd, and what becomes of them without the wrapper or a part of it.
+//! Tests the lives of containers with systemd, and what happens to them without the wrapper or a part of it.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -16,7 +16,7 @@ use crate::engines::image::IMAGE;
 use crate::inside::Inside;
 use crate::shutdown::{self, JOURNAL};
 
-/// The one command of the README, and a stop without a word on how.
+/// Tests the README's single command, and a stop that doesn't specify a signal.
 pub fn whole(engine: &Engine) -> Result<(), Failed> {
     let (name, point) = JOURNAL;
     let journal = engine.host().home().join(name);
@@ -33,7 +33,7 @@ pub fn whole(engine: &Engine) -> Result<(), Failed> {
     shutdown::is_in(engine.host().command("unshare"), &journal, &engine.host().tree())
 }
 
-/// With the descriptors that call the hook at createContainer as well.
+/// Tests the descriptors that also call the hook at createContainer.
 pub fn all_stages(engine: &Engine) -> Result<(), Failed> {
     hooks::add_create_container(&engine.hooks_directory())?;
     Guest::run_by(engine, PLAIN, &[], &INIT)?.gives_up()?;
@@ -45,17 +45,19 @@ pub fn all_stages(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// Nor does the same container come up by the runtime alone.
+/// Tests that the same container doesn't boot with only the plain runtime.
 pub fn without_wrapper(engine: &Engine) -> Result<(), Failed> {
     Guest::run_by(engine, PLAIN, &[], &INIT)?.gives_up()
 }
 
-/// Nor if the container's user says that it is to be left alone: Docker 20.10 has no annotations.
+/// Tests that the container doesn't boot if its user disables the hook. Docker 20.10 has no annotations, so an
+/// environment variable does it.
 pub fn disabled(engine: &Engine) -> Result<(), Failed> {
     Guest::run(engine, &["--env=oci-systemd-hook=disabled"], &INIT)?.gives_up()
 }
 
-/// A runtime that is told to send SIGRTMIN+3, and sends SIGTERM as Docker asked the wrapper to.
+/// A runtime that sends SIGTERM, which Docker requested from the wrapper, in place of the SIGRTMIN+3 that the
+/// wrapper passes to it.
 const UNTRANSLATED: &str = r#"#!/bin/sh
 set -eu
 count=$#
@@ -68,8 +70,8 @@ done
 exec "$RUNTIME" "$@"
 "#;
 
-/// systemd takes the signal that Docker sends for something else, and Docker loses its patience: that is what the wrapper
-/// has another signal for.
+/// Tests that without the wrapper's translation of signals, systemd misunderstands the signal that Docker sends,
+/// and Docker kills the container after its timeout.
 pub fn untranslated(engine: &Engine) -> Result<(), Failed> {
     let text = UNTRANSLATED.replace("$RUNTIME", &engine.below()?.display().to_string());
     let script = engine.script("untranslated", &text)?;
@@ -84,7 +86,7 @@ pub fn untranslated(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// Each life is as the first one, with the same machine id.
+/// Tests that each restart works as well as the first start, with the same machine ID.
 pub fn restarted(engine: &Engine) -> Result<(), Failed> {
     let guest = Guest::run(engine, &[], &INIT)?;
     guest.explain(|guest| guest.restarts(2))
@@ -92,7 +94,7 @@ pub fn restarted(engine: &Engine) -> Result<(), Failed> {
 
 const CROWD: Duration = Duration::from_secs(180);
 
-/// Containers that start, live and end at the same time don't get into each other's way.
+/// Tests that containers that start, run and end at the same time don't interfere with each other.
 pub fn thirty_at_once(engine: &Engine) -> Result<(), Failed> {
     let command = || engine.command(&["run", "--detach", "--runtime", WRAPPED, IMAGE, "/sbin/init"]);
     let told = run_at_once((0..30).map(|_| command()).collect(), CROWD)?;
@@ -116,7 +118,7 @@ pub fn thirty_at_once(engine: &Engine) -> Result<(), Failed> {
     each(&["rm"]).map(drop)
 }
 
-/// The container's root is nobody on the host.
+/// Tests containers in a user namespace, whose root has no privileges on the host.
 pub fn in_user_namespace(engine: &Engine) -> Result<(), Failed> {
     without_wrapper(engine)?;
     let guest = Guest::run(engine, &[], &INIT)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what `docker logs` shows of a container with systemd.
+//! Tests what `docker logs` shows of a container with systemd.
 
 use libtest_mimic::Failed;
 
@@ -10,13 +10,13 @@ use crate::docker::engine::Engine;
 use crate::docker::guest::{Guest, INIT};
 use crate::inside::Inside;
 
-/// systemd says what it does on /dev/console, which is there with a terminal alone; then all of it is kept, from the
-/// greeting to the end.
+/// systemd writes its messages to /dev/console, which exists only with a terminal. In that case the log has all of
+/// them, from the first message to the last.
 const ON_CONSOLE: [&str; 6] =
     ["systemd 252", "Welcome to", "Reached target", GREETING, "Stopped target", "Exiting container"];
 
-/// What is above the login prompt, and comes when all else is quiet; the log holds the prompt back, as any line that isn't
-/// complete.
+/// The end of the line above the login prompt, which appears when everything else is quiet. The log holds back the
+/// prompt itself, like any incomplete line.
 const GREETING: &str = " console\r\n";
 
 pub fn with_and_without_terminal(engine: &Engine) -> Result<(), Failed> {
@@ -31,7 +31,7 @@ pub fn with_and_without_terminal(engine: &Engine) -> Result<(), Failed> {
     Ok(())
 }
 
-/// The log of one, which isn't stopped before it has these words in it.
+/// Returns the log of a container, which is stopped only after the log contains `last`.
 fn life(engine: &Engine, options: &[&str], last: &str) -> Result<String, Failed> {
     let guest = Guest::run(engine, options, &INIT)?;
     let logs = || {

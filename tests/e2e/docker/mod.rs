@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the list of the tests with Docker, and with the containerd below it.
+//! The list of the tests with Docker, and with containerd without Docker.
 
 mod containerd;
 mod daemon;
@@ -24,15 +24,15 @@ use crate::docker::stock::{Kind, Store};
 use crate::engines::image::SUITE;
 use crate::site::{Layout, Runtime, Site};
 
-/// What these tests call beside a runtime; Debian's packages docker.io, jq and catatonit.
+/// The programs that these tests call in addition to a runtime, from Debian's packages docker.io, jq and catatonit.
 pub const PROGRAMS: [&str; 6] = ["docker", "dockerd", "containerd", "ctr", "jq", "catatonit"];
 
-/// What is tried, and on what.
+/// The function of a test and what it runs on.
 #[derive(Clone, Copy)]
 enum Check {
-    /// On a dockerd of this kind.
+    /// A test on a dockerd of this kind.
     Docker(Kind, fn(&Engine) -> Result<(), Failed>),
-    /// With all that it needs.
+    /// A test that starts everything that it needs itself.
     Containerd(fn(&Site, Spot) -> Result<(), Failed>),
 }
 
@@ -47,7 +47,7 @@ const CRUN_UNIFIED: Spot = spot(Runtime::Crun, Layout::Unified);
 
 const ALL: [Spot; 4] = [RUNC_LEGACY, RUNC_HYBRID, RUNC_UNIFIED, CRUN_UNIFIED];
 
-/// A test with a host of its own, which it has to leave as it was.
+/// A test with its own host, which it must leave unchanged.
 pub struct DockerTrial {
     pub name: String,
     pub cell: Cell,
@@ -57,7 +57,8 @@ pub struct DockerTrial {
 }
 
 impl DockerTrial {
-    /// Why it can't run here, beside what its cell and the programs ask for.
+    /// Returns the reason why the test can't run on this machine, apart from the requirements of its
+    /// cell and the programs.
     pub fn missing(&self, site: &Site) -> Option<String> {
         match self.check {
             Check::Docker(kind, _) => kind.missing(site),

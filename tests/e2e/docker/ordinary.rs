@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows containers that have nothing to do with systemd: the wrapper changes nothing of them.
+//! Tests that the wrapper changes nothing in containers that have nothing to do with systemd.
 
 use std::fs;
 
@@ -14,8 +14,8 @@ use crate::docker::stock::OTHER_INIT;
 use crate::engines::image::IMAGE;
 use crate::inside::Inside;
 
-/// Commands that users give, and what docker ends with; what crun 1.8 says of a program that isn't there, Docker doesn't
-/// understand.
+/// Commands that users run, and the exit codes of docker. For a missing program there are two, because Docker
+/// doesn't understand crun 1.8's message.
 const COMMANDS: [(&[&str], &[i32]); 3] =
     [(&["/bin/echo", "hi"], &[0]), (&["sh", "-c", "echo no >&2; exit 7"], &[7]), (&["/no/such/program"], &[127, 125])];
 
@@ -34,7 +34,7 @@ pub fn says_the_same(engine: &Engine) -> Result<(), Failed> {
     Ok(())
 }
 
-/// A runtime that keeps config.json as it gets it, and what the file system knows of the file.
+/// A runtime that saves config.json as it receives it, with the file's metadata.
 const RECORDING: &str = r#"#!/bin/sh
 set -eu
 bundle='' before='' verb=''
@@ -50,7 +50,7 @@ fi
 exec "$NEXT" "$@"
 "#;
 
-/// The runtime gets the very file that containerd wrote; of a container with systemd another.
+/// Tests that the runtime gets the same file that containerd wrote, except for a container with systemd.
 pub fn keeps_config_json(engine: &Engine) -> Result<(), Failed> {
     let recording = |record: &str, next: &str| {
         let records = engine.host().home().display().to_string();
@@ -80,7 +80,8 @@ pub fn keeps_config_json(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// `docker stop` asks them as it always did, also if they are called as an init is.
+/// Tests that `docker stop` sends these containers the same signal as ever, even if their command has the
+/// name of an init.
 pub fn stops_as_ever(engine: &Engine) -> Result<(), Failed> {
     for command in [&["/bin/sh", OTHER_INIT][..], &[OTHER_INIT]] {
         let guest = Guest::run(engine, &[], command)?;

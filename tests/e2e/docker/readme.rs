@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the steps of the README's section on Docker, and does them as a reader who copies them.
+//! Executes the steps of the README's section on Docker in the same way as a reader who copies them.
 
 use std::env;
 use std::fs;
@@ -20,8 +20,8 @@ const SECTIONS: [Section; 2] = [
     Section { document: "README.md", heading: "### Docker", blocks: 2 },
 ];
 
-/// Programs can be installed; and the project, with what was built of it, stays in sight where the host has folders of
-/// its own.
+/// Returns the part of the script that lets programs be installed on the host, and that keeps the project and its
+/// build visible where the host has its own directories.
 pub fn prepared() -> Result<String, Failed> {
     let quoted = |path: &Path| Ok::<_, Failed>(shlex::try_quote(&path.display().to_string())?.into_owned());
     Ok(PREPARED.replace("@REPOSITORY@", &quoted(&repository())?).replace("@TARGET@", &quoted(&target())?))
@@ -34,7 +34,7 @@ mount --bind @REPOSITORY@ "$home/repository"
 mount --bind @TARGET@ "$home/target"
 "#;
 
-/// In mounts of its own, such that the paths are those that cargo knows.
+/// Follows a step in a private mount namespace, so that the paths are those that cargo knows.
 const FOLLOW: &str = r#"
 set -e
 mount -t tmpfs -o mode=1777 tmpfs /tmp
@@ -45,13 +45,13 @@ cd "$repository"
 sh -euc "$step"
 "#;
 
-/// Where cargo has built it already.
+/// Returns the directory in which cargo has built the project.
 fn target() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| repository().join("target"), |path| repository().join(path))
 }
 
-/// What stands in for the programs of a host that systemd runs: they come first on the reader's PATH. What the README has
-/// installed by apt is there.
+/// Stand-ins for programs of a host that systemd runs, which come first in the reader's `PATH`. Packages that the
+/// README installs with apt are already there.
 const SUDO: &str = "#!/bin/sh\n[ \"$1 $2\" != 'apt install' ] || exit 0\nexec \"$@\"\n";
 const SYSTEMCTL: &str = r#"#!/bin/sh
 set -eu
@@ -68,10 +68,10 @@ case $* in
 esac
 "#;
 
-/// A build, if nothing is built yet.
+/// The time limit for a step. It allows for a build if nothing is built yet.
 const STEP: Duration = Duration::from_secs(900);
 
-/// One step after the other; each has to succeed, with nothing that this test adds.
+/// Executes one step after the other. Each has to succeed without anything that this test adds.
 pub fn steps(engine: &Engine) -> Result<(), Failed> {
     let bin = engine.host().home().join("bin");
     stand_in(&bin, "sudo", SUDO)?;
@@ -79,7 +79,7 @@ pub fn steps(engine: &Engine) -> Result<(), Failed> {
     let words = [("@PIDFILE@", PIDFILE), ("@RELOADED@", RELOADED), ("@LOG@", &log)];
     let systemctl = words.iter().fold(SYSTEMCTL.to_owned(), |text, (word, with)| text.replace(word, with));
     stand_in(&bin, "systemctl", &systemctl)?;
-    // The reader has no such file yet.
+    // The reader doesn't have this file yet.
     fs::remove_file(engine.host().seen(Path::new(CONFIG)))?;
     for step in readme::steps(&SECTIONS)? {
         follow(engine, &step)?;
@@ -92,7 +92,7 @@ fn follow(engine: &Engine, step: &str) -> Result<(), Failed> {
     let path = env::var("PATH")?;
     let mut command = engine.host().command("unshare");
     command.args(["--mount", "--", "sh", "-c", FOLLOW]);
-    // Of who runs the tests, what cargo needs; of Docker, nothing.
+    // The step gets the variables that cargo needs from the environment of the tests, and none of Docker's.
     for name in ["HOME", "CARGO_HOME", "RUSTUP_HOME", "RUSTUP_TOOLCHAIN"] {
         command.envs(env::var_os(name).map(|value| (name, value)));
     }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what a user of Docker sees when the wrapper refuses, and the hooks that are no descriptors.
+//! Tests what a user of Docker sees when the wrapper refuses a container, and hooks that are
+//! not described by descriptors.
 
 use std::fs;
 
@@ -12,8 +13,8 @@ use crate::docker::guest::{Guest, INIT};
 use crate::engines::image::IMAGE;
 use crate::inside::Inside;
 
-/// A file that is no descriptor fails each container, as with the engines that read the directory themselves: Docker says
-/// which file it is. An administrator may have it passed over.
+/// Tests that a file that isn't a descriptor fails each container, as with engines that read the directory
+/// themselves, and that Docker reports which file it is. An administrator may have the file skipped.
 pub fn bad_descriptor(engine: &Engine) -> Result<(), Failed> {
     let bad = engine.hooks_directory().join("broken.json");
     fs::write(&bad, "{ \"version\": ")?;
@@ -33,7 +34,7 @@ pub fn bad_descriptor(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// Many guides tell users to mount the host's cgroups: Docker shows what the hook says to that.
+/// Tests that Docker shows the hook's message if a user mounts the host's cgroups, as many guides recommend.
 pub fn hosts_cgroups(engine: &Engine) -> Result<(), Failed> {
     let told = engine.call(&[
         "run",
@@ -52,7 +53,7 @@ pub fn hosts_cgroups(engine: &Engine) -> Result<(), Failed> {
     Err(format!("no line with {words:?}: {}", told.told()).into())
 }
 
-/// The entry of daemon.json that the README of oci-add-hooks has, with this program in its place.
+/// Tests the entry of daemon.json in the README of oci-add-hooks, with the wrapper in place of that program.
 pub fn add_hooks(engine: &Engine) -> Result<(), Failed> {
     let home = engine.host().home();
     let (file, proof) = (home.join("hooks.json"), home.join("proof"));

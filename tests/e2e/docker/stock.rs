@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the hosts that the tests with Docker want, and what their dockerds have in stock: an image that is imported
-//! once for all that are alike.
+//! The hosts of the tests with Docker, and the data of their dockerds: an image that is imported once for all hosts
+//! of the same kind.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -23,14 +23,14 @@ pub enum Kind {
     Remapped,
     /// The image has a web server and a password.
     Web,
-    /// The image has services with tests of their own.
+    /// The image has services with their own tests.
     Services,
     /// A reader can follow the README.
     Readers,
 }
 
 impl Kind {
-    /// Why it can't be had here.
+    /// Returns the reason why this kind isn't available on this machine.
     pub fn missing(self, site: &Site) -> Option<String> {
         match self {
             Self::Web => site.web().err(),
@@ -54,7 +54,7 @@ impl Kind {
     }
 }
 
-/// What users log in with.
+/// The password of root in the image with the web server.
 pub const PASSWORD: &str = "let me in";
 
 const WITH_PASSWORD: [Planted; 1] = [Planted::File(
@@ -64,7 +64,8 @@ const WITH_PASSWORD: [Planted; 1] = [Planted::File(
      19000:0:99999:7:::\n",
 )];
 
-/// Called as systemd may be, and not systemd: says so, and ends by its own exit code when it is asked to.
+/// A program whose name might be that of systemd, but which isn't systemd. It prints a message, and ends with its
+/// own exit code on request.
 pub const OTHER_INIT: &str = "/opt/init";
 
 fn planted() -> Vec<Planted> {
@@ -85,7 +86,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// A data-root to copy; who comes first makes it, and the others wait.
+    /// Returns a data-root to copy. The first caller creates it, and the others wait.
     pub fn of(&self, kind: Kind, site: &Site) -> Result<&Path, Failed> {
         let (cell, kind) = match kind {
             Kind::Usual | Kind::Readers => (&self.usual, Kind::Usual),
@@ -112,12 +113,12 @@ fn make(kind: Kind, site: &Site) -> Result<PathBuf, Failed> {
     Ok(path)
 }
 
-/// Takes away the databases, which are written to where they are.
+/// Removes the databases, which are modified in place.
 fn keep_images(data_root: &Path) -> Result<(), Failed> {
     for entry in fs::read_dir(data_root)?.flatten() {
         match &*entry.file_name().to_string_lossy() {
             "image" | "overlay2" => {}
-            // Those of the user namespace with this root.
+            // The directory for the user namespace with this root.
             name if name.starts_with(&user::SUBORDINATE.to_string()) => keep_images(&entry.path())?,
             _ if entry.file_type()?.is_dir() => fs::remove_dir_all(entry.path())?,
             _ => fs::remove_file(entry.path())?,
@@ -126,7 +127,7 @@ fn keep_images(data_root: &Path) -> Result<(), Failed> {
     Ok(())
 }
 
-/// Where dockerd keeps images and containers.
+/// Returns the directory in which dockerd keeps images and containers.
 pub fn data_root(host: &EngineHost) -> PathBuf {
     host.home().join("data")
 }

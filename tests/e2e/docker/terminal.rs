@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to talk to a program on a terminal, as a user in front of it does.
+//! Communicates with a program on a terminal, like a user in front of it.
 
 use std::fs::File;
 use std::io::{ErrorKind, Read, Write};
@@ -13,16 +13,16 @@ use rustix::termios::Winsize;
 
 use crate::command::{Kept, Look, ended, spelled, until};
 
-/// A terminal, and the program that it is the controlling one of.
+/// A terminal, and the program whose controlling terminal it is.
 #[derive(Debug)]
 pub struct Terminal {
     child: Kept,
     line: String,
-    /// The user's end.
+    /// The user's end of the terminal.
     screen: File,
-    /// All that came, with what is for a terminal's eyes alone.
+    /// All output so far, including escape sequences.
     bytes: Vec<u8>,
-    /// Where in the text of it the user has read to.
+    /// The offset in the plain text of the output up to which the user has read.
     read: usize,
 }
 
@@ -45,7 +45,7 @@ impl Terminal {
         Ok(Self { child, line, screen, bytes: Vec::new(), read: 0 })
     }
 
-    /// Reads on until these words are shown, and gives all up to their end.
+    /// Reads until `words` are shown, and returns everything up to their end.
     pub fn expect(&mut self, words: &str, limit: Duration) -> Result<String, Failed> {
         until(&format!("{words:?} on the terminal"), limit, || {
             let at_end = self.see();
@@ -66,7 +66,7 @@ impl Terminal {
 
     /// Types a line.
     pub fn type_line(&mut self, line: &str) -> Result<(), Failed> {
-        // What a terminal sends for the key.
+        // A terminal sends a carriage return for the Enter key.
         Ok(self.screen.write_all(format!("{line}\r").as_bytes())?)
     }
 
@@ -75,7 +75,7 @@ impl Terminal {
         ended(&mut self.child.0, &self.line, limit)
     }
 
-    /// Takes what is there to be read; true at the end.
+    /// Reads the available output. Returns `true` at the end.
     fn see(&mut self) -> std::io::Result<bool> {
         let mut buffer = [0; 4096];
         loop {
@@ -83,7 +83,7 @@ impl Terminal {
                 Ok(0) => return Ok(true),
                 Ok(length) => self.bytes.extend(&buffer[..length]),
                 Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
-                // How Linux says that nobody has the other end open.
+                // Linux returns this error if no process has the other end open.
                 Err(error) if error.raw_os_error() == Some(rustix::io::Errno::IO.raw_os_error()) => return Ok(true),
                 Err(error) => return Err(error),
             }
@@ -91,7 +91,8 @@ impl Terminal {
     }
 }
 
-/// The text without colours, links and carriage returns. What has begun and not ended at the end isn't in it yet.
+/// Returns the text without colors, links and carriage returns. An incomplete escape sequence at
+/// the end is omitted.
 fn plain(text: &str) -> String {
     const ESCAPE: char = '\u{1b}';
     const BELL: char = '\u{7}';

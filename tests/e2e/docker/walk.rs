@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what a user does in front of a terminal, from the boot messages by the login prompt to the last ones.
+//! Tests what a user does at a terminal, from the boot messages and the login to the shutdown messages.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use crate::docker::terminal::Terminal;
 use crate::engines::image::IMAGE;
 use crate::inside::BOOT;
 
-/// agetty and login take their time on a busy machine.
+/// The time limit for agetty and login, which are slow on a busy machine.
 const LOGIN: Duration = Duration::from_secs(60);
 
 pub fn through(engine: &Engine) -> Result<(), Failed> {
@@ -40,7 +40,7 @@ pub fn through(engine: &Engine) -> Result<(), Failed> {
         return Err(format!("not nginx's page: {page}").into());
     }
     engine.ask(&["stop", "web"])?;
-    // Units stop at the same time, so that their messages come in any order.
+    // Units stop at the same time, so their messages come in any order.
     let told = terminal.expect("Reached target umount.target", SHORT)?;
     for words in ["Stopped target", "nginx.service"] {
         if !told.contains(words) {
@@ -51,10 +51,10 @@ pub fn through(engine: &Engine) -> Result<(), Failed> {
     engine.ask(&["rm", "web"]).map(drop)
 }
 
-/// What root's shell shows when it is ready.
+/// The prompt of root's shell.
 const PROMPT: &str = ":~# ";
 
-/// What a command shows, which the shell repeats first.
+/// Returns the output of a command. The shell echoes the command first.
 fn ask(terminal: &mut Terminal, command: &str) -> Result<String, Failed> {
     terminal.type_line(command)?;
     terminal.expect(command, SHORT)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the life of one container that an engine made.
+//! The life of one container that an engine created.
 
 use std::collections::BTreeMap;
 
@@ -12,24 +12,24 @@ use crate::engines::host::EngineHost;
 use crate::inside::Inside;
 use crate::mounts::{self, Mount};
 
-/// An engine, as its program for users can be called.
+/// An engine's command-line client.
 pub trait Client {
     fn call(&self, arguments: &[&str]) -> Result<Finished, Failed>;
 
     fn host(&self) -> &EngineHost;
 
-    /// Whether /run is shared in containers, through which services get their credentials.
+    /// Whether /run is shared in containers. Services get their credentials through a shared /run.
     fn shares_run(&self) -> bool;
 
-    /// What systemd is told to be in.
+    /// Returns the container manager that systemd is told it runs under.
     fn manager(&self, id: &str) -> Result<&'static str, Failed>;
 
-    /// Whether a removal has done what it should.
+    /// Whether a removal has had the intended effect.
     fn has_removed(told: &Finished) -> bool {
         told.status.success()
     }
 
-    /// The output of a call that succeeds.
+    /// Returns the output of a call, or fails if the call fails.
     fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
         Ok(self.call(arguments)?.expect_success()?.trim().to_owned())
     }
@@ -42,7 +42,7 @@ pub struct Guest<C> {
 }
 
 impl<C: Client> Guest<C> {
-    /// One that the engine has made, by what it said then.
+    /// Returns the container that the engine has created, given the engine's output.
     pub fn by(client: C, told: &str) -> Result<Self, Failed> {
         match told.lines().last() {
             Some(id) if id.len() == 64 => Ok(Self { client, id: id.to_owned() }),
@@ -50,25 +50,25 @@ impl<C: Client> Guest<C> {
         }
     }
 
-    /// What the engine knows of it, by the path of a field.
+    /// Returns a field of the engine's data on the container, given the field's path.
     pub fn inspect(&self, field: &str) -> Result<String, Failed> {
         self.client.ask(&["inspect", "--format", &format!("{{{{{field}}}}}"), &self.id])
     }
 
-    /// A call of the engine about it, which is to succeed.
+    /// Calls the engine with the container's ID, and fails if the call fails.
     pub fn call(&self, arguments: &[&str]) -> Result<(), Failed> {
         self.client.call(&[arguments, &[self.id.as_str()]].concat())?.expect_success()?;
         Ok(())
     }
 
-    /// Ends as the engine asks for it, with this exit code: a kill's would be 137.
+    /// Stops the container and checks its exit code. That of a killed container would be 137.
     pub fn ends_in_order(&self, code: &str) -> Result<(), Failed> {
         self.call(&["stop", "--time=30"])?;
         self.until_stopped()?;
         same("the exit code", &self.inspect(".State.ExitCode")?, code)
     }
 
-    /// Lives some more times, each as well as the first, and ends.
+    /// Restarts the container several times, checks each time that it works as well as at first, and stops it.
     pub fn restarts(&self, times: u32) -> Result<(), Failed> {
         self.is_well()?;
         for _ in 0..times {
@@ -82,7 +82,7 @@ impl<C: Client> Guest<C> {
         self.removed()
     }
 
-    /// A container that isn't prepared: its systemd exits with 255.
+    /// Checks that the container isn't prepared: its systemd exits with 255.
     pub fn gives_up(&self) -> Result<(), Failed> {
         self.explain(|guest| {
             guest.until_stopped()?;
@@ -91,25 +91,25 @@ impl<C: Client> Guest<C> {
         })
     }
 
-    /// The engine removes it, now that it has ended.
+    /// Makes the engine remove the container, which has ended.
     pub fn removed(&self) -> Result<(), Failed> {
         let told = self.client.call(&["rm", &self.id])?;
         if C::has_removed(&told) { Ok(()) } else { Err(told.told().into()) }
     }
 
-    /// Comes up with all that systemd needs.
+    /// Checks that the container has booted with everything that systemd needs.
     pub fn is_well(&self) -> Result<(), Failed> {
         self.is_well_beside(&[])
     }
 
-    /// The same where the engine or its user has mounted some of that.
+    /// Does the same as [`Self::is_well`] for a container in which the engine or its user has mounted some of it.
     pub fn is_well_beside(&self, mounted: &[&str]) -> Result<(), Failed> {
         has_come_up(self)?;
         has_what_systemd_needs_beside(self, mounted)?;
         let mut seen = self.mounts()?;
         let run = mounts::at(&seen, "/run").ok_or("no mount on /run")?;
         same("a shared /run", &run.shared.to_string(), &self.client.shares_run().to_string())?;
-        // The hook may well lay a writable mount over the container's cgroup.
+        // The hook may add a writable mount over the container's cgroup.
         seen.retain(|mount| !mount.kind.starts_with("cgroup"));
         same("what is mounted twice", &twice(&seen).join(", "), "")
     }
@@ -145,7 +145,7 @@ impl<C: Client> Inside for Guest<C> {
     }
 }
 
-/// The paths that have more than one mount.
+/// Returns the mount points with more than one mount.
 pub fn twice(seen: &[Mount]) -> Vec<&str> {
     let mut counts = BTreeMap::<&str, u32>::new();
     for mount in seen {

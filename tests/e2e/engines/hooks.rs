@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the project's descriptors, and how to make directories of them.
+//! The project's hook descriptors, and directories with installed descriptors.
 
 use std::fs;
 use std::path::Path;
@@ -28,15 +28,15 @@ const INSTALLED: &str = "@LIBEXECDIR@/oci/hooks.d/oci-systemd-hook";
 const CREATE_CONTAINER: &str = r#""createContainer", "#;
 const POSTSTOP: &str = r#""poststop"]"#;
 
-/// The stages at which the descriptors call the hook, of which contrib/install.sh chooses.
+/// The stages at which the descriptors call the hook. contrib/install.sh chooses between them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stages {
-    /// As for hosts with a crun before 1.27.
+    /// The stages for hosts with crun before 1.27.
     WithoutCreateContainer,
     All,
 }
 
-/// A new directory with these, as they are installed but for the hook's path.
+/// Creates a directory with these descriptors as they are installed, except for the hook's path.
 pub fn install(directory: &Path, descriptors: &[Descriptor], stages: Stages, hook: &Path) -> Result<(), Failed> {
     fs::create_dir(directory)?;
     for (name, template) in descriptors {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to make a host for an engine, with folders, accounts and processes of its own, and to leave nothing of it
-//! behind: the processes end with their namespace, and what they wrote lies in the test's directory.
+//! Creates a host for an engine, with its own directories, accounts and processes, and removes all of it after the
+//! test: the processes end with their namespace, and the files that they wrote are in the test's directory.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,7 +20,7 @@ use crate::namespace::{Namespace, OWN_FOLDERS};
 use crate::site::{Layout, MARK, Site};
 use crate::tree;
 
-/// `tree` is a root file system for containers. Engines write to /etc, /var/lib and /dev/shm, too.
+/// `tree` is a root file system for containers. Engines also write to /etc, /var/lib and /dev/shm.
 const FOLDERS: &str = r#"
 mount -t overlay -o "lowerdir=$lower,upperdir=$home/upper,workdir=$home/work" overlay "$home/tree"
 mount -t overlay -o "lowerdir=/etc,upperdir=$home/etc,workdir=$home/etc-work" overlay /etc
@@ -31,8 +31,8 @@ for file in passwd group subuid subgid; do
 done
 "#;
 
-/// What is in `own` is all of version 2 that a rootless podman sees, and writes to. Its processes are in a cgroup below,
-/// since one that has processes can't pass controllers on.
+/// `own` contains everything of version 2 that a rootless podman sees and writes to. Its processes are in a cgroup
+/// below `own`, since a cgroup that contains processes can't pass on controllers.
 const LIFE: &str = r#"
 mkdir -m 755 /run/user
 mkdir -m 700 "/run/user/$user"
@@ -49,12 +49,12 @@ find /sys/fs/cgroup -depth -type d \( -path "*/$cgroup" -o -path "*/$cgroup/*" \
 "#;
 const SESSION: &str = r#"echo 0 >"$0/session/cgroup.procs" && exec sh -c "$processes""#;
 
-/// All processes end with the first one, which sees to those that lost their parents.
+/// All processes end with the first one, which adopts orphaned processes.
 const PROCESSES: &str = r#"
 exec unshare --mount --propagation private --pid --fork --kill-child -- catatonit -- sh -c "$keeper"
 "#;
 
-/// As on a host that systemd booted, mounts are passed on. What it says is its number on the machine.
+/// Mounts are shared, as on a host that systemd booted. The script prints its PID on the machine.
 const KEEPER: &str = r#"
 set -e
 read -r pid rest </proc/self/stat
@@ -68,20 +68,20 @@ echo "$pid"
 read -r word
 "#;
 
-/// Moves itself there, and becomes the rest.
+/// Moves itself to the cgroup in `$0`, and executes the arguments.
 const IN_CGROUP: &str = r#"echo 0 >"$0" && exec "$@""#;
 
-/// What differs from engine to engine, and from test to test.
+/// The parameters that differ from engine to engine and from test to test.
 #[derive(Debug)]
 pub struct Wanted<'a> {
-    /// In the names of the directory and of the cgroup.
+    /// Part of the names of the directory and of the cgroup.
     pub engine: &'static str,
     pub user: User,
     pub layout: Layout,
-    /// The root file system that is the tree's, and what the tree has besides.
+    /// The root file system below the tree, and the files that the tree has in addition.
     pub lower: PathBuf,
     pub files: &'a [Planted],
-    /// A further part of the script that makes the host; the variable `home` is the test's directory.
+    /// An additional part of the script that creates the host. Its variable `home` is the test's directory.
     pub more: &'a str,
 }
 
@@ -105,7 +105,7 @@ impl EngineHost {
         let cgroup = format!("{MARK}{engine}-{}-{count}", std::process::id());
         let folders = ["tree", "upper", "work", "etc", "etc-work", "lib", "lib-work", "accounts", "user"];
         let home = site.home(&format!("{engine}-"), &folders)?;
-        // As the top of a root file system is.
+        // The top directory of a root file system has this mode.
         for name in ["upper", "etc", "lib"] {
             fs::set_permissions(home.path().join(name), fs::Permissions::from_mode(0o755))?;
         }
@@ -136,7 +136,7 @@ impl EngineHost {
         self.home.path()
     }
 
-    /// A part of it that the engine's user may write to.
+    /// The part of the test's directory that the engine's user may write to.
     pub fn users_home(&self) -> PathBuf {
         match self.user {
             User::Root => self.home().to_owned(),
@@ -144,12 +144,12 @@ impl EngineHost {
         }
     }
 
-    /// The cgroup of this test alone, below which all others are.
+    /// The cgroup that only this test uses. It contains all others of the test.
     pub fn cgroup(&self) -> &str {
         &self.cgroup
     }
 
-    /// A program of the engine's user on this host.
+    /// Returns a command that runs the program on this host as the engine's user.
     pub fn command(&self, program: &str) -> Command {
         let of_keeper = |name: &str| format!("/proc/{}/ns/{name}", self.keeper);
         let mut enter = vec!["nsenter".to_owned()];
@@ -171,7 +171,7 @@ impl EngineHost {
                 command
             }
         };
-        // Nothing of who started the tests.
+        // No other variables are inherited from the environment of the tests.
         command.env_clear().env("PATH", std::env::var_os("PATH").unwrap_or_default());
         command.env("HOME", self.users_home()).current_dir("/").arg(program);
         if self.user == User::Other {
@@ -180,7 +180,7 @@ impl EngineHost {
         command
     }
 
-    /// A path of this host as the tests can open it.
+    /// Returns the path by which the tests can open a path of this host.
     pub fn seen(&self, path: &Path) -> PathBuf {
         let mut seen = PathBuf::from(format!("/proc/{}/root", self.keeper));
         seen.extend(path.components().skip(1));
@@ -191,28 +191,28 @@ impl EngineHost {
         Ok(fs::read_to_string(format!("/proc/{}/mountinfo", self.keeper))?)
     }
 
-    /// A root file system that the user brings along.
+    /// A root file system that the user provides.
     pub fn tree(&self) -> PathBuf {
         self.home().join("tree")
     }
 
-    /// What the layer above its image holds.
+    /// The overlay's upper layer, which is above the tree's image.
     pub fn upper(&self) -> PathBuf {
         self.home().join("upper")
     }
 
-    /// What runs changed in it.
+    /// Returns the paths of the tree that containers changed.
     pub fn tree_changes(&self) -> Result<Vec<PathBuf>, Failed> {
         tree::changes(&self.upper(), &self.lower, &self.planted)
     }
 
-    /// The names of all processes but those that keep the namespace.
+    /// Returns the names of all processes except those that keep the namespace alive.
     pub fn processes(&self) -> Result<Vec<String>, Failed> {
         let mut names = Vec::new();
         for entry in fs::read_dir(self.seen(Path::new("/proc")))?.flatten() {
             let number = entry.file_name().to_string_lossy().parse::<u32>();
             if number.is_ok_and(|number| number > 2) {
-                // It may just have ended.
+                // The process may just have ended.
                 let name = fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
                 names.push(name.trim().to_owned());
             }
@@ -220,13 +220,13 @@ impl EngineHost {
         Ok(names)
     }
 
-    /// The mounts that a process of this host sees.
+    /// Returns the mounts that a process of this host sees.
     pub fn mounts_of(&self, process: &str) -> Result<Vec<Mount>, Failed> {
         let path = format!("/proc/{process}/mountinfo");
         Ok(mounts::parse(&fs::read_to_string(self.seen(Path::new(&path)))?))
     }
 
-    /// All that is below the cgroup of this test.
+    /// Returns all cgroups below the one of this test.
     pub fn cgroups(&self) -> BTreeSet<String> {
         host::cgroups_below(&self.cgroup)
     }

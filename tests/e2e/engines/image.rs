@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the image that the containers of engines are made from, and how an engine gets it.
+//! The image from which the engines' containers are created, and its import into an engine.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -13,13 +13,13 @@ use crate::engines::host::EngineHost;
 use crate::site::Suite;
 
 pub const IMAGE: &str = "localhost/systemd";
-/// The same in all containers of the image, where nobody cares.
+/// The machine ID in the image, which all its containers share unless something sets another.
 pub const BAKED_ID: &str = "0123456789abcdef0123456789abcdef";
-/// A script that ends in systemd.
+/// A script that ends by executing systemd.
 pub const ENTRY_POINT: &str = "/entrypoint.sh";
 pub const SUITE: Suite = Suite::Bookworm;
 
-/// The image has these beside what its suite has.
+/// Returns the files that the image has in addition to those of its suite.
 pub fn planted() -> Vec<Planted> {
     let own = [
         Planted::File("etc/machine-id", 0o444, "0123456789abcdef0123456789abcdef\n"),
@@ -28,12 +28,12 @@ pub fn planted() -> Vec<Planted> {
     [&PROBE[..], &own].concat()
 }
 
-/// Reading 200 MB and writing them takes some 5 s.
+/// The time limit for an import. Reading and writing 200 MB takes about 5 s.
 const IMPORT: Duration = Duration::from_secs(120);
 
-/// Runs the program of an engine that reads the host's tree as an archive.
+/// Runs an engine's program that reads the host's tree as an archive.
 pub fn import(host: &EngineHost, program: &mut Command) -> Result<(), Failed> {
-    // Read by root, whoever imports it; and no user can make devices.
+    // The archive is always read by root. Devices are excluded, because rootless users can't create them.
     let mut pack = Command::new("tar");
     pack.args(["--warning=no-file-changed", "--exclude=./dev/*", "-C"]).arg(host.seen(&host.tree())).args(["-c", "."]);
     let mut tar = pack.stdin(Stdio::null()).stdout(Stdio::piped()).spawn()?;
@@ -41,6 +41,7 @@ pub fn import(host: &EngineHost, program: &mut Command) -> Result<(), Failed> {
     let imported = run_from(program, archive.into(), IMPORT);
     let packed = tar.wait()?;
     imported?.expect_success()?;
-    // 1 is no error, but a file that changed meanwhile: so look overlayfs's directories.
+    // Exit status 1 is not an error. It means that a file changed in the meantime, which tar reports
+    // for directories of overlayfs.
     if matches!(packed.code(), Some(0 | 1)) { Ok(()) } else { Err(format!("tar: {packed}").into()) }
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what the tests with podman and those with Docker have in common.
+//! The common parts of the tests with podman and with Docker.
 
 pub mod guest;
 pub mod hooks;
@@ -14,8 +14,9 @@ use std::path::Path;
 
 use libtest_mimic::Failed;
 
-/// On version 2 crun 1.8 raises RLIMIT_MEMLOCK to load the device program, which takes CAP_SYS_RESOURCE: not every
-/// machine's root has it; and where the controllers are on version 1, it refuses the limits that Docker always sets.
+/// A script that runs crun without resource limits. On version 2, crun 1.8 raises RLIMIT_MEMLOCK to load the device
+/// program. That requires CAP_SYS_RESOURCE, which root doesn't have on every machine. If the controllers are on
+/// version 1, crun 1.8 refuses the limits that Docker always sets.
 pub const CRUN: &str = r#"#!/bin/sh
 set -eu
 bundle='' before=''
@@ -30,7 +31,7 @@ fi
 exec crun "$@"
 "#;
 
-/// Writes a program that stands in for another, in a directory that may not be there yet.
+/// Writes a program that stands in for another. The directory is created if it doesn't exist.
 pub fn stand_in(directory: &Path, name: &str, text: &str) -> Result<(), Failed> {
     fs::create_dir_all(directory)?;
     let path = directory.join(name);

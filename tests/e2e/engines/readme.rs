@@ -52,7 +52,7 @@ fn blocks(text: &str, title: &str) -> Result<Vec<String>, String> {
     Ok(blocks)
 }
 
-/// A step has succeeded, and printed the lines that its comments name.
+/// Checks that a step has succeeded and has printed the lines that its comments promise.
 pub fn has_done(step: &str, finished: Finished) -> Result<(), Failed> {
     const SAYS: &str = "# until it says: ";
     let output = finished

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to draw what becomes of each container, so that a run can be repeated.
+//! Random choices of what happens to each container, which can be repeated.
 
 use std::env;
 use std::fs;
@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use libtest_mimic::Failed;
 
-/// Says what to draw from; a run prints what it drew from.
+/// The variable with the seed to use. A run prints its seed.
 pub const SEED: &str = "OCI_SYSTEMD_HOOK_LOAD_SEED";
 
-/// Without that, another one each time.
+/// Returns the seed from the variable, or a random one if it isn't set.
 pub fn seed() -> Result<u64, Failed> {
     if let Some(given) = env::var_os(SEED) {
         let number = given.to_str().and_then(|text| text.parse().ok());
@@ -22,12 +22,13 @@ pub fn seed() -> Result<u64, Failed> {
     Ok(u64::from_str_radix(&digits, 16)?)
 }
 
-/// Numbers that look drawn: splitmix64.
+/// A pseudorandom number generator (splitmix64).
 #[derive(Debug)]
 pub struct Chance(u64);
 
 impl Chance {
-    /// Each cycle has its own, since nobody knows in which order threads draw.
+    /// Returns the generator of one cycle. Each cycle has its own, since the order in which
+    /// threads draw is undefined.
     pub fn of_cycle(seed: u64, cycle: u32) -> Self {
         let mut chance = Self(seed ^ u64::from(cycle) << 32);
         chance.draw();
@@ -45,19 +46,19 @@ impl Chance {
         u32::try_from(self.draw() % u64::from(limit)).expect("less than the limit")
     }
 
-    /// True once in so many times.
+    /// Returns `true` with a probability of 1 in `times`.
     pub fn once_in(&mut self, times: u32) -> bool {
         self.below(times) == 0
     }
 
-    /// From 0 to 1.
+    /// Returns a number from 0 to 1.
     pub fn share(&mut self) -> f64 {
         f64::from(self.below(u32::MAX)) / f64::from(u32::MAX)
     }
 }
 
-/// How long one waits at most before one kills. A kill in time makes it longer, one that comes too late shorter: so
-/// the moments are spread over the whole life of what is killed, however long that takes on a busy machine.
+/// The longest wait before a kill. A kill in time makes it longer, and one that comes too late shorter. This
+/// spreads the moments over the whole life of the victim, however long that is on a busy machine.
 #[derive(Debug)]
 pub struct Span(Mutex<f64>);
 
@@ -68,14 +69,15 @@ impl Span {
 
     pub fn moment(&self, share: f64) -> Duration {
         let longest = *self.0.lock().expect("nothing panics with it");
-        // timeout(1) takes 0 for "never".
+        // timeout(1) treats 0 as no timeout.
         Duration::from_secs_f64(longest * share).max(Duration::from_micros(1))
     }
 
     pub fn note(&self, in_time: bool) {
-        /// As many in time as too late leave it as it is.
+        /// Equal numbers of kills in time and too late leave the span unchanged.
         const STEP: f64 = 1.1;
-        /// A hundred that begin at once all tell the same.
+        /// The limits of the span. They are needed because a hundred processes that start at once all change it
+        /// in the same direction.
         const SECONDS: std::ops::RangeInclusive<f64> = 0.001..=4.0;
         let mut longest = self.0.lock().expect("nothing panics with it");
         *longest = if in_time { *longest * STEP } else { *longest / STEP }.clamp(*SECONDS.start(), *SECONDS.end());

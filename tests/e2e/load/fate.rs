@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what can become of a container, and how often it does.
+//! What can happen to a container, and how often it does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::chance::{Chance, Span};
 
-/// Who is killed, and when.
+/// The process that is killed, and when.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Victim {
     Nobody,
@@ -16,9 +16,9 @@ pub enum Victim {
     HookAtPoststop,
     RuntimeAtCreate,
     RuntimeAtDelete,
-    /// While the runtime creates the container, and the hook prepares it.
+    /// While the runtime creates the container and the hook prepares it.
     ContainerAtCreate,
-    /// After that, with systemd booting in it or not.
+    /// After its creation, whether or not systemd is booting in it.
     Container,
 }
 
@@ -32,7 +32,7 @@ impl Victim {
         Self::Container,
     ];
 
-    /// What each takes, to begin with, in the crowd on two processors.
+    /// Returns the initial estimate of the victim's duration, in the crowd on two processors.
     fn seconds(self) -> f64 {
         match self {
             Self::HookAtPoststop => 0.03,
@@ -55,17 +55,18 @@ impl Victim {
     }
 }
 
-/// One container's.
+/// The fate of one container.
 #[derive(Clone, Debug)]
 pub struct Fate {
     pub victim: Victim,
-    /// Which part of the time that the victim has is over when it is killed.
+    /// The fraction of the victim's duration after which it is killed.
     share: f64,
-    /// systemd is started in it.
+    /// Whether systemd is started in the container.
     pub boots: bool,
-    /// The image lacks a mount point, so that something in its root has to be taken back.
+    /// Whether the image lacks a mount point, so that the hook has to create one in the root and to remove it.
     pub lacks_machine_id: bool,
-    /// The cgroup layout is not the runtime's, so that a cgroup has to be taken back.
+    /// Whether the cgroup layout differs from the runtime's, so that the hook has to create a cgroup
+    /// and to remove it.
     pub other_layout: bool,
 }
 
@@ -88,18 +89,18 @@ impl Fate {
                 Victim::Container => chance.once_in(4),
                 _ => false,
             },
-            // At poststop there is nothing to interrupt else.
+            // Otherwise there would be nothing to interrupt at poststop.
             lacks_machine_id: chance.once_in(3) || victim == Victim::HookAtPoststop,
             other_layout: chance.once_in(3),
         }
     }
 }
 
-/// What became of all containers of a trial.
+/// The fates of all containers of a test.
 #[derive(Debug)]
 pub struct Fates {
     spans: BTreeMap<Victim, Span>,
-    /// How many of whom were to be killed, and how many were in time.
+    /// The number of victims that were to be killed, and of those that were killed in time.
     counts: Mutex<BTreeMap<Victim, (u32, u32)>>,
     booted: Mutex<u32>,
 }
@@ -113,7 +114,7 @@ impl Fates {
         }
     }
 
-    /// How long to wait before the victim is killed.
+    /// Returns the time to wait before the victim is killed.
     pub fn moment(&self, fate: &Fate) -> Duration {
         self.spans.get(&fate.victim).map_or(Duration::ZERO, |span| span.moment(fate.share))
     }
@@ -132,7 +133,7 @@ impl Fates {
         *self.booted.lock().expect("nothing panics with it") += 1;
     }
 
-    /// For who reads the test's output.
+    /// Returns a summary for the test's output.
     pub fn told(&self) -> String {
         let counts = self.counts.lock().expect("nothing panics with it");
         let untouched = counts.get(&Victim::Nobody).map_or(0, |(all, _)| *all);
@@ -146,7 +147,7 @@ impl Fates {
         told
     }
 
-    /// The kills that are told of were some: a test without them shows nothing.
+    /// Returns the kinds of victims of which none was killed in time. A test without such kills proves nothing.
     pub fn missed(&self) -> Vec<&'static str> {
         let counts = self.counts.lock().expect("nothing panics with it");
         let missed =

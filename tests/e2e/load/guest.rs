@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the life of one container among a hundred, in which somebody is killed, and what an engine does then.
+//! The life of one container among a hundred, in which one of the processes is killed, and what
+//! an engine does then.
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
@@ -28,10 +29,10 @@ use crate::mounts::{self, Mount};
 use crate::site::Layout;
 use crate::{host, tree, upper};
 
-/// For anything: two processors have a hundred containers to see to.
+/// The time limit for everything, since two processors have to run a hundred containers.
 const CROWDED: Duration = Duration::from_secs(120);
 
-/// One container. Its files stay until the end, when they are looked at again.
+/// One container. Its files stay until the end of the test, when they are checked again.
 #[derive(Debug)]
 pub struct Guest<'a> {
     stand: &'a Stand,
@@ -75,7 +76,7 @@ impl<'a> Guest<'a> {
         let killed = json!({"path": "/usr/bin/timeout", "args": ["timeout", "--signal=KILL", seconds, hook]});
         match self.fate.victim {
             Victim::HookAtCreate => json["hooks"]["createRuntime"] = json!([killed]),
-            // The hook makes a cgroup only if it finds itself there.
+            // The hook creates a cgroup only if config.json also lists it at poststop.
             Victim::HookAtPoststop => {
                 json["hooks"]["poststop"] = json!([killed, {"path": hook, "args": [hook, "--version"]}]);
             }
@@ -88,7 +89,7 @@ impl<'a> Guest<'a> {
         self.home.join("bundle/rootfs")
     }
 
-    /// The whole of it; tells whether the victim was killed in time.
+    /// Runs the container from its creation to its deletion. Returns whether the victim was killed in time.
     pub fn live(&self, fates: &Fates) -> Result<bool, Failed> {
         let moment = fates.moment(&self.fate);
         let (created, mut killed) = self.create(moment)?;
@@ -116,12 +117,12 @@ impl<'a> Guest<'a> {
         }
         first.kill()?;
         killed |= self.delete(moment)?;
-        // A warning is of something that a crowd gets in the way of. With runc nobody hears it.
+        // A warning would mean that the crowd has interfered with something. With runc no warnings are recorded.
         let said = fs::read_to_string(self.home.join(HOOK_SAID)).unwrap_or_default();
         if killed || said.is_empty() { Ok(killed) } else { Err("the hook had something to say".into()) }
     }
 
-    /// Ends with the runtime's status, and whether the victim was killed in time.
+    /// Returns the runtime's exit status, and whether the victim was killed in time.
     fn create(&self, moment: Duration) -> Result<(ExitStatus, bool), Failed> {
         let mut command = self.stand.runtime();
         command.args(["create", "--pid-file"]).arg(self.home.join("pid"));
@@ -129,7 +130,7 @@ impl<'a> Guest<'a> {
         let mut child = self.begin(&mut command)?;
         let mut killed = false;
         match self.fate.victim {
-            // To kill at any moment is what this is for.
+            // The purpose of this test is to kill at any moment.
             Victim::RuntimeAtCreate => {
                 sleep(moment);
                 child.kill()?;
@@ -145,7 +146,7 @@ impl<'a> Guest<'a> {
             Victim::RuntimeAtCreate => status.signal() == Some(Signal::KILL.as_raw()),
             Victim::HookAtCreate => {
                 let said = self.said();
-                // As runc and crun tell of it.
+                // The messages of runc and crun.
                 ["error running hook: signal: killed", "(exit code: 137)"].iter().any(|words| said.contains(words))
             }
             _ => false,
@@ -153,7 +154,7 @@ impl<'a> Guest<'a> {
         Ok((status, killed))
     }
 
-    /// Once there is one; none where the runtime comes to its end before.
+    /// Waits for the first process and kills it. Returns `false` if the runtime ends before there is one.
     fn kill_first_process_of(&self, runtime: &mut Child) -> Result<bool, Failed> {
         let above = runtime.id();
         let is_first = |pid: u32| self.stand.is_elsewhere(pid) && parent(pid) == Some(above);
@@ -176,7 +177,7 @@ impl<'a> Guest<'a> {
         })
     }
 
-    /// Deletes the container whose first process has ended; tells whether the victim was killed in time.
+    /// Deletes the container, whose first process has ended. Returns whether the victim was killed in time.
     fn delete(&self, moment: Duration) -> Result<bool, Failed> {
         let mut command = self.stand.runtime();
         command.args(["delete", &self.id]);
@@ -188,7 +189,7 @@ impl<'a> Guest<'a> {
         let status = ended(&mut child, &spelled(&command), CROWDED)?;
         match self.fate.victim {
             Victim::RuntimeAtDelete if status.signal() == Some(Signal::KILL.as_raw()) => {}
-            // crun tells nobody.
+            // crun doesn't report it.
             Victim::HookAtPoststop if !status.success() || self.stand.record(&self.id).is_some() => {}
             _ if status.success() => return Ok(false),
             _ => return Err(format!("the runtime can't delete it: {status}").into()),
@@ -197,7 +198,7 @@ impl<'a> Guest<'a> {
         Ok(true)
     }
 
-    /// Deletes what is left after a kill, and calls the hook, as podman does: its poststop is the engine's own.
+    /// Deletes what is left after a kill, and calls the hook as podman does, which runs poststop hooks itself.
     fn clean_up_as_engine(&self) -> Result<(), Failed> {
         until("a runtime that has forgotten the container", CROWDED, || {
             let deleted = run(self.stand.runtime().args(["delete", "--force", &self.id]), CROWDED);
@@ -224,7 +225,8 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// That of a runtime that was killed, with who is left in it: crun's container waits for a start that never comes.
+    /// Removes the cgroup of a runtime that was killed, with the processes that are left in it. crun's container
+    /// waits for a start that never comes.
     fn remove_runtimes_cgroup(&self) -> Result<(), Failed> {
         for cgroup in self.runtimes_cgroups() {
             until("the end of a container whose runtime was killed", CROWDED, || match remove_cgroup(&cgroup) {
@@ -235,7 +237,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// The container's cgroup as far as it is there, in all hierarchies that the host has mounted.
+    /// Returns the container's existing cgroups in all hierarchies that the host has mounted.
     fn runtimes_cgroups(&self) -> Vec<PathBuf> {
         let top = Path::new("/sys/fs/cgroup");
         let tops = fs::read_dir(top).into_iter().flatten().flatten().map(|entry| entry.path());
@@ -248,7 +250,7 @@ impl<'a> Guest<'a> {
         Ok(command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said).spawn()?)
     }
 
-    /// What systemd will find is there, and once.
+    /// Checks that everything that systemd needs is mounted exactly once.
     fn is_prepared(&self) -> Result<(), Failed> {
         let seen = self.mounts()?;
         for point in ["/run", "/run/lock", "/tmp", "/var/log/journal", "/etc/machine-id"] {
@@ -259,7 +261,7 @@ impl<'a> Guest<'a> {
         Ok(())
     }
 
-    /// Who asks systemd all the time takes its time: so it says itself when it is done.
+    /// Repeated queries would slow systemd down, so it is asked to report when it is done.
     fn has_come_up(&self, first: &FirstProcess) -> Result<(), Failed> {
         let socket = PathBuf::from(format!("/proc/{}/root/run/systemd/private", first.pid));
         until("systemd that listens", CROWDED, || {
@@ -269,7 +271,7 @@ impl<'a> Guest<'a> {
         same("systemd's state", told.trim(), "running")
     }
 
-    /// What outlives a container, and shouldn't.
+    /// Checks that nothing of the container is left that shouldn't outlive it.
     pub fn leaves_nothing(&self) -> Result<(), Failed> {
         until(&format!("the end of {}, {:?}", self.id, self.fate), CROWDED, || match self.left() {
             Ok(left) if left.is_empty() => Look::Done(()),
@@ -287,7 +289,7 @@ impl<'a> Guest<'a> {
         Ok(left)
     }
 
-    /// Nothing is in the image's upper directory but what systemd writes.
+    /// Checks that the image's upper directory contains only what systemd writes.
     fn root_is_as_before(&self) -> Result<(), Failed> {
         let changes = tree::changes(&self.home.join("upper"), &self.stand.lower, &self.planted)?;
         match (changes.is_empty(), self.fate.boots, self.fate.victim) {
@@ -300,7 +302,7 @@ impl<'a> Guest<'a> {
         }
     }
 
-    /// As an engine does when it removes a container.
+    /// Unmounts the root file system, as an engine does when it removes a container.
     pub fn unmount(&self) -> Result<(), Failed> {
         run(self.stand.command("umount").arg(self.rootfs()), CROWDED)?.expect_success()?;
         Ok(())
@@ -335,14 +337,14 @@ impl Inside for Guest<'_> {
     }
 }
 
-/// A container's first process, which is no child of the tests.
+/// A container's first process, which is not a child of the tests.
 struct FirstProcess {
     pid: u32,
     handle: OwnedFd,
 }
 
 impl FirstProcess {
-    /// As the runtime wrote it down.
+    /// Returns the PID that the runtime wrote to its PID file.
     fn pid(home: &Path) -> Result<u32, Failed> {
         Ok(fs::read_to_string(home.join("pid"))?.trim().parse()?)
     }
@@ -356,7 +358,7 @@ impl FirstProcess {
         Ok(Self { pid, handle: pidfd_open(id, PidfdFlags::empty())? })
     }
 
-    /// And waits until it has ended.
+    /// Kills the process and waits until it has ended.
     fn kill(&self) -> Result<(), Failed> {
         match pidfd_send_signal(&self.handle, Signal::KILL) {
             Ok(()) | Err(rustix::io::Errno::SRCH) => {}
@@ -375,14 +377,14 @@ fn parent(pid: u32) -> Option<u32> {
     status.lines().find_map(|line| line.strip_prefix("PPid:"))?.trim().parse().ok()
 }
 
-/// Kills who is in it, and removes it with all that is below.
+/// Kills the processes in a cgroup and removes it with everything below it.
 fn remove_cgroup(cgroup: &Path) -> std::io::Result<()> {
     let processes = match fs::read_to_string(cgroup.join("cgroup.procs")) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         result => result?,
     };
     for pid in processes.lines().filter_map(|line| line.parse().ok()) {
-        // It may have ended.
+        // The process may already have ended.
         FirstProcess::open(pid).and_then(|process| process.kill()).ok();
     }
     for entry in fs::read_dir(cgroup)?.flatten().filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir())) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what a host is like after hundreds of containers at a time, while hooks, runtimes and containers are killed:
-//! as before.
+//! Tests that a host is unchanged after hundreds of containers, a hundred at a time, while hooks, runtimes
+//! and containers are killed.
 
 mod chance;
 mod fate;
@@ -23,7 +23,7 @@ use crate::container::{Cell, message};
 use crate::inside::Inside;
 use crate::site::{Layout, Runtime, Site};
 
-/// A thousand containers in all.
+/// The platforms. Together they run a thousand containers.
 pub const PLATFORMS: [(Runtime, Layout); 4] = [
     (Runtime::Runc, Layout::Legacy),
     (Runtime::Runc, Layout::Unified),
@@ -48,7 +48,7 @@ fn one_crowd(site: &Arc<Site>, cell: Cell, seed: u64) -> Result<(), Failed> {
     thread::scope(|scope| {
         for _ in 0..AT_A_TIME {
             scope.spawn(|| {
-                // After an error those that are there come to their end, and no other begins.
+                // After an error, running containers complete and no others are started.
                 while errors.lock().is_ok_and(|errors| errors.is_empty()) {
                     let number = next.fetch_add(1, Ordering::Relaxed);
                     if number >= CYCLES {
@@ -72,7 +72,7 @@ fn one_crowd(site: &Arc<Site>, cell: Cell, seed: u64) -> Result<(), Failed> {
     }
     let guests = guests.into_inner()?;
     stand.clean_up_after_runtimes()?;
-    // Once more: what was killed may have left something that worked on.
+    // They are checked once more, because something that was killed may have left a process that continued.
     guests.iter().try_for_each(|guest| guest.explain(Guest::leaves_nothing))?;
     stand.is_as_before()?;
     let Cell { runtime, layout, .. } = cell;
@@ -86,7 +86,7 @@ fn one_crowd(site: &Arc<Site>, cell: Cell, seed: u64) -> Result<(), Failed> {
     }
 }
 
-/// One container from its bundle to its end.
+/// Runs one container from the creation of its bundle to its end.
 fn cycle<'a>(stand: &'a Stand, fates: &Fates, number: u32, fate: &Fate) -> Result<Guest<'a>, Failed> {
     let guest = Guest::new(stand, number, fate.clone(), fates.moment(fate))?;
     guest.explain(|guest| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to make one host for a hundred containers, and whether it is as it was before.
+//! One host for a hundred containers, and the check that it is unchanged afterwards.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -21,16 +21,16 @@ use crate::mounts;
 use crate::namespace::{Namespace, OWN_FOLDERS};
 use crate::site::{MARK, Site};
 
-/// It may lie below /tmp, which the test's host has one of its own of.
+/// The image may be below /tmp, but the test's host has its own /tmp.
 const IMAGE: &str = r#"
 mount --bind "$lower" "$shown"
 "#;
 
-/// Where the hook keeps its records.
+/// The directory of the hook's records.
 const RECORDS: &str = "/run/oci-systemd-hook";
 
-/// crun makes itself unwritable by mounting itself on such a file (`try_bindfd` in its cloned_binary.c), and leaves both
-/// if it is killed before it has unmounted and removed them.
+/// The prefix of files of crun. It makes itself unwritable by mounting itself on such a file (`try_bindfd` in its
+/// cloned_binary.c), and leaves both behind if it is killed before it has unmounted and removed them.
 const CRUNS: &str = "/tmp/crun.";
 
 #[derive(Debug)]
@@ -41,7 +41,7 @@ pub struct Stand {
     pub lower: PathBuf,
     /// The first component of all the containers' cgroups.
     pub cgroup: String,
-    /// What the ids of all its containers end with.
+    /// The common end of the IDs of all its containers.
     tail: String,
     before: Host,
     own_files: usize,
@@ -79,7 +79,7 @@ impl Stand {
         self.home.path()
     }
 
-    /// The image as this host's programs see it.
+    /// Returns the path of the image as seen by this host's programs.
     pub fn image(&self) -> PathBuf {
         self.home.path().join("lower")
     }
@@ -88,12 +88,12 @@ impl Stand {
         Ok([&random_id()?[..48], &self.tail].concat())
     }
 
-    /// A program on this host.
+    /// Returns a command that runs the program on this host.
     pub fn command(&self, program: &str) -> Command {
         self.namespace.command(program)
     }
 
-    /// A call of the runtime.
+    /// Returns a command that runs the runtime.
     pub fn runtime(&self) -> Command {
         let mut command = self.command(&self.cell.runtime.to_string());
         command.arg("--root").arg(self.runtimes_states());
@@ -106,7 +106,7 @@ impl Stand {
         theirs.is_ok_and(|theirs| fs::read_link(self.namespace.about("ns/mnt")).is_ok_and(|own| own != theirs))
     }
 
-    /// What the hook wrote down of a container.
+    /// Returns the hook's record of a container, if it exists.
     pub fn record(&self, id: &str) -> Option<String> {
         let record = self.namespace.seen(&Path::new(RECORDS).join(id));
         record.exists().then(|| fs::read_to_string(record.join("made")).unwrap_or_else(|error| error.to_string()))
@@ -116,12 +116,12 @@ impl Stand {
         self.home.path().join("state")
     }
 
-    /// Whether the runtime has a directory of this container.
+    /// Whether the runtime has a state directory for this container.
     pub fn has_runtimes_state(&self, id: &str) -> bool {
         self.runtimes_states().join(id).exists()
     }
 
-    /// Removes what a killed runtime leaves beside its container.
+    /// Removes what a killed runtime leaves behind in addition to its container.
     pub fn clean_up_after_runtimes(&self) -> Result<(), Failed> {
         let mounted = mounts::parse(&self.namespace.mountinfo()?);
         for mount in mounted.iter().filter(|mount| mount.point.starts_with(CRUNS)) {
@@ -132,16 +132,16 @@ impl Stand {
                 fs::remove_file(entry.path())?;
             }
         }
-        // runc's directory of a container was seen to stay, without anything in it.
+        // runc was seen to leave an empty directory of a container behind.
         for id in names(&self.runtimes_states()) {
             fs::remove_dir(self.runtimes_states().join(id))?;
         }
         Ok(())
     }
 
-    /// Nothing of all the containers is left, and nothing else was touched.
+    /// Checks that nothing of the containers is left and that nothing else was changed.
     pub fn is_as_before(&self) -> Result<(), Failed> {
-        /// The kernel lets a namespace's mounts and files go some time after its last process.
+        /// The kernel releases a namespace's mounts and files some time after its last process has ended.
         const PATIENCE: Duration = Duration::from_secs(20);
         until("the host as it was before", PATIENCE, || match self.left() {
             Ok(left) if left.is_empty() => Look::Done(()),
@@ -167,13 +167,13 @@ impl Stand {
         Ok(left)
     }
 
-    /// Those that are on this host, or see one of the containers' roots.
+    /// Lists the processes that are on this host or that see the root of one of the containers.
     fn processes(&self) -> Result<Vec<String>, Failed> {
         let home = self.home.path().display().to_string();
         let mut found = Vec::new();
         let mut others = BTreeSet::new();
         for pid in pids()? {
-            // It may end meanwhile; and one that has ended has no namespace any more.
+            // The process may end in the meantime, and one that has ended no longer has a namespace.
             let Ok(namespace) = fs::read_link(format!("/proc/{pid}/ns/mnt")) else { continue };
             if self.namespace.is(pid) || others.contains(&namespace) {
                 continue;
@@ -192,13 +192,13 @@ impl Stand {
     }
 }
 
-/// All processes of the machine.
+/// Returns the PIDs of all processes of the machine.
 pub fn pids() -> Result<Vec<u32>, Failed> {
     let names = fs::read_dir("/proc")?.flatten().map(|entry| entry.file_name());
     Ok(names.filter_map(|name| name.to_str()?.parse().ok()).collect())
 }
 
-/// The names in a directory, which may not be there.
+/// Returns the names in a directory, or an empty list if the directory doesn't exist.
 fn names(folder: &Path) -> Vec<String> {
     match fs::read_dir(folder) {
         Ok(entries) => entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),

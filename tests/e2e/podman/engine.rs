@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to call podman: with storage, hooks and state of the test's own, and nothing of the machine's.
+//! Calls podman with storage, hooks and state that belong to the test, and with nothing of the machine's.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::host::Host;
 use crate::podman::store::Store;
 use crate::site::{Layout, Runtime, Site};
 
-/// Longer than `podman stop` waits before it kills.
+/// The time limit for a call. It is longer than `podman stop` waits before it kills.
 const CALL: Duration = Duration::from_secs(60);
 
-/// Version 2 may have no pids controller, and without CAP_SYS_RESOURCE nothing can be raised.
+/// Version 2 may have no pids controller, and without CAP_SYS_RESOURCE no limit can be raised.
 const CONFIG: &str = r#"
 [containers]
 log_driver = "k8s-file"
@@ -33,7 +33,7 @@ cgroup_manager = "cgroupfs"
 events_logger = "none"
 "#;
 
-/// Who runs podman, with what and where.
+/// The user and the runtime of podman, and the host's layout.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Spot {
     pub user: User,
@@ -41,23 +41,23 @@ pub struct Spot {
     pub layout: Layout,
 }
 
-/// Which descriptors podman finds.
+/// The descriptors that podman finds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hooks {
     Installed,
     /// The descriptors that also call the hook at createContainer.
     OfAllStages,
-    /// And those for podman's own stage.
+    /// The installed descriptors and those for podman's precreate stage.
     WithPrecreate,
     None,
 }
 
-/// A host for a user of podman, with a root file system as its tree.
+/// Returns a host for a user of podman, with a root file system as its tree.
 pub fn new_host(site: &Site, user: User, layout: Layout, lower: PathBuf) -> Result<EngineHost, Failed> {
     EngineHost::new(site, Wanted { engine: "podman", user, layout, lower, files: &planted(), more: "" })
 }
 
-/// One podman installation on a host of its own.
+/// One podman installation on its own host.
 #[derive(Debug)]
 pub struct Engine {
     host: EngineHost,
@@ -71,7 +71,7 @@ impl Engine {
         Self::with_tree(site, store, spot, site.root(SUITE)?)
     }
 
-    /// With another root file system as the host's tree.
+    /// Does the same as [`Self::new`] with another root file system as the host's tree.
     pub fn with_tree(site: &Site, store: &Store, spot: Spot, lower: PathBuf) -> Result<Self, Failed> {
         let image_store = store.of(spot.user, site)?.display().to_string();
         let host = new_host(site, spot.user, spot.layout, lower)?;
@@ -87,7 +87,7 @@ impl Engine {
         stand_in(host.home(), "crun", CRUN)?;
         let before = look(&host)?;
         let mut engine = Self { host, spot, image_store, before };
-        // The first container of all makes directories and starts what podman keeps for itself.
+        // The very first container creates directories and starts podman's own background process.
         let first = engine.making("run", &["--rm", IMAGE, "/bin/true"]);
         engine.call_with(Hooks::None, &first)?.expect_success()?;
         engine.before = look(&engine.host)?;
@@ -108,14 +108,14 @@ impl Engine {
         command
     }
 
-    /// A program that finds podman's configuration.
+    /// Returns a command for a program that finds podman's configuration.
     pub fn program(&self, name: &str) -> Command {
         let mut command = self.host.command(name);
         command.env("CONTAINERS_CONF", self.host.home().join("containers.conf")).env("TMPDIR", self.host.users_home());
         command
     }
 
-    /// Those with which each podman is called.
+    /// Returns the options for every call of podman.
     pub fn options(&self, hooks: Hooks) -> Vec<String> {
         let home = self.host.home();
         let users = self.host.users_home();
@@ -149,13 +149,13 @@ impl Engine {
         self.call_with(Hooks::Installed, arguments)
     }
 
-    /// The output of a call that succeeds.
+    /// Returns the output of a call, or fails if the call fails.
     pub fn ask(&self, arguments: &[&str]) -> Result<String, Failed> {
         Ok(self.call(arguments)?.expect_success()?.trim().to_owned())
     }
 
-    /// `podman run` or `create` with what the tests need: the limits that the machine has anyway, and a cgroup of
-    /// this test alone.
+    /// Returns the arguments of `podman run` or `create`, with the options that the tests need: the existing limits
+    /// of the machine, and a cgroup that only this test uses.
     pub fn making(&self, verb: &str, words: &[&str]) -> Vec<String> {
         let mut arguments = vec![verb.to_owned(), "--ulimit=host".to_owned()];
         if self.spot.user == User::Root {
@@ -165,18 +165,19 @@ impl Engine {
         arguments
     }
 
-    /// The cgroups of containers, with all that is in them. podman's own, and their parents, stay.
+    /// Returns the cgroups of containers and everything below them. podman's own cgroups and the parents
+    /// of the containers' remain.
     pub fn container_cgroups(&self) -> Vec<String> {
         self.host.cgroups().into_iter().filter(|path| path.contains("/libpod-")).collect()
     }
 
-    /// Nothing is left of any container: no file of ours, mount, cgroup or process.
+    /// Checks that no file of the hook, mount, cgroup or process of any container is left.
     pub fn host_is_as_before(&self) -> Result<(), Failed> {
         let left = || {
             let containers = self.ask(&["ps", "--all", "--quiet"])?;
             let difference = self.before.difference(&look(&self.host)?);
             let cgroups = self.container_cgroups();
-            // One stays with a rootless podman.
+            // A rootless podman leaves one process running.
             let mut processes = self.host.processes()?;
             processes.retain(|name| self.spot.user == User::Root || !PAUSE.contains(&name.as_str()));
             if containers.is_empty() && difference.is_empty() && cgroups.is_empty() && processes.is_empty() {
@@ -198,5 +199,5 @@ fn look(host: &EngineHost) -> Result<Host, Failed> {
     Host::look(&host.seen(Path::new("/")), &host.mountinfo()?)
 }
 
-/// The names of the process that keeps a rootless podman's namespaces.
+/// The names of the process that keeps a rootless podman's namespaces alive.
 const PAUSE: [&str; 2] = ["catatonit", "podman pause"];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the containers that podman makes.
+//! The containers that podman creates.
 
 use libtest_mimic::Failed;
 
@@ -11,7 +11,7 @@ use crate::inside::Inside;
 use crate::podman::engine::{Engine, Hooks};
 use crate::site::Runtime;
 
-/// Options of a container that podman itself does nothing for.
+/// Options of a container for which podman itself prepares nothing.
 pub const PLAIN: [&str; 2] = ["--systemd=false", "--stop-signal=RTMIN+3"];
 
 /// podman with the hooks of one container.
@@ -35,14 +35,15 @@ impl Client for Podman<'_> {
         self.engine.spot().runtime == Runtime::Runc
     }
 
-    /// By the variable `container`, which podman 4.3 doesn't set with `--rootfs`.
+    /// Returns the value of the variable `container`, which podman 4.3 doesn't set with `--rootfs`.
     fn manager(&self, id: &str) -> Result<&'static str, Failed> {
         let environment = self.ask(&["inspect", "--format", "{{.Config.Env}}", id])?;
         Ok(if environment.contains("container=podman") { "podman" } else { "oci" })
     }
 
-    /// With a user namespace podman 4.3 may forget a mount of its own when a container ends, hooks or not, and stumbles
-    /// over it here, after it has removed all else.
+    /// Also accepts a known error: with a user namespace, podman 4.3 may forget one of its own mounts
+    /// when a container ends, with or without hooks. The removal then fails on that mount, after it
+    /// has removed everything else.
     fn has_removed(told: &Finished) -> bool {
         told.status.success() || told.errors.contains("/userdata/shm: device or resource busy")
     }
@@ -51,7 +52,7 @@ impl Client for Podman<'_> {
 pub type Guest<'a> = guest::Guest<Podman<'a>>;
 
 impl<'a> Guest<'a> {
-    /// Runs it detached.
+    /// Runs a detached container.
     pub fn run(engine: &'a Engine, hooks: Hooks, options: &[&str], command: &[&str]) -> Result<Self, Failed> {
         Self::run_image(engine, hooks, options, IMAGE, command)
     }
@@ -68,30 +69,30 @@ impl<'a> Guest<'a> {
         Self::of(engine, hooks, &told)
     }
 
-    /// Makes it, with nothing of it on the host yet but its files.
+    /// Creates a container. Only its files exist on the host at this point.
     pub fn create(engine: &'a Engine, options: &[&str], command: &[&str]) -> Result<Self, Failed> {
         let words = [options, &[IMAGE], command].concat();
         let told = engine.call_with(Hooks::Installed, &engine.making("create", &words))?.expect_success()?;
         Self::of(engine, Hooks::Installed, &told)
     }
 
-    /// One that podman has made, by what it said then.
+    /// Returns the container that podman has created, given podman's output.
     pub fn of(engine: &'a Engine, hooks: Hooks, told: &str) -> Result<Self, Failed> {
         Self::by(Podman { engine, hooks }, told)
     }
 }
 
-/// What makes the other trials prove something.
+/// Checks that systemd gives up without the hook. Otherwise the other tests would prove nothing.
 pub fn gives_up_without_hook(engine: &Engine, options: &[&str], command: &[&str]) -> Result<(), Failed> {
     Guest::run(engine, Hooks::None, options, command)?.gives_up()
 }
 
-/// A life with the hook, after a look at the same container without it.
+/// Tests a container with the hook, after the same container without it.
 pub fn needs_the_hook(engine: &Engine, options: &[&str], command: &[&str]) -> Result<(), Failed> {
     lives_with(Hooks::Installed, engine, options, command)
 }
 
-/// The same with these descriptors.
+/// Does the same as [`needs_the_hook`] with these descriptors.
 pub fn lives_with(hooks: Hooks, engine: &Engine, options: &[&str], command: &[&str]) -> Result<(), Failed> {
     gives_up_without_hook(engine, options, command)?;
     let guest = Guest::run(engine, hooks, options, command)?;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what becomes of a container besides one life from its boot to its end.
+//! Tests containers beyond a single life from boot to shutdown.
 
 use std::collections::BTreeSet;
 
@@ -20,13 +20,14 @@ fn run(engine: &Engine) -> Result<Guest<'_>, Failed> {
     Guest::run(engine, Hooks::Installed, &PLAIN, &INIT)
 }
 
-/// Each life is as the first one, with the same machine id.
+/// Tests that each restart works as well as the first start, with the same machine ID.
 pub fn restarted(engine: &Engine) -> Result<(), Failed> {
     let guest = run(engine)?;
     guest.explain(|guest| guest.restarts(3))
 }
 
-/// The image that is made of a container has the machine id of its image, and no container's.
+/// Tests that an image that is created from a container has the machine ID of the container's
+/// image, not the container's.
 pub fn committed(engine: &Engine) -> Result<(), Failed> {
     const COMMITTED: &str = "localhost/committed";
     let first = run(engine)?;
@@ -50,7 +51,7 @@ pub fn committed(engine: &Engine) -> Result<(), Failed> {
     engine.ask(&["rmi", COMMITTED]).map(drop)
 }
 
-/// An image that lacks the mount point of the machine id gets it for as long as a container runs.
+/// Tests that an image without the mount point of the machine ID gets it for as long as a container runs.
 pub fn without_machine_id(engine: &Engine) -> Result<(), Failed> {
     const LACKING: &str = "localhost/lacking";
     let arguments = engine.making("run", &["--name=lacking", IMAGE, "rm", "/etc/machine-id"]);
@@ -66,7 +67,7 @@ pub fn without_machine_id(engine: &Engine) -> Result<(), Failed> {
         guest.is_well()?;
         same("a mount point in the container's root", &changes_it()?.to_string(), "true")?;
         guest.ends_in_order("0")?;
-        // podman runs poststop when it notices the end.
+        // podman runs poststop when it notices the container's end.
         until("a root without the mount point", SHORT, || match changes_it() {
             Ok(false) => Look::Done(()),
             Ok(true) => Look::NotYet("it is there".to_owned()),
@@ -77,7 +78,7 @@ pub fn without_machine_id(engine: &Engine) -> Result<(), Failed> {
     engine.ask(&["rmi", LACKING]).map(drop)
 }
 
-/// Containers that start, live and end at the same time, on one storage, don't get into each other's way.
+/// Tests that containers on one storage that start, run and end at the same time don't interfere with each other.
 pub fn ten_at_once(engine: &Engine) -> Result<(), Failed> {
     let words = [&["--detach"], &PLAIN[..], &[IMAGE, "/sbin/init"]].concat();
     let command = || engine.command(Hooks::Installed, &engine.making("run", &words));
@@ -96,7 +97,8 @@ pub fn ten_at_once(engine: &Engine) -> Result<(), Failed> {
     engine.ask(&["rm", "--all"]).map(drop)
 }
 
-/// Removed when the hook has done its work, and systemd hasn't begun; and while systemd boots.
+/// Tests the removal of a container that the hook has prepared and whose systemd hasn't started, and of one
+/// whose systemd is booting.
 pub fn removed_early(engine: &Engine) -> Result<(), Failed> {
     let guest = Guest::create(engine, &PLAIN, &INIT)?;
     guest.call(&["init"])?;
@@ -109,7 +111,8 @@ pub fn removed_early(engine: &Engine) -> Result<(), Failed> {
     run(engine)?.call(&["rm", "--force", "--time=0"])
 }
 
-/// A container that gets no time to end leaves nothing, and starts again as if nothing had been.
+/// Tests that a container that gets no time to shut down leaves nothing behind, and that it can be
+/// started again as before.
 pub fn killed(engine: &Engine) -> Result<(), Failed> {
     let guest = run(engine)?;
     guest.explain(|guest| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the list of the tests with podman, rootful and rootless.
+//! The list of the tests with podman, rootful and rootless.
 
 pub mod engine;
 pub mod guest;
@@ -22,14 +22,15 @@ use crate::podman::engine::{Engine, Spot};
 use crate::podman::store::Store;
 use crate::site::{Layout, Runtime, Site};
 
-/// What these tests call beside a runtime, or podman does for them; Debian's packages podman, jq, uidmap and catatonit.
+/// The programs that these tests or podman call in addition to a runtime, from Debian's packages podman,
+/// jq, uidmap and catatonit.
 pub const PROGRAMS: [&str; 5] = ["podman", "conmon", "jq", "newuidmap", "catatonit"];
 
-/// What is tried on a podman.
+/// The function of a test, which runs on a podman.
 #[derive(Clone, Copy)]
 enum Check {
     Podman(fn(&Engine) -> Result<(), Failed>),
-    /// With more than the usual image.
+    /// A test that needs more than the usual image.
     Site(fn(&Engine, &Site) -> Result<(), Failed>),
 }
 
@@ -45,7 +46,7 @@ const CRUN_ROOTLESS: Spot = spot(User::Other, Runtime::Crun, Layout::Unified);
 
 const ALL: [Spot; 5] = [RUNC_HYBRID, RUNC_UNIFIED, CRUN_UNIFIED, RUNC_ROOTLESS, CRUN_ROOTLESS];
 
-/// A test with a podman of its own, which has to leave its host as it was.
+/// A test with its own podman, which must leave its host unchanged.
 pub struct PodmanTrial {
     pub name: String,
     pub cell: Cell,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the ways in which a container of podman gets a systemd: by the hook alone, in podman's own mode with the hook
-//! beside it, and by the annotation.
+//! Tests the ways to run systemd in a container of podman: with only the hook, in podman's own systemd mode
+//! together with the hook, and with the annotation.
 
 use libtest_mimic::Failed;
 
@@ -18,12 +18,12 @@ pub fn hook_alone(engine: &Engine) -> Result<(), Failed> {
     needs_the_hook(engine, &PLAIN, &INIT)
 }
 
-/// With the descriptors that call the hook at createContainer as well.
+/// Tests the descriptors that also call the hook at createContainer.
 pub fn all_stages(engine: &Engine) -> Result<(), Failed> {
     lives_with(Hooks::OfAllStages, engine, &PLAIN, &INIT)
 }
 
-/// What podman leaves out, the hook adds; what it has done, the hook leaves alone.
+/// Tests that the hook adds what podman omits, and leaves alone what podman has done.
 fn beside_own_mode(engine: &Engine, options: &[&str], command: &[&str]) -> Result<(), Failed> {
     let without = Guest::run(engine, Hooks::None, options, command)?;
     let mut podmans = Vec::new();
@@ -40,7 +40,7 @@ fn beside_own_mode(engine: &Engine, options: &[&str], command: &[&str]) -> Resul
     guest.explain(|guest| {
         has_come_up(guest)?;
         let seen = guest.mounts()?;
-        // Those that podman made are all there still, and lie open.
+        // All mounts that podman created still exist and are not covered.
         for mount in podmans.iter().filter(|mount| mount.kind == "tmpfs") {
             let found = mounts::at(&seen, &mount.point).map(|found| (&found.kind, &found.options));
             if found != Some((&mount.kind, &mount.options)) {
@@ -61,13 +61,13 @@ pub fn own_mode(engine: &Engine) -> Result<(), Failed> {
     beside_own_mode(engine, &["--systemd=true"], &INIT)
 }
 
-/// Both whatever the command is.
+/// Tests both podman's mode and the hook when they are enabled for any command.
 pub fn always(engine: &Engine) -> Result<(), Failed> {
     beside_own_mode(engine, &["--systemd=always", "--annotation=oci-systemd-hook=enabled"], &[ENTRY_POINT])
 }
 
-/// What only podman's own stage can do, at each start anew: under crun, too, /run stays shared, and systemd is told what
-/// the hook can't tell it later.
+/// Tests what only podman's precreate stage can do, at each start: even with crun, /run stays shared, and systemd
+/// gets the variables that the hook can't set later.
 pub fn precreate(engine: &Engine) -> Result<(), Failed> {
     let guest = Guest::run(engine, Hooks::WithPrecreate, &PLAIN, &INIT)?;
     guest.explain(|guest| {
@@ -96,7 +96,7 @@ pub fn enabled(engine: &Engine) -> Result<(), Failed> {
     needs_the_hook(engine, &options, &[ENTRY_POINT])
 }
 
-/// Nor does the script's systemd come up if nobody asks for the hook.
+/// Tests that the script's systemd doesn't boot if nothing requests the hook.
 pub fn not_asked_for(engine: &Engine) -> Result<(), Failed> {
     Guest::run(engine, Hooks::Installed, &PLAIN, &[ENTRY_POINT])?.gives_up()
 }

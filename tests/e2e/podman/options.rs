@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the options of `podman run` that change what the hook finds.
+//! Tests the options of `podman run` that change what the hook finds.
 
 use std::fs;
 
@@ -17,7 +17,7 @@ use crate::upper;
 
 const INIT: [&str; 1] = ["/sbin/init"];
 
-/// A life of a container that has some mounts of its user's; `look` is a question of the trial.
+/// Tests a container in which the user has mounted something at `mounted`. `look` is an additional check.
 fn with_mounts(
     engine: &Engine,
     options: &[&str],
@@ -35,7 +35,7 @@ fn with_mounts(
     })
 }
 
-/// systemd writes to /var, and podman mounts what else has to be writable.
+/// Tests a read-only root. systemd writes to /var; podman mounts the other directories that must be writable.
 pub fn read_only(engine: &Engine) -> Result<(), Failed> {
     with_mounts(engine, &["--read-only", "--tmpfs=/var"], &["/run", "/tmp"], |guest| {
         let root = guest.exec(&["touch", "/written"])?;
@@ -43,12 +43,12 @@ pub fn read_only(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// The user's tmpfs stays as it is; what the image has below it isn't there, as without the hook.
+/// Tests that the user's tmpfs is kept. As without the hook, it covers the image's content.
 pub fn tmpfs_on_run(engine: &Engine) -> Result<(), Failed> {
     with_mounts(engine, &["--tmpfs=/run:size=64m"], &["/run"], |guest| run_has(guest, "size=65536k"))
 }
 
-/// An annotation is an option of the hook.
+/// Tests an annotation that is an option of the hook.
 pub fn size_of_run(engine: &Engine) -> Result<(), Failed> {
     let options = ["--annotation=oci-systemd-hook.run-size=96m"];
     with_mounts(engine, &options, &[], |guest| run_has(guest, "size=98304k"))
@@ -60,7 +60,7 @@ fn run_has(guest: &Guest<'_>, size: &str) -> Result<(), Failed> {
     if run.has_super(size) { Ok(()) } else { Err(format!("/run should have {size}: {run:?}").into()) }
 }
 
-/// What a user mounts below /run stays in sight, and is the user's file.
+/// Tests that a file that a user mounts below /run stays visible and remains the user's.
 pub fn volume_below_run(engine: &Engine) -> Result<(), Failed> {
     let given = engine.host().users_home().join("given");
     fs::create_dir(&given)?;
@@ -73,7 +73,7 @@ pub fn volume_below_run(engine: &Engine) -> Result<(), Failed> {
     same("the volume's files", &format!("{left:?}"), r#"["token"]"#)
 }
 
-/// The journal lies on the user's volume then, and outlives the container.
+/// Tests that the journal is on the user's volume and outlives the container.
 pub fn volume_on_var(engine: &Engine) -> Result<(), Failed> {
     let options = ["--volume=kept:/var"];
     with_mounts(engine, &options, &[], |guest| {
@@ -85,7 +85,7 @@ pub fn volume_on_var(engine: &Engine) -> Result<(), Failed> {
     engine.ask(&["volume", "rm", "kept"]).map(drop)
 }
 
-/// podman chooses the ids of the container, which have the image's files by an idmapped mount.
+/// Tests container IDs that podman chooses. The container gets the image's files through an idmapped mount.
 pub fn users_of_its_own(engine: &Engine) -> Result<(), Failed> {
     in_user_namespace(engine, "--userns=auto")
 }
@@ -116,8 +116,9 @@ pub fn hosts_cgroup_namespace(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// It boots without the hook as well, but not with an id of its own. Its systemd may set the machine's kernel
-/// parameters, which the mount keeps from it; and it ends by reboot(2), for which the kernel has an exit code.
+/// Tests a privileged container. It also boots without the hook, but without its own machine ID. Its systemd could
+/// set the machine's kernel parameters, which the read-only mount prevents. It ends with reboot(2), for which the
+/// kernel sets an exit code.
 pub fn privileged(engine: &Engine) -> Result<(), Failed> {
     let options = [&PLAIN[..], &["--privileged", "--volume=/proc/sys:/proc/sys:ro"]].concat();
     let without = Guest::run(engine, Hooks::None, &options, &INIT)?;
@@ -135,7 +136,8 @@ pub fn privileged(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// podman's init is the first process, and the hook isn't for it: the container has the mounts that it has without.
+/// Tests that a container whose first process is podman's init has the same mounts with and without the hook, which
+/// isn't meant for it.
 pub fn other_init(engine: &Engine) -> Result<(), Failed> {
     let options = ["--init", "--systemd=false"];
     let mounts_with = |hooks| -> Result<Vec<Mount>, Failed> {
@@ -165,7 +167,7 @@ pub fn other_init(engine: &Engine) -> Result<(), Failed> {
     if with != without {
         return Err(format!("mounts with the hook {with:#?}, without {without:#?}").into());
     }
-    // Nor if that starts systemd, which then isn't the first process, and refuses.
+    // The same applies if that init starts systemd, which refuses to run because it isn't the first process.
     let guest = Guest::run(engine, Hooks::Installed, &options, &INIT)?;
     guest.explain(|guest| {
         guest.until_stopped()?;
@@ -174,7 +176,7 @@ pub fn other_init(engine: &Engine) -> Result<(), Failed> {
     })
 }
 
-/// A user's own tree has afterwards what systemd and podman write, and nothing of the hook's.
+/// Tests that the only changes in a user's own tree are those of systemd and podman, not the hook's.
 pub fn users_tree(engine: &Engine) -> Result<(), Failed> {
     let tree = engine.host().tree().display().to_string();
     let options = [&PLAIN[..], &["--rootfs"]].concat();

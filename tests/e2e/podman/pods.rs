@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows containers in a pod, whose first one only keeps the others' namespaces.
+//! Tests containers in a pod, whose first container only keeps the others' namespaces.
 
 use std::fs;
 
@@ -11,7 +11,7 @@ use crate::mounts;
 use crate::podman::engine::{Engine, Hooks};
 use crate::podman::guest::{Guest, PLAIN};
 
-/// As `podman kube play` reads it; its network is none, as all are here.
+/// A pod for `podman kube play`. It has no network, like all containers of these tests.
 const POD: &str = r"
 apiVersion: v1
 kind: Pod
@@ -27,7 +27,8 @@ spec:
   - { name: other, image: localhost/systemd, imagePullPolicy: Never, command: [/bin/sleep, infinity] }
 ";
 
-/// A pod's annotations are given to all of its containers, and the hook is for the one that runs systemd.
+/// Tests that although all containers of a pod get its annotations, the hook prepares only the
+/// one that runs systemd.
 pub fn played(engine: &Engine) -> Result<(), Failed> {
     let file = engine.host().home().join("pod.yaml");
     fs::write(&file, POD)?;
@@ -51,7 +52,8 @@ pub fn played(engine: &Engine) -> Result<(), Failed> {
     engine.ask(&["kube", "down", &file]).map(drop)
 }
 
-/// In a pod systemd runs as anywhere, and the pod's first container is not the hook's.
+/// Tests that systemd runs in a pod as it does elsewhere, and that the hook doesn't prepare the pod's first
+/// container.
 pub fn in_pod(engine: &Engine) -> Result<(), Failed> {
     let parent = format!("--cgroup-parent=/{}", engine.host().cgroup());
     engine.ask(&["pod", "create", "--name=both", "--network=none", &parent])?;

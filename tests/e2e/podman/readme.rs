@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the steps of the README's section on podman, from the building of an image on, and does them as a reader who
-//! copies them.
+//! Executes the steps of the README's section on podman, starting with the build of an image, in the same way as a
+//! reader who copies them.
 
 use std::env;
 use std::fs;
@@ -25,11 +25,11 @@ const SECTIONS: [Section; 3] = [
 /// What contrib/images/debian begins with, and what stands for it: the tests pull no image.
 const BASE: &str = "docker.io/library/debian:trixie";
 
-/// apt downloads and installs systemd in it.
+/// The time limit for a step, in which apt may download and install systemd.
 const STEP: Duration = Duration::from_secs(300);
 
-/// The reader's podman: with the options of this test's, and with what the machine lacks. Containers have no network here,
-/// which a build needs.
+/// The reader's podman, with the options of this test and those that the machine requires. A build needs a network,
+/// but containers have none here.
 const PODMAN: &str = r#"#!/bin/sh
 set -eu
 verb=$1
@@ -49,13 +49,13 @@ pub fn steps(engine: &Engine, site: &Site) -> Result<(), Failed> {
     let text = PODMAN.replace("@CGROUP@", &format!("/{}", engine.host().cgroup())).replace("@PODMAN@", &words);
     let bin = engine.host().home().join("bin");
     stand_in(&bin, "podman", &text)?;
-    // The host may have a directory of its own where the project is.
+    // The host may have its own directory at the path of the project.
     let clone = engine.host().home().join("clone");
     let images = "contrib/images";
     fs::create_dir_all(clone.join("contrib"))?;
     let copy = [repository().join(images), clone.join(images)];
     run(Command::new("cp").arg("-R").args(copy), STEP)?.expect_success()?;
-    // Docker's way to the image is for the next reader.
+    // The step that builds the image with Docker is for users of Docker.
     for step in readme::steps(&SECTIONS)?.into_iter().filter(|step| !step.starts_with("docker build")) {
         let mut command = engine.program("sh");
         command.args(["-euc", &format!("cd \"$clone\"\n{step}")]).env("clone", &clone);

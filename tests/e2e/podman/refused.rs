@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows what a user of podman sees of a hook that refuses: without a journal or syslog, which these hosts don't have.
+//! Tests what a user of podman sees when the hook refuses a container, without a journal or syslog, which
+//! these hosts don't have.
 
 use std::fs;
 use std::path::Path;
@@ -21,7 +22,7 @@ pub fn bad_annotation(engine: &Engine) -> Result<(), Failed> {
         same(&format!("{socket} on the host"), &is_there.to_string(), "false")?;
     }
     let kept = engine.host().users_home().join("hook-said");
-    // crun throws away what a hook says, unless told otherwise.
+    // crun discards a hook's output unless configured otherwise.
     let keep = format!("--annotation=run.oci.hooks.stderr={}", kept.display());
     let words = [&["--detach", BAD, &keep], &PLAIN[..], &[IMAGE, "/sbin/init"]].concat();
     let told = engine.call_with(Hooks::Installed, &engine.making("run", &words))?;

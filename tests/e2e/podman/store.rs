@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the storage with the image that all containers of podman are made from: imported once for each user, and
-//! read by all of their podmans.
+//! The storage with the image for all containers of podman. The image is imported once for each user, and read by
+//! all podmans of that user.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -22,7 +22,7 @@ pub struct Store {
 }
 
 impl Store {
-    /// The directory of the user's storage; who comes first makes it, and the others wait.
+    /// Returns the directory of the user's storage. The first caller creates it, and the others wait.
     pub fn of(&self, user: User, site: &Site) -> Result<&Path, Failed> {
         let cell = match user {
             User::Root => &self.rootful,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to run the tests of Debian's packages, which use the services of a package, in containers that autopkgtest
-//! makes by podman and by Docker.
+//! Runs the tests of Debian's packages, which use the services of a package, in containers that autopkgtest creates
+//! with podman and with Docker.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
@@ -21,15 +21,16 @@ use crate::podman::guest::{Guest, PLAIN};
 use crate::site::Site;
 use crate::suites::{Results, lost};
 
-/// They are in the image with all that their tests need, so that nobody needs a network.
+/// The packages. They are in the image with everything that their tests need, so no network is needed.
 pub const PACKAGES: [&str; 4] = ["redis", "memcached", "dovecot", "lighttpd"];
 
 const SERVICES: &str = "localhost/services";
 
-/// A minute is usual.
+/// The time limit for the tests of a package, which usually take a minute.
 const LIMIT: Duration = Duration::from_secs(300);
 
-/// What passes in podman's own systemd mode without the hook passes with the hook alone, and under Docker.
+/// Tests that what passes in podman's own systemd mode without the hook also passes with only the
+/// hook, and under Docker.
 pub fn run_in(
     site: &Site,
     podmans: &podman::store::Store,
@@ -48,8 +49,8 @@ pub fn run_in(
 
     let engine = docker::engine::Engine::new(site, dockers, Kind::Services, docker::RUNC_UNIFIED)?;
     let runtime = format!("--runtime={}", docker::engine::WRAPPED);
-    // With podman's seccomp profile, so that only the hook differs. Docker's forbids user namespaces, and a service with
-    // `PrivateUsers=yes`, such as redis, would fail with 217/USER.
+    // podman's seccomp profile is used, so that only the hook differs. Docker's forbids user namespaces, and a
+    // service with `PrivateUsers=yes`, such as redis, would fail with 217/USER.
     let seccomp = "--security-opt=seccomp=/usr/share/containers/seccomp.json";
     let autopkgtest = engine.host().command("autopkgtest");
     let after = results(engine.host(), autopkgtest, package, &["docker", "--init", IMAGE, "--", &runtime, seccomp])?;
@@ -57,7 +58,7 @@ pub fn run_in(
     is_as_good(package, &before, after.as_ref(), "Docker")
 }
 
-/// The description of a package's source.
+/// Returns the path of the description (.dsc) of a package's source.
 fn source(root: &Path, package: &str) -> Result<PathBuf, Failed> {
     let mut sources = fs::read_dir(root.join("srv"))?.flatten().map(|entry| entry.path());
     let is_it = |path: &PathBuf| {
@@ -81,7 +82,7 @@ fn is_as_good(package: &str, before: &Results, after: Option<&Results>, engine: 
     if lost.is_empty() { Ok(()) } else { Err(format!("these fail on {engine} with the hook alone: {lost:?}").into()) }
 }
 
-/// By the podman that is first in PATH.
+/// Runs the tests with podman, through a script that adds the options and comes first in `PATH`.
 fn by_podman(engine: &Engine, hooks: Hooks, options: &[&str], package: &str) -> Result<Option<Results>, Failed> {
     let host = engine.host();
     let directory = host.home().join(format!("bin-{hooks:?}"));
@@ -99,7 +100,7 @@ fn by_podman(engine: &Engine, hooks: Hooks, options: &[&str], package: &str) -> 
     results(host, autopkgtest, package, &run_options)
 }
 
-/// `None` if it gives up on the container.
+/// Runs the tests. Returns `None` if autopkgtest gives up on the container.
 fn results(
     host: &EngineHost,
     mut autopkgtest: Command,
@@ -111,7 +112,7 @@ fn results(
     autopkgtest.args([package, "--no-built-binaries", "--summary-file"]).arg(&summary).arg("--").args(server);
     let told = run(&mut autopkgtest, LIMIT)?;
     match told.status.code() {
-        // All passed; some were skipped, failed or lack a package.
+        // All tests passed, or some were skipped, failed or lack a package.
         Some(0 | 2 | 4 | 6 | 12 | 14) => read(&summary).map(Some),
         // The testbed failed.
         Some(16) => Ok(None),
@@ -124,7 +125,8 @@ fn read(summary: &Path) -> Result<Results, Failed> {
     let line = |line: &str| {
         let mut words = line.split_whitespace();
         let (name, result) = (words.next()?, words.next()?);
-        // FLAKY is a failure of a test that its package declares to be flaky. It is no more a loss than a success is.
+        // FLAKY is a failure of a test that its package declares to be flaky. Like a success, it does not
+        // count as a loss.
         matches!(result, "PASS" | "FAIL" | "FLAKY").then(|| (name.to_owned(), result != "FAIL"))
     };
     Ok(text.lines().filter_map(line).collect())

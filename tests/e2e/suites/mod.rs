@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows the list of other projects' test suites that run in a container with the hook, and how their results are compared
-//! with those in a container of podman's own systemd mode.
+//! The list of other projects' test suites that run in a container with the hook, and the comparison of their
+//! results with those in a container of podman's own systemd mode.
 
 mod autopkgtest;
 mod unit_tests;
@@ -14,15 +14,16 @@ use crate::docker;
 use crate::podman;
 use crate::site::{Site, Suite, missing_program};
 
-/// What autopkgtest's trials call beside podman and Docker; Debian's packages autopkgtest and runc.
+/// The programs that the tests with autopkgtest call in addition to podman and Docker, from Debian's
+/// packages autopkgtest and runc.
 const PROGRAMS: [&str; 3] = ["autopkgtest", "autopkgtest-virt-podman", "runc"];
 
-/// A test of a suite, by its name, and whether it passed.
+/// The names of a suite's tests, and whether each passed.
 type Results = BTreeMap<String, bool>;
 
 type Run = Box<dyn FnOnce(&Site) -> Result<(), Failed> + Send>;
 
-/// A suite, in containers of engines.
+/// A test suite that runs in containers of engines.
 pub struct SuiteTrial {
     pub name: String,
     pub missing: Option<String>,
@@ -56,7 +57,7 @@ pub fn trials(site: &Site) -> Vec<SuiteTrial> {
     list
 }
 
-/// Returns the tests that passed in the one and failed, or have no result, in the other.
+/// Returns the tests that passed in `before` and that failed, or have no result, in `after`.
 fn lost<'a>(before: &'a Results, after: &Results) -> Vec<&'a str> {
     before.iter().filter(|&(name, &passed)| passed && after.get(name) != Some(&true)).map(|(name, _)| &**name).collect()
 }

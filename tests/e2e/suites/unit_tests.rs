@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Knows how to run systemd's unit tests, Debian's package systemd-tests, in containers.
+//! Runs systemd's unit tests, from Debian's package systemd-tests, in containers.
 
 use std::thread;
 use std::time::Duration;
@@ -17,18 +17,18 @@ use crate::suites::{Results, lost};
 
 const INIT: [&str; 1] = ["/sbin/init"];
 
-/// Some wait for timeouts, a minute and a half in all.
+/// The time limit for all tests. Some wait for timeouts, which take a minute and a half in total.
 const LIMIT: Duration = Duration::from_secs(600);
 
-/// Each release has some 200 or more that pass in a container.
+/// The minimum number of tests that must pass. Each release has some 200 or more that pass in a container.
 const AT_LEAST: usize = 100;
 
-/// What passes in podman's own systemd mode without the hook passes with the hook alone.
+/// Tests that what passes in podman's own systemd mode without the hook also passes with only the hook.
 pub fn run_in(site: &Site, store: &Store, suite: Suite) -> Result<(), Failed> {
     let engine = Engine::with_tree(site, store, CRUN_UNIFIED, site.unit_tests(suite)?)?;
     let tree = format!("{}:O", engine.host().tree().display());
     let plain = [&PLAIN[..], &["--rootfs"]].concat();
-    // 247 doesn't see by itself that it is in a container, and hangs where newer ones exit.
+    // systemd 247 doesn't detect the container by itself, and hangs where newer versions exit.
     let told: &[&str] = if suite == Suite::Bullseye { &["--env=container=oci"] } else { &[] };
     Guest::run_image(&engine, Hooks::None, &[told, &plain].concat(), &tree, &INIT)?.gives_up()?;
     let own = Guest::run_image(&engine, Hooks::None, &["--systemd=true", "--rootfs"], &tree, &INIT)?;
@@ -58,7 +58,7 @@ pub fn run_in(site: &Site, store: &Store, suite: Suite) -> Result<(), Failed> {
     engine.host_is_as_before()
 }
 
-/// All of them, as Debian runs them.
+/// Runs all tests in the way that Debian does.
 fn results(engine: &Engine, guest: &Guest<'_>) -> Result<Results, Failed> {
     let arguments = ["exec", guest.id(), "/usr/lib/systemd/tests/run-unit-tests.py"];
     let told = run(&mut engine.command(Hooks::None, &arguments), LIMIT)?;
@@ -70,8 +70,8 @@ fn results(engine: &Engine, guest: &Guest<'_>) -> Result<Results, Failed> {
     if results.is_empty() { Err(told.told().into()) } else { Ok(results) }
 }
 
-/// A test that waits for something can fail in either container on a busy machine. So it is repeated up to three times, and
-/// counts as broken only if each time it passes in podman's own mode and fails with the hook.
+/// Repeats a lost test up to three times, because a test that waits for something can fail in either container on a
+/// busy machine. It counts as broken only if each time it passes in podman's own mode and fails with the hook.
 fn fails_again(own: &Guest<'_>, with_hook: &Guest<'_>, name: &str) -> Result<(), Failed> {
     let found = own.ask(&["find", "/usr/lib/systemd/tests", "-name", name, "-type", "f"])?;
     let mut paths = found.lines();
