@@ -1,38 +1,37 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether this call has anything to do, from the container's facts alone.
+//! Decides whether this call has anything to do, from the container's facts alone.
 
 use std::fmt;
 
 use crate::facts::{Command, Container, Program, Switch};
 use crate::path::InnerPath;
 
-/// What this call is to do.
+/// What this call will do.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
     Skip(Reason),
-    /// Prepare the container for systemd.
     Prepare(PrepareReason),
 }
 
 /// Why a container is left alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reason {
-    /// The command is something else.
+    /// The command is not called init or systemd.
     OtherCommand(String),
-    /// The command is called like an init and is none of systemd's.
+    /// The command is named like an init but isn't systemd.
     NotSystemd(String, InnerPath),
     NoProgram(String),
-    /// What the command is can't be told.
+    /// It can't be determined what the command is.
     Unreachable(String, String),
     Disabled(String),
-    /// It runs nothing of its own.
+    /// The container is a pod's sandbox, which runs no program of the user's.
     Sandbox,
 }
 
 /// Why a container is prepared.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PrepareReason {
-    /// The annotation of this key asks for it.
+    /// The annotation with this key asks for it.
     Enabled(String),
     RunsSystemd(String, InnerPath),
 }

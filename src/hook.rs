@@ -31,10 +31,10 @@ use crate::report::{chain, short};
 use crate::root::Root;
 use crate::sys::{SysError, fs, process, time_limit};
 
-/// Why a call failed; the container is as it was.
+/// Why a call failed. The container is as it was before.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
-    /// The facts can't be had.
+    /// The facts can't be gathered.
     #[error(transparent)]
     Gather(#[from] GatherError),
     #[error(transparent)]
@@ -44,7 +44,7 @@ pub enum HookError {
     Refused(#[from] Refusal),
     #[error(transparent)]
     Step(#[from] StepError),
-    /// The dynamic loader has acted on an environment that the container's author can write.
+    /// The dynamic loader has acted on an environment variable that the container's author can set.
     #[error(
         "this program is linked dynamically and was started with {0} in its environment, which the container's author \
          can set and the dynamic loader obeys, so that code from the image may have run on the host; install the \
@@ -52,13 +52,11 @@ pub enum HookError {
          descriptor"
     )]
     Loader(String),
-    /// The text of config.json can't be changed.
     #[error("cannot change config.json on standard input")]
     Edit(#[from] EditError),
-    /// The changed config.json has no reader.
     #[error("cannot write config.json to standard output")]
     Write(#[source] std::io::Error),
-    /// `plan` was given something else than a bundle.
+    /// `plan` was given something other than a bundle.
     #[error(
         "cannot plan for {path:?}: a bundle is a directory with a config.json, such as the one that `runc spec` writes"
     )]
@@ -68,15 +66,15 @@ pub enum HookError {
     Open { path: PathBuf, source: SysError },
 }
 
-/// An error, and the container it is about, where that is known.
+/// An error, and the ID of the container that it concerns, if known.
 #[derive(Debug)]
 pub struct Failure {
     pub id: Option<String>,
     pub error: Box<HookError>,
 }
 
-/// Works as a hook with the state on `input`. `call` is what the command line says that it is for, and
-/// `policy` what the administrator allows; `loader` is a variable that the dynamic loader has acted on.
+/// Runs as a hook with the state on `input`. `call` is the stage that the command line specifies, `policy` is what
+/// the administrator allows, and `loader` is an environment variable that the dynamic loader has acted on.
 pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option<String>) -> Result<(), Failure> {
     if call == Some(Call::CleanUp) {
         time_limit::end_with(CLEANED_UP);
@@ -95,7 +93,7 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
             tell(record::clean_up(&state));
             Ok(())
         }
-        // At the other stages the environment is the engine's.
+        // At the other stages the environment is that of the engine.
         Call::Create(Stage::CreateContainer) if loader.is_some() => {
             let error = Box::new(HookError::Loader(loader.unwrap_or_default()));
             Err(Failure { id: Some(state.id), error })
@@ -117,9 +115,9 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     }
     let seen = seen(state, stage);
     let (container, facts) = match gather::live::surroundings(&bundle, stage, root, policy, proof.runtime) {
-        // A call with a wrong state fails here, without leaving it to the call at createContainer.
+        // A wrong state is an error at this stage already, and isn't left to the call at createContainer.
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
-        // What goes wrong at createContainer, too, is told there.
+        // Any other failure also occurs at createContainer, and is reported there.
         Err(error) if gather::follow_up(bundle.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
             info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
             return Ok(());
@@ -131,7 +129,8 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
             say_why_left_alone(id, stage, facts.follow_up);
             return Ok(());
         }
-        // If the runtime's process can't be seen, neither can those in the cgroup, and this names the cause.
+        // If the runtime's process isn't visible, the processes in the cgroup aren't either. This
+        // error names the cause.
         (Ok(_) | Err(Refusal::SharedCgroup { .. }), Some(error)) => return Err(GatherError::from(error).into()),
         (result, _) => result?,
     };
@@ -139,7 +138,8 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     let is_awaited = || match (stage, state.pid) {
         _ if process::parent() != parent => Ok(false),
         (Stage::CreateRuntime, Some(pid)) => process::shares_mount_namespace(pid),
-        // It is the parent, and its pid here may be another.
+        // At createContainer the first process is the parent, and its PID in this namespace may differ from
+        // that in the state.
         (Stage::CreateContainer, _) | (_, None) => Ok(true),
     };
     let record = Record::of(&state.id, bundle.directory()?, seen);
@@ -160,7 +160,8 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     }
 }
 
-/// How this call knows the container. At createRuntime this process must still be in the runtime's namespaces.
+/// Returns how this call identifies the container. At createRuntime this process must still be
+/// in the runtime's namespaces.
 fn seen(state: &State, stage: Stage) -> ContainerView {
     match stage {
         Stage::CreateRuntime => ContainerView::ByRuntime { first_process: state.pid, namespaces: Namespaces::own() },
@@ -191,12 +192,12 @@ fn announce(id: &str, plan: &Plan) {
     }
 }
 
-/// Returns the bundle if the container is to be prepared, and otherwise logs why it isn't. Also returns the root if it was
-/// opened in the container's mount namespace.
+/// Returns the bundle if the container is to be prepared, and otherwise logs why it isn't. Also returns the root if
+/// it was opened in the container's mount namespace.
 fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<Root>)>, HookError> {
     let (id, at) = (short(&state.id), stage.name());
     let bundle = match Bundle::read(state) {
-        // What may call the hook at createRuntime has read it itself.
+        // At createRuntime the hook can read config.json, since its caller did so itself.
         Err(BundleError::Read { path, source })
             if stage == Stage::CreateContainer
                 && source.errno() == Some(Errno::ACCESS)
@@ -210,15 +211,16 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
     let (container, root) = gather::container(&bundle)?;
     match decide(&container) {
         Decision::Skip(reason) => {
-            // What can't be told may be systemd, and then its container will not start.
+            // A command that can't be determined may be systemd, and then the container will not start.
             let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
             log!(level, "{id}: left alone at {at}: {reason}");
             Ok(None)
         }
         Decision::Prepare(because) => {
             debug!("{id}: prepare at {at}: {because}");
-            // At createRuntime the root is opened anew in the container's mount namespace. Meanwhile the engine, whose
-            // runtime may have been killed, must be able to unmount it in its own.
+            // At createRuntime the root is closed here, and opened again in the container's mount namespace.
+            // Meanwhile the engine, whose runtime may have been killed, must be able to unmount the root in
+            // its own mount namespace.
             Ok(Some((bundle, root.filter(|_| stage == Stage::CreateContainer))))
         }
     }
@@ -232,7 +234,8 @@ fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Asse
             debug!("{id}: prepare at {at}: cannot read {path}, and the annotation in the state says enabled");
             return Some(*config);
         }
-        // No error: createRuntime may have seen that it is another's.
+        // This isn't an error, since the call at createRuntime may have determined that the container
+        // isn't to be prepared.
         Assessment::MayBeSystemd => warn!(
             "{id}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in \
              this user namespace ({source}); if it is, let this hook run at createRuntime, too, as its descriptors do, \
@@ -242,8 +245,8 @@ fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Asse
     None
 }
 
-/// Works as podman's stage precreate, oci-hooks(5): config.json comes on `input` and goes to `output`, changed if the
-/// container is ours.
+/// Runs as podman's stage precreate, oci-hooks(5): reads config.json from `input` and writes it to `output`, with
+/// changes if the container is to be prepared.
 pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure> {
     const INPUT: &str = "config.json on standard input";
     let document = bundle::read_stream(input, INPUT);
@@ -273,10 +276,10 @@ fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> 
     output.write_all(&changed).and_then(|()| output.flush()).map_err(HookError::Write)
 }
 
-/// The exit status at poststop, whatever happened: runc refuses to delete a container whose poststop fails.
+/// The exit status at poststop in all cases: runc refuses to delete a container whose poststop fails.
 const CLEANED_UP: u8 = 0;
 
-/// Logs the findings about the records of this container, and of others that are gone.
+/// Logs the problems with the records of this container, and of others that are gone.
 fn tell(all: Vec<RecordProblem>) {
     for RecordProblem { id, error, is_of_another_call } in all {
         let level = if error.is_for_later() || is_of_another_call { Level::Info } else { Level::Warn };
@@ -284,7 +287,7 @@ fn tell(all: Vec<RecordProblem>) {
     }
 }
 
-/// What `plan --json` prints.
+/// The JSON document that `plan --json` prints.
 #[derive(Serialize)]
 #[serde(rename_all = "kebab-case")]
 struct Printed<'a> {
@@ -295,7 +298,7 @@ struct Printed<'a> {
     plan: Plan,
 }
 
-/// The plan for a bundle, as text; does nothing.
+/// Returns the plan for a bundle in the given format, without carrying it out.
 pub fn plan(bundle: &Path, state: Option<&Path>, format: PlanFormat, policy: &Policy) -> Result<String, HookError> {
     let not_found = |source| HookError::NoBundle { path: bundle.to_owned(), source };
     let directory = std::fs::canonicalize(bundle).map_err(not_found)?;

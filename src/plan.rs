@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The plan as data: what will be done, where, and why. Does nothing itself.
+//! The plan as a data structure: what will be done, where, and why. Nothing in this module carries it out.
 
 mod action;
 mod change;
@@ -15,16 +15,17 @@ use serde::Serialize;
 use crate::facts::{Layout, Owner, Payer};
 use crate::path::InnerPath;
 
-/// Everything that will be done to one container, in its order.
+/// What will be done to one container, in order.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Plan {
-    /// Who owns what is created; none: the hook's own user.
+    /// The owner of everything that is created. `None` for the hook's own user.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub owner: Option<Owner>,
-    /// The SELinux context of what is created, where its mount has none for all that is on it.
+    /// The SELinux context of everything that is created, except on mounts whose `context=` option sets one
+    /// for all their files.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
-    /// How systemd will find its cgroups.
+    /// The cgroup layout that systemd will find in the container.
     #[serde(rename = "cgroup-layout", skip_serializing_if = "Option::is_none")]
     pub layout: Option<ChosenLayout>,
     /// How much of the image's content all steps together may copy. `None` if no step copies anything.
@@ -35,18 +36,19 @@ pub struct Plan {
     pub notes: Vec<Note>,
 }
 
-/// How much of an image's content may be copied for one container, and who pays for it.
+/// How much of an image's content may be copied for one container, and which cgroup is charged for it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Copying {
-    /// The most memory that all copies together may take: whole pages of content without the holes, extended
-    /// attributes, and a page for each file, directory and link.
+    /// The most memory that all copies together may take: file content in whole pages and without holes, extended
+    /// attributes, and one page for each file, directory and symbolic link.
     pub most_bytes: u64,
-    /// The reason for that number.
+    /// The reason for this limit on the memory.
     pub why: String,
-    /// Who pays for what this process writes. If that isn't the container, a child process enters its cgroup to copy.
+    /// Whose cgroup is charged for what this process writes. If it isn't the container's, a child process enters the
+    /// container's cgroup to copy.
     pub payer: Payer,
-    /// The container's cgroup with the memory controller. No more is copied than three quarters of the memory that is
-    /// free there.
+    /// The container's cgroup with the memory controller. At most three quarters of the memory that is free in this
+    /// cgroup may be used for copies.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cgroup: Option<Cgroup>,
     /// The most memory that all copies together may take if that cgroup can't be entered.
@@ -54,7 +56,7 @@ pub struct Copying {
     pub most_unentered_bytes: Option<u64>,
 }
 
-/// A layout of cgroup hierarchies, and what speaks for it.
+/// A layout of cgroup hierarchies, and the reason for choosing it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ChosenLayout {
     pub layout: Layout,
@@ -64,9 +66,9 @@ pub struct ChosenLayout {
 /// The state of the container's root at createContainer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LaterRoot {
-    /// As writable as it is now.
+    /// The root is as writable as it is now.
     Writable,
-    /// Read-only, because crun remounts it before that stage.
+    /// The root is read-only, because crun remounts it before that stage.
     ReadOnly,
 }
 
@@ -74,34 +76,34 @@ pub enum LaterRoot {
 pub struct Step {
     #[serde(flatten)]
     pub action: Action,
-    /// The identities of the files that it acts on, except those that an earlier step makes.
+    /// The identities of the files that the step acts on, except those that an earlier step creates.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub on: Vec<Place>,
     pub need: Need,
     pub why: String,
 }
 
-/// What a step's failure means.
+/// The consequence of a failed step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Need {
-    /// The container can't run systemd: everything is undone, and its creation fails.
+    /// All steps are undone and creating the container fails, since it can't run systemd.
     Required,
-    /// A warning.
+    /// The failure is logged as a warning.
     BestEffort,
 }
 
-/// What is said beside the steps.
+/// A message that accompanies the steps.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[serde(tag = "note", rename_all = "kebab-case")]
 pub enum Note {
-    /// A path is as it should be, or somebody else's.
+    /// A path is left alone, because it is already as it should be or belongs to somebody else.
     Leave { at: InnerPath, why: String },
-    /// Something that the administrator may wonder about, and all is well.
+    /// Something that may surprise the administrator but needs no action.
     Remark { text: String },
-    /// Something will not be as systemd wants it.
+    /// Something in the container will not be as systemd wants it.
     Warning {
-        /// What, why, and what to do.
+        /// The problem, its cause, and what to do about it.
         text: String,
     },
 }
@@ -111,8 +113,8 @@ impl Plan {
         self.steps.push(Step { action, on: Vec::new(), need, why: why.into() });
     }
 
-    /// Reduces the plan to the steps that can't be left to the call at createContainer: limits that can only be written
-    /// from outside the container, and mount points in a root that is read-only by then.
+    /// Reduces the plan to the steps that can't be left to the call at createContainer: limits that can only be
+    /// written from outside the container, and, if the root is read-only at createContainer, mount points in it.
     #[must_use]
     pub fn before_create_container(self, root: LaterRoot) -> Self {
         let is_kept = |step: &Step| match step.action {
@@ -127,13 +129,13 @@ impl Plan {
         Self { steps, notes: Vec::new(), ..self }
     }
 
-    /// Whether a step can only be done in the runtime's namespaces.
+    /// Whether a step can only be carried out in the runtime's namespaces.
     #[must_use]
     pub fn needs_host_side(&self) -> bool {
         self.steps.iter().any(|step| matches!(step.action, Action::MakeCgroup { until: Lifetime::PostStop, .. }))
     }
 
-    /// Notes what is left alone.
+    /// Adds a note that a path is left alone, and the reason.
     pub fn leave(&mut self, at: InnerPath, why: impl Into<String>) {
         self.notes.push(Note::Leave { at, why: why.into() });
     }
@@ -153,7 +155,7 @@ impl Plan {
         })
     }
 
-    /// Whether `path` will lie on a planned tmpfs, and not on a mount that is moved onto it.
+    /// Whether `path` will be on a planned tmpfs, rather than on a mount that is moved onto that tmpfs.
     #[must_use]
     pub fn covers(&self, path: &InnerPath) -> bool {
         self.steps.iter().any(|step| match &step.action {

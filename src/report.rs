@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What happened, in words: one line a message, on stderr and in the host's journal or syslog.
+//! Logging: one line per message, on stderr and in the host's journal or syslog.
 
 use std::error::Error;
 
@@ -10,7 +10,7 @@ use crate::one_line::one_line;
 use crate::sys::journal::{self, Priority};
 use crate::sys::time_limit;
 
-/// The program's name in front of each line.
+/// The program's name, which starts each line on stderr.
 pub const NAME: &str = "oci-systemd-hook";
 
 /// Sends messages to stderr and to the system's log.
@@ -34,7 +34,7 @@ impl Log for StderrAndSyslog {
             Level::Error => Priority::Error,
             Level::Warn => Priority::Warning,
             Level::Info => Priority::Info,
-            // Who asks for these is looking at stderr.
+            // Users who ask for these messages read stderr.
             Level::Debug | Level::Trace => return,
         };
         journal::send(priority, &line);
@@ -43,12 +43,12 @@ impl Log for StderrAndSyslog {
     fn flush(&self) {}
 }
 
-/// Starts logging, with messages of `level` and graver ones.
+/// Starts logging messages at `level` and more severe ones.
 pub fn start(level: LevelFilter) {
     let mut stderr = stderrlog::new();
     stderr.verbosity(LevelFilter::Trace).show_level(false).color(ColorChoice::Never);
     log::set_max_level(level);
-    // Worst case: a second start, which changes nothing.
+    // This fails only if logging was started before, which does no harm.
     let _ = log::set_boxed_logger(Box::new(StderrAndSyslog { stderr }));
 }
 
@@ -60,7 +60,7 @@ pub fn last_words(name: &str, line: &str) {
     journal::send(Priority::Error, &line);
 }
 
-/// An error and its causes in one line.
+/// Formats an error and its causes as one line.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut line = error.to_string();
@@ -73,7 +73,8 @@ pub fn chain(error: &dyn Error) -> String {
     one_line(line.replace('\n', " "))
 }
 
-/// A container's id as engines show it. Names that others chose stay whole, or several could look the same.
+/// Returns a container's ID as engines show it, which is shortened to 12 digits. An ID that somebody else chose isn't
+/// shortened, since several of them could otherwise look the same.
 #[must_use]
 pub fn short(id: &str) -> &str {
     let is_engines = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The steps that make cgroups, move processes to them and show them in the container.
+//! The steps that create cgroups, move processes to them and show them in the container.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -32,8 +32,8 @@ impl Interpreter<'_> {
         self.cgroup_below(top.as_fd(), cgroup)
     }
 
-    /// Opens a cgroup by its path and checks that it is still the one that the plan names, or that an earlier step
-    /// made.
+    /// Opens a cgroup by its path, and checks that it is still the one that the plan names or that
+    /// an earlier step created.
     fn cgroup_below(&self, top: BorrowedFd<'_>, cgroup: &Cgroup) -> Result<OwnedFd, StepCause> {
         let directory = cgroup::directory(top, &cgroup.path)?;
         let made = || self.made_cgroups.get(&(cgroup.hierarchy, cgroup.path.clone())).map(|(_, inode)| *inode);
@@ -43,7 +43,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// The cgroup above one, and that one's name in it.
+    /// Opens the parent of a cgroup, and returns it with the cgroup's name in it.
     fn above<'c>(&mut self, cgroup: &'c Cgroup, inode: Option<u64>) -> Result<(OwnedFd, &'c OsStr), StepCause> {
         let is_root = || SysError::Finding(format!("no cgroup is above the root of {}", cgroup.hierarchy));
         let (path, name) = cgroup.path.split().ok_or_else(is_root)?;
@@ -56,7 +56,7 @@ impl Interpreter<'_> {
         above_inode: Option<u64>,
         until: Lifetime,
     ) -> Result<(), StepCause> {
-        // First: where there can be no such hierarchy, there is nothing to take back.
+        // This comes first: if the hierarchy doesn't exist, there must be no record of a cgroup to remove.
         let (above, name) = self.above(cgroup, above_inode)?;
         if until == Lifetime::PostStop {
             self.note();
@@ -64,7 +64,8 @@ impl Interpreter<'_> {
         }
         let make = || fs::mkdir_at(above.as_fd(), name, 0o755);
         match make() {
-            // Of a container of this name that nobody took back; one that lives keeps its own.
+            // The cgroup may be left over from an earlier container with this name. A cgroup with processes
+            // in it is kept.
             Err(error) if error.errno() == Some(Errno::EXIST) => {
                 cgroup::remove_unused(above.as_fd(), name, &RemovalBudget::FULL)?;
                 make()?;
@@ -113,7 +114,7 @@ impl Interpreter<'_> {
     pub(super) fn limit_cgroups(&mut self, cgroup: &Cgroup, most: u32) -> Result<(), StepCause> {
         let directory = self.cgroup(cgroup)?;
         let before = cgroup::max_descendants(directory.as_fd())?;
-        // A lower limit is somebody else's decision and stays.
+        // A lower limit was set by somebody else, and is kept.
         if before.is_none_or(|before| before > most) {
             cgroup::set_max_descendants(directory.as_fd(), Some(most))?;
             self.undo.restore_max_descendants(directory, before);
@@ -137,9 +138,9 @@ impl Interpreter<'_> {
     }
 }
 
-/// Moves all processes, also those that they start meanwhile.
+/// Moves all processes, including those that they start meanwhile.
 fn empty(from: &OwnedFd, to: &OwnedFd, moved: &mut Vec<u32>) -> Result<(), SysError> {
-    /// Before the container starts, few processes are in its cgroup, and none that starts others for long.
+    /// Before the container starts, its cgroup has few processes, and none that keeps starting others.
     const ROUNDS_MAX: u32 = 100;
     for _ in 0..ROUNDS_MAX {
         let found = cgroup::processes(from.as_fd())?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The limits on copying an image's content, and the messages for content that exceeds them. Knows nothing of how the
-//! content is copied.
+//! The limits on copying an image's content, and the messages for content that exceeds them. This module doesn't know
+//! how the content is copied.
 
 use std::fmt;
 
@@ -11,13 +11,14 @@ use crate::path::InnerPath;
 use crate::plan::Excess;
 use crate::sys::SysError;
 
-/// The number of files that are copied for one tmpfs. An image with more of them below /run, /tmp or in the journal's
-/// directory is broken or malicious: each file takes kernel memory, and delays the start of the container.
+/// The maximum number of files that are copied onto one tmpfs. An image with more files below /run, /tmp or in the
+/// journal's directory is broken or malicious: each file takes kernel memory, and delays the start of the container.
 pub(super) const FILES_MAX: u32 = 65_536;
-/// The depth of nested directories that are copied. Each level takes two descriptors, and by default a process may have
-/// 1,024 of them.
+/// The maximum depth of nested directories that are copied. Each level takes two file descriptors, and by default a
+/// process may have 1,024 open.
 pub(super) const DEPTH_MAX: usize = 128;
-/// The memory for the paths of files with several hard links, which are remembered until the copy is complete.
+/// The maximum memory for the paths of files with several hard links, which are remembered until
+/// the copy is complete.
 pub(super) const LINKS_MAX_BYTES: usize = 1024 * 1024;
 /// How much more memory the copied content may take, and the bound to report when it is exceeded.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Copies what the image holds in a directory onto the new tmpfs that will cover it: owner, mode,
-//! times, extended attributes, links, FIFOs and sockets, but not device nodes. Follows no link and crosses no
-//! mount.
+//! Copies the content of a directory in the image onto the new tmpfs that will cover it, including owners,
+//! modes, times, extended attributes, links, FIFOs and sockets, but not device nodes. It follows no symbolic
+//! links and crosses no mounts.
 
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
@@ -23,7 +23,7 @@ use crate::sys::{SysError, fs, process};
 
 /// The size of one read. Holes in files up to this size are found by looking for pages of zeros.
 const PART_BYTES: usize = 64 * 1024;
-/// The least that may be read, however little may be copied. Reading needs a limit of its own because a file system
+/// The minimum that may be read, however little may be copied. Reading needs a limit of its own because a file system
 /// that doesn't report holes can return any amount of zeros.
 const READ_LEAST_BYTES: u64 = 64 * 1024 * 1024;
 
@@ -55,16 +55,17 @@ pub(super) struct Copied {
     pub failed: Option<Trouble>,
 }
 
-/// One directory on the way down, without recursion: an image can nest so deep that the stack would overflow.
+/// One level of the directory tree that is being copied. This is iterative, since an image can nest directories so
+/// deeply that recursion would overflow the stack.
 struct OpenDirectory {
     from: OwnedFd,
     to: OwnedFd,
     names: Names,
 }
 
-/// Copies the content of `from` to `to`, except what lies at the paths `keep`, where mounts will be.
-/// `at` is the directory's path in the container. Each copy gets a label, since the image's own SELinux contexts are of
-/// no use on another file system.
+/// Copies the content of `from` to `to`, except at the paths `keep`, where mounts will be. `at` is the
+/// directory's path in the container. Each copy gets a new label, since the image's own SELinux contexts don't
+/// apply on another file system.
 pub(super) fn copy(
     from: BorrowedFd<'_>,
     to: BorrowedFd<'_>,
@@ -103,8 +104,9 @@ impl OpenDirectory {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY;
         let from = fs::open_at(from, name, flags)?;
         if fs::is_mount(&from)? {
-            // The mounts are known, and none of them is gone through; but who may rename what they are mounted on can put
-            // /proc here, and all that this process may read of it would be the container's.
+            // The mounts are known, and all of them are skipped. But a process that may rename their mount
+            // points can move /proc here, for example, and then the container would get everything that this
+            // process may read in it.
             return Err(SysError::Elsewhere(format!("{name:?} changed while it was copied: it is a mount now")));
         }
         Ok(Self { from, to: fs::open_at(to, name, flags)?, names: Names::default() })
@@ -113,18 +115,18 @@ impl OpenDirectory {
 
 struct Copy<'a> {
     to: BorrowedFd<'a>,
-    /// Everything that is mounted below: nothing else leads to another file system.
+    /// All mounts below the directory. Nothing else leads to another file system.
     keep: HashSet<&'a Path>,
     labels: &'a Labels<'a>,
     room: CopyLimit,
-    /// How many more files may be copied.
+    /// The number of files that may still be copied.
     files: u32,
     links_bytes: usize,
     read: Allowance,
-    /// What is being copied.
+    /// The path that is being copied, relative to the top directory.
     path: PathBuf,
-    /// By device and inode, since an overlay shows those of its layers: where the first name of a file
-    /// with several names was copied to.
+    /// Where the first name of a file with several hard links was copied to, by device and inode number. The device
+    /// is part of the key because an overlay shows the device numbers of its layers.
     first_links: HashMap<(u64, u64), PathBuf>,
     left_out: Option<Trouble>,
     left_out_count: u32,
@@ -142,7 +144,7 @@ impl Copy<'_> {
             let name = if is_over { None } else { level.names.next(level.from.as_fd())? };
             let Some(name) = name else {
                 let done = levels.pop();
-                // The top keeps the mount's own mode.
+                // The top directory keeps the mode of its mount.
                 if !levels.is_empty() {
                     let finished = done.map(|level| self.finish(&level)).transpose();
                     finished.map(drop).or_else(|why| self.leave_out(why))?;
@@ -192,15 +194,16 @@ impl Copy<'_> {
         Ok(())
     }
 
-    /// Copies one entry; a directory is returned to be gone through.
+    /// Copies one directory entry. Returns a subdirectory if the caller has to copy its content.
     fn entry(&mut self, level: &OpenDirectory, name: &OsStr) -> Result<Option<OpenDirectory>, Failed> {
-        // Checked before any look at the file: a mount there may be that of a file server, which must not be asked.
+        // This is checked before the file is accessed: a mount there may be that of a file server, which
+        // must not be contacted.
         if self.keep.contains(self.path.as_path()) {
             return Ok(None);
         }
         let stat = fs::stat_at(level.from.as_fd(), name)?;
         self.files = self.files.checked_sub(1).ok_or(Failed::Bound(Bound::Files))?;
-        // A page stands for the inode and the name, which take less than 2 KiB.
+        // One page is counted for the inode and the name, which take less than 2 KiB.
         self.room.take(process::page_bytes())?;
         let inode = (stat.st_dev, stat.st_ino);
         let kind = fs::kind(&stat);
@@ -221,8 +224,8 @@ impl Copy<'_> {
             FileType::RegularFile => self.file(level, name, &stat)?,
             FileType::Symlink => self.link(level, name, &stat)?,
             FileType::Fifo | FileType::Socket => special(level, name, kind, &stat)?,
-            // A tmpfs is mounted without devices, but a container that has CAP_SYS_ADMIN in a user namespace of its own
-            // can change that, even if it can't for the root.
+            // A tmpfs is mounted with `nodev`, but a container that has CAP_SYS_ADMIN in its own user namespace can
+            // change that, even if it can't do so for the root.
             FileType::CharacterDevice | FileType::BlockDevice => return Ok(None),
             FileType::Directory | FileType::Unknown => {}
         }
@@ -233,7 +236,8 @@ impl Copy<'_> {
         Ok(None)
     }
 
-    /// Times come last: copying into a directory changes them.
+    /// Sets the attributes of a directory whose content has been copied. The times must be set last, since copying
+    /// into a directory changes them.
     fn finish(&mut self, level: &OpenDirectory) -> Result<(), Failed> {
         let stat = fs::stat(&level.from)?;
         own(level.to.as_fd(), OsStr::new(""), &stat)?;
@@ -246,7 +250,7 @@ impl Copy<'_> {
 
     fn link(&mut self, level: &OpenDirectory, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
         let target = fs::readlink_at(level.from.as_fd(), name)?;
-        // A long target takes a page of its own.
+        // A long target takes a separate page.
         self.room.take(process::page_bytes())?;
         fs::symlink_at(OsStr::from_bytes(target.as_bytes()), level.to.as_fd(), name)?;
         own(level.to.as_fd(), name, stat)?;
@@ -255,8 +259,8 @@ impl Copy<'_> {
     }
 
     fn file(&mut self, level: &OpenDirectory, name: &OsStr, stat: &Stat) -> Result<(), Failed> {
-        // First with `O_PATH`, for what may have become something else since it was looked at: a FIFO would block, and
-        // opening a device can do anything.
+        // The file is opened with `O_PATH` first, since it may have been replaced since its stat(2): opening a FIFO
+        // would block, and opening a device can have any effect.
         let place = fs::open_at(level.from.as_fd(), name, OFlags::PATH)?;
         let found = fs::stat(&place)?;
         let is_the_same = (found.st_ino, fs::kind(&found)) == (stat.st_ino, FileType::RegularFile);
@@ -264,15 +268,15 @@ impl Copy<'_> {
             return Err(SysError::Elsewhere(format!("{name:?} changed while it was copied")).into());
         }
         let size_bytes = u64::try_from(stat.st_size).unwrap_or_default();
-        // A file that can't fit isn't even begun. `st_blocks` counts units of 512 bytes, stat(2).
+        // A file that can't fit isn't even started. `st_blocks` counts units of 512 bytes, stat(2).
         { self.room }.take(u64::try_from(stat.st_blocks).unwrap_or_default().saturating_mul(512).min(size_bytes))?;
-        // Non-blocking, for one with a lease on it, fcntl(2).
+        // `O_NONBLOCK` is for a file with a lease on it, fcntl(2).
         let from = File::from(fs::reopen(place.as_fd(), OFlags::RDONLY | OFlags::NONBLOCK)?);
         let to = fs::create_at(level.to.as_fd(), name, 0o600)?;
         // No more than the size seen at first is copied, even if the file grows meanwhile.
         self.content(&from, &to, size_bytes)?;
         own(to.as_fd(), OsStr::new(""), stat)?;
-        // After the owner, whose change takes set-user-id away.
+        // The mode is set after the owner, since a change of the owner clears the set-user-ID bit.
         fs::chmod(&to, stat.st_mode)?;
         self.attributes(&from, &to)?;
         fs::set_times_at(level.to.as_fd(), name, stat)?;
@@ -336,8 +340,8 @@ impl Copy<'_> {
     }
 }
 
-/// The start of the page that has the next content. The offset of the content itself need not be a multiple of the page
-/// size, since the file system's blocks may be smaller. Returns `None` if only a hole follows.
+/// Returns the start of the page that has the next content. The offset of the content itself need not be a multiple
+/// of the page size, since the file system's blocks may be smaller. Returns `None` if only a hole follows.
 fn next_page(file: &File, offset: u64, page_bytes: u64) -> Result<Option<u64>, SysError> {
     let next = fs::next_content(file, offset)?;
     Ok(next.map(|next| offset.max(next / page_bytes * page_bytes)))
@@ -374,7 +378,8 @@ fn special(level: &OpenDirectory, name: &OsStr, kind: FileType, stat: &Stat) -> 
     fs::set_times_at(level.to.as_fd(), name, stat)
 }
 
-/// In a user namespace an owner without a mapping can't be given; the file then stays the hook's.
+/// Sets the owner of a copy. In a user namespace, an owner without a mapping can't be set, and the copy keeps the
+/// hook's user as its owner.
 fn own(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
     match fs::chown_at(directory, name, stat.st_uid, stat.st_gid) {
         Err(error) if matches!(error.errno(), Some(Errno::PERM | Errno::INVAL)) => Ok(()),

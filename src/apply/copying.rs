@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Copies an image's content so that it is charged to the container, within the container's memory. Knows nothing of
-//! single files.
+//! Copies an image's content so that it is charged to the container, within the container's memory. This module
+//! doesn't deal with individual files.
 //!
 //! The kernel charges a page of a tmpfs, for as long as it exists, to the cgroup of the process that wrote it. At
-//! createRuntime that is the engine's cgroup. So a child of this process enters the container's memory cgroup, copies,
-//! and exits. It never has to move back, which may be forbidden; and if the container runs out of memory nevertheless,
-//! the kernel kills the child rather than the hook or the container's first process.
+//! createRuntime that is the engine's cgroup. So a child of this process enters the container's memory cgroup,
+//! copies, and exits. The child never has to move back, which may be forbidden; and if the container runs out of
+//! memory nevertheless, the kernel kills the child rather than the hook or the container's first process.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -22,12 +22,12 @@ use crate::sys::memory::MemoryController;
 use crate::sys::time_limit::{self, Operation};
 use crate::sys::{SysError, mount, process};
 
-/// The pages that are copied regardless of who is charged for them. It is enough for what images usually have below
-/// /run, too little to matter to anybody, and saves entering a cgroup, which takes longer than the rest of the hook's
-/// work.
+/// The number of pages that are copied regardless of whom they are charged to. This is enough for what images
+/// usually have below /run and too little to matter. It saves entering a cgroup, which takes longer than the rest
+/// of the hook's work.
 const UNNOTICED_PAGES: u64 = 32;
 
-/// What may still be copied for the container.
+/// How much may still be copied for the container.
 #[derive(Debug)]
 pub(super) struct CopyBudget<'a> {
     plan: Option<&'a Copying>,
@@ -43,7 +43,7 @@ pub(super) struct Source<'a> {
     pub keep: &'a [InnerPath],
 }
 
-/// The result that the child reports.
+/// The result that the child process reports.
 #[derive(Serialize, Deserialize)]
 struct ChildResult {
     copied: Copied,
@@ -57,7 +57,7 @@ impl<'a> CopyBudget<'a> {
         Self { plan, taken_bytes: 0, unnoticed_bytes, warnings: Vec::new() }
     }
 
-    /// Takes the warnings of the steps since the last call.
+    /// Returns the warnings since the last call.
     pub(super) fn warnings(&mut self) -> Vec<StepError> {
         std::mem::take(&mut self.warnings)
     }
@@ -66,12 +66,13 @@ impl<'a> CopyBudget<'a> {
         self.warnings.push(StepError { step, source });
     }
 
-    /// What is left of `most_bytes`, but no more than three quarters of the free memory in the container's cgroup.
+    /// Returns what is left of `most_bytes`, but no more than three quarters of the free memory
+    /// in the container's cgroup.
     fn left(&self, most_bytes: u64, cgroup: Option<&MemoryController<'_>>) -> Allowance {
         let left = |most: u64| Allowance { left_bytes: most.saturating_sub(self.taken_bytes), bound: Bound::All(most) };
-        // If the cgroup's free memory is unknown, the sum is the only bound.
+        // If the cgroup's free memory is unknown, the total is the only bound.
         let Some(room) = cgroup.and_then(|cgroup| cgroup.room().ok().flatten()) else { return left(most_bytes) };
-        // The limit may be one of a cgroup above the container's own, which the plan doesn't know.
+        // The memory limit may be that of a cgroup above the container's own, which the plan doesn't know.
         let all = left(most_bytes.min(room.limit_bytes / 2));
         let free_bytes = room.free_bytes / 4 * 3;
         let free = Allowance { left_bytes: free_bytes, bound: Bound::Free(free_bytes) };
@@ -85,8 +86,7 @@ impl<'a> CopyBudget<'a> {
 }
 
 impl Interpreter<'_> {
-    /// Makes a tmpfs with these options that is mounted nowhere yet, and copies as much of the content to it as is
-    /// allowed.
+    /// Creates a detached tmpfs with these options, and copies as much of the content to it as is allowed.
     pub(super) fn filled_tmpfs(
         &mut self,
         options: &[(&str, String)],
@@ -143,8 +143,8 @@ impl Interpreter<'_> {
         }
     }
 
-    /// Copies so that the container is charged: directly if this process is in its cgroup, or else by a child that
-    /// enters it. Returns `None` if that child was killed.
+    /// Copies so that the container is charged. This process copies if it is in the container's cgroup, and otherwise
+    /// a child that enters it. Returns `None` if that child was killed.
     fn charged(
         &mut self,
         plan: &Copying,
@@ -184,7 +184,7 @@ impl Interpreter<'_> {
                 }
                 (copied, unentered)
             }
-            // For instance, the limit on the number of processes is reached.
+            // This happens if the limit on the number of processes is reached, for example.
             Err(error) => (copy(budget.unentered(most_unentered_bytes)), Some(error)),
         };
         if let Some(error) = unentered {
@@ -199,7 +199,7 @@ impl Source<'_> {
         copy(self.from.as_fd(), to.as_fd(), self.at, self.keep, room, labels)
     }
 
-    /// The error for a file that isn't copied; `others` is the number of further files that don't fit.
+    /// Returns the error for a file that isn't copied. `others` is the number of other files that don't fit.
     fn cause(&self, trouble: Trouble, option: Option<&'static str>, others: u32) -> StepCause {
         let (path, top) = (self.at.join(trouble.path()), self.at.clone());
         match trouble.why {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The steps that make files, directories and nodes, always by a directory's descriptor and a name.
+//! The steps that create files, directories and nodes, always by a directory's file descriptor and a name.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -17,13 +17,13 @@ use crate::plan::Node;
 use crate::sys::{SysError, birth, cgroup, fs, process, selinux};
 
 impl Interpreter<'_> {
-    /// The directory that holds a path, and the path's name in it; makes what is missing above.
+    /// Opens the parent directory of a path, creates it if it is missing, and returns it with the path's name in it.
     fn parent(&mut self, at: &InnerPath) -> Result<(Own, OsString), StepCause> {
         let (parent, name) = at.split().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
         Ok((self.directories(&parent)?, name.to_owned()))
     }
 
-    /// Opens a directory, and makes it and those above it as far as they are missing.
+    /// Opens a directory. Creates it and the directories above it if they are missing.
     fn directories(&mut self, at: &InnerPath) -> Result<Own, StepCause> {
         let (mut there, mut directory) = self.nearest(at)?;
         let missing = at.below(&there).unwrap_or(Path::new("")).to_owned();
@@ -39,7 +39,7 @@ impl Interpreter<'_> {
         self.make_directory(at.clone(), &parent, &name, mode).map(drop)
     }
 
-    /// Makes a directory, unless there is one.
+    /// Opens a directory. Creates it if it is missing.
     fn make_directory(&mut self, at: InnerPath, parent: &Own, name: &OsStr, mode: u32) -> Result<Own, StepCause> {
         let own = match self.create(|| fs::mkdir_at(parent.file().as_fd(), name, mode)) {
             Ok(()) => {
@@ -54,9 +54,9 @@ impl Interpreter<'_> {
         Ok(own)
     }
 
-    /// Gives a new directory to the container. It lies on the mount on which it was made, but a process that may rename
-    /// in the image's root can have exchanged it for another directory of the image. Such a directory has another
-    /// owner, or isn't empty.
+    /// Sets a new directory's owner and label to the container's. The directory is on the mount on which it was
+    /// created, but a process that may rename files in the image's root may have exchanged it for another directory
+    /// of the image. Such a directory has another owner, or isn't empty.
     fn give_new(&self, at: &InnerPath, made: Own) -> Result<Own, StepCause> {
         if let Some(Owner { uid, gid }) = self.owner {
             let status = fs::stat(made.file())?;
@@ -71,7 +71,7 @@ impl Interpreter<'_> {
         Ok(made)
     }
 
-    /// Makes an empty file, unless there is one.
+    /// Creates an empty file, unless one exists.
     pub(super) fn empty_file(&mut self, at: &InnerPath) -> Result<(), StepCause> {
         let (parent, name) = self.parent(at)?;
         let file = match self.create(|| fs::create_at(parent.file().as_fd(), &name, 0o444)) {
@@ -124,8 +124,8 @@ impl Interpreter<'_> {
         }
     }
 
-    /// Before the first note: what is noted from here on is taken back if a later step fails, also a record
-    /// that can be written in part only.
+    /// Must be called before the first entry in the record. If a later step fails, all entries that are written from
+    /// here on are undone, including one that could be written only in part.
     pub(super) fn note(&mut self) {
         if !self.has_noted {
             self.undo.take_back(self.record);
@@ -134,8 +134,8 @@ impl Interpreter<'_> {
     }
 
     pub(super) fn mount_point(&mut self, at: &InnerPath, node: Node) -> Result<(), StepCause> {
-        /// Another container with the same root may make it, or that container's poststop remove it, between two system
-        /// calls.
+        /// Between two system calls, another container with the same root may create the mount point, or that
+        /// container's poststop may remove it.
         const TRIES_MAX: u32 = 100;
         for _ in 0..TRIES_MAX {
             if self.lasting(at, node == Node::Dir)? {
@@ -145,12 +145,12 @@ impl Interpreter<'_> {
         Err(StepCause::Changed(at.clone()))
     }
 
-    /// Makes an empty file or directory that outlives the container, with the missing directories above it. All of it
-    /// is made under a temporary name that only the record has, and then renamed: if the hook is killed, what it made
-    /// can't be confused with a file of somebody else's. Returns whether it is there now: it isn't if another process was
-    /// quicker to make something in its place.
+    /// Creates an empty file or directory that outlives the container, and the missing directories above it. All of
+    /// them are created under a temporary name that only the record has, and then renamed: if the hook is killed,
+    /// what it created can't be confused with somebody else's file. Returns whether the file exists now. It doesn't
+    /// if another process was quicker to create something in its place.
     fn lasting(&mut self, at: &InnerPath, is_directory: bool) -> Result<bool, StepCause> {
-        /// Each takes a descriptor, also when it is removed.
+        /// Each missing directory takes a file descriptor, also when it is removed.
         const MISSING_MAX: usize = 64;
         let (mut there, base, missing) = self.missing(at)?;
         let Some((top, below)) = missing.split_first() else { return Ok(true) };
@@ -189,8 +189,8 @@ impl Interpreter<'_> {
         Ok(true)
     }
 
-    /// The deepest existing directory above a path, and the names that are missing below it. Directories that another
-    /// container with the same root has made since the plan are noted.
+    /// Returns the deepest existing directory above a path, and the names that are missing below it. Remembers
+    /// directories that another container with the same root has created since the plan was made.
     fn missing(&mut self, at: &InnerPath) -> Result<(InnerPath, Own, Vec<OsString>), StepCause> {
         let parent = at.parent().ok_or_else(|| StepCause::Unidentified(at.clone()))?;
         let (mut there, mut directory) = self.nearest(&parent)?;
@@ -209,14 +209,15 @@ impl Interpreter<'_> {
         Ok((there, directory, Vec::new()))
     }
 
-    /// After something lasting was made. An engine calls poststop when its runtime was killed, too, and this process may
-    /// still be at work then; but if nobody has ended by now, poststop comes later, and finds what was noted.
+    /// Must be called after something was created that poststop has to remove. An engine also calls poststop if its
+    /// runtime was killed, and this process may still be running then. But if neither the runtime nor the container's
+    /// first process has ended by now, poststop comes later and finds the entries in the record.
     pub(super) fn leave_to_poststop(&self) -> Result<(), StepCause> {
         if (self.is_awaited)()? { Ok(()) } else { Err(StepCause::GivenUp) }
     }
 
-    /// Makes something. On a file system that was mounted in the container's user namespace only its
-    /// own ids can: others are EOVERFLOW there.
+    /// Creates a file. On a file system that was mounted in the container's user namespace, only IDs of that
+    /// namespace can create files; other IDs get EOVERFLOW.
     fn create<T>(&self, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
         match (make(), self.owner) {
             (Err(error), Some(Owner { uid, gid })) if error.errno() == Some(Errno::OVERFLOW) => {
@@ -226,14 +227,14 @@ impl Interpreter<'_> {
         }
     }
 
-    /// Notes how to undo what was made, and gives it to the container.
+    /// Registers how to undo the creation of a file, and sets its owner and label to the container's.
     fn made(&mut self, directory: Rc<OwnedFd>, name: &OsStr, kind: FileType) -> Result<(), SysError> {
         let result = self.give(directory.as_fd(), name);
         self.undo.remove(directory, name.to_owned(), kind);
         result
     }
 
-    /// Gives a file to the container: its owner and its label.
+    /// Sets the owner and the label of a file to the container's.
     pub(super) fn give(&self, directory: BorrowedFd<'_>, name: &OsStr) -> Result<(), SysError> {
         if let Some(Owner { uid, gid }) = self.owner {
             fs::chown_at(directory, name, uid, gid)?;
@@ -242,7 +243,7 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// The same for an open file: in the image's root somebody may have put another in its place.
+    /// Like `give`, but for an open file: in the image's root another process may have replaced the file.
     fn give_open(&self, file: impl AsFd) -> Result<(), SysError> {
         if let Some(Owner { uid, gid }) = self.owner {
             fs::chown_at(file.as_fd(), OsStr::new(""), uid, gid)?;
@@ -251,7 +252,8 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// What is made in the cgroup later belongs to who makes it, and gets its label from the cgroup.
+    /// Sets the owner and label of a cgroup's directory and files. A cgroup created below it later belongs to the
+    /// process that creates it, and gets its label from this cgroup.
     pub(super) fn delegate(
         &mut self,
         at: &InnerPath,
@@ -264,7 +266,7 @@ impl Interpreter<'_> {
         for name in files {
             match cgroup::open_in(directory.as_fd(), name, OFlags::PATH) {
                 Ok(file) => self.hand_over(Rc::new(file), owner, label)?,
-                // Each hierarchy has some of them.
+                // Each hierarchy has only some of these files.
                 Err(error) if error.errno() == Some(Errno::NOENT) => {}
                 Err(error) => return Err(error.into()),
             }
@@ -287,7 +289,7 @@ impl Interpreter<'_> {
     }
 }
 
-/// Makes something in place of the file or link that may be there.
+/// Creates something, in place of the file or symbolic link that may exist.
 fn in_place<T>(directory: BorrowedFd<'_>, name: &OsStr, make: impl Fn() -> Result<T, SysError>) -> Result<T, SysError> {
     match make() {
         Err(error) if error.errno() == Some(Errno::EXIST) => {

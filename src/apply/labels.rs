@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The label of what the steps make. A file with a wrong one may be denied to the container, but the
-//! container is better off than not created: what can't be labelled is a warning.
+//! The SELinux label of what the steps create. The container may be denied access to a file with a wrong label, but
+//! that is better than not creating the container, so a failure to set a label is only a warning.
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use crate::sys::{SysError, selinux};
 
-/// The label, if there is one, and the first failure to give it.
+/// The label, if there is one, and the first failure to set it.
 #[derive(Debug)]
 pub(super) struct Labels<'a> {
     label: Option<&'a str>,
@@ -30,12 +30,12 @@ impl<'a> Labels<'a> {
         self.try_to(|label| selinux::set_label_at(directory, name, label));
     }
 
-    /// Notes a failure that another process reported.
+    /// Records a failure that another process reported.
     pub(super) fn note(&self, error: SysError) {
         self.failure.borrow_mut().get_or_insert(error);
     }
 
-    /// The first failure since it was asked last.
+    /// Returns the first failure since the last call.
     pub(super) fn failure(&self) -> Option<SysError> {
         self.failure.take()
     }

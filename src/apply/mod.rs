@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The interpreter of a plan. It sees no facts, so what is not in the plan can't happen.
+//! The interpreter of a plan. It has no access to the facts, so it can't do anything that isn't in the plan.
 //!
-//! All or nothing: a required step that fails undoes what was done before it, last first.
+//! Either all required steps succeed, or everything that was done is undone in reverse order.
 
 mod cgroups;
 mod copy_bounds;
@@ -52,44 +52,44 @@ impl StepError {
 /// Why a step failed.
 #[derive(Debug, thiserror::Error)]
 pub enum StepCause {
-    /// A system call failed, or something was found.
+    /// A system call or a check failed.
     #[error(transparent)]
     Sys(#[from] SysError),
-    /// The same at one of many files.
+    /// A system call or a check failed for one of the files that are copied.
     #[error("at {path}")]
     Copying {
-        /// The file, in the container.
+        /// The path of the file in the container.
         path: InnerPath,
         source: SysError,
     },
-    /// An image holds more than is copied.
+    /// The image has more content than may be copied.
     #[error(
         "at {path}{}: the image has more than {}, which is the most that is copied; remove what is not needed from the \
          image, or mount a volume on {top}{}",
         and(*others), BoundOf(*bound, top), raised_by(*option)
     )]
     TooMuch {
-        /// The file that was too much, in the container.
+        /// The path in the container of the file that exceeds the limit.
         path: InnerPath,
-        /// How many more there are.
+        /// The number of other files that don't fit.
         others: u32,
         bound: Bound,
-        /// Where the image's content is copied.
+        /// The directory whose content is copied.
         top: InnerPath,
-        /// The annotation that raises the bound.
+        /// The annotation that can raise the bound.
         option: Option<&'static str>,
     },
-    /// What is copied of an image takes more room than was counted.
+    /// The copied content takes more space than was calculated.
     #[error(
         "at {path}{}: no space is left on the tmpfs; remove what is not needed there from the image{}",
         and(*others), raised_by(*option)
     )]
     Full {
-        /// The file that was too much, in the container.
+        /// The path in the container of the file that exceeds the limit.
         path: InnerPath,
-        /// How many more there are.
+        /// The number of other files that don't fit.
         others: u32,
-        /// The annotation that makes the tmpfs larger.
+        /// The annotation that can make the tmpfs larger.
         option: Option<&'static str>,
         source: SysError,
     },
@@ -102,15 +102,15 @@ pub enum StepCause {
     /// The plan has no identity for a file that a step acts on.
     #[error("the plan has no identity for {0}; please report this bug of the hook")]
     Unidentified(InnerPath),
-    /// A cgroup is no longer the one that was found when facts were gathered, or that a step made.
+    /// A cgroup is no longer the one that was found when facts were gathered, or the one that a step created.
     #[error(
         "the cgroup {0} changed while the container was being created; make sure that no other process replaces it"
     )]
     ChangedCgroup(Cgroup),
-    /// What lasts must be written down first.
+    /// The record, which must be written before anything that outlives the container is created, couldn't be written.
     #[error(transparent)]
     Record(#[from] RecordError),
-    /// poststop may have been called already.
+    /// The engine may already have called poststop.
     #[error("poststop would not take it back: the runtime, or the container's first process, has ended meanwhile")]
     GivenUp,
 }
@@ -123,17 +123,17 @@ fn raised_by(option: Option<&str>) -> String {
     option.map(|key| format!(", or choose a size by the annotation {key}")).unwrap_or_default()
 }
 
-/// What became of a plan.
+/// The result of carrying out a plan.
 #[derive(Debug)]
 pub enum Outcome {
     /// The container is prepared; these best-effort steps failed.
     Prepared(Vec<StepError>),
-    /// A required step failed, everything is undone, and these parts of the undoing failed.
+    /// A required step failed, and everything was undone, except where undoing failed with these errors.
     Undone(StepError, Vec<StepCause>),
 }
 
-/// Carries out a plan. `first_process` is the container's, where a step may have to move it; `is_awaited` tells whether
-/// poststop is still to come.
+/// Carries out a plan. `first_process` is the PID of the container's first process, which a step may have to move.
+/// `is_awaited` reports whether the call at poststop is still to come.
 #[must_use]
 pub fn apply(
     root: &Root,
@@ -172,19 +172,20 @@ pub fn apply(
                 Need::BestEffort => {
                     failed.push(error);
                     failed.extend(run.undo.back_to(done_before).into_iter().map(StepError::of_undoing));
-                    // They may be among what was undone.
+                    // Some of the recorded files may be among what was undone.
                     (run.own, run.kept) = (own_before, kept_before);
                     run.has_noted = false;
                 }
                 Need::Required => {
-                    // poststop's part of it waits until a hierarchy that nobody needs any more is gone.
+                    // The part of undoing that poststop also does waits until a hierarchy that isn't used any more is
+                    // gone. An open descriptor would keep the hierarchy.
                     run.hierarchies.clear();
                     return Outcome::Undone(error, run.undo.back_to(0));
                 }
             }
         }
     }
-    // The kernel closes what is open when the process ends, all at once.
+    // The kernel closes all open files at once when the process ends.
     std::mem::forget(run.undo);
     Outcome::Prepared(failed)
 }
@@ -197,15 +198,16 @@ struct Interpreter<'a> {
     owner: Option<Owner>,
     labels: Rc<Labels<'a>>,
     budget: CopyBudget<'a>,
-    /// Those that were needed so far.
+    /// The hierarchies that were opened so far.
     hierarchies: HashMap<Hierarchy, Rc<OwnedFd>>,
-    /// The device and inode of each cgroup that was made.
+    /// The device and inode number of each cgroup that a step created.
     made_cgroups: HashMap<(Hierarchy, CgroupPath), (u64, u64)>,
     has_noted: bool,
     undo: Undo,
     /// The identities of the files that the current step acts on.
     on: &'a [Place],
-    /// The mounts and directories that this call made. A path below one of them can't be redirected to another mount.
+    /// The mounts and directories that this call created. A path below one of them can't be
+    /// redirected to another mount.
     own: BTreeMap<InnerPath, Own>,
     /// The container's mounts that a step moved onto a new tmpfs.
     kept: BTreeMap<InnerPath, Rc<OwnedFd>>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The steps that mount something. What is mounted, and where, are open files.
+//! The steps that mount something. The source and target of each mount are open files.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -18,7 +18,7 @@ use crate::sys::mount::Access;
 use crate::sys::{SysError, fs, mount};
 
 impl Interpreter<'_> {
-    /// Mounts, and notes how to undo it.
+    /// Attaches a mount, and registers how to undo it.
     fn attach(&mut self, new: OwnedFd, at: &InnerPath, place: &OwnedFd) -> Result<Rc<OwnedFd>, SysError> {
         mount::put(&new, place)?;
         let new = Rc::new(new);
@@ -27,7 +27,7 @@ impl Interpreter<'_> {
         Ok(new)
     }
 
-    /// Mounts a copy of another mount, lets it have nothing to do with that one, and sets the access.
+    /// Attaches a copy of another mount, makes it private, and sets its access.
     pub(super) fn put(
         &mut self,
         new: OwnedFd,
@@ -36,7 +36,7 @@ impl Interpreter<'_> {
         access: Access,
     ) -> Result<(), SysError> {
         match mount::set_attributes(new.as_fd(), access) {
-            // Before Linux 5.12 only a mount in the tree can be changed.
+            // Before Linux 5.12 only an attached mount can be changed.
             Err(error) if error.errno() == Some(Errno::NOSYS) => {
                 let mounted = self.attach(new, at, place)?;
                 mount::make_private(mounted.as_fd())?;
@@ -62,12 +62,12 @@ impl Interpreter<'_> {
         }
         let place = self.directory_at(at)?;
         options.extend(context.map(|context| ("context", context.to_owned())));
-        // With a context all that is on it has that label.
+        // The option `context` sets the label of all files on the mount.
         let none = Labels::new(None);
         let labels = Rc::clone(&self.labels);
         let labels = if context.is_some() { &none } else { &*labels };
         let new = self.filled_tmpfs(&options, &Source { from: &place, at, keep }, content, labels)?;
-        // Opened before they are covered; a moved mount takes along what is mounted on it.
+        // The kept mounts are opened before they are covered. Moving a mount also moves what is mounted on it.
         let kept: Vec<(PathBuf, Rc<OwnedFd>)> = keep
             .iter()
             .filter_map(|path| path.below(at).map(|below| (path, below.to_owned())))
@@ -80,7 +80,8 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// Moves a mount that the new tmpfs at `at` covers onto it; `covered` is the directory below.
+    /// Moves a mount that is covered by the new tmpfs at `at` onto that tmpfs. `covered` is the
+    /// directory below the tmpfs.
     fn keep(&mut self, at: &InnerPath, covered: &OwnedFd, below: PathBuf, moved: Rc<OwnedFd>) -> Result<(), StepCause> {
         let target = at.join(&below);
         if fs::kind_of(&moved)? == FileType::Directory {
@@ -88,7 +89,7 @@ impl Interpreter<'_> {
         } else {
             self.empty_file(&target)?;
         }
-        // First what is needed to undo it.
+        // This directory is needed to undo the move, so it is opened first.
         let back = fs::open_at(covered.as_fd(), ".", OFlags::PATH | OFlags::DIRECTORY)?;
         mount::put(&moved, self.place(&target)?)?;
         // The mount is the container's own, and later steps may only move it again.
@@ -104,7 +105,7 @@ impl Interpreter<'_> {
         if kind != FileType::RegularFile {
             return Err(SysError::Elsewhere(format!("{at} is not a regular file")).into());
         }
-        // The directory and the file; since Linux 6.6 their extended attributes are counted, too.
+        // The inodes are the directory and the file, and since Linux 6.6 also their extended attributes.
         let mut options = vec![("mode", "755".to_owned()), ("size", "64k".to_owned()), ("nr_inodes", "16".to_owned())];
         options.extend(context.map(|context| ("context", context.to_owned())));
         let holder = mount::new_tmpfs(&options)?;
@@ -116,8 +117,8 @@ impl Interpreter<'_> {
     }
 }
 
-/// Copies a mount from something on it on, though it is mounted nowhere. Before Linux 6.15 only what is
-/// mounted in this namespace can be copied, so there it is mounted for a moment on `place`.
+/// Copies the mount `holder`, which is detached, with `file` as the root of the copy. Before Linux 6.15 only what is
+/// mounted in this namespace can be copied, so on those kernels `holder` is temporarily mounted on `place`.
 pub(super) fn copy_below(
     holder: &OwnedFd,
     file: &OwnedFd,

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Opens the files that the steps act on; nothing else in [`apply`](super) turns a path of a step into a descriptor.
+//! Opens the files that the steps act on. Nothing else in [`apply`](super) opens the path of a step.
 //!
-//! Either an earlier step made the file, or the mount or directory that it lies on, and still has that open; or the
-//! plan has the file's identity, which is compared with what the path leads to now. Otherwise a process that may rename
-//! directories in the container's root could make the hook mount on, write to, or give away a volume in place of what
-//! the plan names.
+//! Either an earlier step created the file, or the mount or directory that it is on, and still has that open; or the
+//! plan has the file's identity, which is compared with what the path leads to now. Otherwise a process that may
+//! rename directories in the container's root could make the hook mount on, write to, or change the owner of a volume
+//! in place of what the plan names.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,16 +18,16 @@ use super::{Interpreter, StepCause};
 use crate::path::InnerPath;
 use crate::sys::{SysError, fs};
 
-/// A file or mount that this call made.
+/// A file or mount that this call created.
 #[derive(Debug, Clone)]
 pub(super) struct Own {
     file: Rc<OwnedFd>,
-    /// The unique ID of the mount that it lies on.
+    /// The unique ID of the mount that the file is on.
     mount: u64,
 }
 
 impl Interpreter<'_> {
-    /// Opens what the current step acts on with `O_PATH`.
+    /// Opens the file that the current step acts on with `O_PATH`.
     pub(super) fn place(&self, at: &InnerPath) -> Result<Rc<OwnedFd>, StepCause> {
         Ok(self.place_and_kind(at)?.0)
     }
@@ -50,7 +50,7 @@ impl Interpreter<'_> {
         Ok((file, kind))
     }
 
-    /// The deepest directory at or above a path that exists already, and the mount that it lies on.
+    /// Opens the deepest directory at or above a path that already exists.
     pub(super) fn nearest(&self, at: &InnerPath) -> Result<(InnerPath, Own), StepCause> {
         if let Some((above, own)) = self.own_above(at) {
             return Ok((above.clone(), own.clone()));
@@ -61,7 +61,8 @@ impl Interpreter<'_> {
         Ok((place.at.clone(), own))
     }
 
-    /// Notes the mount that is at a path from now on, and forgets what was noted below it, which the mount hides.
+    /// Records the mount that is at a path from now on, and forgets everything recorded below it,
+    /// which the mount hides.
     pub(super) fn covers(&mut self, at: &InnerPath, file: Rc<OwnedFd>) -> Result<(), SysError> {
         let mount = fs::identity(&file)?.mount;
         self.own.retain(|below, _| !below.is_at_or_below(at));
@@ -70,7 +71,7 @@ impl Interpreter<'_> {
         Ok(())
     }
 
-    /// Notes a file that was made, or found on a mount that this call made.
+    /// Records a file that was created, or that was found on a mount that this call created.
     pub(super) fn has(&mut self, at: InnerPath, own: Own) {
         self.own.insert(at, own);
     }
@@ -88,7 +89,7 @@ impl Interpreter<'_> {
         }
     }
 
-    /// Opens a cgroup that an earlier step made through the hierarchy, below one whose identity the plan has.
+    /// Opens a cgroup that an earlier step created through the hierarchy, below a cgroup whose identity the plan has.
     fn made_cgroup(&self, at: &InnerPath) -> Result<(Rc<OwnedFd>, FileType), StepCause> {
         let above = self.on.iter().filter(|place| at.is_below(&place.at)).max_by_key(|place| &place.at);
         let above = above.ok_or_else(|| StepCause::Unidentified(at.clone()))?;
@@ -105,13 +106,13 @@ impl Own {
         &self.file
     }
 
-    /// Opens a directory in this one and checks that it lies on the same mount.
+    /// Opens a directory in this one, and checks that it is on the same mount.
     pub(super) fn next(&self, at: &InnerPath, name: &OsStr) -> Result<Self, StepCause> {
         let opened = fs::open_at(self.file.as_fd(), name, OFlags::PATH | OFlags::DIRECTORY);
         self.child(at, opened.map_err(|error| changed(at, error))?)
     }
 
-    /// Takes an open file in this directory and checks that it lies on the same mount.
+    /// Takes an open file in this directory, and checks that it is on the same mount.
     pub(super) fn child(&self, at: &InnerPath, file: OwnedFd) -> Result<Self, StepCause> {
         is_on(at, &file, self.mount)?;
         Ok(Self { file: Rc::new(file), mount: self.mount })
@@ -125,7 +126,7 @@ fn below(top: &Rc<OwnedFd>, above: &InnerPath, at: &InnerPath) -> Result<Rc<Owne
     names.iter().try_fold(Rc::clone(top), open).map_err(|error| changed(at, error))
 }
 
-/// Checks that a file lies on a mount, and returns its kind.
+/// Checks that a file is on a mount, and returns the file's type.
 fn is_on(at: &InnerPath, file: &OwnedFd, mount: u64) -> Result<FileType, StepCause> {
     match fs::identity_and_kind(file)? {
         (identity, kind) if identity.mount == mount => Ok(kind),

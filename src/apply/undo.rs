@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How to take back what was done so far, last first. Slaves stay slaves: a mount can't join its old
-//! peer group again, and the mount namespace dies with the container that is not created.
+//! Undoes what was done so far, in reverse order. A mount that was made a slave remains one: it can't rejoin its old
+//! peer group, and its mount namespace disappears with the container that isn't created.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,7 +37,7 @@ enum Reversal {
         file: Rc<OwnedFd>,
         before: Label,
     },
-    /// Processes that may have ended meanwhile.
+    /// Moves processes back. Some of them may have ended meanwhile.
     ReturnProcesses {
         cgroup: OwnedFd,
         processes: Vec<u32>,
@@ -50,11 +50,11 @@ enum Reversal {
         cgroup: OwnedFd,
         before: Option<u32>,
     },
-    /// Takes back what this call noted in the record.
+    /// Reverts what this call wrote to the record.
     RevertRecord(Record),
 }
 
-/// What is to be undone.
+/// The operations that undo what was done so far.
 #[derive(Debug, Default)]
 pub(super) struct Undo(Vec<Reversal>);
 
@@ -95,12 +95,11 @@ impl Undo {
         self.0.push(Reversal::RevertRecord(record.clone()));
     }
 
-    /// How much there is to undo.
     pub(super) fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Undoes all but the first `length`, goes on after an error, and returns the errors.
+    /// Undoes all but the first `length` operations. Continues after an error, and returns all errors.
     pub(super) fn back_to(&mut self, length: usize) -> Vec<StepCause> {
         self.0.split_off(length).into_iter().rev().flat_map(Reversal::undo).collect()
     }
@@ -114,7 +113,7 @@ impl Reversal {
                 place_below(covered, &below).and_then(|place| mount::put(moved, place))
             }
             Self::Remove { directory, name, kind } => match fs::unlink_at(directory.as_fd(), &name, kind) {
-                // The mount points of what was kept go with their tmpfs.
+                // The mount points of kept mounts disappear with their tmpfs.
                 Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::BUSY)) => Ok(()),
                 result => result,
             },
@@ -136,7 +135,7 @@ impl Reversal {
     }
 }
 
-/// A path of the covered directory has no link in it: a mount was found there.
+/// Opens a path below a directory that a tmpfs covers. It has no symbolic link in it, since a mount was found there.
 fn place_below(covered: OwnedFd, below: &Path) -> Result<OwnedFd, SysError> {
     below.iter().try_fold(covered, |directory, name| fs::open_at(directory.as_fd(), name, OFlags::PATH))
 }

@@ -9,18 +9,18 @@ use crate::facts::Owner;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerPath};
 
-/// What is there to copy to a new tmpfs.
+/// The initial content of a new tmpfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Content {
     None,
-    /// What the image holds at that path.
+    /// A copy of what the image has at the path of the tmpfs.
     Copied {
-        /// The most that is copied onto this tmpfs.
+        /// The most that is copied onto this tmpfs, in bytes.
         most_bytes: u64,
-        /// What happens if there is more than that, or more than may be copied for the container in all.
+        /// What happens if the image has more than that, or more than may be copied for the container in total.
         excess: Excess,
-        /// The annotation that raises this.
+        /// The annotation that can raise this limit.
         #[serde(skip_serializing_if = "Option::is_none")]
         option: Option<&'static str>,
     },
@@ -30,20 +30,20 @@ pub enum Content {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Excess {
-    /// It makes the step fail.
+    /// The step fails.
     Refused,
     /// Each file that doesn't fit is left out, with a warning.
     LeftOut,
 }
 
-/// A kind of inode without content.
+/// The type of an inode that is created empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Node {
     Reg,
     Dir,
     Fifo,
-    /// A socket that nobody listens on.
+    /// A socket that no process listens on.
     Sock,
     /// The character device 0:0.
     Chr,
@@ -52,7 +52,7 @@ pub enum Node {
 }
 
 impl Node {
-    /// Its name below /run/host/inaccessible.
+    /// Returns the name of this node in /run/host/inaccessible.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -69,33 +69,33 @@ impl Node {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Cgroup {
     pub hierarchy: Hierarchy,
-    /// Its path from the root of the hook's own cgroup namespace.
+    /// The path from the root of the hook's own cgroup namespace.
     pub path: CgroupPath,
-    /// The inode of a cgroup that existed when facts were gathered, and that must still be the same one when the step
-    /// is carried out. `None` for a cgroup that a step makes, whose inode `apply` remembers.
+    /// The inode number of a cgroup that existed when facts were gathered. It must still be the same when the step is
+    /// carried out. `None` for a cgroup that a step creates; `apply` remembers the inode number of such a cgroup.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub inode: Option<u64>,
 }
 
 impl Cgroup {
-    /// The cgroup of this name below this one.
+    /// Returns the child cgroup with this name.
     #[must_use]
     pub fn child(&self, name: impl AsRef<Path>) -> Self {
         Self { hierarchy: self.hierarchy, path: self.path.join(name), inode: None }
     }
 }
 
-/// Which processes are moved.
+/// Which processes a step moves to another cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Processes {
-    /// The container's first one.
+    /// Only the container's first process.
     First,
-    /// All that are there.
+    /// All processes in the source cgroup.
     All,
 }
 
-/// Who may write a limit.
+/// Which processes may write a limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Writer {
@@ -105,13 +105,13 @@ pub enum Writer {
     Inside,
 }
 
-/// How long something stays that was made outside the container.
+/// How long a cgroup exists that a step creates.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Lifetime {
-    /// It goes with the cgroup that it is in: the runtime's, or one that poststop takes back.
+    /// The cgroup is removed with its parent, which is either the runtime's or removed by poststop.
     WithParent,
-    /// poststop takes it back.
+    /// The cgroup is removed by poststop.
     PostStop,
 }
 
@@ -119,69 +119,67 @@ pub enum Lifetime {
 #[derive(Debug, Clone, Serialize)]
 #[serde(tag = "action", rename_all = "kebab-case")]
 pub enum Action {
-    /// Takes a mount out of its peer group: what is mounted on it no longer appears elsewhere.
+    /// Makes a mount a slave of its peer group, so that what is mounted on it no longer appears elsewhere.
     MakeSlave {
         at: InnerPath,
     },
-    /// Mounts a new tmpfs; nosuid and nodev always, noexec never.
+    /// Mounts a new tmpfs, always with `nosuid` and `nodev` and never with `noexec`.
     Tmpfs {
         at: InnerPath,
         /// The permissions of its root directory.
         #[serde(serialize_with = "octal")]
         mode: u32,
-        /// Its size, whole mebibytes.
+        /// The size in bytes, which is a multiple of a mebibyte.
         size_bytes: u64,
-        /// How many inodes; none: the kernel's default.
+        /// The maximum number of inodes. `None` for the kernel's default.
         #[serde(skip_serializing_if = "Option::is_none")]
         inodes: Option<u64>,
-        /// The SELinux context of all that is on it.
+        /// The SELinux context of all files on the tmpfs, set by a mount option.
         #[serde(skip_serializing_if = "Option::is_none")]
         context: Option<String>,
-        /// What is on it from the start.
+        /// The content that is copied onto the tmpfs.
         content: Content,
-        /// The mounts below `at` that are moved onto it.
+        /// The mounts below `at` that are moved onto the tmpfs.
         keep: Vec<InnerPath>,
     },
-    /// Makes a directory, where there is none yet.
+    /// Creates a directory, unless it exists.
     Directory {
         at: InnerPath,
         #[serde(serialize_with = "octal")]
         mode: u32,
     },
-    /// Writes a file in place of what is there, and makes the directories above it.
+    /// Creates a file, in place of an existing one, and missing directories above it.
     WriteFile {
         at: InnerPath,
         #[serde(serialize_with = "octal")]
         mode: u32,
-        /// All of it.
         content: String,
     },
-    /// Makes a symbolic link in place of what is there, and the directories above it.
+    /// Creates a symbolic link, in place of an existing file, and missing directories above it.
     Symlink {
         at: InnerPath,
         target: &'static str,
     },
-    /// Makes a directory with an inode of each of these kinds, which nobody may open.
+    /// Creates a directory that has an inode of each of these types, all with mode 0.
     Inaccessible {
         at: InnerPath,
         nodes: Vec<Node>,
     },
-    /// Makes an empty file or directory in the image's root, which outlives the container; poststop
-    /// takes it back.
+    /// Creates an empty file or directory in the image's root. It outlives the container, so poststop removes it.
     MountPoint {
         at: InnerPath,
-        /// `Reg` or `Dir`.
+        /// Either `Reg` or `Dir`.
         node: Node,
     },
-    /// Mounts a read-only file over another one.
+    /// Mounts a read-only file over an existing one.
     MountFile {
         at: InnerPath,
-        /// All of it.
         content: String,
         #[serde(skip_serializing_if = "Option::is_none")]
         context: Option<String>,
     },
-    /// Makes a directory writable that is mounted read-only, and only that directory.
+    /// Makes one directory writable by a bind mount of it onto itself, even if the mount that it is on
+    /// is or becomes read-only.
     MakeWritable {
         at: InnerPath,
     },
@@ -190,7 +188,7 @@ pub enum Action {
     },
     MakeCgroup {
         cgroup: Cgroup,
-        /// The inode of the cgroup that it is made in. `None` if a step makes that one.
+        /// The inode number of the parent cgroup. `None` if a step creates the parent.
         #[serde(skip_serializing_if = "Option::is_none")]
         above_inode: Option<u64>,
         until: Lifetime,
@@ -201,49 +199,51 @@ pub enum Action {
         from: Cgroup,
         processes: Processes,
     },
-    /// Gives the cgroups below one all the controllers that it has itself.
+    /// Enables all controllers of a cgroup for its children.
     EnableControllers {
         cgroup: Cgroup,
     },
-    /// Limits how many cgroups can be made below one (`cgroup.max.descendants`), unless a lower limit is set already.
+    /// Limits how many cgroups can be created below a cgroup (`cgroup.max.descendants`), unless a lower
+    /// limit is already set.
     LimitCgroups {
         /// The cgroup whose descendants are limited.
         cgroup: Cgroup,
         most: u32,
-        /// Who may write the limit.
+        /// Which processes may write the limit.
         writer: Writer,
     },
-    /// Mounts a hierarchy from one of its cgroups on, read-only.
+    /// Mounts a hierarchy read-only, with one of its cgroups as the root of the mount.
     ShowCgroup {
         cgroup: Cgroup,
         at: InnerPath,
     },
-    /// Gives a cgroup, and those of its files that its manager writes, to the container.
+    /// Delegates a cgroup to the container: changes the owner or the label of the cgroup, and of those of its files
+    /// that its manager writes.
     Delegate {
         at: InnerPath,
-        /// The files' names; not each hierarchy has all of them.
+        /// The names of these files. Not every hierarchy has all of them.
         files: Vec<String>,
-        /// The new owner; none: they keep theirs.
+        /// The new owner. `None` to keep the old one.
         #[serde(skip_serializing_if = "Option::is_none")]
         owner: Option<Owner>,
-        /// The new SELinux context; none: they keep theirs.
+        /// The new SELinux context. `None` to keep the old one.
         #[serde(skip_serializing_if = "Option::is_none")]
         label: Option<String>,
     },
-    /// Shows a directory of the host read-only.
+    /// Bind-mounts a directory of the host read-only.
     BindHost {
         #[serde(serialize_with = "as_text")]
         from: PathBuf,
         at: InnerPath,
     },
-    /// Starts a peer group of its own for a mount.
+    /// Makes a mount shared, in a new peer group.
     MakeShared {
         at: InnerPath,
     },
 }
 
 impl Action {
-    /// Where it mounts something.
+    /// Returns the path at which the action mounts something. Returns `None` if it mounts nothing.
     #[must_use]
     pub fn mounts_at(&self) -> Option<&InnerPath> {
         match self {
@@ -268,7 +268,7 @@ impl Action {
         }
     }
 
-    /// What an error says could not be done.
+    /// Describes the action for an error message that starts with "cannot".
     #[must_use]
     pub fn brief(&self) -> String {
         match self {
@@ -294,13 +294,13 @@ impl Action {
     }
 }
 
-// serde gives a reference.
+// serde passes the field by reference.
 #[allow(clippy::trivially_copy_pass_by_ref)]
 fn octal<S: serde::Serializer>(mode: &u32, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&format_args!("{mode:04o}"))
 }
 
-/// A path need not be text, and JSON has nothing else.
+/// Serializes a path as a string, lossily: a path need not be valid UTF-8, but a JSON string must be.
 fn as_text<S: serde::Serializer>(path: &Path, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(&path.display())
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What shall be otherwise in a config.json, before the container is created.
+//! A change to config.json, made before the container is created.
 
 use std::fmt;
 
@@ -9,27 +9,27 @@ pub struct Change {
     pub why: &'static str,
 }
 
-/// What is changed, and to what.
+/// The field that is changed, and its new value.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Field {
-    /// A variable that the environment of the container's first process hasn't yet.
+    /// Adds a variable to the environment of the container's first process, which doesn't have it yet.
     Variable(&'static str, String),
-    /// `linux.rootfsPropagation`.
+    /// Sets `linux.rootfsPropagation` to this value.
     RootfsPropagation(&'static str),
     Mount {
         at: &'static str,
         kind: &'static str,
         options: Vec<&'static str>,
     },
-    /// One more option of a mount.
+    /// Adds an option to a mount.
     MoreMountOption {
-        /// Which of `mounts`.
+        /// The index of the mount in `mounts`.
         mount: usize,
         value: &'static str,
     },
-    /// An option of a mount.
+    /// Replaces an option of a mount.
     MountOption {
-        /// Which of `mounts`.
+        /// The index of the mount in `mounts`.
         mount: usize,
         option: usize,
         value: &'static str,

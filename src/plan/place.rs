@@ -6,10 +6,9 @@ use serde::Serialize;
 use crate::kernel::statx::FileIdentity;
 use crate::path::InnerPath;
 
-/// A path in the container that has no symbolic link in it, and the file that it must lead to.
+/// A path in the container without symbolic links, and the identity of the file that it must lead to.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Place {
-    /// The path in the container.
     pub at: InnerPath,
     /// The file's identity. If the path leads to another file when the step is carried out, the step fails.
     #[serde(flatten)]

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The printed form of a plan, which is an interface: `oci-systemd-hook plan` prints it, the golden
-//! tests compare it.
+//! The printed form of a plan. It is an interface, since `oci-systemd-hook plan` prints it and the
+//! golden tests compare it.
 
 use std::fmt::{self, Write as _};
 
@@ -91,7 +91,7 @@ impl fmt::Display for Action {
                     write!(f, ",nr_inodes={inodes}")?;
                 }
                 if let Some(context) = context {
-                    // As mount(8) wants it, because of the comma between categories.
+                    // mount(8) requires quotes because of the comma between SELinux categories.
                     write!(f, ",context={context:?}")?;
                 }
                 f.write_str(",nosuid,nodev)")?;
@@ -180,7 +180,7 @@ mod tests {
     use crate::facts::Layout;
     use crate::path::InnerPath;
 
-    /// Of a pod's author are its containers' names and labels; a path may be anything but text.
+    /// A pod's author chooses the names and labels of its containers, and a path may contain any bytes.
     #[test]
     fn a_step_is_a_line_whatever_is_in_it() {
         let at = InnerPath::new("/sys");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The container's own cgroup: writable for systemd, at the path that /proc/1/cgroup says, and
-//! nothing else. <https://systemd.io/CGROUP_DELEGATION/>
+//! Makes the container's own cgroup writable for systemd, at its path in /proc/1/cgroup, and no other cgroup.
+//! <https://systemd.io/CGROUP_DELEGATION/>
 
 use super::view::{self, MountsBelow, make};
 use super::{Refusal, layout};
@@ -15,7 +15,8 @@ use crate::plan::{Action, Cgroup, Content, Lifetime, Need, Plan, Processes, Writ
 
 const WHY: &str = "systemd makes a cgroup for each service below its own";
 
-/// What the cgroup is called that is systemd's alone, below one that isn't: as systemd-nspawn does.
+/// The name of the cgroup that systemd gets if the cgroup above it must not be writable. systemd-nspawn
+/// uses the same name.
 const PAYLOAD: &str = "payload";
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
@@ -34,8 +35,9 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     }
     plan.layout = Some(chosen);
     if layout == mounted {
-        // In hybrid what is older than 233 needs v1's, and newer ones follow v2's. runc 1.1 and crun 1.8 mount
-        // no such layout; who does and gives the container no cgroup in v2 gets away with it.
+        // In the hybrid layout, systemd versions before 233 need the v1 hierarchy, and newer ones use the v2
+        // hierarchy. runc 1.1 and crun 1.8 don't mount this layout. If another runtime does, it isn't an error that
+        // the container has no cgroup in v2.
         let mut need = Need::Required;
         for hierarchy in layout.hierarchies() {
             if let Some(found) = top(facts, *hierarchy) {
@@ -47,7 +49,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     }
     let base = InnerPath::new(CGROUP);
     if layout != Layout::Unified {
-        // As runtimes have it: a tmpfs with a directory for each hierarchy.
+        // Runtimes do the same: they mount a tmpfs with a directory for each hierarchy.
         let tmpfs = Action::Tmpfs {
             at: base.clone(),
             mode: 0o755,
@@ -84,7 +86,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     Ok(())
 }
 
-/// The layout that the container's mounts make.
+/// Returns the layout that the container's mounts amount to. Returns `None` if no hierarchy is mounted.
 fn mounted(facts: &Surroundings) -> Option<Layout> {
     match (top(facts, Hierarchy::Systemd), top(facts, Hierarchy::Unified)) {
         (Some(_), Some(_)) => Some(Layout::Hybrid),
@@ -94,7 +96,7 @@ fn mounted(facts: &Surroundings) -> Option<Layout> {
     }
 }
 
-/// The mount of a hierarchy that others of it lie on.
+/// Returns the mount of a hierarchy that any other mounts of this hierarchy are below.
 fn top(facts: &Surroundings, hierarchy: Hierarchy) -> Option<(&Mount, &CgroupRoot)> {
     let base = InnerPath::new(CGROUP);
     let mounts = facts.mounts.of_hierarchy(hierarchy).filter(|(mount, _)| mount.at.is_at_or_below(&base));
@@ -110,7 +112,8 @@ fn writable(
     need: Need,
 ) -> Result<(), Refusal> {
     let at = &mount.at;
-    // Also where it is writable: systemd moves all processes of the cgroup that it takes for its own.
+    // This also applies if the mount is already writable, since systemd moves all processes of the cgroup that it
+    // takes for its own.
     let unless_needed = |plan: &mut Plan, refusal: Refusal, why: &str| {
         if need == Need::Required {
             return Err(refusal);
@@ -131,7 +134,7 @@ fn writable(
                 delegate(facts, plan, own);
                 return Ok(());
             }
-            // An earlier run may have seen more than this one.
+            // An earlier run of this hook may have been able to see more processes.
             CgroupOwner::Shared(Sharing::Unknown) => {
                 plan.leave(own, "writable already, by a mount of its own");
                 return Ok(());
@@ -144,7 +147,7 @@ fn writable(
             && facts.cgroups.making == CgroupCreation::Possible
             && sharing != Sharing::AnotherContainer
         {
-            // Its mount may show others' cgroups, too.
+            // The existing mount may also show other cgroups.
             return show(facts, plan, hierarchy, at);
         }
         return unless_needed(plan, shared(facts, at, sharing), because(sharing));
@@ -155,12 +158,12 @@ fn writable(
     };
     let is_at_own_path = below.is_some_and(|below| at.join(below) == own);
     if below.is_none() && matches!(mount_root, CgroupRoot::At(_)) {
-        // A volume shows another cgroup.
+        // A volume with another cgroup is mounted there.
         let refusal = Refusal::CoveredCgroup { at: own, fs_type: mount.fs_type.clone(), by: at.clone() };
         return unless_needed(plan, refusal, "another cgroup than the container's is mounted there");
     }
     if is_at_own_path {
-        // A volume may show another cgroup there, even one of the host's.
+        // A volume with another cgroup, even one of the host's, may be mounted there.
         let by = facts.mounts.holding(&own).filter(|by| shown(by, &own) != Some((hierarchy, member.path.clone())));
         if let Some(by) = by {
             let refusal = Refusal::CoveredCgroup { at: own, fs_type: by.fs_type.clone(), by: by.at.clone() };
@@ -176,8 +179,8 @@ fn writable(
     if hides {
         view::show_own(plan, need, &cgroup, at, &own);
     } else if !is_at_own_path {
-        // runc binds the container's cgroup alone on the hierarchy's mount point: systemd would look
-        // for the path of /proc/1/cgroup below it, in vain.
+        // runc bind-mounts only the container's cgroup on the hierarchy's mount point. systemd would look below it
+        // for the path from /proc/1/cgroup, which doesn't exist there.
         let Some(from) = &member.on_host else {
             let refusal = Refusal::HiddenCgroup { at: at.clone(), path: inside.clone() };
             return unless_needed(plan, refusal, "the hierarchy is mounted nowhere as a whole");
@@ -203,8 +206,9 @@ fn writable(
     Ok(())
 }
 
-/// The path of the cgroup that systemd gets: the engine's own, which is at `own`, or one below it. The number of
-/// cgroups that can be made below is limited where systemd can't change the limit.
+/// Returns the path of the cgroup that systemd gets: the one that the engine created, which is at `own`, or a
+/// new one below it. Also limits the number of cgroups that can be created below, in a cgroup where systemd
+/// can't change the limit.
 fn below_limits(
     facts: &Surroundings,
     plan: &mut Plan,
@@ -221,8 +225,8 @@ fn below_limits(
     let payload = make(plan, need, &cgroup, PAYLOAD, Lifetime::WithParent, why);
     let why = "a cgroup with controllers below has no processes itself";
     enter(plan, need, payload, &cgroup, Processes::All, why);
-    // On other hosts the limits are in v1. There runc moves the processes that it starts later into the cgroup above,
-    // which the kernel refuses if that one has controllers enabled for its children.
+    // In other layouts the limits are in v1. There, runc moves the processes that it starts later into the cgroup
+    // above, which the kernel refuses if that cgroup has controllers enabled for its children.
     if mounted(facts) == Some(Layout::Unified) {
         let why = "systemd limits its services by them";
         plan.step(Need::BestEffort, Action::EnableControllers { cgroup: cgroup.clone() }, why);
@@ -231,18 +235,19 @@ fn below_limits(
     own.join(PAYLOAD)
 }
 
-/// Whether the container could change its limits if it could write to its cgroup. This is so if they are in v2 (v1's
-/// controllers are read-only, and its hierarchy for systemd has no limits), and if the files belong to an ID of the
-/// container's.
+/// Whether the container could change its own limits if its cgroup were writable. This is the case if the limits are
+/// in v2 (v1's controllers are read-only, and v1's hierarchy for systemd has no limits), and if an ID of the
+/// container owns the files.
 ///
-/// The mount option `nsdelegate`, cgroups(7), doesn't protect them: it applies only to processes whose own cgroup namespace
-/// has its root there, and a process of the container can make itself another one. And each container with the host's
-/// cgroup namespace takes the option away from all others, by its runtime's mount.
+/// The mount option `nsdelegate`, cgroups(7), doesn't protect the limits: it applies only to processes in a cgroup
+/// namespace with its root at that cgroup, and a process of the container can create another namespace for itself.
+/// Besides, each container with the host's cgroup namespace takes the option away from all others, because its
+/// runtime mounts the hierarchy.
 fn could_write_limits(hierarchy: Hierarchy, member: &Membership) -> bool {
     hierarchy == Hierarchy::Unified && member.owns_limits
 }
 
-/// Limits how many cgroups can be made below one of v2.
+/// Limits how many cgroups can be created below a cgroup of v2.
 fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) {
     let CgroupsMax::Of(most) = facts.options.policy.cgroups_max else { return };
     let is_out_of_reach = writer == Writer::Outside && facts.cgroups.making == CgroupCreation::Inside;
@@ -253,15 +258,15 @@ fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) 
     plan.step(Need::BestEffort, Action::LimitCgroups { cgroup, most, writer }, why);
 }
 
-/// Mounts a hierarchy that the runtime did not mount, or only with others' cgroups, so that the container
-/// sees its own cgroup at its path and no other's.
+/// Mounts a hierarchy that the runtime didn't mount, or mounted only with other cgroups. The container then sees its
+/// own cgroup at its path, and no other cgroup.
 fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) -> Result<(), Refusal> {
     let member = facts.cgroups.of(hierarchy);
-    // A hierarchy that nobody has mounted yet has one cgroup, in which all are.
+    // A hierarchy that isn't mounted anywhere yet has only a root cgroup, which contains all processes.
     let (root, inside_root) = (CgroupPath::root(), InnerCgroupPath::root());
     let (path, inside) = member.map_or((&root, Some(&inside_root)), |member| (&member.path, member.inside.as_ref()));
     let Some(inside) = inside.filter(|_| facts.cgroups.is_showable(hierarchy)) else {
-        // It joined another container's namespace, or left its own cgroup.
+        // The container joined another container's namespace, or left its own cgroup.
         return Err(Refusal::NoMembership { at: at.clone() });
     };
     let cgroup = Cgroup { hierarchy, path: path.clone(), inode: member.and_then(|member| member.inode) };
@@ -301,7 +306,7 @@ fn show_own(
     }
 }
 
-/// Makes a cgroup for the container below `above`, which it shares with others, and shows that one.
+/// Creates a cgroup for the container below `above`, which the container shares with others, and shows the new one.
 fn show_made(
     facts: &Surroundings,
     plan: &mut Plan,
@@ -332,9 +337,9 @@ fn show_made(
 
 fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
     let remedy = match sharing {
-        // What would be made below that container's cgroup could be renamed and written by it.
+        // That container could rename and write to any cgroup created below its own.
         Sharing::AnotherContainer => "stop that container first",
-        // As under su(1) or cron(8), which start no systemd for the user.
+        // This is the case under su(1) and cron(8), which don't start a systemd instance for the user.
         Sharing::Engine if facts.cgroups.making == CgroupCreation::Rootless => {
             "only the host's root can make one: let root run the engine, or let systemd give a rootless engine one: log in, \
              not by su, or run loginctl enable-linger"
@@ -344,7 +349,7 @@ fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
     Refusal::SharedCgroup { at: at.clone(), why: because(sharing), remedy }
 }
 
-/// The reason why the container may not write a cgroup, for plans and errors.
+/// Returns the reason why the container may not write to a cgroup, for plans and errors.
 fn because(sharing: Sharing) -> &'static str {
     match sharing {
         Sharing::Engine => "the engine gave the container no cgroup of its own there",
@@ -359,7 +364,8 @@ fn enter(plan: &mut Plan, need: Need, cgroup: Cgroup, from: &Cgroup, processes: 
 }
 
 fn make_writable(facts: &Surroundings, plan: &mut Plan, own: InnerPath, need: Need) {
-    // Also where it is writable now, since crun may make it read-only later, but not this mount.
+    // This is also done if the cgroup is writable now: crun may later make the existing mount read-only, but
+    // not this new one.
     plan.step(need, Action::MakeWritable { at: own.clone() }, WHY);
     delegate(facts, plan, own);
 }
@@ -368,7 +374,7 @@ fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
     let label = facts.selinux.cgroup_label().map(str::to_owned);
     let why = match (facts.owner, &label) {
         (None, None) => return,
-        // Some runtimes do it themselves, with some cgroup drivers, on v2.
+        // Some runtimes change the owner themselves on v2, with some cgroup drivers.
         (Some(_), None) => "in the user namespace others own it",
         (None, Some(_)) => "as it is, the SELinux policy lets the container write none of it",
         (Some(_), Some(_)) => {
@@ -379,8 +385,8 @@ fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
     plan.step(Need::BestEffort, Action::Delegate { at: own, files, owner: facts.owner, label }, why);
 }
 
-/// Whether the container's own cgroup is already mounted writable at `own`, over the hierarchy's mount: by an earlier
-/// run of this hook. A volume can be mounted there as well, with any cgroup of the host's.
+/// Whether the container's own cgroup is already mounted writable at `own`, on top of the hierarchy's mount, by an
+/// earlier run of this hook. A mount there may instead be a volume, with any of the host's cgroups.
 fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, path: &CgroupPath, own: &InnerPath) -> bool {
     facts
         .mounts
@@ -390,7 +396,7 @@ fn is_bound(facts: &Surroundings, hierarchy: Hierarchy, path: &CgroupPath, own: 
         .is_some_and(|below| below.cgroup.as_ref().is_some_and(|(kind, _)| *kind == hierarchy))
 }
 
-/// The cgroup that a mount shows at a path.
+/// Returns the cgroup that a mount shows at a path, if it is known.
 fn shown(mount: &Mount, at: &InnerPath) -> Option<(Hierarchy, CgroupPath)> {
     match mount.cgroup.as_ref()? {
         (hierarchy, CgroupRoot::At(root)) => Some((*hierarchy, root.join(at.below(&mount.at)?))),

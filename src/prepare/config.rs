@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is in config.json and can't be had later: the environment of the container's first process, its cgroup mount, and
-//! what the runtime does after its hooks. For who may change config.json: podman's stage precreate, and the runtime wrapper.
+//! Changes in config.json to what the hook can't change later: the environment of the container's first process,
+//! its cgroup mount, and what the runtime does after its hooks. Only podman's stage precreate and the runtime
+//! wrapper may change config.json.
 
 use crate::facts::PrecreateFacts;
 use crate::interface::{CGROUP, HOST_FIELDS};
@@ -9,7 +10,7 @@ use crate::os_release;
 use crate::path::InnerPath;
 use crate::plan::{Change, Field};
 
-/// The changes, for a container that is to be prepared.
+/// Returns the changes to config.json for a container that is to be prepared.
 #[must_use]
 pub fn changes(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let mut changes = environment(config, before);
@@ -18,10 +19,12 @@ pub fn changes(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     changes
 }
 
-/// Any value makes crun leave /run as the hook has shared it. It takes the place of the runtimes' own `rslave` or `rprivate`,
-/// without which a bind mount is in its source's peer group, and what is mounted on it appears on the host; so each has to
-/// say its own, as podman and Docker have them do. runc binds v1's hierarchies, too, where the container has the host's
-/// cgroup namespace, and what is mounted in the root already.
+/// Sets `linux.rootfsPropagation` if it is unset. With any value, crun leaves /run shared, as the hook set it up.
+///
+/// The value replaces the runtimes' own `rslave` or `rprivate`. Without one of these, a bind mount is in its source's
+/// peer group, and what is mounted on it appears on the host. Therefore each bind mount must have its own propagation
+/// option, as it does with podman and Docker. runc also bind-mounts v1's hierarchies, if the container has the host's
+/// cgroup namespace, and what is already mounted in the root.
 fn propagation(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let is_set = config.linux.rootfs_propagation.as_deref().is_some_and(|word| !word.is_empty());
     let is_safe = config.mounts.iter().filter(|mount| mount.is_bind()).all(ConfigMount::has_propagation);
@@ -42,10 +45,11 @@ fn propagation(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     changes
 }
 
-/// The propagation of a cgroup mount.
+/// The propagation option for a cgroup mount.
 const PRIVATE: &str = "rprivate";
 
-/// "Environment Variables" of the Container Interface. What the user has set stays, also if it is empty.
+/// Adds the variables in the section "Environment Variables" of systemd's Container Interface. A variable that the
+/// user has set is kept, even if it is empty.
 fn environment(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let mut wanted = vec![(
         "container",
@@ -61,16 +65,16 @@ fn environment(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     missing.filter_map(|(name, value, why)| Some(Change { field: Field::Variable(name, value?), why })).collect()
 }
 
-/// The mount of the container's cgroups.
+/// Adds the mount of the container's cgroups, or makes the existing one writable.
 fn cgroups(config: &Config, before: &PrecreateFacts) -> Option<Change> {
     let base = InnerPath::new(CGROUP);
     let is_shown = |mount: &ConfigMount| {
         let at = InnerPath::new(&mount.destination);
-        // Or it may be, in what is mounted from elsewhere.
+        // A bind mount above /sys/fs/cgroup may contain cgroup mounts.
         at.is_at_or_below(&base) || mount.is_bind() && base.is_at_or_below(&at)
     };
-    // If the cgroup is mounted writable, runc gives it to the root of a user namespace, without the limits. Elsewhere this
-    // hook makes a cgroup without limits of its own writable, later.
+    // If the cgroup is mounted writable, runc makes the root of a user namespace its owner, but not the owner of its
+    // limits. In other cases, this hook later makes a cgroup writable that has no limits itself.
     let is_writable = before.is_unified && config.has_cgroup_of_its_own() && config.has_new_namespace("user");
     if config.mounts.iter().any(is_shown) {
         return is_writable.then(|| made_writable(config, &base)).flatten();
@@ -106,7 +110,7 @@ mod tests {
     use crate::identity::MachineId;
     use crate::oci::document::Document;
 
-    /// Without what is said of a cgroup mount where the config has no mounts at all.
+    /// Returns the changes, except for an added cgroup mount if the config has no mounts at all.
     fn told(config: &Value, is_unified: bool) -> Vec<String> {
         let mut told = all(config, is_unified);
         told.retain(|line| config.get("mounts").is_some() || !line.starts_with("add a cgroup mount"));
@@ -211,7 +215,7 @@ mod tests {
             let told = told(&config(mount.clone(), namespaces), is_unified);
             assert_eq!(told.iter().any(|line| line == change), is_changed, "{mount} {namespaces:?} {is_unified}");
         }
-        // Others are in it.
+        // In these cases the container shares its cgroup with others.
         let shared = config(cgroup(json!(["nosuid", "ro"])), both);
         let joined = json!([{ "type": "user" }, { "type": "cgroup", "path": "/proc/1/ns/cgroup" }]);
         for (pointer, value) in [("/linux/cgroupsPath", json!("")), ("/linux/namespaces", joined)] {

@@ -11,15 +11,15 @@ use crate::interface::{
 use crate::path::InnerPath;
 use crate::plan::{Action, Cgroup, Content, Copying, Excess, Need, Node, Plan};
 
-/// The most that is copied of an image onto one tmpfs whose size nobody chose, and onto all of them together if there
-/// is no memory limit. It is more than any image ships below these paths, and can still be copied before the container
-/// starts.
+/// The most that is copied from an image onto one tmpfs whose size nobody chose, and onto all tmpfs together if
+/// there is no memory limit. This is more than any image ships below these paths, and can still be copied
+/// before the container starts.
 const COPIED_MOST_BYTES: u64 = 512 * MIB;
 /// The most that is copied onto all tmpfs together if it can't be charged to the container. The engine is charged for
 /// it, at the expense of all other containers.
 const UNCHARGED_MOST_BYTES: u64 = 16 * MIB;
 
-/// One tmpfs as systemd wants it.
+/// A tmpfs that systemd wants to find mounted.
 struct WantedTmpfs<'a> {
     path: &'static str,
     mode: u32,
@@ -31,7 +31,7 @@ struct WantedTmpfs<'a> {
     why: &'static str,
 }
 
-/// What to do where the image has no such directory.
+/// What to do if the image lacks the directory.
 #[derive(Clone, Copy)]
 enum IfMissing {
     Make,
@@ -40,7 +40,8 @@ enum IfMissing {
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
     let mut all = wanted(&facts.options);
-    // An image may have one of them below another by a link, as /run -> /tmp/run.
+    // An image may have one of these directories below another through a symbolic link, such as /run -> /tmp/run. The
+    // upper one must be mounted first.
     all.sort_by_key(|wanted| leads_to(&facts.image, wanted.path));
     all.iter().try_for_each(|wanted| tmpfs(facts, plan, wanted))?;
     let is_copied = |action: &Action| matches!(action, Action::Tmpfs { content: Content::Copied { .. }, .. });
@@ -50,8 +51,8 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     Ok(())
 }
 
-/// How much may be copied onto all tmpfs together. Whatever sizes its author chose, a container whose memory is full
-/// before it starts would not start.
+/// Returns how much may be copied onto all tmpfs together. The limit applies regardless of the sizes that the author
+/// chose, since a container whose memory is already full would not start.
 fn copying(facts: &Surroundings) -> Copying {
     let half = facts.memory.bytes / 2;
     let (most_bytes, why) = match facts.memory.source {
@@ -87,16 +88,17 @@ fn leads_to(image: &Image, path: &str) -> InnerPath {
     }
 }
 
-/// How large a tmpfs is to be.
+/// The size of a tmpfs.
 enum Limit<'a> {
-    /// So many bytes.
+    /// A fixed number of bytes.
     Of(u64),
-    /// What the author chose by the option `key`, or else this percentage of the memory, and at least so many bytes.
+    /// The size that the author chose by the option `key`, or else this percentage of the memory, but
+    /// at least `least` bytes.
     Share { key: Key, chosen: Option<OptionChoice<'a, Size>>, percent: u64, least: u64 },
 }
 
 impl Limit<'_> {
-    /// In bytes, and what says so.
+    /// Returns the size in bytes, and the reason for it.
     fn of(&self, memory: Memory) -> Result<(u64, String), Refusal> {
         let of = match memory.source {
             MemorySource::Limit => "of the memory limit",
@@ -104,7 +106,7 @@ impl Limit<'_> {
         };
         let part = |percent: u64| {
             let bytes = u128::from(memory.bytes) * u128::from(percent) / 100;
-            // And 0 would be no limit at all, tmpfs(5).
+            // A size of 0 would mean no limit at all, tmpfs(5).
             whole(u64::try_from(bytes).unwrap_or(u64::MAX)).max(MIB)
         };
         Ok(match self {
@@ -126,7 +128,7 @@ impl Limit<'_> {
         })
     }
 
-    /// The annotation by which the author chose the size.
+    /// Returns the annotation by which the author chose the size.
     fn annotation(&self) -> Option<&str> {
         match self {
             Self::Of(_) => None,
@@ -134,7 +136,7 @@ impl Limit<'_> {
         }
     }
 
-    /// As much of an image's content as is copied onto a tmpfs of this size.
+    /// Returns how much of the image's content is copied onto a tmpfs of this size.
     fn content(&self, size_bytes: u64, policy: &Policy, excess: Excess) -> Content {
         match self {
             Self::Of(_) => Content::Copied { most_bytes: size_bytes, excess, option: None },
@@ -146,7 +148,7 @@ impl Limit<'_> {
     }
 }
 
-/// Whole mebibytes, for whoever reads the plan.
+/// Rounds down to whole mebibytes, which are easier to read in the plan.
 fn whole(bytes: u64) -> u64 {
     bytes / MIB * MIB
 }
@@ -202,7 +204,7 @@ fn wanted(options: &Options) -> [WantedTmpfs<'_>; 4] {
 
 fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &WantedTmpfs<'_>) -> Result<(), Refusal> {
     let (at, is_empty) = match facts.image.at(wanted.path) {
-        // The latter is on a mount of the user's, and left alone.
+        // A path on a file server is on a mount of the user's, and is left alone below.
         Found::Directory(at) | Found::OnServer(at) => (at, false),
         Found::EmptyDirectory(at) => (at, true),
         Found::Nothing(at) => match wanted.if_missing {
@@ -252,7 +254,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &WantedTmpfs<'_>) -> Res
     Ok(())
 }
 
-/// Leaves a path alone. Whoever chose a size for it is told that the choice has no effect.
+/// Leaves a path alone. If the author chose a size for it, warns that the choice has no effect.
 fn leave(plan: &mut Plan, wanted: &WantedTmpfs<'_>, at: InnerPath, why: &str) {
     if let Some(key) = wanted.limit.annotation() {
         plan.warn(format!("the annotation {key} has no effect, since this hook mounts nothing on {at}: {why}"));
@@ -260,7 +262,8 @@ fn leave(plan: &mut Plan, wanted: &WantedTmpfs<'_>, at: InnerPath, why: &str) {
     plan.leave(at, why);
 }
 
-/// Why a path is not ours to mount on: a mount that the user asked for is there, or above it.
+/// Returns the reason why nothing may be mounted on a path, if there is one: an earlier tmpfs of the plan is mounted
+/// there, or a mount that the user asked for is there or above it.
 fn taken(facts: &Surroundings, plan: &Plan, wanted: &WantedTmpfs<'_>, at: &InnerPath) -> Option<String> {
     if plan.steps.iter().any(|step| step.action.mounts_at() == Some(at)) {
         return Some(format!("{} leads to the same directory as a path before it", wanted.path));
@@ -272,8 +275,8 @@ fn taken(facts: &Surroundings, plan: &Plan, wanted: &WantedTmpfs<'_>, at: &Inner
     if plan.covers(at) || holder.at == InnerPath::root() {
         return None;
     }
-    // A tmpfs on /run that somebody else mounted still lacks /run/lock, and a mount there leaves no
-    // trace on it; Debian's run-lock.mount would fail without.
+    // A tmpfs on /run that this hook didn't mount still lacks /run/lock, without which Debian's run-lock.mount would
+    // fail. A mount there leaves no trace on that tmpfs.
     if wanted.path == RUN_LOCK && holder.is_own_tmpfs() {
         return None;
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! /run/host: what the container manager tells the container.
+//! /run/host: what the container manager communicates to the container.
 //! <https://systemd.io/CONTAINER_INTERFACE/#the-runhost-hierarchy>
 
 use super::{moved, unless_there, unnoticed_directory};
@@ -11,7 +11,7 @@ const NODES: [Node; 6] = [Node::Reg, Node::Dir, Node::Fifo, Node::Sock, Node::Ch
 
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     let Some(directory) = unnoticed_directory(facts, plan, RUN_HOST) else { return };
-    // Where the user mounted a machine id, that one counts.
+    // If the user mounted a machine ID, the hook's own doesn't apply.
     let is_users =
         matches!(facts.image.at(MACHINE_ID), Found::File(at) | Found::OnServer(at) if facts.mounts.at(&at).is_some());
     let uuid = if is_users { None } else { Some(format!("{}\n", facts.machine_id.hyphenated())) };
@@ -32,7 +32,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
             content,
         });
     }
-    // Without device nodes systemd uses the socket instead.
+    // Without the device nodes, systemd uses the socket instead.
     let may_make = |node: &Node| facts.rights.may_make_devices() || !matches!(node, Node::Chr | Node::Blk);
     let nodes = NODES.into_iter().filter(may_make).collect();
     let why = "systemd binds them over what InaccessiblePaths= hides";

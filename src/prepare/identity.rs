@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The machine id, machine-id(5).
+//! The machine ID, machine-id(5).
 //!
-//! The rule: the container always gets the id that its engine's id gives, by a mount over the file.
-//! An id baked into an image is one for all its containers, which defeats journals and DHCP, and is
-//! never what somebody chose for this container; who chooses one says so by `container_uuid` or by
-//! mounting a file, and both are honoured. A mount leaves the image's own file as it is, so a
-//! commit of the container keeps no id, and needs no writable root.
+//! The container always gets the ID that is derived from its engine's ID for it, by a mount over the file. An ID in
+//! an image would be the same in all its containers, which breaks journals and DHCP, and is never one that somebody
+//! chose for this container. A user chooses an ID by `container_uuid` or by mounting a file, and both are
+//! respected. A mount leaves the image's own file unmodified, so a commit of the container contains no ID, and the
+//! root need not be writable.
 
 use crate::facts::{Found, Surroundings};
 use crate::interface::{DBUS_MACHINE_ID, MACHINE_ID};
@@ -21,7 +21,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     }
     let found = facts.image.at(MACHINE_ID);
     match &found {
-        // The latter is on a mount of the user's, and left alone.
+        // A path on a file server is on a mount of the user's, and is left alone below.
         Found::File(at) | Found::OnServer(at) => {
             mount_over(facts, plan, at, Need::Required, "an image's own id is the same in all its containers");
         }
@@ -30,7 +30,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         Found::Other(at, kind) => no_file(plan, at, kind),
         Found::Unreachable(why) => no_file(plan, &InnerPath::new(MACHINE_ID), why),
     }
-    // Usually a link to the file above, and then there is nothing to do.
+    // This is usually a symbolic link to the file above, and then there is nothing to do.
     let copy = facts.image.at(DBUS_MACHINE_ID);
     if let (Found::File(at), true) = (&copy, copy != found) {
         mount_over(facts, plan, at, Need::BestEffort, "libdbus reads this copy first");

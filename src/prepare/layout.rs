@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which cgroup layout the container gets: what the runtime mounted, unless the image's systemd can't
-//! use that or an annotation asks for another one.
+//! Chooses the container's cgroup layout: what the runtime mounted, unless the image's systemd can't use that or an
+//! annotation asks for another one.
 
 use super::Refusal;
 use crate::facts::options::{OptionChoice, V1WithSysAdmin};
@@ -10,7 +10,7 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::plan::{ChosenLayout, Plan};
 
 impl Layout {
-    /// What it is made of; v1's comes first, which any systemd needs that finds it.
+    /// The hierarchies in this layout. v1's comes first, since any systemd that finds it requires it.
     pub(super) fn hierarchies(self) -> &'static [Hierarchy] {
         match self {
             Self::Legacy => &[Hierarchy::Systemd],
@@ -35,7 +35,7 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
         (None, Some(version)) if version >= FIRST_ON_V2_ALONE => {
             (Layout::Unified, format!("{version} in the image runs on cgroup v2 alone"))
         }
-        // On hybrid it finds v1 where it looks for it.
+        // In the hybrid layout, such a version finds v1 where it expects it.
         (None, Some(version)) if version <= LAST_ON_V1_ALONE => {
             let layout = if mounted == Layout::Hybrid { mounted } else { Layout::Legacy };
             (layout, format!("{version} in the image knows cgroup v1 alone"))
@@ -62,7 +62,8 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
     Ok(ChosenLayout { layout, why })
 }
 
-/// Whether the container has, or can be given, a cgroup of its own in each hierarchy of a layout.
+/// Checks that the container has a cgroup of its own in each hierarchy of a layout, or that the hook can create one.
+/// The error is the reason why the hook can't.
 fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), CgroupCreation> {
     let has_own =
         |hierarchy: &Hierarchy| cgroups.of(*hierarchy).is_some_and(|member| member.owner == CgroupOwner::Container);
@@ -73,11 +74,11 @@ fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), CgroupCreation>
     }
 }
 
-/// Decides whether v1's hierarchy may be made for this container.
+/// Decides whether v1's hierarchy may be created for this container.
 ///
-/// If the host doesn't have it mounted, it doesn't exist yet, or exists only for another container. The container's
-/// cgroup namespace was then created without knowing it, and sees it from its root on; and a process with CAP_SYS_ADMIN
-/// in the initial user namespace may mount it there.
+/// If the host doesn't have the hierarchy mounted, it either doesn't exist yet or exists only for another container.
+/// The container's cgroup namespace was then created without regard to the hierarchy, and shows it from its root. A
+/// process with CAP_SYS_ADMIN in the initial user namespace may mount it there.
 pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &ChosenLayout) -> Result<(), Refusal> {
     let is_hosts = facts.cgroups.systemd.as_ref().is_some_and(|member| member.on_host.is_some());
     let may_mount = facts.privileges.capabilities.is_in_any_set("CAP_SYS_ADMIN") && !facts.rights.user_namespaces.any();
@@ -95,7 +96,7 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
     Ok(())
 }
 
-/// What to do where no cgroup can be made beside the container's own.
+/// Returns what the user can do if the hook can't create a cgroup for the container.
 pub(super) fn remedy(making: CgroupCreation) -> &'static str {
     match making {
         CgroupCreation::Possible | CgroupCreation::Inside => {

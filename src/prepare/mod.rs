@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The policy: from facts to a plan, one file per concern. Pure; sees the host only as facts.
+//! The policy: turns facts into a plan, with one file per concern. It has no side effects, and knows the
+//! host only from facts.
 
 mod cgroup;
 pub mod config;
@@ -21,8 +22,9 @@ use crate::facts::{FollowUp, Found, Surroundings};
 use crate::path::InnerPath;
 use crate::plan::{Action, LaterRoot, Need, Plan};
 
-/// Makes the plan. Its steps are in the order in which they have to be done: what lies below comes
-/// after what it lies on. What a later call can do as well is left to that.
+/// Creates the plan. Its steps are in the order in which they must be carried out: a step that acts on a path
+/// comes after those that mount or create what the path is on. Steps that a later call can carry out as well are
+/// left to that call.
 pub fn prepare(facts: &Surroundings) -> Result<Plan, Refusal> {
     let plan = match whole(facts) {
         Err(Refusal::MayNotMount) if facts.follow_up != FollowUp::None => return Ok(Plan::default()),
@@ -58,8 +60,8 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
     Ok(plan)
 }
 
-/// Where `directory` is, if what is written there leaves no trace outside the container: it is on a
-/// tmpfs. Otherwise says so in the plan.
+/// Returns the path that `directory` leads to, if files written there leave no trace outside the container because it
+/// is on a tmpfs. Otherwise adds the reason to the plan.
 fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<InnerPath> {
     let at = match facts.image.at(directory) {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) | Found::OnServer(at) => at,
@@ -89,8 +91,8 @@ fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -
     }
 }
 
-/// Plans to make something at `at`, which is `path` to the container, unless it would only replace what is there already.
-/// Nothing is there if `at` is on a new tmpfs.
+/// Plans to create something at `at`, which the container knows as `path`, unless something exists there already. If
+/// `at` is on a new tmpfs, nothing does.
 fn unless_there(
     facts: &Surroundings,
     plan: &mut Plan,
@@ -107,7 +109,7 @@ fn unless_there(
     }
 }
 
-/// Where `path`, which is below `base`, lies if the links of the image lead from `base` to `directory`.
+/// Returns where `path`, which is below `base`, is if the image's symbolic links lead from `base` to `directory`.
 fn moved(path: &str, base: &str, directory: &InnerPath) -> InnerPath {
     let path = InnerPath::new(path);
     path.below(&InnerPath::new(base)).map_or_else(|| path.clone(), |name| directory.join(name))

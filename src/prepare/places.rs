@@ -1,28 +1,29 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Adds to each step the identity of the files that it acts on, so that `apply` notices a path that leads elsewhere by
-//! then.
+//! Adds the identities of the files that a step acts on to the step, so that `apply` notices if a path leads to
+//! another file when the step is carried out.
 
 use crate::facts::Places;
 use crate::path::InnerPath;
 use crate::plan::{Action, Place, Plan};
 
-/// Completes the steps of the whole plan, so it must run last.
+/// Completes the steps of the whole plan, so this must run last.
 pub(super) fn plan(places: &Places, plan: &mut Plan) {
-    // `apply` has a descriptor of what an earlier step mounted or made, and reaches everything below through that.
+    // `apply` keeps a file descriptor for what an earlier step mounted or created, and opens
+    // everything below through it.
     let mut made: Vec<InnerPath> = Vec::new();
     for step in &mut plan.steps {
         let is_made = |at: &InnerPath| made.iter().any(|above| at.is_at_or_below(above));
         let (acts_on, makes_below) = touched(&step.action);
         let acted_on = acts_on.into_iter().filter(|at| !is_made(at));
-        // A cgroup that an earlier step makes through its hierarchy has no identity yet; `apply` finds it below an
-        // existing one.
+        // A cgroup that an earlier step creates through its hierarchy has no identity yet; `apply` finds it
+        // below an existing one.
         let found = acted_on.chain(makes_below.filter(|at| !is_made(at))).filter_map(|at| places.above(&at));
         step.on = found.map(|(at, identity)| Place { at, identity }).collect();
         made.extend(step.action.mounts_at().or(makes(&step.action)).cloned());
     }
 }
 
-/// The files that an action acts on, and the directory in which it makes something, if it does.
+/// Returns the files that an action acts on, and the directory in which it creates something, if it does.
 fn touched(action: &Action) -> (Vec<InnerPath>, Option<InnerPath>) {
     match action {
         Action::MakeSlave { at }
@@ -47,7 +48,7 @@ fn touched(action: &Action) -> (Vec<InnerPath>, Option<InnerPath>) {
     }
 }
 
-/// The path that an action makes and that later steps may act on.
+/// Returns the path that an action creates and that later steps may act on.
 fn makes(action: &Action) -> Option<&InnerPath> {
     match action {
         Action::Directory { at, .. } | Action::MountPoint { at, .. } => Some(at),

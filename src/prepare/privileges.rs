@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What systemd and its services will miss in the container, as far as config.json tells. What makes a unit of the image
-//! fail is a warning, and the rest a remark.
+//! What systemd and its services will lack in the container, as far as config.json shows. The plan gets a warning for
+//! what makes a unit of the image fail, and a remark for everything else.
 
 use crate::facts::Surroundings;
 use crate::interface::capabilities::NEEDED;
@@ -22,7 +22,7 @@ fn capabilities(facts: &Surroundings, plan: &mut Plan) {
     let privileges = &facts.privileges;
     for needed in &NEEDED {
         let Some(units) = privileges.missed.get(needed.capability) else { continue };
-        // It is for dropping what there is.
+        // CAP_SETPCAP is for dropping capabilities, and the container has none.
         let is_idle = needed.capability == "CAP_SETPCAP" && privileges.capabilities.bounding.is_empty();
         if is_idle {
             continue;

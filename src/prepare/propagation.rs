@@ -1,18 +1,19 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Where mounts appear: none of ours outside the container, and /run's own ones in its services.
+//! Mount propagation: the hook's mounts must not appear outside the container, and mounts on /run must appear
+//! in the container's services.
 
 use crate::facts::{Found, Propagation, Surroundings};
 use crate::interface::RUN;
 use crate::plan::{Action, Need, Plan, Step};
 
-/// Looks over the whole plan, so it comes last.
+/// Checks the mounts of all steps, so this must run after they are planned.
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     keep_inside(facts, plan);
     share_run(facts, plan);
 }
 
-/// What is mounted on a mount of the host's peer group appears on the host, too
-/// (mount_namespaces(7)). As a slave the mount still gets what the host mounts.
+/// What is mounted on a mount in one of the host's peer groups also appears on the host, mount_namespaces(7). As a
+/// slave, the mount still receives what the host mounts.
 fn keep_inside(facts: &Surroundings, plan: &mut Plan) {
     let mut done = Vec::new();
     let steps = std::mem::take(&mut plan.steps);
@@ -32,7 +33,7 @@ fn keep_inside(facts: &Surroundings, plan: &mut Plan) {
     }
 }
 
-/// Service credentials and private mounts propagate from /run to the services' own namespaces:
+/// Service credentials and private mounts propagate from /run to the services' own mount namespaces, see
 /// <https://github.com/systemd/systemd/issues/38103>.
 fn share_run(facts: &Surroundings, plan: &mut Plan) {
     let (Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at)) = facts.image.at(RUN) else {

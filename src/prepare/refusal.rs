@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Why a container can't be prepared at all. It is found out before anything is touched.
+//! Why a container can't be prepared at all. This is determined before anything is changed.
 
 use crate::facts::Layout;
 use crate::path::{InnerCgroupPath, InnerPath};
@@ -7,45 +7,45 @@ use crate::systemd::Version;
 
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
-    /// The hook lacks what every step needs.
+    /// The hook lacks the capability to mount.
     #[error(
         "cannot mount in the container: this process has no CAP_SYS_ADMIN in the user namespace of the \
          container's mounts; run the engine as root, or the hook at createContainer"
     )]
     MayNotMount,
-    /// What is made can't be given to the container.
+    /// The hook can't make the container's root the owner of what it creates.
     #[error(
         "cannot give what is made to the container's root ({uid}:{gid} on the host): this process has no CAP_CHOWN; \
          let the engine, or the service that it is in (CapabilityBoundingSet=), keep it"
     )]
     MayNotGive {
-        /// The user id on the host.
+        /// The user ID on the host.
         uid: u32,
         gid: u32,
     },
-    /// The image has something else where a directory is needed.
+    /// The image has something other than a directory where systemd needs one.
     #[error("cannot mount tmpfs on {at}: in the image it is {kind}, where systemd needs a directory; mend the image")]
     Occupied { at: InnerPath, kind: String },
-    /// The size that the author chose is more than there is.
+    /// The size that the author chose exceeds the container's memory.
     #[error(
         "the annotation {key} asks for {asked_bytes} bytes, and the container has {memory_bytes} bytes of memory; \
          choose less, or a percentage"
     )]
     TooLarge { key: String, asked_bytes: u64, memory_bytes: u64 },
-    /// No cgroup hierarchy that systemd could use.
+    /// No cgroup hierarchy is mounted, and systemd can't mount one.
     #[error(
         "no cgroup hierarchy is mounted below /sys/fs/cgroup, and systemd may not mount one without \
          CAP_SYS_ADMIN; add {{\"destination\": \"/sys/fs/cgroup\", \"type\": \"cgroup\", \"source\": \
          \"cgroup\"}} to the mounts in config.json"
     )]
     NoCgroup,
-    /// The annotation and the image's systemd don't fit.
+    /// The image's systemd can't use the layout that the annotation asks for.
     #[error(
         "the annotation {key} asks for the cgroup layout {layout}, which {version} in the image can't use; leave the \
          annotation out"
     )]
     Unfit { key: String, version: Version, layout: Layout },
-    /// The layout can't be made.
+    /// The container can't get a cgroup in the layout that it needs.
     #[error(
         "{why}, but the runtime mounted {mounted}, and the container has no other cgroup of its own: {remedy}; or use \
          a host whose cgroups are {layout}, or another image"
@@ -59,7 +59,7 @@ pub enum Refusal {
     SharedCgroup {
         /// The hierarchy's mount in the container.
         at: InnerPath,
-        /// Why the container may not write it.
+        /// Why the container may not write to the cgroup.
         why: &'static str,
         remedy: &'static str,
     },
@@ -71,10 +71,10 @@ pub enum Refusal {
          to this hook's arguments"
     )]
     V1WithSysAdmin {
-        /// What asks for v1.
+        /// The reason why the container needs v1.
         why: String,
     },
-    /// The container's processes are elsewhere.
+    /// The container's processes are in no cgroup that is visible from its cgroup namespace.
     #[error(
         "cannot make the container's cgroup below {at} writable: its processes are in none that can be seen from \
          its cgroup namespace; don't let it join another container's"
@@ -83,7 +83,7 @@ pub enum Refusal {
         /// The hierarchy's mount in the container.
         at: InnerPath,
     },
-    /// The host's whole hierarchy is mounted.
+    /// The host's whole hierarchy is mounted, in a container with a private cgroup namespace.
     #[error(
         "cannot make the container's cgroup below {at} writable: the host's cgroups are mounted there, and have no \
          path in the container's own cgroup namespace; leave out that mount (-v /sys/fs/cgroup:…), since the engine \
@@ -93,17 +93,17 @@ pub enum Refusal {
         /// The hierarchy's mount in the container.
         at: InnerPath,
     },
-    /// Something else is mounted over the cgroup.
+    /// Something else is mounted over the container's cgroup.
     #[error(
         "cannot make the container's cgroup {at} writable: {fs_type} is mounted over it; leave out the mount at {by}"
     )]
     CoveredCgroup {
         at: InnerPath,
-        /// What is mounted over it.
+        /// The file system type of the mount that covers the cgroup.
         fs_type: String,
         by: InnerPath,
     },
-    /// The hierarchy has the wrong root.
+    /// The mount doesn't show the cgroup at its own path, and the hierarchy isn't mounted as a whole anywhere.
     #[error(
         "cannot show the cgroup {path} at its own path below {at}: the hierarchy is mounted nowhere as a whole; \
          give the container a cgroup namespace of its own"
@@ -111,7 +111,7 @@ pub enum Refusal {
     HiddenCgroup {
         /// The hierarchy's mount in the container.
         at: InnerPath,
-        /// The path in /proc/1/cgroup.
+        /// The path of the cgroup in /proc/1/cgroup.
         path: InnerCgroupPath,
     },
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the hook itself may not do: said before anything is touched.
+//! Privileges that the hook itself lacks, reported before anything is changed.
 
 use caps::Capability;
 
@@ -7,7 +7,7 @@ use super::Refusal;
 use crate::facts::{Owner, Surroundings};
 use crate::plan::{Action, Content, Plan};
 
-/// Looks over the whole plan, so it comes last.
+/// Checks all steps, so this must run after they are planned.
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
     if let (Some(Owner { uid, gid }), false) = (plan.owner, facts.rights.has(Capability::CAP_CHOWN)) {
         return Err(Refusal::MayNotGive { uid, gid });
@@ -16,7 +16,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
     Ok(())
 }
 
-/// What copies of the image's content lack. Whether that matters, only the copying can tell.
+/// Warns of what copies of the image's content will lack. Whether this matters can only be determined while copying.
 fn copies(facts: &Surroundings, plan: &mut Plan) {
     const EFFECTS: [(Capability, &str); 4] = [
         (Capability::CAP_CHOWN, "what isn't root's becomes root's"),

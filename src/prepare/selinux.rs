@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the administrator should know of SELinux. The labels themselves are in the steps that make
-//! something.
+//! What the administrator should know about SELinux. The labels themselves are part of the steps that create files.
 
 use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use crate::facts::{Selinux, Surroundings};
@@ -20,7 +19,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         ),
         Selinux::On(confinement) => {
             labels(confinement, plan);
-            // Where the policy only logs, nothing is denied.
+            // If the policy only logs, nothing is denied.
             if confinement.enforcing != Some(false) {
                 denials(confinement, plan);
             }
@@ -82,7 +81,7 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
 }
 
 fn files(process: &Label, label: &Label, said: Option<Files>, plan: &mut Plan) {
-    // A policy that can't be asked has the levels of all others.
+    // If the policy can't be queried, this assumes that it has the same rules for levels as all other policies.
     let told = said.or_else(|| (dominates(&process.level, &label.level) == Some(false)).then_some(Files::OtherLevel));
     match told {
         None | Some(Files::Writable) => {}

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the hook puts into /run/systemd/system, where it lasts for this boot (systemd.unit(5)). So far these are masks, links to
-//! /dev/null, of units that can't work in this container.
+//! What the hook writes to /run/systemd/system, where it has effect for this boot only (systemd.unit(5)). So far it
+//! only writes masks, which are symbolic links to /dev/null, for units that can't work in this container.
 
 use super::{moved, unless_there, unnoticed_directory};
 use crate::facts::{Found, Surroundings};

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which cgroups the container sees: its own, at the path in /proc/1/cgroup, and only the names of those above it.
+//! Determines which cgroups the container sees: its own, at the path in /proc/1/cgroup, and only the names
+//! of those above it.
 //!
-//! The whole path must lie on a cgroup file system, because that is how systemd detects the layout (`cg_unified_cached`
-//! in its sources). So in place of the hierarchy's root, a cgroup is mounted whose empty descendants have the names of
-//! the path's components, and the container's own cgroup is mounted on the last of them.
+//! The whole path must be on a cgroup file system, because that is how systemd detects the layout
+//! (`cg_unified_cached` in its sources). So a cgroup is mounted in place of the hierarchy's root whose
+//! empty descendants have the names of the path's components, and the container's own cgroup is mounted on
+//! the last of them.
 
 use std::path::Path;
 
@@ -12,15 +14,16 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerPath};
 use crate::plan::{Action, Cgroup, Lifetime, Need, Plan};
 
-/// The name of that cgroup. It is a child of the container's own cgroup, and is removed with it.
+/// The name of the cgroup that is mounted in place of the hierarchy's root. It is a child of the container's own
+/// cgroup, and is removed with it.
 const ANCESTORS: &str = "ancestors";
 
 /// What happens to mounts below a hierarchy's mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum MountsBelow {
-    /// They stay visible.
+    /// The mounts stay visible.
     Kept,
-    /// They are covered in any case.
+    /// The mounts are covered in any case.
     Covered,
 }
 
@@ -48,10 +51,10 @@ pub(super) fn hides_others(
     false
 }
 
-/// Whether the names of a cgroup's path can't be repeated below it.
+/// Whether the cgroup's limits leave too little room to repeat the names of its path below it.
 fn lacks_room(member: &Membership) -> bool {
     let names = member.inside.as_ref().map_or(0, |path| path.as_path().iter().count());
-    // `/` counts for the cgroup that they are in.
+    // The count includes `/`, which stands for the cgroup that contains the copy of the path.
     member.room.is_some_and(|room| usize::try_from(room).is_ok_and(|room| room < names))
 }
 
@@ -61,8 +64,8 @@ pub(super) fn show_own(plan: &mut Plan, need: Need, own: &Cgroup, at: &InnerPath
     show_at_path(plan, need, top, own.clone(), at, path);
 }
 
-/// Covers the cgroup that [`show_own`] has made in the container's own one, once the latter is mounted for good.
-/// Otherwise the hierarchy would contain itself, and find(1) would complain of a loop.
+/// Covers the cgroup that [`show_own`] created in the container's own one, once the latter is mounted permanently.
+/// Otherwise the hierarchy would contain itself, and find(1) would report a loop.
 pub(super) fn cover_ancestors(plan: &mut Plan, own: &Cgroup, at: &InnerPath, path: &InnerPath) {
     let empty = own.child(ANCESTORS).child(path.below(at).unwrap_or(Path::new("")));
     show(plan, Need::BestEffort, empty, path.join(ANCESTORS), "otherwise the mounted hierarchy would contain itself");
@@ -78,7 +81,7 @@ pub(super) fn show_at_path(plan: &mut Plan, need: Need, top: Cgroup, own: Cgroup
     show(plan, need, own, path.clone(), "/proc/1/cgroup has this path");
 }
 
-/// Shows a hierarchy from its root on.
+/// Shows a whole hierarchy, starting at its root.
 pub(super) fn show_whole(plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) {
     let whole = Cgroup { hierarchy, path: CgroupPath::root(), inode: None };
     show(plan, Need::Required, whole, at.clone(), "/proc/1/cgroup has the path from the top");
