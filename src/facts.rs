@@ -76,8 +76,8 @@ pub enum Switch {
 pub enum Command {
     /// The engine's own command in a container that only holds a pod's namespaces.
     Sandbox,
-    /// The command's name isn't init or systemd, or the annotations are already decisive. The program was not looked
-    /// up.
+    /// The command's name isn't init or systemd, or the annotations are already decisive. The program
+    /// was not looked up.
     Other(String),
     /// The program was looked up in the image, because the command's name is init or systemd, or because the pod's
     /// annotation enables this hook.
@@ -146,8 +146,8 @@ pub enum Found {
     Nothing(InnerPath),
     /// A file of another type, such as `a fifo`.
     Other(InnerPath, &'static str),
-    /// The path is at or below the mount of a file server. It isn't resolved further, since file servers are never
-    /// asked.
+    /// The path is at or below the mount of a file server. It isn't resolved further, since file
+    /// servers are never asked.
     OnServer(InnerPath),
     /// The path can't be resolved, for this reason.
     Unreachable(String),
@@ -210,8 +210,8 @@ impl Image {
         above.filter_map(|above| self.0.get(&above).map(|found| (above, found)))
     }
 
-    /// Returns what was found at `path`, which must be one of [`crate::interface::PATHS`]. Nothing is known about
-    /// other paths.
+    /// Returns what was found at `path`, which must be one of [`crate::interface::PATHS`]. Nothing is
+    /// known about other paths.
     #[must_use]
     pub fn at(&self, path: &str) -> Found {
         let found = self.0.get(&InnerPath::new(path)).cloned();

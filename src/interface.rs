@@ -7,8 +7,8 @@ use crate::systemd::Version;
 
 pub mod capabilities;
 
-/// Must be a mount before PID 1 starts. Otherwise PID 1 mounts it, and dies if it isn't allowed to (`mount_table` in
-/// systemd's src/shared/mount-setup.c).
+/// Must be a mount before PID 1 starts. Otherwise PID 1 mounts it, and dies if it isn't allowed to
+/// (`mount_table` in systemd's src/shared/mount-setup.c).
 pub const RUN: &str = "/run";
 /// A separate mount on Debian and its derivatives (run-lock.mount), which fails where systemd may not mount.
 pub const RUN_LOCK: &str = "/run/lock";
@@ -22,8 +22,8 @@ pub const MACHINE_ID: &str = "/etc/machine-id";
 pub const DBUS_MACHINE_ID: &str = "/var/lib/dbus/machine-id";
 /// The path of systemd itself. It is in /lib where that is not yet a link to /usr/lib.
 pub const SYSTEMD: [&str; 2] = ["/usr/lib/systemd/systemd", "/lib/systemd/systemd"];
-/// The last release of systemd that supports only cgroup v1. 230 is the first that supports v2 as the kernel
-/// implements it.
+/// The last release of systemd that supports only cgroup v1. 230 is the first that supports v2 as
+/// the kernel implements it.
 pub const LAST_ON_V1_ALONE: Version = Version(229);
 /// The first release of systemd that refuses v1 and hybrid: "Detected unsupported legacy cgroup hierarchy".
 pub const FIRST_ON_V2_ALONE: Version = Version(258);
@@ -62,13 +62,13 @@ pub const HOST_FIELDS: [(&str, &str); 4] = [
 
 /// A unit that is masked because it fails without /dev/console, after the boot has finished.
 pub const CONSOLE_GETTY: &str = "/run/systemd/system/console-getty.service";
-/// A unit that is masked because it tries to unmount a mounted machine-id and to write the file, which needs
-/// CAP_SYS_ADMIN.
+/// A unit that is masked because it tries to unmount a mounted machine-id and to write the
+/// file, which needs CAP_SYS_ADMIN.
 pub const MACHINE_ID_COMMIT: &str = "/run/systemd/system/systemd-machine-id-commit.service";
 
-/// The capabilities, out of those that engines grant, that systemd's own services need, with their names in SELinux
-/// policies. The services switch to their own users and groups, change the owners of files, send signals, and drop
-/// capabilities.
+/// The capabilities, out of those that engines grant, that systemd's own services need, with their names in
+/// SELinux policies. The services switch to their own users and groups, change the owners of files, send
+/// signals, and drop capabilities.
 pub const CAPABILITIES: [(&str, &str); 7] = [
     ("CAP_CHOWN", "chown"),
     ("CAP_DAC_OVERRIDE", "dac_override"),
@@ -86,8 +86,8 @@ pub const STATE: &str = "/var/lib/systemd";
 pub const STATE_UNITS: [&str; 1] = ["systemd-logind.service"];
 /// The directories in which distributions install units.
 pub const UNITS: [&str; 2] = ["/usr/lib/systemd/system", "/lib/systemd/system"];
-/// The signal that makes systemd shut down properly, systemd(1), in its different spellings, including its number on
-/// Linux.
+/// The signal that makes systemd shut down properly, systemd(1), in its different spellings, including
+/// its number on Linux.
 pub const STOP_SIGNALS: [&str; 3] = ["SIGRTMIN+3", "RTMIN+3", "37"];
 
 /// The policy boolean that lets containers manage cgroups, container_selinux(8).
@@ -118,8 +118,8 @@ pub const TMP_INODES: u64 = 1024 * 1024;
 
 /// /run's share of memory, as in systemd's mount table ("size=20%").
 pub const RUN_PERCENT: u64 = 20;
-/// The minimum size of /run. A smaller one fills up under a small memory limit; users saw that with the old
-/// hook's 64 MiB.
+/// The minimum size of /run. A smaller one fills up under a small memory limit; users saw that with the
+/// old hook's 64 MiB.
 pub const RUN_LEAST_BYTES: u64 = 64 * MIB;
 /// The size of /run/lock, as in Debian's run-lock.mount (5 MiB).
 pub const RUN_LOCK_BYTES: u64 = 5 * MIB;

@@ -44,7 +44,7 @@ pub struct Root {
     path: PathBuf,
     /// The device number of the directory's file system.
     device: u64,
-    /// See [`Self::mount_table`].
+    /// The table that [`Self::mount_table`] returns.
     mount_table: Option<Vec<u8>>,
     /// The mount points of file servers below the root, as paths of the host. Unset until they have been looked up.
     servers: OnceCell<Vec<PathBuf>>,
@@ -53,8 +53,8 @@ pub struct Root {
 /// The result of resolving a path to something that exists.
 enum Reached {
     Place(OwnedFd),
-    /// The path leads to a file server's mount, or below one. It is resolved only as far as possible without asking
-    /// the server.
+    /// The path leads to a file server's mount, or below one. It is resolved only as far as possible
+    /// without asking the server.
     Server(InnerPath),
 }
 
@@ -280,8 +280,8 @@ impl Root {
                 let target = Path::new(OsStr::from_bytes(target.as_bytes()));
                 let mut behind_a_name = target.components().skip_while(|part| !matches!(part, Component::Normal(_)));
                 if behind_a_name.any(|part| part == Component::ParentDir) {
-                    // The name before the `..` may be a link, and then `..` means the parent directory of the link's
-                    // target.
+                    // The name before the `..` may be a link, and then `..` means the parent directory
+                    // of the link's target.
                     return Err(SysError::Elsewhere(format!(
                         "{path}: the symbolic link to {target:?} has `..` behind a name, which may be a link itself"
                     )));

@@ -93,8 +93,8 @@ pub enum Occupants {
 pub struct Membership {
     /// The cgroup's path, from the root of *this process's* cgroup namespace.
     pub path: CgroupPath,
-    /// The cgroup's path in the container's /proc/1/cgroup. `None` if the cgroup is outside the container's cgroup
-    /// namespace.
+    /// The cgroup's path in the container's /proc/1/cgroup. `None` if the cgroup is outside
+    /// the container's cgroup namespace.
     pub inside: Option<InnerCgroupPath>,
     /// The cgroup's inode number, or `None` if the cgroup could not be opened. By the time the plan is carried out,
     /// the path may lead to another cgroup.
@@ -112,14 +112,13 @@ pub struct Membership {
 /// Whether this process can create a cgroup beside the container's own, which isn't removed together with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupCreation {
-    /// It can, and the poststop hook will remove the cgroup.
+    /// The process can, and the poststop hook will remove the cgroup.
     Possible,
-    /// It can't, because it runs in the container's namespaces.
+    /// The process can't, because it runs in the container's namespaces.
     Inside,
-    /// It must not, because config.json doesn't call this hook at poststop, so that the cgroup would never be
-    /// removed.
+    /// The process must not, because config.json doesn't call this hook at poststop, which would remove the cgroup.
     Forever,
-    /// It can't, because it lacks the rights of the host's root.
+    /// The process can't, because it lacks the rights of the host's root.
     Rootless,
 }
 
@@ -151,9 +150,9 @@ pub struct Cgroups {
 }
 
 impl Cgroups {
-    /// Whether config.json asks for a writable mount that holds the path `own`, so that it stays writable: after its
-    /// hooks, crun makes mounts read-only where config.json says so (1.8 after createRuntime, 1.27 after
-    /// createContainer).
+    /// Whether config.json asks for a writable mount that holds the path `own`, so that it stays
+    /// writable: after its hooks, crun makes mounts read-only where config.json says so (1.8 after
+    /// createRuntime, 1.27 after createContainer).
     #[must_use]
     pub fn is_asked_writable(&self, own: &InnerPath) -> bool {
         self.asked_for(own).is_some_and(|mount| !mount.read_only && mount.at.is_at_or_below(&InnerPath::new(CGROUP)))
@@ -179,9 +178,9 @@ impl Cgroups {
         }
     }
 
-    /// Whether a new mount for the container can show its cgroup in `hierarchy`. In a private cgroup namespace the
-    /// cgroup must be `/`; in the host's it may have any path. A hierarchy that isn't mounted anywhere has only one
-    /// cgroup.
+    /// Whether a new mount for the container can show its cgroup in `hierarchy`. In a private cgroup
+    /// namespace the cgroup must be `/`; in the host's it may have any path. A hierarchy that isn't mounted
+    /// anywhere has only one cgroup.
     #[must_use]
     pub fn is_showable(&self, hierarchy: Hierarchy) -> bool {
         match (self.of(hierarchy), self.namespace) {

@@ -22,7 +22,7 @@ pub enum Engine {
 }
 
 impl Engine {
-    /// The annotation's key.
+    /// The key of the annotation that names the engine.
     pub const ANNOTATION: &'static str = "io.container.manager";
 
     #[must_use]

@@ -16,8 +16,8 @@ pub struct Mount {
     parent: u64,
     pub at: InnerPath,
     pub fs_type: String,
-    /// The file system's device number as `major:minor`. `None` if the mount shows only a subdirectory of the file
-    /// system.
+    /// The file system's device number as `major:minor`. `None` if the mount shows only a subdirectory
+    /// of the file system.
     whole: Option<String>,
     /// Whether the runtime is proven to have created the file system for this container alone; see
     /// [`Mounts::prove_own`].
@@ -59,8 +59,8 @@ pub struct Mounts {
 const FORETOLD_ROOT: u64 = 0;
 
 impl Mount {
-    /// Whether the mount is a writable tmpfs that was created for the container. Its content disappears with the
-    /// container.
+    /// Whether the mount is a writable tmpfs that was created for the container. Its content
+    /// disappears with the container.
     #[must_use]
     pub fn is_own_tmpfs(&self) -> bool {
         self.fs_type == "tmpfs" && self.own && !self.read_only
@@ -100,8 +100,8 @@ impl Mounts {
             .filter_map(|entry| inside(&entry, root_path, root_mount));
         let found: Vec<Mount> = inside.collect();
         let parents: HashMap<u64, u64> = found.iter().map(|mount| (mount.id, mount.parent)).collect();
-        // The container sees only mounts on top of its root's mount. Others below the root's path are hidden by that
-        // mount.
+        // The container sees only mounts on top of its root's mount. Others below the root's path are
+        // hidden by that mount.
         let mut mounts = Self::new(root_mount);
         for mount in found.into_iter().filter(|mount| is_on(&parents, mount.id, root_mount)) {
             mounts.push(mount);
@@ -117,8 +117,8 @@ impl Mounts {
         maybe.filter_map(|mount| mount.whole.clone()).collect()
     }
 
-    /// Marks the tmpfs mounts that the runtime created for this container alone. What is written to them disappears
-    /// with the container.
+    /// Marks the tmpfs mounts that the runtime created for this container alone. What is written to them
+    /// disappears with the container.
     ///
     /// `asked` has the paths at which config.json asks for a new tmpfs, and `devices` the device number of each
     /// tmpfs mount in the mount namespace, including the host's. Both are needed as proof: a symbolic link in the

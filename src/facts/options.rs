@@ -19,15 +19,15 @@ pub struct Spec {
     pub kind: Kind,
     /// What the option changes, for `--help`.
     pub doc: &'static str,
-    /// The behavior without the option, for `--help`, which puts "by default" in front of it. The numbers themselves
-    /// are in [`crate::interface`].
+    /// The behavior without the option, for `--help`, which puts "by default" in front of it. The numbers
+    /// themselves are in [`crate::interface`].
     pub default: &'static str,
 }
 
 /// Generates [`Key`] from the table of options.
 macro_rules! options {
     ($($key:ident { $($spec:tt)* })*) => {
-        /// An option.
+        /// An option that annotations can set.
         ///
         /// All options are honored by default, since they give a pod's author nothing that a pod doesn't allow
         /// anyway: a tmpfs is never larger than the container's memory, just like an `emptyDir` in memory; and an
@@ -50,8 +50,8 @@ macro_rules! options {
     };
 }
 
-// Error messages and --help take their lists and descriptions from this table, and tests/man.rs compares the manual
-// page with it.
+// Error messages and --help take their lists and descriptions from this table, and tests/man.rs compares the
+// manual page with it.
 options! {
     Cgroup {
         annotation: "oci-systemd-hook.cgroup",

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The files that paths in the container resolved to when facts were gathered. This module doesn't know how files
-//! are identified.
+//! The files that paths in the container resolved to when facts were gathered. This module doesn't know
+//! how files are identified.
 
 use std::collections::BTreeMap;
 
@@ -17,8 +17,8 @@ impl Places {
         self.0.insert(at, identity);
     }
 
-    /// Returns the identity of the file at a path. Returns `None` if nothing was there, or if the path wasn't looked
-    /// up.
+    /// Returns the identity of the file at a path. Returns `None` if nothing was there, or if the
+    /// path wasn't looked up.
     #[must_use]
     pub fn at(&self, at: &InnerPath) -> Option<FileIdentity> {
         self.0.get(at).copied()

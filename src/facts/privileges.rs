@@ -19,8 +19,8 @@ pub struct Privileges {
     pub is_privileged: bool,
     /// Whether set-user-ID programs and file capabilities have no effect; see `PR_SET_NO_NEW_PRIVS` in prctl(2).
     pub no_new_privileges: bool,
-    /// The first user ID and the first group ID that have no mapping in the container's user namespace, if they are
-    /// below [`Privileges::IDS`].
+    /// The first user ID and the first group ID that have no mapping in the container's user namespace, if
+    /// they are below [`Privileges::IDS`].
     pub unmapped: [Option<u32>; 2],
     /// If the container's root is read-only, the units in the image that write to [`interface::STATE`].
     ///
@@ -31,7 +31,7 @@ pub struct Privileges {
 }
 
 impl Privileges {
-    /// The number of IDs that a Linux distribution relies on. It includes 65534, `nobody`, and the IDs of
-    /// `DynamicUser=`.
+    /// The number of IDs that a Linux distribution relies on. It includes 65534, `nobody`, and
+    /// the IDs of `DynamicUser=`.
     pub const IDS: u32 = 65535;
 }

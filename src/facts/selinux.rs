@@ -17,11 +17,11 @@ pub enum Labelling {
 /// Whether the container's processes may write files with the mount label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
-    /// They may write them.
+    /// The processes may write these files.
     Writable,
-    /// They may not because of the label's level. With the level of the processes, they could.
+    /// The processes may not, but could if the files had the level of the processes.
     OtherLevel,
-    /// They may not write files of this type, whatever the level.
+    /// The processes may not write files of this type, whatever the level.
     OtherType,
 }
 
@@ -29,8 +29,7 @@ pub enum Files {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupLabel {
     pub label: Label,
-    /// Whether the container's processes may manage the cgroup with this label. `None` if the policy can't be
-    /// queried.
+    /// Whether the container's processes may manage the cgroup with this label. `None` if the policy can't be queried.
     pub manageable: Option<bool>,
     /// Whether the container's processes could manage the cgroup if it had the mount label, and the policy permits
     /// that label on a cgroup. `None` if the policy can't be queried, or if there is no mount label.
@@ -44,7 +43,7 @@ pub struct CgroupLabel {
 pub struct Confinement {
     /// Whether violations of the policy are denied, and not only logged. `None` if this process may not know.
     pub enforcing: Option<bool>,
-    /// `process.selinuxLabel`.
+    /// `process.selinuxLabel` of config.json, if it isn't empty.
     pub process: Option<Label>,
     /// `linux.mountLabel`, and how it can be applied.
     pub mount: Option<(Label, Labelling)>,

@@ -21,8 +21,8 @@ const OF_OTHER_USERS: [&str; 5] =
     ["dbus.service", "polkit.service", "systemd-resolved.service", "avahi-daemon.service", "man-db.service"];
 const GRANT: &str = "grant it (--cap-add), or mask them";
 
-/// All capabilities that stock units need. Of Docker's 14, no unit missed AUDIT_WRITE, MKNOD and FSETID, and only
-/// ping missed NET_RAW.
+/// All capabilities that stock units need. Of Docker's 14, no unit missed AUDIT_WRITE, MKNOD and FSETID, and
+/// only ping missed NET_RAW.
 pub const NEEDED: [Needed; 11] = [
     Needed {
         capability: "CAP_SETUID",

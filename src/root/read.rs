@@ -23,8 +23,8 @@ pub enum ReadError {
     /// Opening a FIFO would block, and opening a device can have any effect.
     #[error("{0} is not a regular file")]
     Kind(InnerPath),
-    /// Reading such a file can have side effects on the host; for instance, reading /proc/kmsg consumes the kernel's
-    /// messages.
+    /// Reading such a file can have side effects on the host; for instance, reading /proc/kmsg
+    /// consumes the kernel's messages.
     #[error("{0} is on one of the kernel's own file systems, whose files the hook does not read for an image")]
     OfTheKernel(InnerPath),
     /// The content of volumes is the container's business.
