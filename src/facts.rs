@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What is so: about the container, and about what surrounds it. No opinions, no effects.
+//! Facts about the container and its surroundings. This module makes no decisions and has no side effects.
 
 use std::collections::BTreeMap;
 
@@ -28,26 +28,26 @@ pub use privileges::Privileges;
 pub use rights::{Rights, UserNamespaces};
 pub use selinux::Selinux;
 
-/// What a runtime calls this process for.
+/// The event for which the runtime calls this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Call {
     /// A container is being created.
     Create(Stage),
-    /// A container is gone: poststop.
+    /// A container has been deleted, and this is the poststop hook.
     CleanUp,
 }
 
-/// In which of the stages of a container's creation this process runs.
+/// The stage of a container's creation in which this process runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Stage {
-    /// In the runtime's namespaces; also under its old name `prestart`.
+    /// Runs in the runtime's namespaces. `prestart`, the stage's old name, is treated the same way.
     CreateRuntime,
-    /// In the container's namespaces, before its root is the root.
+    /// Runs in the container's namespaces, before pivot_root(2) to the container's root.
     CreateContainer,
 }
 
 impl Stage {
-    /// The name in config.json.
+    /// Returns the stage's name in config.json.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -57,59 +57,62 @@ impl Stage {
     }
 }
 
-/// What the container's author said of this hook.
+/// Whether the container's author has enabled or disabled this hook.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Switch {
-    /// Nothing: the command decides.
+    /// The author has done neither, so the command decides.
     Unset,
-    /// The annotation of this key says `enabled`.
+    /// The annotation with this key is `enabled`.
     Enabled(String),
-    /// The pod's says so, to all of its containers: the command still decides, whatever it is called.
+    /// The pod's annotation is `enabled`, which applies to all of its containers. The command still decides,
+    /// whatever its name is.
     EnabledForPod,
-    /// The named thing says `disabled`.
+    /// The author has disabled the hook, in the place that this string names.
     Disabled(String),
 }
 
-/// What the container's command is.
+/// What is known about the container's command.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Command {
-    /// The engine's own, which only holds a pod's namespaces.
+    /// The engine's own command in a container that only holds a pod's namespaces.
     Sandbox,
-    /// It doesn't name init or systemd; what it is was not looked at.
+    /// The command's name isn't init or systemd, or the annotations are already decisive. The program
+    /// was not looked up.
     Other(String),
-    /// It names init or systemd, or somebody asks for this hook, and this is what the name leads to in the image.
+    /// The program was looked up in the image, because the command's name is init or systemd, or because the pod's
+    /// annotation enables this hook.
     LookedUp {
-        /// As in `process.args`.
+        /// The name in `process.args`.
         name: String,
         program: Program,
     },
 }
 
-/// What a command's name leads to in the image.
+/// The file that a command's name resolves to in the image.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Program {
     /// systemd's own binary, at this path.
     Systemd(InnerPath),
-    /// Something else, at this path.
+    /// Another file, at this path.
     Other(InnerPath),
     Nothing,
-    /// It can't be told, for this reason.
+    /// The file can't be determined, for this reason.
     Unreachable(String),
 }
 
-/// What happens after this call, until the container starts.
+/// Whether this hook will be called again before the container starts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FollowUp {
-    /// Nothing: this call has to do it all.
+    /// The hook won't be called again, so this call must do the whole job.
     None,
-    /// config.json calls this hook at createContainer, too, and it can do all there.
+    /// config.json also calls this hook at createContainer, where it can do the whole job.
     CreateContainer,
-    /// It does, and crun has made the root read-only by then: what the image lacks as mount point
-    /// has to be made before.
+    /// As [`Self::CreateContainer`], but crun has made the root read-only before createContainer. Mount points that
+    /// the image lacks must be created now.
     CreateContainerOnReadOnlyRoot,
 }
 
-/// The facts of the decision whether to act.
+/// The facts on which the decision to act is based.
 #[derive(Debug, Clone)]
 pub struct Container {
     pub id: String,
@@ -117,41 +120,41 @@ pub struct Container {
     pub command: Command,
 }
 
-/// What is known before the container is created.
+/// The facts that are known before the container is created.
 #[derive(Debug, Clone)]
 pub struct PrecreateFacts {
     pub engine: Engine,
-    /// The id that the container shall have, where its engine's id is known.
+    /// The container's future machine ID, if the engine's container ID is known.
     pub machine_id: Option<MachineId>,
-    /// The text of the host's os-release.
+    /// The content of the host's os-release file.
     pub host_os_release: Option<String>,
-    /// Whether something is mounted in the container's root already.
+    /// Whether something is already mounted in the container's root.
     pub has_mounts_in_root: bool,
-    /// Whether the host has cgroup v2 alone.
+    /// Whether the host uses cgroup v2 only.
     pub is_unified: bool,
 }
 
-/// What is at a path in the image, symbolic links followed inside the root.
+/// What a path in the image resolves to. Symbolic links are followed inside the root, and the path in each variant
+/// is the resolved one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Found {
-    /// A directory with something in it, at the path that the links lead to.
+    /// A directory that isn't empty.
     Directory(InnerPath),
-    /// A directory with nothing in it, likewise.
     EmptyDirectory(InnerPath),
-    /// A regular file, likewise.
     File(InnerPath),
-    /// Nothing, and this is where it would be.
+    /// Nothing exists at the path. If it were created, it would be here.
     Nothing(InnerPath),
-    /// Something else, such as `a fifo`.
+    /// A file of another type, such as `a fifo`.
     Other(InnerPath, &'static str),
-    /// It lies at or below the mount of a file server, which is never asked what is there.
+    /// The path is at or below the mount of a file server. It isn't resolved further, since file
+    /// servers are never asked.
     OnServer(InnerPath),
-    /// The path can't be followed, for this reason.
+    /// The path can't be resolved, for this reason.
     Unreachable(String),
 }
 
 impl Found {
-    /// Where the path leads.
+    /// Returns the resolved path.
     #[must_use]
     pub fn place(&self) -> Option<&InnerPath> {
         match self {
@@ -166,7 +169,7 @@ impl Found {
     }
 }
 
-/// What the image has at the paths that matter.
+/// What the image has at the paths that matter to a plan.
 #[derive(Debug, Clone, Default)]
 pub struct Image(BTreeMap<InnerPath, Found>);
 
@@ -175,12 +178,13 @@ impl Image {
         self.0.insert(path, found);
     }
 
-    /// All paths that were looked at, with what was found there.
+    /// Returns all paths that were looked up, with what was found at each.
     pub fn all(&self) -> impl Iterator<Item = (&InnerPath, &Found)> {
         self.0.iter()
     }
 
-    /// What must be at `path`, where something above it was looked for and isn't there, or is an empty directory.
+    /// Determines what is at `path` without a lookup, if a directory above it is known to be missing or empty.
+    /// Returns `None` if no such directory is known.
     #[must_use]
     pub fn below_nothing(&self, path: &InnerPath) -> Option<Found> {
         self.above(path).find_map(|(above, found)| match found {
@@ -191,7 +195,7 @@ impl Image {
         })
     }
 
-    /// The directory below which `path` would be, if it is known to be empty.
+    /// Returns the nearest known directory above `path` that is empty.
     #[must_use]
     pub fn empty_above(&self, path: &InnerPath) -> Option<&InnerPath> {
         self.above(path).find_map(|(_, found)| match found {
@@ -200,13 +204,14 @@ impl Image {
         })
     }
 
-    /// The paths above one that were looked at, beginning with the nearest, and what was found there.
+    /// Returns the ancestors of `path` that were looked up, the nearest first, with what was found at each.
     fn above(&self, path: &InnerPath) -> impl Iterator<Item = (InnerPath, &Found)> {
         let above = std::iter::successors(path.parent(), InnerPath::parent);
         above.filter_map(|above| self.0.get(&above).map(|found| (above, found)))
     }
 
-    /// What was found at `path`, which must be one of [`crate::interface::PATHS`]: of another one nothing is known.
+    /// Returns what was found at `path`, which must be one of [`crate::interface::PATHS`]. Nothing is
+    /// known about other paths.
     #[must_use]
     pub fn at(&self, path: &str) -> Found {
         let found = self.0.get(&InnerPath::new(path)).cloned();
@@ -215,72 +220,71 @@ impl Image {
     }
 }
 
-/// Where a memory size comes from.
+/// What determines the size of the container's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemorySource {
-    /// The container's cgroup limits it.
+    /// A limit of the container's cgroup.
     Limit,
-    /// Nothing limits it: all of the host's.
+    /// The size of the host's memory, since there is no limit below it.
     Host,
 }
 
-/// How much memory the container can have.
+/// The amount of memory available to the container.
 #[derive(Debug, Clone, Copy)]
 pub struct Memory {
     pub bytes: u64,
     pub source: MemorySource,
 }
 
-/// The one to whom the kernel charges what this process writes to a tmpfs.
+/// The cgroup to which the kernel charges what this process writes to a tmpfs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Payer {
-    /// The container: this process is in its cgroup.
+    /// The container's, because this process is in it.
     Container,
-    /// Whoever called this process: it is in another cgroup.
+    /// The caller's, because this process is in another cgroup than the container.
     Caller,
 }
 
 /// The container's cgroup in the hierarchy that has the memory controller.
 #[derive(Debug, Clone)]
 pub struct MemoryCgroup {
-    /// Its path, from the root of this process's cgroup namespace. `None` if it has no path there, or if no hierarchy
-    /// has the memory controller.
+    /// The hierarchy and the path from the root of this process's cgroup namespace. `None` if the cgroup has no path
+    /// there, or if no hierarchy has the memory controller.
     pub place: Option<(Hierarchy, CgroupPath)>,
-    /// Who pays for what this process writes without entering another cgroup.
+    /// The cgroup that is charged for what this process writes, unless it enters another cgroup first.
     pub payer: Payer,
 }
 
-/// Who shall own what is created, where that is not the hook's own user.
+/// The owner of the files that the hook creates, if that isn't the hook's own user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Owner {
-    /// User id, in the hook's user namespace.
+    /// The user ID, in the hook's user namespace.
     pub uid: u32,
-    /// Group id, likewise.
+    /// The group ID, in the hook's user namespace.
     pub gid: u32,
 }
 
-/// What becomes of a mount's propagation after the hook.
+/// What happens to the propagation of mounts after the hook has run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Propagation {
-    /// It stays as the hook leaves it.
+    /// Mounts keep the propagation that the hook has set.
     Kept,
-    /// The runtime makes everything private again: crun without `rootfsPropagation`.
+    /// The runtime makes all mounts private again, as crun does without `rootfsPropagation`.
     Lost,
 }
 
-/// The facts of the plan.
+/// The facts on which the plan is based.
 #[derive(Debug, Clone)]
 pub struct Surroundings {
     /// Whether this hook will run for this container again.
     pub follow_up: FollowUp,
-    /// The ids to create as; none: the hook's own.
+    /// The owner of created files. `None` for the hook's own user.
     pub owner: Option<Owner>,
-    /// What this process may do.
+    /// What this process is permitted to do to the container.
     pub rights: Rights,
-    /// What the container's processes may do.
+    /// What the container's processes are permitted to do.
     pub privileges: Privileges,
-    /// What is mounted in the container.
     pub mounts: Mounts,
     pub image: Image,
     /// The identities of the files that a plan may act on.
@@ -290,22 +294,20 @@ pub struct Surroundings {
     pub memory_cgroup: MemoryCgroup,
     pub options: Options,
     pub cgroups: Cgroups,
-    /// The files in a cgroup that belong to whom it is delegated.
+    /// The names of the files in a cgroup that are to be owned by its delegatee.
     pub delegated: Vec<String>,
-    /// The image's systemd; none: its version can't be told.
+    /// The version of the image's systemd. `None` if it can't be determined.
     pub systemd: Option<Version>,
-    /// What SELinux makes of the container.
     pub selinux: Selinux,
-    /// What happens to /run's propagation.
     pub propagation: Propagation,
-    /// The id that the container shall have, and where it's from.
+    /// The container's machine ID.
     pub machine_id: MachineId,
-    /// A `container_uuid` in the environment that is no id.
+    /// The value of `container_uuid` in the environment, if it isn't a valid ID.
     pub bad_uuid: Option<String>,
-    /// `$container` of the first process, or `oci`.
+    /// The value of `$container` in the environment of the first process, or else `oci`.
     pub container_manager: String,
-    /// The text of the host's os-release.
+    /// The content of the host's os-release file.
     pub host_os_release: Option<String>,
-    /// Whether /dev/console is a terminal.
+    /// Whether config.json asks for a terminal, which becomes /dev/console.
     pub terminal: bool,
 }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The container's root directory as a handle. An image is hostile: this is the only way from an
-//! [`InnerPath`] to a file, and no link leads out of it.
+//! A handle of the container's root directory. Images are untrusted: this handle is the only way to get from an
+//! [`InnerPath`] to a file, and no symbolic link leads out of the root.
 //!
-//! Why paths must not be joined as strings:
-//! <https://github.com/cyphar/libpathrs/blob/main/docs/avoidable-vulnerabilities.md>
+//! For why paths must not be joined as strings, see
+//! <https://github.com/cyphar/libpathrs/blob/main/docs/avoidable-vulnerabilities.md>.
 
 mod lock;
 mod read;
@@ -28,13 +28,13 @@ use crate::path::InnerPath;
 use crate::sys::time_limit::{self, Operation};
 use crate::sys::{Context, SysError, fs, mount_table};
 
-/// As many links as the kernel follows in one path, path_resolution(7).
+/// The maximum number of symbolic links in a path, which is the kernel's own limit, path_resolution(7).
 const LINKS_MAX: u32 = 40;
 
-/// How often openat2(2) is asked at once; pathrs does it as often.
+/// The number of times that openat2(2) is tried without a pause. pathrs tries as often.
 const TRIES_AT_ONCE: u32 = 128;
-/// And how often at all, with a pause of a millisecond before each: also where mounts and renames don't cease, some call
-/// comes between them.
+/// The total number of times that openat2(2) is tried, with a pause of a millisecond before each further try. Even
+/// if mounts and renames never cease, one of the calls succeeds in between.
 const TRIES_MAX: u32 = TRIES_AT_ONCE + 1000;
 
 /// The container's root directory.
@@ -42,45 +42,45 @@ const TRIES_MAX: u32 = TRIES_AT_ONCE + 1000;
 pub struct Root {
     directory: OwnedFd,
     path: PathBuf,
-    /// The device number of its file system.
+    /// The device number of the directory's file system.
     device: u64,
-    /// See [`Self::mount_table`].
+    /// The table that [`Self::mount_table`] returns.
     mount_table: Option<Vec<u8>>,
-    /// The mount points of file servers in it, as paths of the host, once they have been looked up.
+    /// The mount points of file servers below the root, as paths of the host. Unset until they have been looked up.
     servers: OnceCell<Vec<PathBuf>>,
 }
 
-/// The file that a path leads to.
+/// The result of resolving a path to something that exists.
 enum Reached {
     Place(OwnedFd),
-    /// A file at or below a file server's mount. The path is resolved only as far as possible without asking the
-    /// server.
+    /// The path leads to a file server's mount, or below one. It is resolved only as far as possible
+    /// without asking the server.
     Server(InnerPath),
 }
 
-/// What a path leads to that isn't there.
+/// The result of resolving a nonexistent path.
 enum Missing {
-    /// It would be here; no link is in this path.
+    /// The file would be here. This path has no symbolic links.
     Nothing(InnerPath),
-    /// A link that dangles, and where that leads.
+    /// There is a dangling symbolic link with this target.
     Link(InnerPath),
 }
 
-/// Which links a path may have in it.
+/// How symbolic links in a path are treated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Links {
-    /// They are followed inside the root.
+    /// Symbolic links are followed inside the root.
     Followed,
-    /// None, at no place of the path.
+    /// A symbolic link in any component is an error.
     Refused,
 }
 
 impl Root {
     /// Opens the root directory at a path of the host, which is trusted.
     pub fn open(path: &Path) -> Result<Self, SysError> {
-        // An error is reported by whoever needs the table.
+        // An error isn't reported here, but by the code that needs the table.
         let mount_table = mount_table::usual().ok().flatten();
-        // The root, or a layer of it, may lie on a file server, which may not answer.
+        // The root, or a layer of it, may be on a file server, which may not answer.
         if mount_table.as_deref().is_none_or(has_file_server) {
             time_limit::watch();
         }
@@ -95,32 +95,31 @@ impl Root {
         })
     }
 
-    /// The mount table of the namespace in which the root was opened, as it was before that. Returns `None` if it is
-    /// longer than the tables of most hosts.
+    /// Returns the mount table of the namespace in which the root was opened, as it was before that. Returns `None`
+    /// if it is longer than the tables of most hosts.
     #[must_use]
     pub fn mount_table(&self) -> Option<&[u8]> {
         self.mount_table.as_deref()
     }
 
-    /// Where it is on the host, without symbolic links.
+    /// Returns the root's path on the host, without symbolic links.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// The number of the mount that it lies on, as in mountinfo.
+    /// Returns the ID of the mount that holds the root, as in mountinfo.
     pub fn mount(&self) -> Result<u64, SysError> {
         fs::mount_number(self.directory())
     }
 
-    /// The directory itself.
     #[must_use]
     pub fn directory(&self) -> BorrowedFd<'_> {
         self.directory.as_fd()
     }
 
-    /// What is at a path, links followed inside the root. An error says nothing of the path, other than
-    /// [`Found::Unreachable`].
+    /// Finds out what is at a path, following symbolic links inside the root. A path that can't be followed is
+    /// reported as [`Found::Unreachable`]; an error doesn't mean that anything is wrong with the path.
     pub fn find(&self, path: &InnerPath) -> Result<Found, SysError> {
         self.find_by_links(path.clone()).or_else(unreachable)
     }
@@ -141,8 +140,8 @@ impl Root {
         Ok(Found::Unreachable(format!("{path}: too many symbolic links")))
     }
 
-    /// Resolves a path, following symbolic links, without asking any file server but the one that the root itself may
-    /// lie on. A process that waits for a server's answer can't even be killed.
+    /// Resolves a path, following symbolic links, without asking any file server except for one that holds the root
+    /// itself. A process that waits for a server's answer can't even be killed.
     fn reach(&self, path: &InnerPath) -> Result<Reached, SysError> {
         if self.servers.get().is_none() {
             // A path that crosses no mount can't reach the mount of a file server.
@@ -157,8 +156,8 @@ impl Root {
         }
     }
 
-    /// Resolves a path name by name, as described in path_resolution(7), and stops at the mount of a file server before
-    /// anything is looked up in it.
+    /// Resolves a path component by component, as described in path_resolution(7), and stops at the mount of a file
+    /// server before anything is looked up in it.
     fn walk(&self, path: &InnerPath) -> Result<Reached, SysError> {
         let servers = self.servers()?;
         let mut rest: Vec<OsString> = path.as_path().iter().rev().map(OsStr::to_owned).collect();
@@ -204,12 +203,12 @@ impl Root {
         }
     }
 
-    /// Notes the file servers among the mounts of this namespace. `table` has the form of mountinfo.
+    /// Records the file servers among the mounts of this namespace. `table` has the form of mountinfo.
     pub fn know_mounts(&self, table: &[u8]) {
         let servers = mountinfo::entries(table).filter(|entry| needs_server(&entry.fs_type()));
         let mut servers: Vec<PathBuf> = servers.map(|entry| entry.mount_point()).collect();
         servers.retain(|server| server.starts_with(&self.path) && *server != self.path);
-        // Worst case: they are known already, and stay as they are.
+        // At worst, the file servers are known already and stay as they are.
         let _ = self.servers.set(servers);
     }
 
@@ -222,8 +221,8 @@ impl Root {
         Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
     }
 
-    /// Whether a file server would have to be asked about a path without symbolic links, by the way from the server's
-    /// mount to the path.
+    /// Whether a file server would have to be asked about a path without symbolic links. `is_asked` decides that
+    /// from the path's remainder below the server's mount.
     fn asks_a_server(&self, at: &InnerPath, is_asked: impl Fn(&Path) -> bool) -> bool {
         let servers = self.servers.get().map(Vec::as_slice).unwrap_or_default();
         let path = at.below(&InnerPath::root()).map(|below| self.path.join(below)).unwrap_or_default();
@@ -257,13 +256,13 @@ impl Root {
         fs::is_empty_dir(opened.as_fd())
     }
 
-    /// Where a path that isn't there would be: the links of its existing part are followed, also a
-    /// last one that dangles.
+    /// Resolves a nonexistent path as far as possible, following symbolic links, including a dangling final one.
     fn missing(&self, path: &InnerPath) -> Result<Missing, SysError> {
         let names: Vec<&OsStr> = path.as_path().iter().skip(1).collect();
         let first = |count: usize| InnerPath::new(names.iter().take(count).collect::<PathBuf>());
         let open = |path: &InnerPath| self.resolve(path, OFlags::DIRECTORY, Links::Followed);
-        // By halves: an image's link can have 2,000 names. The root itself is there, and the whole path isn't.
+        // The first missing component is found by bisection, since the path can have 2,000 components if it comes
+        // from a link in the image. The root itself exists, and the whole path doesn't.
         let (mut there, mut missing, mut deepest) = (0, names.len(), None);
         while missing - there > 1 {
             let half = usize::midpoint(there, missing);
@@ -281,12 +280,13 @@ impl Root {
                 let target = Path::new(OsStr::from_bytes(target.as_bytes()));
                 let mut behind_a_name = target.components().skip_while(|part| !matches!(part, Component::Normal(_)));
                 if behind_a_name.any(|part| part == Component::ParentDir) {
-                    // That name may be a link, and then its own directory is meant.
+                    // The name before the `..` may be a link, and then `..` means the parent directory
+                    // of the link's target.
                     return Err(SysError::Elsewhere(format!(
                         "{path}: the symbolic link to {target:?} has `..` behind a name, which may be a link itself"
                     )));
                 }
-                // `at` has no links, so that the `..` before a name can be taken off as text.
+                // `at` has no links, so that each leading `..` can be resolved lexically.
                 let target = at.as_path().join(target);
                 Ok(Missing::Link(InnerPath::new(target.join(names.iter().skip(there + 1).collect::<PathBuf>()))))
             }
@@ -303,8 +303,8 @@ impl Root {
         })
     }
 
-    /// Opens a path that has no link in it, as a mere place (`O_PATH`). That doesn't ask the file server whose mount is
-    /// there.
+    /// Opens a path that contains no symbolic links, with `O_PATH`. If the path is the mount point of a file server,
+    /// this doesn't ask the server.
     pub fn place(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
         if self.asks_a_server(at, |way| !way.as_os_str().is_empty()) {
             return Err(on_server(at));
@@ -312,8 +312,8 @@ impl Root {
         self.resolve(at, OFlags::NOFOLLOW, Links::Refused)
     }
 
-    /// Opens a directory that has no link in its path, as a mere place. Whoever opens one will look something up in it,
-    /// which would ask the file server whose mount is there.
+    /// Opens a directory whose path contains no symbolic links, with `O_PATH`. A file server's mount is refused,
+    /// because the next lookup in the directory would ask the server.
     pub fn open_directory(&self, at: &InnerPath) -> Result<OwnedFd, SysError> {
         if self.asks_a_server(at, |_| true) {
             return Err(on_server(at));
@@ -321,14 +321,14 @@ impl Root {
         self.resolve(at, OFlags::DIRECTORY, Links::Refused)
     }
 
-    /// The directory that holds a path, and the path's name in it.
+    /// Opens the directory that holds a path, and returns it with the path's last component.
     pub fn parent(&self, at: &InnerPath) -> Result<(OwnedFd, OsString), SysError> {
         let (parent, name) = at.split().ok_or_else(|| SysError::Finding(format!("no directory holds {at}")))?;
         Ok((self.open_directory(&parent)?, name.to_owned()))
     }
 
-    /// The kernel's own resolution, openat2(2), or pathrs' where the kernel is older than Linux 5.6
-    /// or a seccomp filter doesn't know the call.
+    /// Resolves a path with openat2(2), or with pathrs if the kernel is older than Linux 5.6 or a seccomp filter
+    /// doesn't know the call.
     fn resolve(&self, path: &InnerPath, flags: OFlags, links: Links) -> Result<OwnedFd, SysError> {
         let refused = match links {
             Links::Followed => ResolveFlags::empty(),
@@ -340,8 +340,8 @@ impl Root {
         }
     }
 
-    /// Resolves a path that crosses no mount. Returns `None` if it crosses one, and where openat2(2) isn't known: pathrs
-    /// can't refuse to cross mounts.
+    /// Resolves a path that crosses no mount point. Returns `None` if it crosses one, or if openat2(2) isn't
+    /// available, since pathrs can't refuse to cross mount points.
     fn resolve_on_own_mount(&self, path: &InnerPath) -> Result<Option<OwnedFd>, SysError> {
         match self.openat2(path, OFlags::empty(), ResolveFlags::NO_XDEV) {
             Err(error) if error.errno() == Some(Errno::XDEV) || is_unknown(&error) => Ok(None),
@@ -354,7 +354,7 @@ impl Root {
         let within = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS | refused;
         let flags = OFlags::PATH | OFlags::CLOEXEC | flags;
         let open = || rustix::fs::openat2(&self.directory, path.as_path(), flags, Mode::empty(), within);
-        // EAGAIN: something was renamed or mounted anywhere on the machine during a `..`.
+        // EAGAIN means that something was renamed or mounted anywhere on the machine while a `..` was resolved.
         let mut tries = (0..TRIES_MAX).map(|number| {
             if number >= TRIES_AT_ONCE {
                 std::thread::sleep(Duration::from_millis(1));
@@ -384,15 +384,15 @@ impl Root {
     }
 }
 
-/// Whether a mount table has a file server's mount, which a root may lie on. If none is mounted, the thread that watches
-/// the time isn't needed, which costs more than a look at a mount table of usual size.
+/// Whether a mount table has a file server's mount, on which a root may be. If there is none, the thread that
+/// watches the time limit isn't needed, which costs more than searching a mount table of usual size.
 fn has_file_server(table: &[u8]) -> bool {
-    // systemd has one such mount on each host, and no root lies there.
+    // systemd mounts one such file system on every host, and no root is on it.
     let is_of_systemd = |entry: &Entry<'_>| entry.is_type("autofs") && entry.is_at("/proc/sys/fs/binfmt_misc");
     mountinfo::entries(table).any(|entry| needs_server(&entry.fs_type()) && !is_of_systemd(&entry))
 }
 
-/// Whether openat2(2) is missing, in Linux before 5.6 or because a seccomp filter doesn't know it.
+/// Whether openat2(2) isn't available, because Linux is older than 5.6 or because a seccomp filter doesn't know it.
 fn is_unknown(error: &SysError) -> bool {
     matches!(error.errno(), Some(Errno::NOSYS | Errno::PERM))
 }
@@ -401,7 +401,7 @@ fn on_server(at: &InnerPath) -> SysError {
     SysError::Elsewhere(format!("{at} lies on the mount of a file server (FUSE, NFS), which the hook does not ask"))
 }
 
-/// What keeps a path from being followed because of what is there.
+/// Converts an error that is due to the path itself into [`Found::Unreachable`].
 fn unreachable(error: SysError) -> Result<Found, SysError> {
     let is_of_the_path =
         matches!(error.errno(), Some(Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::ACCESS));
@@ -412,7 +412,7 @@ fn unreachable(error: SysError) -> Result<Found, SysError> {
     }
 }
 
-/// What pathrs says: what the kernel told it, or what it found itself.
+/// Converts an error of pathrs, which comes either from the kernel or from pathrs's own checks.
 fn of_pathrs(path: &InnerPath, error: &pathrs::error::Error) -> SysError {
     match error.kind() {
         ErrorKind::OsError(Some(number)) => {

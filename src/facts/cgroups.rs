@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The container's cgroups, and what of the hierarchies the hook can reach.
+//! The container's cgroups, and which hierarchies the hook can reach.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -8,21 +8,21 @@ use crate::interface::CGROUP;
 use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerCgroupPath, InnerPath};
 
-/// Which hierarchies are where below /sys/fs/cgroup, in systemd's terms
+/// Which hierarchies are mounted where below /sys/fs/cgroup, in systemd's terms
 /// (<https://systemd.io/CGROUP_DELEGATION/>).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layout {
-    /// v1's `name=systemd` at /sys/fs/cgroup/systemd.
+    /// v1's `name=systemd` is at /sys/fs/cgroup/systemd.
     Legacy,
-    /// The same, and v2 at /sys/fs/cgroup/unified.
+    /// v1's `name=systemd` is at /sys/fs/cgroup/systemd, and v2 at /sys/fs/cgroup/unified.
     Hybrid,
-    /// v2 at /sys/fs/cgroup.
+    /// v2 is at /sys/fs/cgroup.
     Unified,
 }
 
 impl Layout {
-    /// Reads a layout's name.
+    /// Parses the name of a layout.
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         match name {
@@ -44,32 +44,32 @@ impl fmt::Display for Layout {
     }
 }
 
-/// Whose cgroup namespace the container's processes are in.
+/// The cgroup namespace that the container's processes are in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupNamespace {
-    /// Its own: its cgroup is `/` there.
+    /// The container's own, in which its cgroup is `/`.
     Private,
-    /// The host's: it sees the host's paths.
+    /// The host's, so that the container sees the host's cgroup paths.
     Host,
 }
 
-/// Whose a cgroup is.
+/// Which processes a cgroup is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupOwner {
-    /// The container's alone.
+    /// The cgroup is the container's alone.
     Container,
-    /// Shared with processes that are not the container's.
+    /// The cgroup is shared with processes that are not the container's.
     Shared(Sharing),
 }
 
 /// The reason why a cgroup is not treated as the container's alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// The runtime made no cgroup for the container, which is in the engine's.
+    /// The runtime created no cgroup for the container, which is in the engine's.
     Engine,
     /// Processes that are neither the container's nor the runtime's are in the cgroup or in one of its descendants.
     Others,
-    /// One of these is in another container, which can probably write to the cgroup.
+    /// At least one of these other processes is in another container, which can probably write to the cgroup.
     AnotherContainer,
     /// It can't be determined which processes are in the cgroup.
     Unknown,
@@ -82,43 +82,43 @@ pub enum Occupants {
     Container,
     /// Other processes as well.
     Others,
-    /// Other processes as well, one of them in another pid namespace than the runtime.
+    /// Other processes as well, one of which is in a different PID namespace than the runtime.
     AnotherContainer,
-    /// It can't be determined.
+    /// The processes can't be determined.
     Unknown,
 }
 
-/// The container's place in one hierarchy.
+/// The container's cgroup in one hierarchy.
 #[derive(Debug, Clone)]
 pub struct Membership {
-    /// Its cgroup's path, from the root of *this process's* cgroup namespace.
+    /// The cgroup's path, from the root of *this process's* cgroup namespace.
     pub path: CgroupPath,
-    /// The same as /proc/1/cgroup in the container says it; none: it is outside the container's cgroup
-    /// namespace.
+    /// The cgroup's path in the container's /proc/1/cgroup. `None` if the cgroup is outside
+    /// the container's cgroup namespace.
     pub inside: Option<InnerCgroupPath>,
-    /// Its inode, or `None` if it could not be opened. By the time the plan is carried out, the path may lead to
-    /// another cgroup.
+    /// The cgroup's inode number, or `None` if the cgroup could not be opened. By the time the plan is carried out,
+    /// the path may lead to another cgroup.
     pub inode: Option<u64>,
-    /// How many cgroups can be made below it, one in the other, as limited by it and those above it. `None` if there is
-    /// no limit, or if the container has a cgroup namespace of its own.
+    /// How many levels of cgroups can be created below this one, within the limits of this cgroup and those above
+    /// it. `None` if there is no limit, or if the container has a private cgroup namespace.
     pub room: Option<u32>,
     pub owner: CgroupOwner,
     /// Where the host has the whole hierarchy mounted, as seen in the container's mount namespace.
     pub on_host: Option<PathBuf>,
-    /// Whether the files that limit it belong to an id of the container's.
+    /// Whether the files that limit the cgroup are owned by one of the container's user IDs.
     pub owns_limits: bool,
 }
 
-/// Whether this process can make a cgroup that doesn't go with the container's own.
+/// Whether this process can create a cgroup beside the container's own, which isn't removed together with it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupCreation {
-    /// It can, and poststop takes it back.
+    /// The process can, and the poststop hook will remove the cgroup.
     Possible,
-    /// It is called in the container's namespaces.
+    /// The process can't, because it runs in the container's namespaces.
     Inside,
-    /// config.json calls this hook at no poststop: nobody would take it back.
+    /// The process must not, because config.json doesn't call this hook at poststop, which would remove the cgroup.
     Forever,
-    /// It hasn't the rights of the host's root.
+    /// The process can't, because it lacks the rights of the host's root.
     Rootless,
 }
 
@@ -126,7 +126,7 @@ pub enum CgroupCreation {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AskedMount {
     pub at: InnerPath,
-    /// Whether it is to be read-only.
+    /// Whether config.json asks for a read-only mount.
     pub read_only: bool,
     /// Whether it is a bind mount.
     pub is_bind: bool,
@@ -136,28 +136,29 @@ pub struct AskedMount {
 #[derive(Debug, Clone)]
 pub struct Cgroups {
     pub namespace: CgroupNamespace,
-    /// Its place in the unified hierarchy, if there is one.
+    /// The container's cgroup in the unified hierarchy, if it exists.
     pub unified: Option<Membership>,
-    /// Its place in v1's `name=systemd`, if there is one.
+    /// The container's cgroup in v1's `name=systemd` hierarchy, if it exists.
     pub systemd: Option<Membership>,
-    /// The hierarchies in which it is in a cgroup that has no path in this process's cgroup namespace.
+    /// The hierarchies in which the container's cgroup has no path in this process's cgroup namespace.
     pub outside: Vec<Hierarchy>,
-    /// The mounts that config.json asks for at, above and below /sys/fs/cgroup, in its order.
+    /// The mounts that config.json asks for at, above and below /sys/fs/cgroup, in the order of config.json.
     pub asked: Vec<AskedMount>,
     pub making: CgroupCreation,
-    /// What a cgroup is called that is made for the container beside others.
+    /// The name of a cgroup that the hook creates for the container beside its own.
     pub name: String,
 }
 
 impl Cgroups {
-    /// Whether config.json asks for a mount there that is writable, so that it stays what it is: crun makes what
-    /// config.json wants read-only so after its hooks (1.8 after createRuntime, 1.27 after createContainer).
+    /// Whether config.json asks for a writable mount that holds the path `own`, so that it stays
+    /// writable: after its hooks, crun makes mounts read-only where config.json says so (1.8 after
+    /// createRuntime, 1.27 after createContainer).
     #[must_use]
     pub fn is_asked_writable(&self, own: &InnerPath) -> bool {
         self.asked_for(own).is_some_and(|mount| !mount.read_only && mount.at.is_at_or_below(&InnerPath::new(CGROUP)))
     }
 
-    /// Whether config.json bind-mounts the host's cgroups there, rather than asking for a mount of type `cgroup`.
+    /// Whether config.json bind-mounts the host's cgroups at a path, instead of asking for a mount of type `cgroup`.
     #[must_use]
     pub fn is_asked_from_host(&self, at: &InnerPath) -> bool {
         self.asked_for(at).is_some_and(|mount| mount.is_bind)
@@ -167,7 +168,7 @@ impl Cgroups {
         self.asked.iter().rev().find(|mount| at.is_at_or_below(&mount.at))
     }
 
-    /// Its place in `hierarchy`.
+    /// Returns the container's cgroup in `hierarchy`.
     #[must_use]
     pub fn of(&self, hierarchy: Hierarchy) -> Option<&Membership> {
         match hierarchy {
@@ -177,8 +178,9 @@ impl Cgroups {
         }
     }
 
-    /// Whether the container's cgroup of `hierarchy` has a path that a mount made for it can show: it is `/` in
-    /// the container's own namespace, or any in the host's. A hierarchy that nobody has mounted has one cgroup.
+    /// Whether a new mount for the container can show its cgroup in `hierarchy`. In a private cgroup
+    /// namespace the cgroup must be `/`; in the host's it may have any path. A hierarchy that isn't mounted
+    /// anywhere has only one cgroup.
     #[must_use]
     pub fn is_showable(&self, hierarchy: Hierarchy) -> bool {
         match (self.of(hierarchy), self.namespace) {

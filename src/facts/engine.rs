@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Container engines and OCI runtimes, and where they differ from each other. All that the hook does for one of them alone is
-//! decided by a method here.
+//! Container engines and OCI runtimes, and the differences between them. Everything that the hook does for a single
+//! engine or runtime is decided by a method in this module.
 //!
-//! Neither is told by name: an engine is known by an annotation, and a runtime by the state that it writes. So most
-//! differences are handled for all of them, by what is seen: [`crate::gather::call`] tells the stages apart though each runtime
-//! writes another pid, and [`crate::prepare`] expects of any runtime what crun does after its hooks, which is to make
-//! read-only what config.json wants so (crun 1.8 after createRuntime, 1.27 after createContainer). Nothing that the hook is
-//! given tells a version; the versions named here are those that were seen to behave so.
+//! Neither is recognized by name: an engine is recognized by an annotation, and a runtime by the state that it
+//! writes. Most differences are therefore handled for all of them, based on observed behavior:
+//! [`crate::gather::call`] tells the stages apart although each runtime writes a different PID, and
+//! [`crate::prepare`] expects any runtime to do what crun does after its hooks, which is to make mounts read-only
+//! where config.json says so (crun 1.8 after createRuntime, 1.27 after createContainer). The hook isn't passed any
+//! version. The versions in this module are those in which the behavior was observed.
 
 use crate::oci::state::State;
 
-/// The engine that the annotation `io.container.manager` names. Anybody can write that annotation, so nothing that matters to
-/// the host may depend on it alone.
+/// The engine that the annotation `io.container.manager` names. Anyone can write that annotation, so nothing that
+/// matters to the host may depend on it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     Podman,
     Crio,
-    /// Docker and containerd, which write no such annotation, and all others.
+    /// Docker and containerd, which don't write this annotation, and all other engines.
     Other,
 }
 
 impl Engine {
-    /// The annotation's key.
+    /// The key of the annotation that names the engine.
     pub const ANNOTATION: &'static str = "io.container.manager";
 
     #[must_use]
@@ -33,8 +34,8 @@ impl Engine {
         }
     }
 
-    /// What the engine's own systemd mode puts into `$container`. For another engine it is `oci`, with which systemd looks for
-    /// the engine's marks.
+    /// Returns the value that the engine's own systemd mode assigns to `$container`. For other engines it is `oci`,
+    /// which makes systemd look for the engine's marker files.
     #[must_use]
     pub fn container_variable(self) -> &'static str {
         match self {
@@ -44,8 +45,8 @@ impl Engine {
         }
     }
 
-    /// Whether poststop hooks are called though config.json doesn't list them. podman leaves them out and calls them itself
-    /// (all versions up to 5.8).
+    /// Whether poststop hooks are called even if config.json doesn't list them. podman leaves them out and runs them
+    /// itself (all versions up to 5.8).
     #[must_use]
     pub fn calls_poststop_itself(self) -> bool {
         self == Self::Podman
@@ -56,25 +57,26 @@ impl Engine {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Runtime {
     Crun,
-    /// runc, youki, and all others.
+    /// runc, youki and all other runtimes.
     Other,
 }
 
 impl Runtime {
-    /// Tells it by the state: `root` in it is crun's own field.
+    /// Recognizes the runtime by its state: only crun writes the field `root`.
     #[must_use]
     pub fn of(state: &State) -> Self {
         if state.root.is_some() { Self::Crun } else { Self::Other }
     }
 
-    /// Whether all mounts are made private after the hooks unless config.json has a `rootfsPropagation`, as crun does (1.8 to
-    /// 1.28).
+    /// Whether the runtime makes all mounts private after the hooks unless config.json sets `rootfsPropagation`, as
+    /// crun does (1.8 to 1.28).
     #[must_use]
     pub fn makes_mounts_private(self) -> bool {
         self == Self::Crun
     }
 
-    /// Whether hooks at createContainer start in the bundle, as crun's do, and not in the container's root, as runc's.
+    /// Whether createContainer hooks start in the bundle directory, as with crun, instead of in the container's
+    /// root, as with runc.
     #[must_use]
     pub fn starts_hooks_in_bundle(self) -> bool {
         self == Self::Crun

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which mounts the container sees, as a tree that answers as the kernel's path walk would.
+//! The mounts that the container sees, as a tree whose lookups give the same results as the kernel's path walk.
 
 use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
@@ -16,24 +16,25 @@ pub struct Mount {
     parent: u64,
     pub at: InnerPath,
     pub fs_type: String,
-    /// The file system's device number as `major:minor`, or `None` if the mount shows only a subdirectory of it.
+    /// The file system's device number as `major:minor`. `None` if the mount shows only a subdirectory
+    /// of the file system.
     whole: Option<String>,
-    /// Whether the runtime is proven to have made it for this container alone; see [`Mounts::prove_own`].
+    /// Whether the runtime is proven to have created the file system for this container alone; see
+    /// [`Mounts::prove_own`].
     own: bool,
-    /// Whether nothing can be written through it.
     pub read_only: bool,
-    /// Whether mounts on it also appear elsewhere.
+    /// Whether mounts on it propagate to other places.
     pub shared: bool,
-    /// The cgroup hierarchy that it shows, and from which cgroup on.
+    /// The cgroup hierarchy that the mount shows, and the cgroup at its top.
     pub cgroup: Option<(Hierarchy, CgroupRoot)>,
 }
 
-/// Which cgroup is at the top of a mount of a hierarchy.
+/// The cgroup at the top of a mount of a hierarchy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CgroupRoot {
-    /// This one, from the root of this process's cgroup namespace.
+    /// The cgroup with this path from the root of this process's cgroup namespace.
     At(CgroupPath),
-    /// One above or beside that root, where paths begin with `/..`.
+    /// A cgroup above or beside that root. The kernel shows such paths with a leading `/..`.
     Outside,
 }
 
@@ -48,23 +49,24 @@ impl CgroupRoot {
 pub struct Mounts {
     root: u64,
     all: Vec<Mount>,
-    // Indexes into `all`, since a container can have thousands: by number, and by the mount that it
-    // is mounted on and where.
+    // Indexes into `all`, since a container can have thousands of mounts: by mount ID, and by the parent mount's ID
+    // and the mount point.
     by_id: HashMap<u64, usize>,
     on: HashMap<u64, HashMap<InnerPath, usize>>,
 }
 
-/// The number of the root's mount where mounts are foretold from config.json.
+/// The mount ID of the root if the mounts are predicted from config.json.
 const FORETOLD_ROOT: u64 = 0;
 
 impl Mount {
-    /// Whether what is written there is gone with the container: a tmpfs that was made for it.
+    /// Whether the mount is a writable tmpfs that was created for the container. Its content
+    /// disappears with the container.
     #[must_use]
     pub fn is_own_tmpfs(&self) -> bool {
         self.fs_type == "tmpfs" && self.own && !self.read_only
     }
 
-    /// The mount ID in the table that it was read from.
+    /// Returns the mount ID in the table that the mount was read from.
     #[must_use]
     pub fn number(&self) -> u64 {
         self.id
@@ -88,8 +90,8 @@ impl Mounts {
         self.by_id.get(&id).and_then(|index| self.all.get(*index))
     }
 
-    /// Picks the container's mounts out of a mount namespace's table. `root_path` is where the
-    /// container's root is in it, `root_mount` the mount that the root directory lies on.
+    /// Extracts the container's mounts from the table of a mount namespace. `root_path` is the path of the
+    /// container's root in this namespace, and `root_mount` the ID of the mount that holds the root directory.
     #[must_use]
     pub fn read(table: &[u8], root_path: &Path, root_mount: u64) -> Self {
         let prefix = mountinfo::escape(root_path.as_os_str().as_encoded_bytes());
@@ -98,8 +100,8 @@ impl Mounts {
             .filter_map(|entry| inside(&entry, root_path, root_mount));
         let found: Vec<Mount> = inside.collect();
         let parents: HashMap<u64, u64> = found.iter().map(|mount| (mount.id, mount.parent)).collect();
-        // The container sees only mounts on top of its root's mount. Others below the root's path are hidden by that
-        // mount.
+        // The container sees only mounts on top of its root's mount. Others below the root's path are
+        // hidden by that mount.
         let mut mounts = Self::new(root_mount);
         for mount in found.into_iter().filter(|mount| is_on(&parents, mount.id, root_mount)) {
             mounts.push(mount);
@@ -107,21 +109,21 @@ impl Mounts {
         mounts
     }
 
-    /// The file systems of the tmpfs mounts that may be the container's own. [`Self::prove_own`] needs to know every
-    /// tmpfs mount in the mount namespace that shows one of them.
+    /// Returns the device numbers of the tmpfs mounts that may be the container's own. [`Self::prove_own`] needs to
+    /// know every tmpfs mount in the mount namespace that shows one of them.
     #[must_use]
     pub fn maybe_own(&self, asked: &HashSet<InnerPath>) -> Vec<String> {
         let maybe = self.all.iter().filter(|mount| mount.fs_type == "tmpfs" && asked.contains(&mount.at));
         maybe.filter_map(|mount| mount.whole.clone()).collect()
     }
 
-    /// Marks the tmpfs mounts that the runtime made for this container alone. What is written to them disappears with
-    /// the container.
+    /// Marks the tmpfs mounts that the runtime created for this container alone. What is written to them
+    /// disappears with the container.
     ///
-    /// `asked` has the paths at which config.json asks for a new tmpfs, and `devices` the file system of each tmpfs
-    /// mount in the mount namespace, including the host's. Both are needed as proof: a symbolic link in the image can
-    /// redirect another mount of config.json to such a path, and a file system that is mounted only once may still be
-    /// somebody else's.
+    /// `asked` has the paths at which config.json asks for a new tmpfs, and `devices` the device number of each
+    /// tmpfs mount in the mount namespace, including the host's. Both are needed as proof: a symbolic link in the
+    /// image can redirect another mount of config.json to such a path, and a file system that is mounted only once
+    /// may still belong to someone else.
     pub fn prove_own(&mut self, asked: &HashSet<InnerPath>, devices: &[String]) {
         let mut stacked: HashMap<InnerPath, u32> = HashMap::new();
         for mount in self.all.iter().filter(|mount| asked.contains(&mount.at)) {
@@ -134,7 +136,7 @@ impl Mounts {
         }
     }
 
-    /// The mounts that a runtime will make of config.json's list, in its order.
+    /// Predicts the mounts that a runtime will create from config.json's list, which is in order.
     #[must_use]
     pub fn predicted(list: impl IntoIterator<Item = PredictedMount>) -> Self {
         let mut mounts = Self::new(FORETOLD_ROOT);
@@ -148,18 +150,19 @@ impl Mounts {
         mounts
     }
 
-    /// All mounts, including those that another mount covers.
+    /// Returns all mounts, including those that another mount covers.
     pub fn all(&self) -> impl Iterator<Item = &Mount> {
         self.all.iter()
     }
 
-    /// The mount that a path lies on: at each mount the walk goes on into the first one met.
+    /// Returns the mount that holds a path. Like the kernel, the walk starts at the root mount and enters each mount
+    /// point that it reaches on the way.
     #[must_use]
     pub fn holding(&self, path: &InnerPath) -> Option<&Mount> {
         let mut ancestors: Vec<InnerPath> = std::iter::successors(Some(path.clone()), InnerPath::parent).collect();
         ancestors.reverse();
         let mut current = self.numbered(self.root)?;
-        // Each turn goes one mount deeper, so there are at most as many as mounts.
+        // Each iteration goes one mount deeper, so there are at most as many iterations as mounts.
         for _ in 0..self.all.len() {
             let Some(on_current) = self.on.get(&current.id) else { break };
             let met = ancestors.iter().filter(|at| at.is_at_or_below(&current.at)).find_map(|at| on_current.get(at));
@@ -171,19 +174,19 @@ impl Mounts {
         Some(current)
     }
 
-    /// The mount at a path, where it is a mount point.
+    /// Returns the mount at a path if the path is a mount point.
     #[must_use]
     pub fn at(&self, path: &InnerPath) -> Option<&Mount> {
         self.holding(path).filter(|mount| mount.at == *path)
     }
 
-    /// The mount that a mount lies on.
+    /// Returns the parent of a mount.
     #[must_use]
     pub fn below(&self, mount: &Mount) -> Option<&Mount> {
         self.numbered(mount.parent)
     }
 
-    /// The mounts below a path that can be reached, without those that lie on one of them.
+    /// Returns the reachable mounts below a path, except for those that are mounted on one of them.
     #[must_use]
     pub fn directly_below(&self, path: &InnerPath) -> Vec<&Mount> {
         let on_holder = self.holding(path).and_then(|holder| self.on.get(&holder.id));
@@ -193,7 +196,7 @@ impl Mounts {
         found
     }
 
-    /// The mounts that show a cgroup hierarchy, as far as they can be reached.
+    /// Returns the reachable mounts of a cgroup hierarchy.
     pub fn of_hierarchy(&self, hierarchy: Hierarchy) -> impl Iterator<Item = (&Mount, &CgroupRoot)> {
         self.all.iter().filter_map(move |mount| match &mount.cgroup {
             Some((kind, root)) if *kind == hierarchy && self.is_seen(mount) => Some((mount, root)),
@@ -206,27 +209,28 @@ impl Mounts {
     }
 }
 
-/// Whether a mount is `below` itself, or is mounted on it, directly or on other mounts in between.
+/// Whether the mount `id` is `below`, or is mounted on it, directly or with other mounts in between.
 fn is_on(parents: &HashMap<u64, u64>, id: u64, below: u64) -> bool {
     let way = std::iter::successors(Some(id), |id| parents.get(id).copied());
-    // The number of mounts bounds the walk, since the text may describe a cycle.
+    // The number of mounts bounds the walk, since the table may describe a cycle.
     way.take(parents.len() + 1).any(|id| id == below)
 }
 
-/// Whether a line of a mount table may be one of the container's mounts. `prefix` is the root's path, escaped as the
-/// kernel does it.
+/// Whether an entry of a mount table may be one of the container's mounts. `prefix` is the root's path, escaped as
+/// the kernel does it.
 #[must_use]
 pub fn is_inside(entry: &Entry<'_>, prefix: &[u8], root_mount: u64) -> bool {
     entry.may_be_below(prefix) || entry.id() == Some(root_mount)
 }
 
-/// Whether a line of a mount table is a v1 hierarchy of the host, mounted where hosts mount those that systemd uses.
+/// Whether an entry of a mount table is a v1 hierarchy of the host, mounted at one of the usual places of the
+/// hierarchies that systemd uses.
 #[must_use]
 pub fn is_hosts_hierarchy(entry: &Entry<'_>) -> bool {
     entry.is_type("cgroup") && interface::HIERARCHIES.iter().any(|at| entry.is_at(at))
 }
 
-/// The file system of each tmpfs mount in a table.
+/// Returns the device number of each tmpfs mount in a table.
 #[must_use]
 pub fn tmpfs_devices(table: &[u8]) -> Vec<String> {
     mountinfo::entries(table).filter(|entry| entry.is_type("tmpfs")).map(|entry| entry.device()).collect()
@@ -256,7 +260,7 @@ fn inside(entry: &Entry<'_>, root_path: &Path, root_mount: u64) -> Option<Mount>
     })
 }
 
-/// A mount that is still to be made.
+/// A mount that the runtime has yet to create.
 #[derive(Debug)]
 pub struct PredictedMount {
     at: InnerPath,
@@ -266,13 +270,13 @@ pub struct PredictedMount {
 }
 
 impl PredictedMount {
-    /// A mount of an ordinary file system.
+    /// Describes a mount of an ordinary file system.
     #[must_use]
     pub fn plain(at: InnerPath, fs_type: &str, read_only: bool) -> Self {
         Self { at, fs_type: fs_type.to_owned(), read_only, cgroup: None }
     }
 
-    /// A mount of a cgroup hierarchy from the cgroup `from` on.
+    /// Describes a mount of a cgroup hierarchy with the cgroup `from` at its top.
     #[must_use]
     pub fn cgroup(at: InnerPath, hierarchy: Hierarchy, from: CgroupRoot, read_only: bool) -> Self {
         let fs_type = match hierarchy {
@@ -283,7 +287,7 @@ impl PredictedMount {
     }
 }
 
-/// Where the host itself has a whole cgroup hierarchy mounted, outside the container's root.
+/// Returns the mount point, outside the container's root, of a whole cgroup hierarchy on the host.
 #[must_use]
 pub fn whole_hierarchy(table: &[u8], wanted: Hierarchy, root_path: &Path) -> Option<PathBuf> {
     let all: Vec<Entry<'_>> = mountinfo::entries(table).filter(is_hosts_hierarchy).collect();
@@ -294,13 +298,12 @@ pub fn whole_hierarchy(table: &[u8], wanted: Hierarchy, root_path: &Path) -> Opt
         .find(|mount_point| !mount_point.starts_with(root_path))
 }
 
-/// Whether a mount hides another one that is mounted on the same mount, or that it is mounted on.
+/// Whether the mount `upper` hides `lower`, which is mounted on the same mount, or on which `upper` is mounted.
 fn covers(upper: &Entry<'_>, lower: &Entry<'_>) -> bool {
     let is_on_same = upper.id() != lower.id() && upper.parent() == lower.parent();
     (is_on_same || upper.parent() == lower.id()) && lower.mount_point().starts_with(upper.mount_point())
 }
 
-/// Whether something is mounted below a path of the host.
 #[must_use]
 pub fn has_mounts_below(table: &[u8], path: &Path) -> bool {
     mountinfo::entries(table).map(|entry| entry.mount_point()).any(|at| at != path && at.starts_with(path))

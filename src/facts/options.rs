@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a container's author can choose by annotations, and what of it the host lets count.
+//! The options that a container's author can set by annotations, and which of them the host honors.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -7,41 +7,41 @@ use std::fmt;
 use super::Layout;
 use crate::interface::MIB;
 
-/// What the keys of options begin with.
+/// The common prefix of the options' annotation keys.
 pub const PREFIX: &str = "oci-systemd-hook.";
 
-/// What is fixed about one option.
+/// The definition of an option.
 #[derive(Debug, Clone, Copy)]
 pub struct Spec {
-    /// The annotation's whole key, which begins with [`PREFIX`].
+    /// The annotation's full key, which begins with [`PREFIX`].
     pub annotation: &'static str,
     /// The values that it may have.
     pub kind: Kind,
     /// What the option changes, for `--help`.
     pub doc: &'static str,
-    /// What applies without the option, for `--help`, where "by default" precedes it. The numbers themselves are in
-    /// [`crate::interface`].
+    /// The behavior without the option, for `--help`, which puts "by default" in front of it. The numbers
+    /// themselves are in [`crate::interface`].
     pub default: &'static str,
 }
 
-/// Turns the table of options into [`Key`].
+/// Generates [`Key`] from the table of options.
 macro_rules! options {
     ($($key:ident { $($spec:tt)* })*) => {
-        /// One option.
+        /// An option that annotations can set.
         ///
-        /// All are honored by default, since they give a pod's author nothing that a pod doesn't give anyway: a tmpfs is
-        /// never larger than the container's memory, as an `emptyDir` in memory may be; and a layout of cgroups is what
-        /// an image gets as well that has an older systemd in it.
+        /// All options are honored by default, since they give a pod's author nothing that a pod doesn't allow
+        /// anyway: a tmpfs is never larger than the container's memory, just like an `emptyDir` in memory; and an
+        /// image with an older systemd gets the same cgroup layouts without any option.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-        // The table documents them.
+        // The table of options documents the variants.
         #[allow(missing_docs)]
         pub enum Key { $($key),* }
 
         impl Key {
-            /// All of them, as the table has them.
+            /// All options, in the order of the table.
             pub const ALL: &'static [Self] = &[$(Self::$key),*];
 
-            /// What the table says of it.
+            /// Returns the option's definition.
             #[must_use]
             pub const fn spec(self) -> Spec {
                 match self { $(Self::$key => Spec { $($spec)* }),* }
@@ -50,7 +50,8 @@ macro_rules! options {
     };
 }
 
-// Errors and --help take their lists and texts from here, and tests/man.rs compares the manual page with it.
+// Error messages and --help take their lists and descriptions from this table, and tests/man.rs compares the
+// manual page with it.
 options! {
     Cgroup {
         annotation: "oci-systemd-hook.cgroup",
@@ -85,19 +86,19 @@ options! {
 }
 
 impl Key {
-    /// Reads the part after [`PREFIX`].
+    /// Parses an option's name, which is the part of the key after [`PREFIX`].
     #[must_use]
     pub fn parse(name: &str) -> Option<Self> {
         Self::ALL.iter().copied().find(|key| key.name() == name)
     }
 
-    /// The annotation's whole key.
+    /// Returns the annotation's full key.
     #[must_use]
     pub fn annotation(self) -> &'static str {
         self.spec().annotation
     }
 
-    /// The part after [`PREFIX`].
+    /// Returns the part of the key after [`PREFIX`].
     #[must_use]
     pub fn name(self) -> &'static str {
         self.annotation().strip_prefix(PREFIX).unwrap_or_default()
@@ -110,11 +111,11 @@ pub enum Kind {
     Layout,
     /// The size of a tmpfs.
     Size,
-    /// This word alone, which switches something on.
+    /// A single keyword, which switches something on.
     Word(&'static str),
 }
 
-/// A value that an option was given.
+/// A parsed value of an option.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Value {
     Layout(Layout),
@@ -145,14 +146,14 @@ impl fmt::Display for Kind {
     }
 }
 
-/// Whether v1's name=systemd is created for a container that may have CAP_SYS_ADMIN.
+/// Whether the hook creates v1's name=systemd for a container that may have CAP_SYS_ADMIN.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum V1WithSysAdmin {
     Refused,
     Allowed,
 }
 
-/// How many cgroups a container may make below its own.
+/// The maximum number of cgroups that a container may create below its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupsMax {
     /// At most this many.
@@ -161,31 +162,31 @@ pub enum CgroupsMax {
 }
 
 impl CgroupsMax {
-    /// A hundred times as many as a container with a few hundred services has. Each cgroup takes some 6 KiB of kernel
-    /// memory, most of which isn't charged to the container.
+    /// About a hundred times the number of cgroups of a container with a few hundred services. Each cgroup takes
+    /// some 6 KiB of kernel memory, most of which isn't charged to the container.
     const DEFAULT: u32 = 16_384;
 
-    /// Reads a number from 1 to 2147483647 (the kernel's `cgroup.max.descendants` is an `int`), or `max` for no limit.
-    /// Returns `None` for anything else.
+    /// Parses a number from 1 to 2147483647 (the kernel's `cgroup.max.descendants` is an `int`), or `max` for no
+    /// limit. Returns `None` for anything else.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         match text {
             "max" => Some(Self::Unlimited),
-            // Not what from_str takes besides: a sign.
+            // Unlike from_str, a leading plus sign isn't accepted.
             _ if text.starts_with('+') => None,
             _ => text.parse().ok().filter(|number| *number > 0 && i32::try_from(*number).is_ok()).map(Self::Of),
         }
     }
 }
 
-/// What the host's administrator allows, from the hook's arguments.
+/// What the host's administrator allows, as set by the hook's arguments.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// The annotation options that are honored.
     pub allowed: Vec<Key>,
-    /// What to do about a container that may have CAP_SYS_ADMIN and needs v1's name=systemd.
+    /// Whether v1's name=systemd is created for a container that needs it and may have CAP_SYS_ADMIN.
     pub v1_with_sys_admin: V1WithSysAdmin,
-    /// How many cgroups a container may make below its own.
+    /// The maximum number of cgroups that a container may create below its own.
     pub cgroups_max: CgroupsMax,
 }
 
@@ -200,13 +201,13 @@ impl Default for Policy {
 }
 
 impl Policy {
-    /// The default policy, but with only these annotation options.
+    /// Returns the default policy, but with only these options allowed.
     #[must_use]
     pub fn only(allowed: Vec<Key>) -> Self {
         Self { allowed, ..Self::default() }
     }
 
-    /// Whether this one counts.
+    /// Whether the option is honored.
     #[must_use]
     pub fn allows(&self, key: Key) -> bool {
         self.allowed.contains(&key)
@@ -217,16 +218,17 @@ impl Policy {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Size {
     Bytes(u64),
-    /// Of the container's memory.
+    /// A percentage of the container's memory.
     Percent(u8),
 }
 
 impl Size {
-    /// Reads `512m`, `1g`, `8192k`, a number of bytes or `20%`; at least a mebibyte, since 0 would be no limit at all.
+    /// Parses `512m`, `1g`, `8192k`, a number of bytes, or `20%`. Sizes below one MiB are rejected, since 0 would
+    /// mean no limit at all.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits = text.trim_end_matches(|c: char| !c.is_ascii_digit());
-        // Not what from_str takes besides: a sign.
+        // Unlike from_str, a leading plus sign isn't accepted.
         let number: u64 = digits.parse().ok().filter(|number| *number > 0 && !digits.starts_with('+'))?;
         let shift = match text.strip_prefix(digits)? {
             "%" => return u8::try_from(number).ok().filter(|percent| *percent <= 100).map(Self::Percent),
@@ -240,7 +242,7 @@ impl Size {
     }
 }
 
-/// A choice, and the annotation that made it.
+/// The value of an option, and the annotation that set it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct OptionChoice<'a, T> {
     pub value: T,
@@ -248,42 +250,42 @@ pub struct OptionChoice<'a, T> {
     pub key: &'a str,
 }
 
-/// What the author chose.
+/// The options that the container's author set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
     /// Each option that is set, with the annotation's key as the author wrote it.
     chosen: BTreeMap<Key, (String, Value)>,
-    /// Which count on this host.
+    /// The host's policy, which determines the options that are honored.
     pub policy: Policy,
-    /// The annotations' keys that don't.
+    /// The keys of annotations that the policy doesn't allow.
     pub not_allowed: Vec<String>,
 }
 
-/// An annotation that can't be followed: a typing error must not look like a choice.
+/// An annotation that is invalid. This is an error, since a typo must not pass for a choice.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OptionError {
-    /// There is no such option.
+    /// No option has this key.
     #[error("invalid annotation {0:?} (expected one of: {all})", all = list(Key::annotation))]
     Key(String),
-    /// The option can't have this value.
+    /// The value isn't valid for this option.
     #[error("the annotation {key} is {value:?}: it must be {kind}")]
     Value { key: String, value: String, kind: Kind },
 }
 
-/// The names of all options, for an error.
+/// Returns the names of all options as a comma-separated list, for messages.
 #[must_use]
 pub fn list(name: fn(Key) -> &'static str) -> String {
     Key::ALL.iter().map(|key| name(*key)).collect::<Vec<_>>().join(", ")
 }
 
 impl Options {
-    /// No option is set.
+    /// Returns options of which none is set.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self { policy, ..Self::default() }
     }
 
-    /// Takes one in. `key` is as the author wrote it.
+    /// Parses the value of an option and sets it. `key` is the annotation's key as the author wrote it.
     pub fn set(&mut self, option: Key, key: String, value: &str) -> Result<(), OptionError> {
         let kind = option.spec().kind;
         let Some(read) = kind.read(value) else {
@@ -301,7 +303,7 @@ impl Options {
         }
     }
 
-    /// The size that this option gives a tmpfs.
+    /// Returns the tmpfs size that `option` sets.
     #[must_use]
     pub fn size(&self, option: Key) -> Option<OptionChoice<'_, Size>> {
         match self.chosen.get(&option)? {
@@ -310,7 +312,7 @@ impl Options {
         }
     }
 
-    /// Whether the engine's stop signal reaches systemd as it was sent.
+    /// Whether the engine's stop signal is passed on to systemd unchanged.
     #[must_use]
     pub fn keeps_stop_signal(&self) -> bool {
         self.chosen.contains_key(&Key::StopSignal)

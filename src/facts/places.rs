@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The files that paths in the container led to when facts were gathered. Knows nothing of how they are identified.
+//! The files that paths in the container resolved to when facts were gathered. This module doesn't know
+//! how files are identified.
 
 use std::collections::BTreeMap;
 
@@ -11,18 +12,19 @@ use crate::path::InnerPath;
 pub struct Places(BTreeMap<InnerPath, FileIdentity>);
 
 impl Places {
-    /// Notes the identity of the file at a path.
+    /// Records the identity of the file at a path.
     pub fn insert(&mut self, at: InnerPath, identity: FileIdentity) {
         self.0.insert(at, identity);
     }
 
-    /// The identity of the file at a path. `None` if nothing was there, or if the path wasn't looked at.
+    /// Returns the identity of the file at a path. Returns `None` if nothing was there, or if the
+    /// path wasn't looked up.
     #[must_use]
     pub fn at(&self, at: &InnerPath) -> Option<FileIdentity> {
         self.0.get(at).copied()
     }
 
-    /// The deepest path at or above this one at which there was a file, and that file's identity.
+    /// Returns the deepest path at or above `at` where a file existed, and that file's identity.
     #[must_use]
     pub fn above(&self, at: &InnerPath) -> Option<(InnerPath, FileIdentity)> {
         std::iter::successors(Some(at.clone()), InnerPath::parent).find_map(|above| {

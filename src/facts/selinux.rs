@@ -1,92 +1,91 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What SELinux makes of the container, selinux(8).
+//! How SELinux confines the container, selinux(8).
 
 use crate::kernel::selinux::Label;
 
-/// How the container's mount label can be given to what the hook makes.
+/// How the container's mount label can be applied to what the hook creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Labelling {
-    /// To a whole mount by its option `context=`.
+    /// To a whole mount, with the mount option `context=`.
     ByMount,
-    /// That can't be, or shall not, for this reason: to each file on its own.
+    /// To each file separately, because `context=` can't or must not be used, for this reason.
     ByFile(String),
-    /// Not at all, for this reason.
+    /// The label can't be applied, for this reason.
     Refused(String),
 }
 
 /// Whether the container's processes may write files with the mount label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Files {
-    /// They may.
+    /// The processes may write these files.
     Writable,
-    /// They might if both had one level.
+    /// The processes may not, but could if the files had the level of the processes.
     OtherLevel,
-    /// Not of that type.
+    /// The processes may not write files of this type, whatever the level.
     OtherType,
 }
 
 /// The label of the container's cgroup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CgroupLabel {
-    /// What it is.
     pub label: Label,
-    /// Whether the container's processes may manage it so; none: the policy can't be asked.
+    /// Whether the container's processes may manage the cgroup with this label. `None` if the policy can't be queried.
     pub manageable: Option<bool>,
-    /// Whether they might if it had the mount label, and a cgroup may have that one.
+    /// Whether the container's processes could manage the cgroup if it had the mount label, and the policy permits
+    /// that label on a cgroup. `None` if the policy can't be queried, or if there is no mount label.
     pub manageable_if_labelled: Option<bool>,
-    /// The boolean that would allow it, if the policy has one and it is off.
+    /// The policy boolean that would permit it, if the policy has such a boolean and it is off.
     pub boolean: Option<&'static str>,
 }
 
-/// What the loaded policy and config.json say.
+/// What the loaded policy and config.json say about the container.
 #[derive(Debug, Clone)]
 pub struct Confinement {
-    /// Whether the policy denies, or only logs; none: this process may not know.
+    /// Whether violations of the policy are denied, and not only logged. `None` if this process may not know.
     pub enforcing: Option<bool>,
-    /// `process.selinuxLabel`.
+    /// `process.selinuxLabel` of config.json, if it isn't empty.
     pub process: Option<Label>,
-    /// `linux.mountLabel`, and how it can be given.
+    /// `linux.mountLabel`, and how it can be applied.
     pub mount: Option<(Label, Labelling)>,
-    /// What the policy says of files with the mount label; none: unknown.
+    /// Whether the policy lets the container's processes write files with the mount label. `None` if unknown.
     pub files: Option<Files>,
-    /// The container's cgroup, where its label could be read.
+    /// The label of the container's cgroup, if it could be read.
     pub cgroup: Option<CgroupLabel>,
-    /// Of the capabilities that config.json grants and systemd's own services need, those that the
-    /// policy denies.
+    /// The capabilities that config.json grants and systemd's own services need, but the policy denies.
     pub denied_capabilities: Vec<&'static str>,
-    /// The boolean that would allow these, if the policy has one and it is off.
+    /// The policy boolean that would permit these capabilities, if the policy has such a boolean and it is off.
     pub capability_boolean: Option<&'static str>,
 }
 
-/// What SELinux makes of the container.
+/// Whether and how SELinux confines the container.
 #[derive(Debug, Clone)]
 pub enum Selinux {
-    /// Nothing: there is no selinuxfs, or one that is read-only.
+    /// SELinux is off: there is no selinuxfs, or it is read-only.
     Off {
-        /// Whether config.json has a mount label all the same.
+        /// Whether config.json has a mount label nevertheless.
         has_label: bool,
     },
-    /// The kernel would, but this program was built without.
+    /// The program was built without SELinux support, although the kernel has it.
     NotBuilt,
-    /// This.
+    /// SELinux is on, and confines the container in this way.
     On(Box<Confinement>),
 }
 
 impl Selinux {
-    /// The label for what the hook makes.
+    /// Returns the label for what the hook creates.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
         self.given(|labelling| !matches!(labelling, Labelling::Refused(_)))
     }
 
-    /// The label for whole mounts.
+    /// Returns the label for whole mounts.
     #[must_use]
     pub fn context(&self) -> Option<&str> {
         self.given(|labelling| *labelling == Labelling::ByMount)
     }
 
-    /// What the container's cgroup shall be labelled as: where its processes may not manage it as
-    /// it is, and might then.
+    /// Returns the new label for the container's cgroup. Returns `None` unless the container's processes may not
+    /// manage the cgroup with its present label, but could with the mount label.
     #[must_use]
     pub fn cgroup_label(&self) -> Option<&str> {
         let Self::On(confinement) = self else { return None };

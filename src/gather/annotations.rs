@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a container's annotations say to this hook.
+//! Reads the container's annotations that concern this hook.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,27 +13,28 @@ use crate::oci::config;
 use crate::oci::pod::Pod;
 use crate::oci::state::State;
 
-/// The annotation that decides whether to act, and the environment variable of the hook before this one.
+/// The annotation that enables or disables this hook, and the environment variable of the same name that
+/// this hook's predecessor used.
 pub const SWITCH: &str = "oci-systemd-hook";
-/// The annotation into which image-spec converts an image's `StopSignal`; podman writes the signal's number there.
+/// The annotation with an image's `StopSignal`, as converted by image-spec. podman writes the signal's number there.
 const STOP_SIGNAL: &str = "org.opencontainers.image.stopSignal";
 
-/// The annotations of one container.
+/// The annotations of a container.
 #[derive(Debug)]
 pub struct Annotations<'a> {
     of_config: BTreeMap<Text<'a>, Text<'a>>,
     of_state: &'a BTreeMap<String, String>,
-    /// Whether others have the same ones.
+    /// The pod that the container is in. All containers of a pod have the pod's annotations.
     pub pod: Pod,
 }
 
 impl<'a> Annotations<'a> {
-    /// Those of config.json and, where Docker has none, of the state.
+    /// Reads the annotations of config.json and of the state, because Docker's config.json may have none.
     pub fn of(bundle: &'a Bundle<'_>) -> Result<Self, BundleError> {
         Ok(Self::new(bundle.read_with(config::annotations)?, bundle.state))
     }
 
-    /// Those of the state alone.
+    /// Uses the annotations of the state alone.
     #[must_use]
     pub fn of_state(state: &'a State) -> Self {
         Self::new(BTreeMap::new(), state)
@@ -45,20 +46,21 @@ impl<'a> Annotations<'a> {
         all
     }
 
-    /// Returns the value of a key, which config.json's annotations have before the state's.
+    /// Returns the value of a key. config.json's annotations take precedence over the state's.
     #[must_use]
     pub fn get(&self, key: &str) -> Option<&str> {
         let of_state = || self.of_state.get(key).map(String::as_str);
         self.of_config.get(key).map(AsRef::as_ref).or_else(of_state)
     }
 
-    /// The key that is for this container of a pod alone.
+    /// Returns the key that applies only to this container of a pod.
     fn own(&self, key: &str) -> Option<String> {
         self.pod.name().map(|name| format!("{key}/{name}"))
     }
 
-    /// Whether the author wants this hook. Disabled wins, wherever it is; but in a pod what is said to one container
-    /// wins over what is said to all. `environment` is the variable of the same name.
+    /// Determines whether the author wants this hook. `disabled` wins, wherever it is set, except that in a pod an
+    /// annotation for one container takes precedence over one for all. `environment` is the value of the variable
+    /// of the same name.
     pub fn switch(&self, environment: Option<&str>) -> Result<Switch, GatherError> {
         if let Some(own) = self.own(SWITCH).filter(|own| self.get(own).is_some()) {
             return self.switch_by(own, environment);
@@ -85,14 +87,14 @@ impl<'a> Annotations<'a> {
         }
     }
 
-    /// What the author chose, as far as the host lets that count.
+    /// Parses the options that the author set, as far as the host honors them.
     pub fn options(&self, policy: &Policy) -> Result<Options, OptionError> {
         let mut options = Options::new(policy.clone());
         let mut known = BTreeSet::new();
         for whole in self.of_config.keys().map(AsRef::as_ref).chain(self.of_state.keys().map(String::as_str)) {
             let Some(rest) = whole.strip_prefix(PREFIX) else { continue };
             let (name, container) = rest.split_once('/').map_or((rest, None), |(name, of)| (name, Some(of)));
-            // What is for another container is that one's business.
+            // Annotations for another container of the pod aren't checked.
             if container.is_none() || container == self.pod.name() {
                 known.insert(Key::parse(name).ok_or_else(|| OptionError::Key(whole.to_owned()))?);
             }
@@ -114,12 +116,11 @@ impl<'a> Annotations<'a> {
 /// The facts that come from annotations.
 #[derive(Debug)]
 pub struct AnnotationFacts {
-    /// The options that the container's author chose.
     pub options: Options,
-    /// The signal by which the engine stops the container.
+    /// The signal with which the engine stops the container.
     pub(super) stop_signal: Option<String>,
     pub(super) engine: Engine,
-    /// How mounts get their SELinux label, see [`MOUNT_CONTEXT_TYPE`].
+    /// How mounts get their SELinux label; see [`MOUNT_CONTEXT_TYPE`].
     pub(super) mount_context: Option<String>,
 }
 
@@ -206,7 +207,7 @@ mod tests {
             (&[(STOP_SIGNAL, "unchanged")], set(Key::StopSignal, STOP_SIGNAL, "unchanged")),
             (&[CONTAINER, NAME, (OWN, "5%")], set(Key::RunSize, OWN, "5%")),
             (&[CONTAINER, NAME, (RUN_SIZE, "64m"), (OWN, "5%")], set(Key::RunSize, OWN, "5%")),
-            // Another's.
+            // These options are for another container.
             (&[CONTAINER, NAME, ("oci-systemd-hook.run-size/db", "5%")], none.clone()),
             (&[CONTAINER, NAME, ("oci-systemd-hook.run-szie/db", "5")], none.clone()),
         ] {

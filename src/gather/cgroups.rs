@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which cgroups the container is in, by what was read. Opens nothing.
+//! Determines from what was read which cgroups the container is in. This module opens no files.
 
 use std::path::Path;
 
@@ -17,11 +17,11 @@ use crate::path::{CgroupPath, ContainerNamespace, InnerCgroupPath, InnerPath};
 /// The hierarchies that systemd uses.
 const OF_SYSTEMD: [Hierarchy; 2] = [Hierarchy::Unified, Hierarchy::Systemd];
 
-/// Determines the cgroup namespace of a container, in which `inside` is `/proc/self/cgroup`.
+/// Determines the cgroup namespace of a container. `inside` is the content of `/proc/self/cgroup` in the container.
 ///
-/// One that config.json names by a path can be a container's or the host's. In a namespace that a runtime made for a container,
-/// the container's cgroup is the root. In any other one it has a longer path, and the namespace also shows the cgroups of
-/// others.
+/// A namespace that config.json names by a path can be a container's or the host's. In a namespace that a runtime
+/// created for a container, the container's cgroup is the root. In any other one it has a longer path, and the
+/// namespace also shows the cgroups of others.
 #[must_use]
 pub fn namespace(config: &Config, inside: &CgroupFile<ContainerNamespace>) -> CgroupNamespace {
     let is_private = if config.joined_namespace("cgroup").is_some() {
@@ -32,7 +32,7 @@ pub fn namespace(config: &Config, inside: &CgroupFile<ContainerNamespace>) -> Cg
     if is_private { CgroupNamespace::Private } else { CgroupNamespace::Host }
 }
 
-/// The paths at which the container may see its own cgroups.
+/// Returns the paths at which the container may see its own cgroups.
 #[must_use]
 pub fn own(mounts: &Mounts, inside: &CgroupFile<ContainerNamespace>) -> Vec<InnerPath> {
     let paths = OF_SYSTEMD.into_iter().filter_map(|one| Some((one, inside.path(one)?)));
@@ -41,7 +41,7 @@ pub fn own(mounts: &Mounts, inside: &CgroupFile<ContainerNamespace>) -> Vec<Inne
         .collect()
 }
 
-/// What tells which cgroups are the container's.
+/// The data from which the container's cgroups are determined.
 #[derive(Debug, Clone, Copy)]
 pub struct Evidence<'a> {
     pub config: &'a Config,
@@ -52,7 +52,7 @@ pub struct Evidence<'a> {
 }
 
 impl Evidence<'_> {
-    /// Whether it matters in which cgroups the runtime is.
+    /// Whether the runtime's cgroups need to be known.
     #[must_use]
     pub fn asks_for_runtime(&self) -> bool {
         let matters = |hierarchy| {
@@ -62,7 +62,7 @@ impl Evidence<'_> {
         OF_SYSTEMD.into_iter().any(matters)
     }
 
-    /// The container's cgroups, of which the host's mount table `mountinfo` tells where they can be reached.
+    /// Returns the container's cgroups, and where they can be accessed according to the host's mount table `mountinfo`.
     #[must_use]
     pub fn places(&self, mountinfo: &[u8], root: &Path) -> Vec<CgroupPlace> {
         let place = |hierarchy| {
@@ -80,7 +80,7 @@ impl Evidence<'_> {
         OF_SYSTEMD.into_iter().filter_map(place).collect()
     }
 
-    /// The files in the container's root that limit its memory, if they are there.
+    /// Returns the files in the container's root that limit its memory. They may not exist.
     #[must_use]
     pub fn memory_limits(&self) -> Vec<InnerPath> {
         let files = [(Hierarchy::Unified, "memory.max"), (Hierarchy::Memory, "memory.limit_in_bytes")];
@@ -96,7 +96,7 @@ impl Evidence<'_> {
         if self.is_runtimes_root(path) {
             return engines;
         }
-        // A runtime that makes no cgroup for the container leaves it in its own.
+        // A runtime that creates no cgroup for the container leaves it in the runtime's own.
         let runtime = self.files.runtime.as_ref().filter(|file| file.has(hierarchy));
         match (self.trust(hierarchy), runtime) {
             (Attribution::Named, _) => CgroupOwner::Container,
@@ -106,7 +106,7 @@ impl Evidence<'_> {
         }
     }
 
-    /// What a runtime makes is never the root of its own namespace.
+    /// Whether the path is the root of the runtime's cgroup namespace. A cgroup that a runtime creates never is.
     fn is_runtimes_root(&self, path: &CgroupPath) -> bool {
         *path == CgroupPath::root() && (self.stage == Stage::CreateRuntime || self.namespace == CgroupNamespace::Host)
     }
@@ -114,7 +114,7 @@ impl Evidence<'_> {
     fn trust(&self, hierarchy: Hierarchy) -> Attribution {
         let is_shown = |hierarchy| self.mounts.of_hierarchy(hierarchy).next().is_some();
         let is_named = self.config.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty());
-        // On hybrid hosts some runtimes make none in v2's hierarchy.
+        // On hybrid hosts some runtimes create no cgroup in v2's hierarchy.
         let may_lack = hierarchy == Hierarchy::Unified && is_shown(Hierarchy::Systemd);
         match is_shown(hierarchy) {
             true if is_named && !may_lack => Attribution::Named,
@@ -124,18 +124,18 @@ impl Evidence<'_> {
     }
 }
 
-/// What speaks for a cgroup's being the container's own.
+/// The evidence that a cgroup is the container's own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Attribution {
-    /// The engine named one, and the runtime shows the container the hierarchy.
+    /// The engine named a cgroup, and the runtime shows the container the hierarchy.
     Named,
-    /// The runtime shows it, and no more.
+    /// The runtime shows the container the hierarchy, but the engine named no cgroup.
     Shown,
-    /// Nothing does.
+    /// There is no evidence.
     None,
 }
 
-/// Where the container sees its cgroup of a hierarchy.
+/// Returns the path at which the container sees its cgroup of a hierarchy.
 fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &CgroupPath) -> Option<InnerPath> {
     mounts.of_hierarchy(hierarchy).find_map(|(mount, root)| match root {
         CgroupRoot::At(root) => path.below(root).map(|below| mount.at.join(below)),
@@ -143,7 +143,7 @@ fn directory(mounts: &Mounts, hierarchy: Hierarchy, path: &CgroupPath) -> Option
     })
 }
 
-/// The container's cgroups.
+/// Combines what was read about the container's cgroups.
 pub(super) fn cgroups(state: &State, config: &Config, readings: &Readings) -> Cgroups {
     let of = |hierarchy| {
         let (place, look) = readings.cgroups.iter().find(|(place, _)| place.hierarchy == hierarchy)?;
@@ -176,7 +176,7 @@ pub(super) fn cgroups(state: &State, config: &Config, readings: &Readings) -> Cg
     }
 }
 
-/// The mounts of config.json at, above and below /sys/fs/cgroup, in its order.
+/// Returns the mounts of config.json at, above and below /sys/fs/cgroup, in its order.
 fn asked_mounts(config: &Config) -> Vec<AskedMount> {
     let base = InnerPath::new(interface::CGROUP);
     let mounts = config.mounts.iter().map(|mount| AskedMount {
@@ -187,10 +187,10 @@ fn asked_mounts(config: &Config) -> Vec<AskedMount> {
     mounts.filter(|mount| mount.at.is_at_or_below(&base) || base.is_below(&mount.at)).collect()
 }
 
-/// What the kernel shows for an id without a mapping (`overflowuid` in proc_sys_kernel(5)).
+/// The ID that the kernel shows for an ID without a mapping (`overflowuid` in proc_sys_kernel(5)).
 pub(super) const NOBODY: u32 = 65534;
 
-/// Whether a user id, as this process sees it, is one that the container's root can be.
+/// Whether a user ID, as this process sees it, may belong to the container.
 fn is_containers(config: &Config, stage: Stage, uid: u32) -> bool {
     let maps = &config.linux.uid_mappings;
     match stage {
@@ -199,7 +199,7 @@ fn is_containers(config: &Config, stage: Stage, uid: u32) -> bool {
     }
 }
 
-/// The container's cgroup in the hierarchy that has the memory controller: v1's if it exists, or else v2.
+/// Returns the container's cgroup in the hierarchy that has the memory controller: v1's if it exists, or else v2.
 pub(super) fn memory_cgroup(stage: Stage, files: &CgroupFiles) -> MemoryCgroup {
     let mut hierarchies = [Hierarchy::Memory, Hierarchy::Unified].into_iter();
     let Some(hierarchy) = hierarchies.find(|hierarchy| files.container.has(*hierarchy)) else {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether podman will run poststop. podman runs the poststop hooks itself and leaves them out of config.json.
-//! Annotations name the engine, but a container's author can write them; the arguments of conmon(8), which runs the
-//! runtime and calls podman when the container ends, come from podman alone.
+//! Determines whether podman will run poststop. podman runs the poststop hooks itself and leaves them out of
+//! config.json. Annotations name the engine, but a container's author can write them. The arguments of conmon(8),
+//! which runs the runtime and calls podman when the container ends, come from podman alone.
 
 use std::path::Path;
 
@@ -30,8 +30,8 @@ pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
     Ok(false)
 }
 
-/// The bundle in the arguments of a conmon that calls podman at the end of the container `id`. Returns `None` if
-/// `command_line` isn't that of such a conmon.
+/// Returns the bundle in the arguments of a conmon that calls podman at the end of the container `id`. Returns
+/// `None` if `command_line` isn't that of such a conmon.
 fn bundle_of_podmans<'a>(command_line: &'a str, id: &str) -> Option<&'a str> {
     let words: Vec<&str> = command_line.split('\0').collect();
     let values = |option: &'static str| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Why the facts can't be gathered.
+//! The reasons why facts can't be gathered.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -15,69 +15,64 @@ use crate::sys::SysError;
 
 #[derive(Debug, thiserror::Error)]
 pub enum GatherError {
-    /// The state can't be read.
     #[error("cannot read the container's state from {from}")]
     ReadState {
-        /// Standard input, or a file.
+        /// The name of the input: standard input, or a file.
         from: String,
         source: SysError,
     },
-    /// What was read is none.
+    /// What was read isn't a valid state.
     #[error("cannot use the container's state from {from}")]
     ParseState {
-        /// Standard input, or a file.
+        /// The name of the input: standard input, or a file.
         from: String,
         source: StateError,
     },
-    /// Something that can't be a state.
+    /// The input is too large for a state.
     #[error("{what} is larger than {limit_bytes} bytes")]
     TooLarge { what: String, limit_bytes: u64 },
     #[error(transparent)]
     Bundle(#[from] BundleError),
-    /// A file of the host.
+    /// A file of the host can't be read.
     #[error("cannot read {}", path.display())]
     Read { path: PathBuf, source: SysError },
-    /// The root can't be opened.
     #[error("cannot open the container's root {}", path.display())]
     Root { path: PathBuf, source: SysError },
-    /// A path in it can't be looked at.
+    /// A path in the container's root can't be looked up.
     #[error("cannot look at {at} in the container's root")]
     Look { at: InnerPath, source: SysError },
-    /// A path lies on another mount than the mount table says.
+    /// A path is on another mount than the mount table says.
     #[error(
         "{0} changed while the container was being created; make sure that no other process renames or mounts anything \
          in the container's root"
     )]
     Changed(InnerPath),
-    /// A file in it can't be read.
+    /// A file in the container's root can't be read.
     #[error("cannot read {at} in the container's root")]
     ReadInRoot {
-        /// Its path in the root.
+        /// The file's path in the root.
         at: InnerPath,
-        /// Why it can't be read.
         source: ReadError,
     },
     /// One of the container's cgroups can't be examined.
     #[error("cannot examine the container's cgroup {path} of {hierarchy}")]
     Cgroup {
-        /// Its path, from the root of this process's cgroup namespace.
+        /// The cgroup's path, from the root of this process's cgroup namespace.
         path: CgroupPath,
-        /// The hierarchy that it is in.
         hierarchy: Hierarchy,
         source: SysError,
     },
-    /// What this process may do can't be told.
+    /// This process's capabilities can't be determined.
     #[error("cannot read this process's capabilities")]
     Capabilities(#[source] SysError),
-    /// A typing error in the annotation must not look like a choice.
+    /// The annotation is invalid. This is an error, since a typo must not pass for a choice.
     #[error("the annotation {key} is {value:?}: it must be `enabled` or `disabled`")]
     Switch { key: String, value: String },
     #[error(transparent)]
     Option(#[from] OptionError),
-    /// This process is not where its stage says.
+    /// This process doesn't run where it should at its stage.
     #[error(transparent)]
     Stage(#[from] StageError),
-    /// A namespace can't be entered.
     #[error(
         "cannot enter a namespace of the container's process {pid}, for which this process needs CAP_SYS_ADMIN and \
          CAP_SYS_CHROOT in the user namespaces of both; run the engine as root, or list the hook at createContainer, \
@@ -86,7 +81,7 @@ pub enum GatherError {
     Enter { pid: u32, source: SysError },
 }
 
-/// Why this process isn't, or can't be proven to be, where its stage says.
+/// The reasons why this process isn't, or can't be proven to be, where it should be at its stage.
 #[derive(Debug, thiserror::Error)]
 pub enum StageError {
     /// At createContainer, this process is outside the container.
@@ -101,19 +96,19 @@ pub enum StageError {
          the hook at createRuntime instead, or let this process see its ancestors in /proc"
     )]
     Unproven(#[source] SysError),
-    /// At createRuntime, the state has no pid.
+    /// At createRuntime, the state has no PID.
     #[error(
         "the state has no pid, but at {} the hook needs that of the container's first process",
         Stage::CreateRuntime.name()
     )]
     NoPid,
-    /// At createRuntime, no process has the state's pid.
+    /// At createRuntime, no process has the state's PID.
     #[error(
         "there is no process with the state's pid {pid}, but at {} it must be that of the container's first process",
         Stage::CreateRuntime.name()
     )]
     NoProcess { pid: u32 },
-    /// At createRuntime, the state's pid is that of a process outside the container.
+    /// At createRuntime, the state's PID is that of a process outside the container.
     #[error(
         "the state's pid {pid} is in the {kind} namespace of {whose}, but at {} it must be that of the \
          container's first process",
@@ -121,18 +116,17 @@ pub enum StageError {
     )]
     NotContainers {
         pid: u32,
-        /// What they share, as in config.json.
+        /// The kind of the namespace that they share, as in config.json.
         kind: &'static str,
-        /// The process that they share it with.
+        /// The other process that is in this namespace.
         whose: &'static str,
     },
-    /// The mount namespace doesn't look like a container's: runtimes mount the root, and what config.json lists, before
-    /// they call any hook.
+    /// The mount namespace doesn't appear to be a container's: before they call any hook, runtimes mount the root
+    /// and what config.json lists.
     #[error("the mount namespace of {of} is not the container's, because in it {lacking}")]
     NotMounted {
         /// The process that is in the mount namespace.
         of: NamespaceHolder,
-        /// What is missing in it.
         lacking: MissingMount,
     },
 }
@@ -140,27 +134,27 @@ pub enum StageError {
 /// The evidence that this process is outside the container.
 #[derive(Debug, thiserror::Error)]
 pub enum Outside {
-    /// It shares the mount namespace with process 1 of the host, or of a container in which the engine runs.
+    /// The process shares the mount namespace with process 1 of the host, or of a container in which the engine runs.
     #[error("it is in the mount namespace of process 1")]
     Init,
-    /// It shares a namespace with the runtime.
+    /// The process shares a namespace with the runtime.
     #[error("it is in the {kind} namespace of process {pid}, which is outside the container")]
     Runtime {
         pid: u32,
-        /// What they share, as in config.json.
+        /// The kind of the namespace that they share, as in config.json.
         kind: &'static str,
     },
-    /// It shares the mount namespace with all its ancestors, as processes of a host do.
+    /// The process shares the mount namespace with all its ancestors, as processes of a host do.
     #[error("all its ancestors are in the same mount namespace")]
     Ancestors,
 }
 
-/// The process through which a mount namespace is known, for messages.
+/// The process whose mount namespace is meant, for messages.
 #[derive(Debug)]
 pub enum NamespaceHolder {
     /// This process.
     Own,
-    /// The process that the state names.
+    /// The process with the state's PID.
     Pid(u32),
 }
 
@@ -173,13 +167,13 @@ impl fmt::Display for NamespaceHolder {
     }
 }
 
-/// What a mount namespace lacks to be a container's.
+/// A mount that a container's mount namespace must have, but this one lacks.
 #[derive(Debug, thiserror::Error)]
 pub enum MissingMount {
     /// The root isn't a mount point. Every runtime mounts it, if necessary on itself.
     #[error("the container's root {} is not a mount point", .0.display())]
     Root(PathBuf),
-    /// None of config.json's mounts is there. At least the first ones are made before any hook runs.
+    /// None of config.json's mounts exists. Runtimes create at least the first ones before they call any hook.
     #[error("none of config.json's mounts is below {}", .0.display())]
     Mounts(PathBuf),
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Whether config.json also calls this hook at a later stage.
+//! Determines whether config.json also calls this hook at a later stage.
 
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -11,10 +11,10 @@ use crate::facts::{FollowUp, Stage};
 use crate::oci::config::{Config, Hook};
 use crate::sys::Context;
 
-/// What happens after this call.
+/// Determines whether this hook will be called again after this call.
 pub fn follow_up(config: &Config, stage: Stage) -> Result<FollowUp, GatherError> {
-    // In a user namespace createContainer may be unable to read config.json (a bundle below a
-    // directory of mode 0700) or to write a record, so that there this call does the whole job.
+    // In a user namespace the hook may be unable to read config.json at createContainer (if the bundle is below a
+    // directory of mode 0700) or to write a record, so that this call does the whole job.
     let follows = stage == Stage::CreateRuntime
         && !config.has_namespace("user")
         && lists_this_hook(&config.hooks.create_container)?;
@@ -27,7 +27,8 @@ pub fn follow_up(config: &Config, stage: Stage) -> Result<FollowUp, GatherError>
 
 /// Whether one of these hooks is this program.
 pub(super) fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
-    /// The errors for a path that leads to nothing in this process's mount namespace, or to a file that it may not look at.
+    /// The errors for a path that doesn't exist in this process's mount namespace, or that this process
+    /// may not look up.
     const NOT_SEEN: [Errno; 6] =
         [Errno::NOENT, Errno::NOTDIR, Errno::ACCESS, Errno::PERM, Errno::LOOP, Errno::NAMETOOLONG];
     if hooks.is_empty() {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! From what was read to the facts of the plan. Opens nothing, and is the same for a container and for a bundle that describes
-//! one.
+//! Turns what was read into the facts on which the plan is based. This module opens no files, and is the same for a
+//! container and for a bundle that describes one.
 
 use std::collections::HashSet;
 
@@ -15,7 +15,7 @@ use crate::oci::state::State;
 use crate::path::InnerPath;
 use crate::systemd::Version;
 
-/// The facts of the plan.
+/// Returns the facts on which the plan is based.
 #[must_use]
 pub fn interpret(state: &State, config: &Config, readings: Readings) -> Surroundings {
     let (machine_id, bad_uuid) = machine_id(state, config, &readings.host);
@@ -43,7 +43,7 @@ pub fn interpret(state: &State, config: &Config, readings: Readings) -> Surround
     }
 }
 
-/// The capabilities that systemd's units need and the container can never have.
+/// Returns the capabilities that systemd's units need and the container can never have.
 fn missed(config: &Config, systemd: Option<Version>) -> impl Iterator<Item = &'static Needed> {
     NEEDED.iter().filter(move |needed| {
         let is_new = needed.since.is_none_or(|since| systemd.is_some_and(|version| version >= since));
@@ -51,7 +51,7 @@ fn missed(config: &Config, systemd: Option<Version>) -> impl Iterator<Item = &'s
     })
 }
 
-/// The units that the plan speaks of if the image has them.
+/// Returns the units that the plan mentions if the image has them.
 #[must_use]
 pub fn asked_units(config: &Config, systemd: Option<Version>) -> Vec<&'static str> {
     let of_capabilities = missed(config, systemd).flat_map(|needed| needed.units.iter().copied());
@@ -73,8 +73,8 @@ fn privileges(config: &Config, readings: &Readings) -> Privileges {
     }
 }
 
-/// `container_uuid` decides where it is an id, else the container's own id does; with the text that
-/// is none.
+/// Determines the machine ID. It is `container_uuid` if that is a valid ID, and is derived from the container's ID
+/// otherwise. Also returns a `container_uuid` that isn't valid.
 fn machine_id(state: &State, config: &Config, host: &Host) -> (MachineId, Option<String>) {
     let from_id = || MachineId::of_container(&state.id, host.machine_id.as_ref());
     match config.env("container_uuid") {
@@ -86,7 +86,8 @@ fn machine_id(state: &State, config: &Config, host: &Host) -> (MachineId, Option
     }
 }
 
-/// One line, since systemd reads the first only; `oci` makes it look for the engine's own marks.
+/// Returns the container manager's name as a single line, since systemd reads only the first one. `oci` makes
+/// systemd look for the engine's own marker files.
 fn container_manager(config: &Config) -> String {
     let word = config.env("container").and_then(|text| text.lines().next()).filter(|word| !word.is_empty());
     word.unwrap_or("oci").to_owned()
@@ -101,7 +102,7 @@ fn propagation(state: &State, config: &Config) -> Propagation {
     }
 }
 
-/// How much memory the container can have.
+/// Determines the amount of memory available to the container.
 fn memory(readings: &Readings) -> Memory {
     let of_host = readings.host.memory_bytes;
     match readings.memory_limits.iter().copied().min() {
@@ -110,8 +111,8 @@ fn memory(readings: &Readings) -> Memory {
     }
 }
 
-/// At createRuntime this process is in the runtime's user namespace, where the container's root has
-/// another number.
+/// Determines the owner of created files. At createRuntime this process is in the runtime's user namespace, where
+/// the container's root has a different ID.
 fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     match stage {
         Stage::CreateContainer => None,
@@ -122,8 +123,8 @@ fn owner(config: &Config, stage: Stage) -> Option<Owner> {
     }
 }
 
-/// The paths at which config.json asks for a new tmpfs. If several mounts have the same destination, the last one
-/// counts, since it is on top.
+/// Returns the paths at which config.json asks for a new tmpfs. If several mounts have the same destination, the
+/// last one counts, since it is on top.
 #[must_use]
 pub fn asked_tmpfs(config: &Config) -> HashSet<InnerPath> {
     let mut asked = HashSet::new();

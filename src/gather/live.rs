@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads about a container that is being created, from inside its mount namespace.
+//! Gathers facts about a container that is being created, from inside its mount namespace.
 
 use std::collections::BTreeSet;
 use std::ffi::OsStr;
@@ -35,8 +35,8 @@ use crate::root::{ReadError, Root};
 use crate::sys::{Context, SysError, fs, process};
 use crate::systemd::Version;
 
-/// The container's root, and descriptors of the files that were identified in it. An inode number isn't reused while
-/// the file is open.
+/// The container's root, and open descriptors of the files that were identified in it: an inode number isn't reused
+/// while the file is open.
 #[derive(Debug)]
 pub struct LiveContainer {
     pub root: Root,
@@ -44,12 +44,12 @@ pub struct LiveContainer {
     _lock: Option<OwnedFd>,
 }
 
-/// How long to wait while others remove something from the root. They hold the lock for less.
+/// How long to wait while other processes remove something from the root. They hold the lock for less time.
 const LOCK_PATIENCE: Duration = Duration::from_secs(12);
 
-/// Gathers the facts of the plan. At createRuntime this process enters the container's mount
-/// namespace on the way, and stays there. `root` is the root as this process has opened it in its namespace, and
-/// `runtime` the runtime's pid, if they are known.
+/// Gathers the facts on which the plan is based. At createRuntime this process enters the container's mount
+/// namespace on the way, and stays there. `root` is the root if it was already opened in this process's original
+/// mount namespace, and `runtime` the runtime's PID if it is known.
 pub fn surroundings(
     bundle: &Bundle<'_>,
     stage: Stage,
@@ -63,7 +63,8 @@ pub fn surroundings(
     let id_maps;
     let of;
     let (root, mut membership) = match stage {
-        // What is seen there is the container's. `/proc/<state.pid>` isn't: /proc is the host's.
+        // This process sees the container's cgroups and ID maps as its own. `/proc/<state.pid>` isn't the
+        // container's: /proc is still the host's.
         Stage::CreateContainer => {
             id_maps = proc::id_maps("self");
             of = NamespaceHolder::Own;
@@ -84,7 +85,7 @@ pub fn surroundings(
     let mut mounted = mounted(&root)?;
     root.know_mounts(&mounted.text);
     stage::is_set_up(&root, config, of)?;
-    // Worst case, as on a file system without locks: a poststop for another container removes a mount point.
+    // At worst, as on a file system without locks, a poststop hook of another container removes a mount point.
     let lock = root.lock_for_mounting(LOCK_PATIENCE).ok().flatten();
     let image = image(&root)?;
     mounted.prove_own(config, &image)?;
@@ -133,8 +134,8 @@ pub fn surroundings(
     Ok((LiveContainer { root, _pins: pins, _lock: lock }, interpret(state, config, readings)))
 }
 
-/// The limits of the container's memory. "It can't be read" must not pass for "it isn't there", or the container would get more
-/// than its limits leave it.
+/// Reads the limits of the container's memory. A limit that can't be read must not pass for one that doesn't exist,
+/// or the container would get more than its limits allow.
 fn memory_limits(root: &Root, evidence: &Evidence<'_>) -> Result<Vec<u64>, GatherError> {
     let mut limits = Vec::new();
     for at in evidence.memory_limits() {
@@ -143,7 +144,7 @@ fn memory_limits(root: &Root, evidence: &Evidence<'_>) -> Result<Vec<u64>, Gathe
     Ok(limits)
 }
 
-/// Whether a cgroup can be made beside the container's own.
+/// Determines whether a cgroup can be created beside the container's own.
 fn making(
     state: &State,
     config: &Config,
@@ -151,7 +152,7 @@ fn making(
     engine: Engine,
     stage: Stage,
 ) -> Result<CgroupCreation, GatherError> {
-    // The annotation proves nothing, but without it there is no need to look at processes.
+    // The annotation proves nothing, but without it the processes needn't be examined.
     let is_podmans = || if engine.calls_poststop_itself() { conmon::calls_podman(state) } else { Ok(false) };
     let user_namespaces = user_namespaces(config);
     Ok(match stage {
@@ -165,17 +166,18 @@ fn making(
     })
 }
 
-/// What is known of the host, as far as this container needs it.
+/// Reads the facts about the host that are needed for this container.
 pub(super) fn host(state: &State, config: &Config) -> Host {
     let text = |path: &str| fs::read_host_text(path).ok();
     Host {
         memory_bytes: process::host_memory_bytes(),
-        // Asked only where it matters: SELinux denies it to a hook of Docker's in Debian's policy.
+        // The host's machine ID is read only if it matters: Debian's SELinux policy denies that to a
+        // hook called by Docker.
         machine_id: match MachineId::in_name(&state.id) {
             Some(_) => None,
             None => text("/etc/machine-id").and_then(|text| MachineId::parse(text.trim())),
         },
-        // Where the container's root is the host's and there are no labels, nothing is handed over.
+        // If the container's root is the host's and there are no labels, no files have to be delegated.
         delegated: if !config.linux.uid_mappings.is_empty() || config.linux.mount_label.is_some() {
             delegated(&text(interface::DELEGATE).unwrap_or_default())
         } else {
@@ -189,7 +191,7 @@ pub(super) fn host_os_release() -> Option<String> {
     ["/etc/os-release", "/usr/lib/os-release"].into_iter().find_map(|path| fs::read_host_text(path).ok())
 }
 
-/// What the image has at the paths that a plan may ask for.
+/// Finds out what the image has at the paths that a plan may look up.
 pub(super) fn image(root: &Root) -> Result<Image, GatherError> {
     let mut image = Image::default();
     for path in interface::PATHS {
@@ -204,29 +206,30 @@ fn find(root: &Root, at: &InnerPath) -> Result<Found, GatherError> {
     root.find(at).map_err(|source| GatherError::Look { at: at.clone(), source })
 }
 
-/// The kernel's list, and what it has from before there was one.
+/// Returns the files in the kernel's list, and those that the kernel had before there was such a list.
 fn delegated(list: &str) -> Vec<String> {
     let mut names: Vec<String> = interface::DELEGATED.map(str::to_owned).into();
     names.extend(list.lines().filter(|name| !interface::DELEGATED.contains(name)).map(str::to_owned));
     names
 }
 
-/// Those of some units that the image has, enabled or not.
+/// Returns those units of `asked` that the image has, whether they are enabled or not.
 pub(super) fn units(root: &Root, asked: &[&'static str]) -> BTreeSet<&'static str> {
     if asked.is_empty() {
         return BTreeSet::new();
     }
     let open = |path| root.open_directory(&InnerPath::new(path)).ok();
     let directories: Vec<OwnedFd> = interface::UNITS.into_iter().filter_map(open).collect();
-    // A volume can be a single file. Opening it this way doesn't ask its file server, as stat(2) does.
+    // A volume can be a single file. Opening it this way doesn't ask its file server, unlike stat(2).
     let flags = rustix::fs::OFlags::PATH | rustix::fs::OFlags::NOFOLLOW;
     let has = |unit: &&str| directories.iter().any(|at| fs::open_at(at.as_fd(), OsStr::new(unit), flags).is_ok());
     asked.iter().copied().filter(has).collect()
 }
 
-/// The version of the image's systemd.
+/// Determines the version of the image's systemd.
 pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
-    /// Since 231 the program is small; the largest before has some 2 MB.
+    /// The maximum number of bytes to read. Since systemd 231 the program is small; the largest one before that
+    /// has some 2 MB.
     const LIMIT_BYTES: u64 = 16 * 1024 * 1024;
     for at in programs(root) {
         let at = at?;
@@ -244,7 +247,8 @@ pub(super) fn systemd(root: &Root) -> Result<Option<Version>, GatherError> {
     Ok(None)
 }
 
-/// Where the image's systemd is. Where /lib is a link to /usr/lib, both paths lead to the same file.
+/// Finds the systemd programs in the image. If /lib is a link to /usr/lib, both paths lead to the same file,
+/// which is returned once.
 pub(super) fn programs(root: &Root) -> impl Iterator<Item = Result<InnerPath, GatherError>> {
     let mut last = None;
     interface::SYSTEMD.into_iter().filter_map(move |path| match find(root, &InnerPath::new(path)) {

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The only reader of the host: from files to facts. Decides nothing and changes nothing but the
-//! mount namespace that this process looks at.
+//! The only part of the hook that reads the host: it turns files into facts. It makes no decisions, and changes
+//! nothing except for the mount namespace of this process.
 
 mod annotations;
 mod call;
@@ -40,10 +40,10 @@ use crate::oci::state::State;
 use crate::root::Root;
 use crate::sys::fs;
 
-/// A runtime's state is a few hundred bytes and its annotations, of which Kubernetes allows a quarter of a mebibyte.
+/// The maximum size of a state. It has a few hundred bytes plus the annotations, of which Kubernetes allows 256 KiB.
 const STATE_LIMIT_BYTES: u64 = 512 * 1024;
 
-/// Reads the state; `from` names the input in errors.
+/// Reads the state. `from` names the input in errors.
 pub fn state(input: impl AsFd, from: &str) -> Result<State, GatherError> {
     let text = fs::read_stream(input, STATE_LIMIT_BYTES)
         .map_err(|source| GatherError::ReadState { from: from.to_owned(), source })?;
@@ -54,8 +54,8 @@ pub fn state(input: impl AsFd, from: &str) -> Result<State, GatherError> {
     State::parse(&text).map_err(|source| GatherError::ParseState { from: from.to_owned(), source })
 }
 
-/// Gathers the facts of the decision, looking no further than it needs. Also returns the container's root if it had to be
-/// opened.
+/// Gathers the facts on which the decision to act is based, and no others. Also returns the container's root if it
+/// had to be opened.
 pub fn container(bundle: &Bundle<'_>) -> Result<(Container, Option<Root>), GatherError> {
     let id = bundle.state.id.clone();
     let annotations = Annotations::of(bundle)?;
@@ -81,7 +81,6 @@ pub fn container(bundle: &Bundle<'_>) -> Result<(Container, Option<Root>), Gathe
     Ok((Container { id, switch, command }, root))
 }
 
-/// Opens the container's root directory.
 fn open_root(bundle: &Bundle<'_>) -> Result<Root, GatherError> {
     let path = bundle.root()?;
     Root::open(&path).map_err(|source| GatherError::Root { path, source })

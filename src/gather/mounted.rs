@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Reads the mount table of a container, of which a host with many mounts has only a few lines that matter.
+//! Reads a container's mount table. On a host with many mounts, only a few lines of it matter.
 
 use std::collections::HashSet;
 use std::os::fd::BorrowedFd;
@@ -16,19 +16,19 @@ use crate::root::Root;
 use crate::sys::mount_table::{self, Table};
 use crate::sys::{SysError, fs};
 
-/// The container's mounts, as text and as facts.
+/// The container's mounts, as a mount table and as facts.
 pub(super) struct Mounted {
     pub text: Vec<u8>,
-    /// Whether the text also has all mounts that aren't the container's.
+    /// Whether `text` also has all mounts that aren't the container's.
     is_whole: bool,
     pub mounts: Mounts,
-    /// Returns the ID, as in that text, of the mount that an open file lies on.
+    /// Returns the ID, as in `text`, of the mount that holds an open file.
     pub number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
 }
 
 impl Mounted {
-    /// Finds the tmpfs mounts that the runtime made for this container, among those that hold a path which the plan may
-    /// ask about. Only for those is it worth reading a long mount table.
+    /// Finds the tmpfs mounts that the runtime created for this container, among those that hold a path which the
+    /// plan may look up. Only for those is it worth reading a long mount table.
     pub(super) fn prove_own(&mut self, config: &Config, image: &Image) -> Result<(), GatherError> {
         let places = image.all().filter_map(|(_, found)| found.place());
         let holders: HashSet<&InnerPath> =
@@ -59,7 +59,8 @@ fn unread(source: SysError) -> GatherError {
 /// A table of usual size is read as a whole. A host can have 10,000 mounts; then the kernel is asked only for the
 /// container's mounts and the host's cgroup hierarchies, unless the container has too many mounts for that as well.
 pub(super) fn mounted(root: &Root) -> Result<Mounted, GatherError> {
-    /// Asking for a mount takes the kernel half as long again as to write it into the table.
+    /// The maximum number of mounts to ask for one by one. Asking for a mount takes the kernel half as long again as
+    /// writing it into the table.
     const ASKED_MAX: usize = 400;
     let by_number = |text: Vec<u8>, is_whole| -> Result<Mounted, GatherError> {
         let root_mount = root.mount().map_err(|source| GatherError::Root { path: root.path().to_owned(), source })?;
@@ -78,8 +79,8 @@ pub(super) fn mounted(root: &Root) -> Result<Mounted, GatherError> {
     by_number(mounts_of(root, root_mount).map_err(unread)?, false)
 }
 
-/// Reads the lines of a mount table of any length that are about the container's mounts and the host's cgroup
-/// hierarchies.
+/// Reads the lines of a mount table of any length that are about the container's mounts and
+/// the host's cgroup hierarchies.
 pub(super) fn mounts_of(root: &Root, root_mount: u64) -> Result<Vec<u8>, SysError> {
     let prefix = mountinfo::escape(root.path().as_os_str().as_encoded_bytes());
     mount_table::read(mount_table::OWN, |entry| is_inside(entry, &prefix, root_mount) || is_hosts_hierarchy(entry))

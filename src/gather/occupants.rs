@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Determines whose processes are in a container's cgroup before the container starts. Legitimate ones are its first
 //! process and what the runtime and its hooks run. As measured with runc 1.1 and crun 1.8, only the first process is
-//! there at createRuntime, and the hook as well at createContainer.
+//! in the cgroup at createRuntime, and also the hook at createContainer.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
@@ -24,17 +24,18 @@ const ANCESTORS_MAX: usize = 64;
 /// The processes that may be in the cgroup.
 #[derive(Debug)]
 pub(super) enum Family {
-    /// These processes and their descendants, by their pids in this process's pid namespace.
+    /// These processes and their descendants, by their PIDs in this process's PID namespace.
     Of(Vec<u32>),
-    /// All processes in this process's pid namespace, which is the container's own.
+    /// All processes in this process's PID namespace, which is the container's own.
     PidNamespace,
-    /// The topmost ancestor of this process that is in the container, and its descendants. /proc is the runtime's here,
-    /// so pids in cgroup.procs can't be compared with those in /proc.
+    /// The topmost ancestor of this process that is in the container, and its descendants. /proc is the runtime's at
+    /// this stage, so PIDs in cgroup.procs can't be compared with those in /proc.
     FirstAncestor,
 }
 
 impl Family {
-    /// The processes that may be in the container's cgroup; at createRuntime, its first process is `first`.
+    /// Returns the processes that may be in the container's cgroup. At createRuntime, the container's
+    /// first process is `first`.
     pub(super) fn of(config: &Config, stage: Stage, first: Option<u32>) -> Self {
         match stage {
             Stage::CreateRuntime => {
@@ -48,7 +49,7 @@ impl Family {
     }
 }
 
-/// Looks at a cgroup, by preference on the host's own mount of the hierarchy, which no image can influence, or else
+/// Examines a cgroup, preferably on the host's own mount of the hierarchy, which no image can influence, or else
 /// where the container sees it.
 pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace) -> Result<CgroupLook, GatherError> {
     let Some(directory) = open(root, place)? else { return Ok(CgroupLook::NOT_SEEN) };
@@ -61,7 +62,7 @@ pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace) -> Result<
     let room = if place.asks_for_room { cgroup::room(directory.as_fd()).map_err(failed)? } else { None };
     let owner_of_limits = match (place.hierarchy, &place.seen_at) {
         (Hierarchy::Unified, Some(_)) => cgroup::owner_of_limits(directory.as_fd()).map_err(failed)?,
-        // v1 has no limits there, and the container can't write what it doesn't see.
+        // In v1 the delegated files include no limits, and the container can't write to a cgroup that it doesn't see.
         _ => None,
     };
     Ok(CgroupLook { inode, occupants, room, owner_of_limits })
@@ -81,7 +82,7 @@ fn open(root: &Root, place: &CgroupPlace) -> Result<Option<OwnedFd>, GatherError
         (None, Some(at)) => root.open_directory(at).and_then(is_one),
         (None, None) if place.hierarchy == Hierarchy::Unified && place.owner == CgroupOwner::Container => {
             match cgroup::open(place.hierarchy) {
-                // In a user namespace this process may not mount it.
+                // In a user namespace this process may not mount the hierarchy.
                 Err(error) if error.errno() == Some(Errno::PERM) => return Ok(None),
                 top => top.and_then(|top| cgroup::directory(top.as_fd(), &place.path)),
             }
@@ -100,16 +101,17 @@ fn open(root: &Root, place: &CgroupPlace) -> Result<Option<OwnedFd>, GatherError
 fn occupants(directory: &OwnedFd, family: &Family, place: &CgroupPlace) -> Result<Occupants, GatherError> {
     let is_listed = match (family, place.hierarchy) {
         (Family::Of(_), _) => return listed(directory, family, place),
-        // What is left of the runtime's own processes may still be there, outside the container's pid namespace.
+        // Remaining processes of the runtime, outside the container's PID namespace, may still be in the cgroup.
         (Family::PidNamespace, Hierarchy::Unified) => listed(directory, family, place)? == Occupants::Container,
-        // v1's cgroup.procs leaves out processes of outer pid namespaces.
+        // v1's cgroup.procs leaves out processes of outer PID namespaces.
         (Family::PidNamespace | Family::FirstAncestor, _) => false,
     };
     if is_listed {
         return Ok(Occupants::Container);
     }
     match ancestors(family)? {
-        // Without a pid namespace of the container's own, cgroup.procs has the pids of /proc. In a joined one they differ.
+        // If the container has no PID namespace of its own, cgroup.procs has the same PIDs as /proc. If it
+        // joins one, they differ.
         Some(Ancestors { heads, depth: Some(1) }) => listed(directory, &Family::Of(heads), place),
         Some(Ancestors { heads, .. }) => in_proc(&heads, place),
         None => Ok(Occupants::Unknown),
@@ -136,7 +138,7 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace) -> Result<O
             Family::Of(heads) => descends(pid, heads)?,
             Family::FirstAncestor => false,
         };
-        // 0 is a process of an outer pid namespace, about which /proc tells nothing.
+        // PID 0 stands for a process of an outer PID namespace, about which /proc has no information.
         if is_own || (pid != 0 && !has_thread(pid, |_| Ok(true))? && !is_hidden(pid)?) {
             continue;
         }
@@ -148,15 +150,16 @@ fn listed(directory: &OwnedFd, family: &Family, place: &CgroupPlace) -> Result<O
     Ok(found)
 }
 
-/// Whether a process is in a container, as far as this process can tell: it has another pid namespace or, as in a container
-/// that has the host's, another root directory. Services of the host can have mounts of their own, but not these.
+/// Whether a process is in a container, as far as this process can determine: it has another PID namespace or, as in
+/// a container that has the host's PID namespace, another root directory. Services of the host can have private
+/// mounts, but neither of these.
 fn is_in_a_container(pid: u32) -> bool {
     let pid = pid.to_string();
     others::namespace(&pid, "pid").is_some_and(|its| Some(its) != others::namespace("self", "pid"))
         || others::root(&pid).is_some_and(|its| Some(its) != others::root("self"))
 }
 
-/// Whether a process that /proc doesn't show may run all the same.
+/// Whether a process that /proc doesn't show may be running nevertheless.
 fn is_hidden(pid: u32) -> Result<bool, GatherError> {
     let failed = |source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source };
     Ok(!process::sees_all()
@@ -164,8 +167,8 @@ fn is_hidden(pid: u32) -> Result<bool, GatherError> {
         && others::are_hidden().map_err(failed)?)
 }
 
-/// Whether a process has a thread that isn't ending and fulfills a condition. The condition is checked first, since in v1
-/// the kernel says `/` for the cgroup of a thread that is ending.
+/// Whether a process has a thread that isn't exiting and fulfills a condition. The condition is checked first,
+/// because in v1 the kernel shows `/` as the cgroup of a thread that is exiting.
 fn has_thread(pid: u32, is_one: impl Fn(u32) -> Result<bool, GatherError>) -> Result<bool, GatherError> {
     let failed = |source| GatherError::Read { path: PathBuf::from(format!("/proc/{pid}/task")), source };
     for task in others::tasks(pid).map_err(failed)? {
@@ -176,8 +179,8 @@ fn has_thread(pid: u32, is_one: impl Fn(u32) -> Result<bool, GatherError>) -> Re
     Ok(false)
 }
 
-/// Whether a process is one of `heads` or a descendant of one. A process that is gone counts as one, since it can do no
-/// harm, but one that is hidden doesn't.
+/// Whether a process is one of `heads` or a descendant of one. A process that has ended counts as one, since it can
+/// do no harm, but one that is hidden doesn't.
 fn descends(mut pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
     for _ in 0..ANCESTORS_MAX {
         if heads.contains(&pid) {
@@ -192,7 +195,7 @@ fn descends(mut pid: u32, heads: &[u32]) -> Result<bool, GatherError> {
     Ok(false)
 }
 
-/// Determines the occupants from the /proc entries of all processes. At createContainer /proc is still the runtime's.
+/// Determines the occupants from the /proc entries of all processes. At createContainer, /proc is still the runtime's.
 fn in_proc(heads: &[u32], place: &CgroupPlace) -> Result<Occupants, GatherError> {
     // If process 1 isn't visible, /proc hides the processes of other users (`hidepid`, proc(5)).
     if read_if_shown("/proc/1/cgroup")?.is_none() {
@@ -207,30 +210,30 @@ fn in_proc(heads: &[u32], place: &CgroupPlace) -> Result<Occupants, GatherError>
     Ok(Occupants::Container)
 }
 
-/// Whether a process has a thread in a cgroup. In v1 each thread can be in another.
+/// Whether a process has a thread in a cgroup. In v1 each thread can be in a different one.
 fn is_in(pid: u32, place: &CgroupPlace) -> Result<bool, GatherError> {
     let is_task_in = |task: u32| {
         let cgroups = read_if_shown(&format!("/proc/{task}/cgroup"))?;
         let path = cgroups.and_then(|text| CgroupFile::new(text).path(place.hierarchy));
         Ok(path.is_some_and(|path| path.is_at_or_below(&place.path)))
     };
-    // There can be thousands of processes, and most have one thread, which is looked at in fewer calls.
+    // There can be thousands of processes, and most have a single thread, for which fewer calls are enough.
     if others::has_one_thread(pid) && !is_task_in(pid)? {
         return Ok(false);
     }
     has_thread(pid, is_task_in)
 }
 
-/// The processes above this one whose descendants may be in the container's cgroup.
+/// The ancestors of this process whose descendants may be in the container's cgroup.
 struct Ancestors {
-    /// By their pids in the mounted /proc: this process, those above it in the container, and the runtime, of which runc
+    /// Their PIDs in the mounted /proc: this process, its ancestors in the container, and the runtime, because runc
     /// leaves processes in the cgroup that are about to end.
     heads: Vec<u32>,
-    /// How many pid namespaces deep this process is, counted from that of the mounted /proc.
+    /// The depth of this process's PID namespace, counted from that of the mounted /proc.
     depth: Option<usize>,
 }
 
-/// Finds them. Returns `None` if they can't be determined.
+/// Finds these ancestors. Returns `None` if they can't be determined.
 fn ancestors(family: &Family) -> Result<Option<Ancestors>, GatherError> {
     let Some(mut about) = read_if_shown("/proc/self/status")? else { return Ok(None) };
     let depth = status::pid_namespaces(&about);
@@ -247,7 +250,7 @@ fn ancestors(family: &Family) -> Result<Option<Ancestors>, GatherError> {
             }
             Family::FirstAncestor | Family::Of(_) => shares_mount_namespace(parent)?,
         };
-        // A process that has lost its parent is a child of 1, whoever's it was.
+        // Process 1 is the parent of every orphan, whether or not that is the container's.
         heads.extend((is_inside || parent > 1).then_some(parent));
         if !is_inside {
             return Ok(Some(Ancestors { heads, depth }));

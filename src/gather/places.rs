@@ -15,11 +15,11 @@ use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs};
 
-/// Looks at each path that a plan may act on, and keeps the files open whose inode numbers could otherwise be reused.
-/// The root of a mount can't be replaced while it is mounted, and so isn't kept open.
+/// Identifies the file at each path that a plan may act on, and keeps open those files whose inode numbers could
+/// otherwise be reused. The root of a mount can't be replaced while it is mounted, and so isn't kept open.
 ///
-/// `number_of` returns the ID of a file's mount as in `mounts`. A path that lies on another mount than the table says
-/// has been renamed or mounted over since the table was read, which is an error.
+/// `number_of` returns the ID of a file's mount as in `mounts`. If a path is on another mount than the table says,
+/// something has been renamed or mounted over since the table was read, which is an error.
 pub(super) fn identify(
     root: &Root,
     mounts: &Mounts,
@@ -75,7 +75,7 @@ struct PlaceReader<'a> {
     root: &'a Root,
     mounts: &'a Mounts,
     number_of: fn(BorrowedFd<'_>) -> Result<u64, SysError>,
-    /// The IDs in `mounts` of the mounts that were met, by the IDs in [`FileIdentity`].
+    /// The IDs in `mounts` of the mounts found so far, by the IDs in [`FileIdentity`].
     numbers: BTreeMap<u64, u64>,
     places: Places,
     pins: Vec<OwnedFd>,
@@ -83,7 +83,7 @@ struct PlaceReader<'a> {
 }
 
 impl PlaceReader<'_> {
-    /// Looks at the deepest existing directory above a path.
+    /// Identifies the deepest existing directory above a path.
     fn above(&mut self, at: &InnerPath) -> Result<(), GatherError> {
         for above in std::iter::successors(at.parent(), InnerPath::parent) {
             if self.at(&above)? {
@@ -93,7 +93,7 @@ impl PlaceReader<'_> {
         Ok(())
     }
 
-    /// Notes what is at a path. Returns whether anything is there.
+    /// Records the identity of the file at a path. Returns whether there is one.
     fn at(&mut self, at: &InnerPath) -> Result<bool, GatherError> {
         if self.places.at(at).is_some() {
             return Ok(true);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The facts for changes to a config.json, before there is a container.
+//! Gathers the facts for changing a config.json before the container exists.
 
 use std::path::{Path, PathBuf};
 
@@ -16,21 +16,21 @@ use crate::oci::document::Document;
 use crate::oci::state::State;
 use crate::sys::mount_table;
 
-/// A state such as the runtime will write for the container whose bundle is `bundle`. Its id is not said yet: podman's
-/// bundles are called `…/overlay-containers/ID/userdata`.
+/// Predicts the state that the runtime will write for the container with this bundle. The container's ID isn't
+/// passed yet, but podman's bundles are named `…/overlay-containers/ID/userdata`.
 #[must_use]
 pub fn predicted_state(bundle: PathBuf) -> State {
     let name = id_in(&bundle).unwrap_or_else(|| name_of(&bundle));
     State::predicted(&name, bundle)
 }
 
-/// The same for podman's stage precreate, before 5.0 of which hooks don't start in the bundle; but what podman mounts on
-/// /run/.containerenv lies there.
+/// Predicts the state at podman's stage precreate. Before podman 5.0 these hooks don't start in the bundle, but the
+/// source of podman's mount on /run/.containerenv is in it.
 #[must_use]
 pub fn state_at_precreate(directory: PathBuf, document: &Document) -> State {
     const MARK: &str = "/run/.containerenv";
     let by_mark = || {
-        // What can't be read is an error later.
+        // Mounts that can't be parsed are reported as an error later.
         let mounts = config::mounts(document).unwrap_or_default();
         id_in(mounts.iter().find(|mount| mount.destination == Path::new(MARK))?.source.as_ref()?)
     };
@@ -38,13 +38,14 @@ pub fn state_at_precreate(directory: PathBuf, document: &Document) -> State {
     State::predicted(&id.unwrap_or_else(|| name_of(&directory)), directory)
 }
 
-/// The last directory's name that is an engine's id.
+/// Returns the last component of a path that is an engine's container ID.
 fn id_in(path: &Path) -> Option<String> {
     let mut names = path.ancestors().filter_map(|at| at.file_name()?.to_str());
     names.find(|name| MachineId::in_name(name).is_some()).map(str::to_owned)
 }
 
-/// A hidden directory's name can't be an id.
+/// Returns the name of the bundle's directory as an ID. An ID can't begin with a dot, so the dot of a
+/// hidden directory is removed.
 fn name_of(bundle: &Path) -> String {
     bundle.file_name().map(|name| name.to_string_lossy().trim_start_matches('.').to_owned()).unwrap_or_default()
 }

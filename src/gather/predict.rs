@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The facts that a bundle alone foretells, for `plan`: no container is there yet.
+//! Predicts facts from a bundle alone, for `plan`, when the container doesn't exist yet.
 
 use std::path::Path;
 
@@ -24,8 +24,8 @@ use crate::oci::state::State;
 use crate::path::{CgroupPath, InnerPath, TreePath};
 use crate::sys::fs;
 
-/// Foretells the surroundings of a container that a runtime would make of this bundle on this host,
-/// at createContainer and with the rights that a runtime gives a hook there.
+/// Predicts the surroundings of a container that a runtime would create from this bundle on this host, at
+/// createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings, GatherError> {
     let (state, config) = (bundle.state, bundle.config_to_prepare()?);
     let AnnotationFacts { options, stop_signal, mount_context, .. } = annotation_facts(bundle, policy)?;
@@ -52,7 +52,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
         units: live::units(&root, &interpret::asked_units(config, systemd)),
         image: live::image(&root)?,
         systemd,
-        // A runtime can give labels; whoever asks for a plan may have no right to try.
+        // A runtime can set labels, but the user who asks for a plan may not have the right to try that.
         selinux: selinux(
             config,
             |_| selinux::asked_for(mount_context.as_deref()).map_or(Labelling::ByMount, Labelling::ByFile),
@@ -62,7 +62,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
     Ok(interpret(state, config, readings))
 }
 
-/// As the kernel will write it; without a user namespace each id is itself.
+/// Formats an ID map as the kernel will show it. Without a user namespace each ID is mapped to itself.
 fn id_map(mappings: &[IdMapping]) -> String {
     if mappings.is_empty() {
         return id_map::WHOLE.to_owned();
@@ -71,14 +71,14 @@ fn id_map(mappings: &[IdMapping]) -> String {
     lines.collect::<Vec<_>>().join("\n")
 }
 
-/// What runtimes mount on this host: of hybrid's two hierarchies v1's.
+/// Determines the layout that runtimes mount on this host. On a hybrid host they mount v1's hierarchies.
 pub(super) fn layout_of_host() -> Layout {
     let is_unified = Path::new(interface::CGROUP).join("cgroup.controllers").exists();
     if is_unified { Layout::Unified } else { Layout::Legacy }
 }
 
-/// The path is the runtime's to choose; it is shown as the container's id. In the namespace in which a hook runs at
-/// createContainer it is the same as in the container's.
+/// Predicts the path of the container's cgroup. The runtime chooses the path, so the container's ID is shown in its
+/// place. In the namespace in which a hook runs at createContainer, the path is the same as in the container's.
 fn own_cgroup<Namespace>(state: &State, namespace: CgroupNamespace) -> TreePath<Namespace> {
     match namespace {
         CgroupNamespace::Private => TreePath::root(),
@@ -86,12 +86,12 @@ fn own_cgroup<Namespace>(state: &State, namespace: CgroupNamespace) -> TreePath<
     }
 }
 
-/// The file of a process that doesn't exist yet.
+/// Returns the `cgroup` file of a process that doesn't exist yet.
 fn nowhere<Namespace>() -> CgroupFile<Namespace> {
     CgroupFile::new(String::new())
 }
 
-/// The cgroup namespace of a container. One that config.json names by a path can be this host's.
+/// Determines the cgroup namespace of a container. One that config.json names by a path can be this host's.
 fn namespace_of(config: &Config) -> CgroupNamespace {
     match config.joined_namespace("cgroup") {
         Some(joined) if fs::is_same_file(joined, Path::new("/proc/self/ns/cgroup")) => CgroupNamespace::Host,
@@ -100,7 +100,7 @@ fn namespace_of(config: &Config) -> CgroupNamespace {
     }
 }
 
-/// The cgroup that a runtime will make, in the hierarchy that systemd uses.
+/// Predicts the cgroup that a runtime will create in the hierarchy that systemd uses.
 fn cgroup(state: &State, config: &Config, layout: Layout, namespace: CgroupNamespace) -> (CgroupPlace, CgroupLook) {
     let (hierarchy, below) = match layout {
         Layout::Unified => (Hierarchy::Unified, ""),
@@ -115,13 +115,13 @@ fn cgroup(state: &State, config: &Config, layout: Layout, namespace: CgroupNames
         seen_at: None,
         asks_for_room: false,
     };
-    // The runtime makes the cgroup as root, which is nobody in a user namespace.
+    // The runtime creates the cgroup as root, which appears as nobody in a user namespace.
     let owner_of_limits = config.has_namespace("user").then_some(NOBODY);
     (place, CgroupLook { inode: None, occupants: Occupants::Container, room: None, owner_of_limits })
 }
 
-/// The cgroup of the host's that a bind mount shows, as its hierarchy and the path in it. podman binds the host's mount of v1's
-/// hierarchy for systemd where the container has the host's cgroup namespace.
+/// Returns the hierarchy and the path of the host's cgroup that a bind mount shows. podman bind-mounts the host's
+/// mount of v1's hierarchy for systemd if the container has the host's cgroup namespace.
 fn bound_cgroup(mount: &config::ConfigMount, layout: Layout) -> Option<(Hierarchy, &Path)> {
     let (hierarchy, top) = match layout {
         Layout::Unified => (Hierarchy::Unified, interface::CGROUP),
@@ -133,7 +133,7 @@ fn bound_cgroup(mount: &config::ConfigMount, layout: Layout) -> Option<(Hierarch
 
 fn mounts(list: &[config::ConfigMount], layout: Layout, namespace: CgroupNamespace, own: &CgroupPath) -> Mounts {
     let cgroup = InnerPath::new(interface::CGROUP);
-    // What is bound from the host shows the host's own cgroups.
+    // A bind mount from the host shows the host's own cgroups.
     let of_host = |below: &Path| match namespace {
         CgroupNamespace::Private => CgroupRoot::Outside,
         CgroupNamespace::Host => CgroupRoot::At(CgroupPath::new(below)),
@@ -174,7 +174,7 @@ mod tests {
     use super::*;
     use crate::oci::document::Document;
 
-    /// The cgroup that the container sees at a path.
+    /// Returns the cgroup that the container sees at a path.
     fn seen(bind: &str, layout: Layout, namespace: CgroupNamespace, at: &str) -> Option<(Hierarchy, CgroupRoot)> {
         let text = format!(r#"{{"mounts":[{{"destination":"/sys/fs/cgroup","type":"cgroup"}},{bind}]}}"#);
         let list = config::mounts(&Document::parse(text.into()).unwrap()).unwrap();

@@ -12,12 +12,11 @@ use crate::kernel::{id_map, status};
 use crate::path::OwnNamespace;
 use crate::sys::{fs, process};
 
-/// Reads a file.
 pub(super) fn read(path: &str) -> Result<String, GatherError> {
     fs::read_host_text(path).map_err(|source| GatherError::Read { path: PathBuf::from(path), source })
 }
 
-/// Reads a file about another process. Returns `None` if that is gone, or hidden (`hidepid`, proc(5)).
+/// Reads a file about another process. Returns `None` if the process has ended or is hidden (`hidepid`, proc(5)).
 pub(super) fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
     match fs::read_host_text(path) {
         Err(error) if matches!(error.errno(), Some(Errno::NOENT | Errno::SRCH | Errno::ACCESS | Errno::PERM)) => {
@@ -27,15 +26,16 @@ pub(super) fn read_if_shown(path: &str) -> Result<Option<String>, GatherError> {
     }
 }
 
-/// Reads `uid_map` and `gid_map`. One that can't be read says nothing against the container.
+/// Reads `uid_map` and `gid_map`. If one can't be read, it is assumed to map all IDs.
 pub(super) fn id_maps(of: &str) -> [String; 2] {
     ["uid_map", "gid_map"]
         .map(|name| fs::read_host_text(&format!("/proc/{of}/{name}")).unwrap_or_else(|_| id_map::WHOLE.to_owned()))
 }
 
-/// The cgroups of the container's first process, and of this process, which is in the runtime's.
+/// Reads the cgroups of the container's first process, and of this process, which is in the runtime's cgroups.
 ///
-/// v1's named hierarchy comes and goes with other containers, so they are read until they tell of the same ones.
+/// v1's named hierarchy comes and goes with other containers, so the files are read again until either all or none
+/// of them list it.
 pub(super) fn cgroups_of(pid: u32) -> Result<CgroupFiles, GatherError> {
     const TRIES_MAX: u32 = 100;
     let path = format!("/proc/{pid}/cgroup");
@@ -60,10 +60,10 @@ pub(super) fn cgroups_of(pid: u32) -> Result<CgroupFiles, GatherError> {
     }
 }
 
-/// In which cgroups the runtime is: the nearest ancestor outside the container's pid namespace. Returns `None` if the
-/// container has no pid namespace of its own, or if it can't be told.
+/// Reads the cgroups of the runtime, which is the nearest ancestor outside the container's PID namespace. Returns
+/// `None` if the container has no PID namespace of its own, or if the runtime can't be determined.
 pub(super) fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<CgroupFile<OwnNamespace>>, GatherError> {
-    /// The container's first process, and what may wrap this hook.
+    /// Enough for the container's first process, and programs that wrap this hook.
     const ANCESTORS_MAX: usize = 8;
     if let Some(pid) = known {
         return cgroup_file(pid);
@@ -84,7 +84,7 @@ pub(super) fn cgroup_of_runtime(known: Option<u32>) -> Result<Option<CgroupFile<
     Ok(None)
 }
 
-/// In which cgroups another process is, if that can be told.
+/// Reads the cgroups of another process. Returns `None` if the process has ended or is hidden.
 fn cgroup_file(pid: u32) -> Result<Option<CgroupFile<OwnNamespace>>, GatherError> {
     Ok(read_if_shown(&format!("/proc/{pid}/cgroup"))?.map(CgroupFile::new))
 }

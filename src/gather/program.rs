@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The program that a container's command starts.
+//! Finds the program that a container's command starts.
 
 use std::io::{ErrorKind, Read};
 use std::path::Path;
@@ -11,9 +11,10 @@ use crate::path::InnerPath;
 use crate::root::{ReadError, Root};
 use crate::sys::Context;
 
-/// Finds a command's program in the image as execvpe(3) would, and tells whether it is systemd's.
+/// Finds a command's program in the image as execvpe(3) would, and determines whether it is systemd.
 pub(super) fn look_up(root: &Root, name: &str, command: &config::CommandFields) -> Program {
-    /// More than any image's `PATH` has; each is looked for with all its links.
+    /// More directories than the `PATH` of any image has. The limit bounds the work, since the name is looked up in
+    /// each directory with all symbolic links.
     const DIRECTORIES_MAX: usize = 64;
     let candidates: Vec<InnerPath> = if name.contains('/') {
         vec![InnerPath::new(Path::new(command.cwd.as_deref().unwrap_or("/")).join(name))]
@@ -36,14 +37,14 @@ pub(super) fn look_up(root: &Root, name: &str, command: &config::CommandFields) 
             Ok(Found::Nothing(_)) => {}
             Ok(Found::Unreachable(reason)) => unreachable = Some(reason),
             Ok(Found::OnServer(at)) => return Program::Unreachable(ReadError::OfAServer(at).to_string()),
-            // It may be the one.
+            // This candidate may be the command's program.
             Err(error) => return Program::Unreachable(error.to_string()),
         }
     }
     unreachable.map_or(Program::Nothing, Program::Unreachable)
 }
 
-/// systemd's own binary is `…/systemd/systemd` in every distribution, and a program of machine code.
+/// Whether a file is systemd's own binary. That is `…/systemd/systemd` in every distribution, and an ELF file.
 fn is_systemd(root: &Root, at: &InnerPath) -> Result<bool, ReadError> {
     const ELF: &[u8] = b"\x7fELF";
     if !at.as_path().ends_with("systemd/systemd") {

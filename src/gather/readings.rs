@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What was read about a container and its host, as plain data. [`super::interpret`] makes facts of it.
+//! What was read about a container and its host, as plain data that [`super::interpret`] turns into facts.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -13,19 +13,20 @@ use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::path::{CgroupPath, ContainerNamespace, InnerCgroupPath, InnerPath, OwnNamespace};
 use crate::systemd::Version;
 
-/// What is known of the host, whichever container it is about.
+/// What is known about the host.
 #[derive(Debug, Clone)]
 pub struct Host {
     pub memory_bytes: u64,
-    /// The host's own machine id. `None` if it has none, or if the container's name is an id.
+    /// The host's own machine ID. `None` if it has none, or if it isn't needed because the container's
+    /// name contains an ID.
     pub machine_id: Option<MachineId>,
-    /// The files in a cgroup that belong to whom it is delegated.
+    /// The names of the files in a cgroup that are to be owned by its delegatee.
     pub delegated: Vec<String>,
-    /// The text of its os-release, if it has one.
+    /// The content of the host's os-release file. `None` if it has none.
     pub os_release: Option<String>,
 }
 
-/// What was read about a container that is being created, or is known of one that a bundle describes.
+/// What was read about a container that is being created, or is known about one from its bundle.
 #[derive(Debug)]
 pub struct Readings {
     pub stage: Stage,
@@ -42,66 +43,68 @@ pub struct Readings {
     /// Whether this hook will run for this container again.
     pub follow_up: FollowUp,
     pub options: Options,
-    /// Whether a cgroup can be made beside the container's own.
+    /// Whether a cgroup can be created beside the container's own.
     pub making: CgroupCreation,
-    /// What this process may do.
+    /// What this process is permitted to do to the container.
     pub rights: Rights,
-    /// `uid_map` and `gid_map` of the container's user namespace.
+    /// The content of `uid_map` and `gid_map` of the container's user namespace.
     pub id_maps: [String; 2],
-    /// The signal by which the engine stops the container.
+    /// The signal with which the engine stops the container.
     pub stop_signal: Option<String>,
-    /// Those of [`super::interpret::asked_units`] that the image has.
+    /// The units of [`super::interpret::asked_units`] that the image has.
     pub units: BTreeSet<&'static str>,
     pub image: Image,
-    /// The version of the image's systemd, if it can be told.
+    /// The version of the image's systemd. `None` if it can't be determined.
     pub systemd: Option<Version>,
     pub selinux: Selinux,
 }
 
-/// Files about cgroups in /proc, cgroups(7).
+/// The contents of the `cgroup` files in /proc, cgroups(7).
 #[derive(Debug)]
 pub struct CgroupFiles {
     /// `/proc/<pid>/cgroup` of the container's first process, as this process reads it.
     pub container: CgroupFile<OwnNamespace>,
-    /// The same as the container reads it.
+    /// The same file as the container reads it.
     pub inside: CgroupFile<ContainerNamespace>,
-    /// The same of the runtime, as this process reads it. `None` if it can't be told, or if nobody asks.
+    /// The same file of the runtime, as this process reads it. `None` if it can't be determined, or isn't needed.
     pub runtime: Option<CgroupFile<OwnNamespace>>,
 }
 
-/// One of the container's cgroups, and where it can be reached.
+/// One of the container's cgroups, and the places where it can be accessed.
 #[derive(Debug, Clone)]
 pub struct CgroupPlace {
     pub hierarchy: Hierarchy,
-    /// Its path, from the root of this process's cgroup namespace.
+    /// The cgroup's path, from the root of this process's cgroup namespace.
     pub path: CgroupPath,
-    /// The same from the root of the container's, if it is below that.
+    /// The cgroup's path from the root of the container's cgroup namespace. `None` if it isn't below that root.
     pub path_inside: Option<InnerCgroupPath>,
-    /// Whose it is, if nobody else's processes are in it.
+    /// Which processes the cgroup is for, unless processes of others are found in it.
     pub owner: CgroupOwner,
-    /// Where the host has the whole hierarchy mounted, if it has.
+    /// The mount point of the whole hierarchy on the host, if there is one.
     pub on_host: Option<PathBuf>,
-    /// Where the container sees the cgroup, if it does.
+    /// The path at which the container sees the cgroup, if it does.
     pub seen_at: Option<InnerPath>,
-    /// Whether to find out how many cgroups can be made in it.
+    /// Whether to find out how many levels of cgroups can be created below the cgroup.
     pub asks_for_room: bool,
 }
 
 /// What was found out about a cgroup.
 #[derive(Debug, Clone, Copy)]
 pub struct CgroupLook {
-    /// Its inode, or `None` if it could not be opened.
+    /// The cgroup's inode number. `None` if the cgroup could not be opened.
     pub inode: Option<u64>,
-    /// Who is in it. [`Occupants::Unknown`] also if it is another's anyway, so that nobody asked.
+    /// The processes in the cgroup. Also [`Occupants::Unknown`] if the cgroup is shared anyway, so that its
+    /// processes weren't looked at.
     pub occupants: Occupants,
-    /// How many cgroups can be made below it, one in the other. `None` if there is no limit, or if nobody asked.
+    /// How many levels of cgroups can be created below the cgroup. `None` if there is no limit, or if
+    /// that wasn't looked up.
     pub room: Option<u32>,
-    /// The user ID that owns the files which limit it. `None` in v1, if the container doesn't see the cgroup, or if it can't
-    /// be determined.
+    /// The user ID that owns the files which limit the cgroup. `None` for v1, if the container doesn't see the
+    /// cgroup, or if it can't be determined.
     pub owner_of_limits: Option<u32>,
 }
 
 impl CgroupLook {
-    /// Of a cgroup that can't be opened.
+    /// The result for a cgroup that can't be opened.
     pub const NOT_SEEN: Self = Self { inode: None, occupants: Occupants::Unknown, room: None, owner_of_limits: None };
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Asks the loaded SELinux policy about the container, and nothing where there is none.
+//! Queries the loaded SELinux policy about the container, if there is a policy.
 
 use std::os::fd::OwnedFd;
 
@@ -14,7 +14,8 @@ use crate::kernel::selinux::Label;
 use crate::oci::config::Config;
 use crate::sys::{SysError, mount, selinux};
 
-/// `labelling` finds out how a label can be given, `open` opens a directory as the container sees it.
+/// Gathers the facts about SELinux. `labelling` finds out how a label can be applied, and `open` opens a directory
+/// as the container sees it.
 pub(super) fn selinux(
     config: &Config,
     labelling: impl FnOnce(&str) -> Labelling,
@@ -57,7 +58,7 @@ pub(super) fn selinux(
     }))
 }
 
-/// The hierarchy that systemd uses: v1's own where it is there.
+/// Opens the hierarchy that systemd uses, which is v1's own if it exists.
 fn cgroup(open: impl Fn(&str) -> Result<OwnedFd, SysError>) -> Option<OwnedFd> {
     [CGROUP_SYSTEMD, CGROUP].into_iter().find_map(|at| open(at).ok())
 }
@@ -66,15 +67,15 @@ fn if_off(boolean: &'static str) -> Option<&'static str> {
     Some(boolean).filter(|name| selinux::boolean(name) == Some(false))
 }
 
-/// What systemd does in its cgroup, and its services in their directories. Not `create`: that is asked
-/// of the new file's label, whose user is the process's.
+/// Whether a process may do what systemd does in its cgroup, and its services do in their directories. `create`
+/// isn't checked: the policy checks it against the new file's label, whose user is the process's.
 fn may_manage(process: &Label, label: &Label) -> Option<bool> {
     let directory = selinux::denied(process, label, "dir", &["add_name", "remove_name", "write"])?;
     let file = selinux::denied(process, label, "file", &["open", "write"])?;
     Some(directory.is_empty() && file.is_empty())
 }
 
-/// Which of a label's parts keeps the container from its files.
+/// Determines which part of a label keeps the container from its files.
 fn files(process: &Label, label: &Label) -> Option<Files> {
     if may_manage(process, label)? {
         return Some(Files::Writable);
@@ -90,13 +91,14 @@ fn denied_capabilities(config: &Config, process: &Label, class: &str) -> Vec<&'s
     selinux::denied(process, process, class, &granted).unwrap_or_default()
 }
 
-/// Why labels shall not be given by the option `context=`, with which nobody in the container can change a label.
+/// Returns the reason why labels must not be applied by the option `context=`, which lets no process in the
+/// container change a label.
 pub(super) fn asked_for(mount_context: Option<&str>) -> Option<String> {
     let kind = mount_context.filter(|kind| *kind != "context")?;
     Some(format!("the annotation {MOUNT_CONTEXT_TYPE} is {kind:?}"))
 }
 
-/// Tries on a tmpfs that is mounted nowhere, and gone again after it.
+/// Finds out how a label can be applied by trying it on a detached tmpfs, which disappears afterwards.
 pub(super) fn labelling(label: &str, mount_context: Option<&str>) -> Labelling {
     let why = match asked_for(mount_context) {
         Some(why) => why,

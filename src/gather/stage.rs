@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Proves that this process runs where its stage says, and that the mount namespace that it is about to change is the
-//! container's. Containers that are left alone need no proof.
+//! Proves that this process runs where it should at its stage, and that the mount namespace that it is about to
+//! change is the container's. Containers that are left alone need no proof.
 //!
-//! The state's pid proves nothing at createContainer: runc writes the pid in the container's own pid namespace, crun
-//! writes 0 and youki none, and a caller that makes a mistake at createRuntime may write the same.
+//! The PID in the state proves nothing at createContainer: runc writes the PID in the container's own PID namespace,
+//! crun writes 0 and youki none, and a caller that makes a mistake at createRuntime may write the same.
 
 use std::path::Path;
 
@@ -19,12 +19,13 @@ use crate::path::InnerPath;
 use crate::root::Root;
 use crate::sys::{SysError, fs, process};
 
-/// What is known about this process's place.
+/// What is known about the namespaces in which this process runs.
 #[derive(Debug, Default)]
 pub struct StageProof {
-    /// The runtime, by its pid in the mounted /proc, if this process was found to be in another pid namespace.
+    /// The runtime's PID in the mounted /proc, if the runtime was found to be in another PID
+    /// namespace than this process.
     pub runtime: Option<u32>,
-    /// A lack of evidence, for the caller to fail with if there is something to do.
+    /// The error with which the caller should fail if there is something to do, because evidence is lacking.
     pub lacking: Option<StageError>,
 }
 
@@ -42,10 +43,10 @@ pub fn prove(stage: Stage, config: &Config) -> Result<StageProof, GatherError> {
     }
 }
 
-/// Returns the runtime's pid if the pid namespaces tell which process it is.
+/// Proves that this process is in the container. Returns the runtime's PID if the PID namespaces identify the runtime.
 fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
     let own = process::namespace("self", "mnt").map_err(StageError::Unproven)?;
-    // A different namespace proves nothing, since an engine can be in a mount namespace of its own.
+    // A different namespace proves nothing, since an engine can be in a private mount namespace.
     if own.is_some() && own == if_shown(process::namespace("1", "mnt")).map_err(StageError::Unproven)?.flatten() {
         return Err(StageError::Outside(Outside::Init).into());
     }
@@ -58,9 +59,9 @@ fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
         Ok(None) => {
             return Err(StageError::Unproven(SysError::Finding(format!("process {of} has ended meanwhile"))).into());
         }
-        // This process has no rights over the runtime, as in a user namespace of the container's own. If that user
-        // namespace owns this mount namespace, only processes of the user namespace can be in it, and the runtime isn't
-        // one of them.
+        // This process has no rights over the runtime, for instance because it is in the container's own user
+        // namespace. If that user namespace owns this mount namespace, only processes of the user namespace can be
+        // in it, and the runtime isn't one of them.
         Err(error)
             if is_hidden(&error)
                 && config.has_namespace("user")
@@ -81,13 +82,13 @@ fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
     }
 }
 
-/// The kind of a namespace that the container has of its own, and that this process shares with another process. Two
-/// processes in the same such namespace are either both inside the container, or both outside. Returns `None` if they
-/// share none.
+/// Returns the kind of a namespace that is the container's own, and that this process shares with the process `of`.
+/// Two processes that share such a namespace are either both inside the container, or both outside. Returns `None`
+/// if they share none.
 fn shared_kind(config: &Config, of: &str) -> Result<Option<&'static str>, SysError> {
     const KINDS: [(&str, &str); 5] =
         [("pid", "pid"), ("ipc", "ipc"), ("uts", "uts"), ("user", "user"), ("network", "net")];
-    // The runtime enters all of them before it calls a hook, so looking at one kind is enough.
+    // The runtime enters all of them before it calls a hook, so checking one kind is enough.
     let Some((kind, link)) = KINDS.into_iter().find(|(kind, _)| config.has_new_namespace(kind)) else {
         return Ok(None);
     };
@@ -96,24 +97,24 @@ fn shared_kind(config: &Config, of: &str) -> Result<Option<&'static str>, SysErr
     Ok((own.is_some() && own == its).then_some(kind))
 }
 
-/// How far above this process the runtime can be. In between are the container's first process, and programs that wrap
-/// this hook.
+/// The maximum number of generations from this process up to the runtime. In between are the container's first
+/// process, and programs that wrap this hook.
 const ANCESTORS_MAX: usize = 8;
 
-/// Whether the process with this pid in /proc is an ancestor of this one, as far as /proc shows it.
+/// Whether the process with this PID in /proc is an ancestor of this process, as far as /proc shows it.
 pub(super) fn is_ancestor(pid: u32) -> bool {
     let above = |of: &str| read(&format!("/proc/{of}/status")).ok().and_then(|status| status::parent(&status));
     std::iter::successors(above("self"), |of| above(&of.to_string())).take(ANCESTORS_MAX).any(|above| above == pid)
 }
 
-/// How the runtime was told apart from processes of the container.
+/// How the runtime was told apart from the container's processes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ToldBy {
     PidNamespaces,
     MountNamespaces,
 }
 
-/// The nearest ancestor outside the container, by its pid in the mounted /proc, which is the runtime's until
+/// Finds the nearest ancestor outside the container, by its PID in the mounted /proc, which is the runtime's until
 /// pivot_root(2) to the container's root.
 fn runtime(own: Option<&Path>) -> Result<(u32, ToldBy), GatherError> {
     let mut status = read("/proc/self/status")?;
@@ -135,7 +136,7 @@ fn runtime(own: Option<&Path>) -> Result<(u32, ToldBy), GatherError> {
 fn has_other_mounts(pid: u32, own: Option<&Path>) -> Result<bool, GatherError> {
     let pid = pid.to_string();
     match if_shown(process::namespace(&pid, "mnt")).map_err(StageError::Unproven)? {
-        // Nothing is known about a process that has ended meanwhile.
+        // Nothing is known about a process that has ended in the meantime.
         Some(its) => Ok(its.is_some_and(|its| Some(its.as_path()) != own)),
         None => is_in_another_user_namespace(&pid),
     }
@@ -143,12 +144,12 @@ fn has_other_mounts(pid: u32, own: Option<&Path>) -> Result<bool, GatherError> {
 
 /// Whether a process is in another user namespace. A `false` proves nothing.
 fn is_in_another_user_namespace(pid: &str) -> Result<bool, GatherError> {
-    // Anybody may read the ID maps, but two namespaces can have the same one.
+    // Every process may read the ID maps, but two namespaces can have the same map.
     if read("/proc/self/uid_map")? != read(&format!("/proc/{pid}/uid_map"))? {
         return Ok(true);
     }
     match process::namespace(pid, "user") {
-        // With this capability, nothing is hidden of processes in the same user namespace, ptrace(2).
+        // With CAP_SYS_PTRACE, the links of processes in the same user namespace are never hidden, ptrace(2).
         Err(error) if matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM)) => Ok(process::may_trace()),
         result => {
             let (its, own) = (result.map_err(StageError::Unproven)?, process::namespace("self", "user"));
@@ -157,14 +158,14 @@ fn is_in_another_user_namespace(pid: &str) -> Result<bool, GatherError> {
     }
 }
 
-/// The pid of the container's first process at createRuntime, after the checks that are possible from outside its mount
-/// namespace.
+/// Returns the PID of the container's first process at createRuntime, after the checks that are possible from
+/// outside its mount namespace.
 pub(super) fn pid_of(state: &State, config: &Config) -> Result<u32, GatherError> {
     const INIT: &str = "process 1";
     const OWN: &str = "this process";
     let pid = state.pid.ok_or(StageError::NoPid)?;
     if pid == 1 {
-        // The host's first process, or that of a container in which the engine runs.
+        // PID 1 is the host's first process, or that of a container in which the engine runs.
         return Err(StageError::NotContainers { pid, kind: "mount", whose: INIT }.into());
     }
     let of = |of: &str| process::namespace(of, "mnt");
@@ -183,7 +184,7 @@ pub(super) fn pid_of(state: &State, config: &Config) -> Result<u32, GatherError>
     Err(StageError::NotContainers { pid, kind, whose }.into())
 }
 
-/// Checks that this mount namespace, which is that of `of`, looks like one that a runtime has set up from config.json.
+/// Checks that this mount namespace, which is that of `of`, appears to have been set up by a runtime from config.json.
 pub(super) fn is_set_up(root: &Root, config: &Config, of: NamespaceHolder) -> Result<(), GatherError> {
     let look = |source| GatherError::Root { path: root.path().to_owned(), source };
     let path = || root.path().to_owned();
@@ -206,14 +207,14 @@ fn is_mount_point(root: &Root) -> Result<bool, SysError> {
     Ok(root.mount()? != above.mount()?)
 }
 
-/// Whether any of config.json's mounts is there. One is enough: symbolic links in the image must not keep its container
-/// from starting.
+/// Whether any of config.json's mounts exists. One is enough: symbolic links in the image must not keep
+/// its container from starting.
 fn has_any_mount(root: &Root, config: &Config) -> Result<bool, GatherError> {
     for mount in &config.mounts {
         let at = InnerPath::new(&mount.destination);
         match is_mounted(root, &at) {
             Ok(true) if at != InnerPath::root() => return Ok(true),
-            // It isn't there, or a symbolic link is in the path, so another mount has to serve as proof.
+            // The path doesn't exist or contains a symbolic link, so another mount has to serve as proof.
             Ok(_) | Err(SysError::Call { errno: Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::ACCESS, .. }) => {}
             Err(source) => return Err(GatherError::Look { at, source }),
         }
@@ -226,8 +227,8 @@ fn is_mounted(root: &Root, at: &InnerPath) -> Result<bool, SysError> {
     Ok(fs::is_mount(&place)? || root.mount()? != fs::mount_number(&place)?)
 }
 
-/// Whether a failure means that this process may not see something, for lack of rights or because of `hidepid`,
-/// proc(5).
+/// Whether an error means that something is hidden from this process, because it lacks rights or
+/// because of `hidepid`, proc(5).
 fn is_hidden(error: &SysError) -> bool {
     matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::NOENT | Errno::SRCH))
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A container whose config.json this process may not read: at createContainer in a user namespace, where a directory
-//! above the bundle is closed to the container's root, as podman's are with `--uidmap`.
+//! Handles a container whose config.json this process may not read. That happens at createContainer in a user
+//! namespace, if a directory above the bundle is inaccessible to the container's root, as podman's are with `--uidmap`.
 //!
-//! createRuntime can read it, and does the whole job in a user namespace. Where nobody calls the hook then, what there is
-//! has to do: the state, and the root in which runc calls hooks, or that crun's state names.
+//! createRuntime can read config.json, and does the whole job in a user namespace. If the hook isn't called at that
+//! stage, other sources have to suffice: the state, and the root, which is the directory in which runc starts hooks,
+//! or which crun's state names.
 
 use std::path::{Path, PathBuf};
 
@@ -18,18 +19,18 @@ use crate::path::{CgroupPath, InnerPath};
 use crate::root::Root;
 use crate::sys::fs;
 
-/// What can be told of it.
+/// What can be determined about the container.
 #[derive(Debug)]
 pub enum Assessment {
-    /// Nothing is to be done, for this reason.
+    /// Nothing needs to be done, for this reason.
     LeaveAlone(&'static str),
-    /// The annotation in the state asks for this hook; this is what config.json must at least say.
+    /// The annotation in the state enables this hook. The configuration has the minimum that config.json must contain.
     Enabled(Box<Config>),
-    /// The image has systemd, and whether that is the command can't be told.
+    /// The image has systemd, but whether the command is systemd can't be determined.
     MayBeSystemd,
 }
 
-/// Looks at what there is.
+/// Assesses the container from the state and its root.
 pub fn assess(state: &State) -> Result<Assessment, GatherError> {
     let switch = Annotations::of_state(state).switch(None)?;
     if matches!(switch, Switch::Disabled(_)) {
@@ -50,23 +51,22 @@ pub fn assess(state: &State) -> Result<Assessment, GatherError> {
     })
 }
 
-/// The container's root.
 struct StartDirectory {
     path: PathBuf,
     root: Root,
     mounts: Mounts,
 }
 
-/// Finds the root by the directory in which the runtime has started this process.
+/// Finds the root from the directory in which the runtime has started this process.
 fn place(state: &State) -> Option<StartDirectory> {
-    // With a dot behind, since the link itself is never opened.
+    // The path ends with a dot, since the link itself is never opened.
     let here = Path::new("/proc/self/cwd/.");
     let path = match &state.root {
         Some(root) if Runtime::of(state).starts_hooks_in_bundle() => here.join(root),
         Some(_) | None => here.to_owned(),
     };
     let root = Root::open(&path).ok()?;
-    // The root is a mount of its own; the working directory may be any.
+    // The root is a separate mount; the working directory may be any directory.
     let above = Root::open(&path.join("..")).ok()?;
     let mount = root.mount().ok()?;
     if mount == above.mount().ok()? {
@@ -87,7 +87,7 @@ fn least_config(root: PathBuf) -> Config {
     if is_top(Hierarchy::Unified) && is_top(Hierarchy::Systemd) {
         config.linux.namespaces.push(new("cgroup"));
     }
-    // Nothing is known of its capabilities, and so nothing is said of those that it may lack.
+    // The capabilities are unknown, so nothing is reported about those that may be missing.
     let bounding = NEEDED.iter().map(|needed| needed.capability).filter(|name| *name != "CAP_SYS_ADMIN");
     config.process.capabilities.bounding = bounding.map(str::to_owned).collect();
     config

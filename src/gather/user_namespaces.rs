@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Who is in a user namespace.
+//! Determines whether this process and the container are in a user namespace.
 
 use crate::facts::UserNamespaces;
 use crate::oci::config::Config;

@@ -1,27 +1,28 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The capabilities that systemd's stock units need, and what fails without each.
+//! The capabilities that systemd's stock units need, and what fails without each of them.
 
 use crate::systemd::Version;
 
-/// A capability that stock units need, and what was seen to happen without it: Debian 11, 12, 13 and sid under runc, with
-/// the 14 capabilities that Docker grants but this one.
+/// A capability that stock units need, and what was observed without it on Debian 11, 12, 13 and sid under runc,
+/// with the other of the 14 capabilities that Docker grants.
 #[derive(Debug)]
 pub struct Needed {
     pub capability: &'static str,
-    /// The releases of systemd that need it: from this one on, or all.
+    /// The first release of systemd that needs the capability. `None` if all releases need it.
     pub since: Option<Version>,
-    /// The units that fail, on Debian or, where those have other names, on Fedora.
+    /// The units that fail, by their names on Debian, and also on Fedora if they differ.
     pub units: &'static [&'static str],
     pub effect: &'static str,
     pub remedy: &'static str,
 }
 
-/// Units that run as other users than root.
+/// Units that run as a user other than root.
 const OF_OTHER_USERS: [&str; 5] =
     ["dbus.service", "polkit.service", "systemd-resolved.service", "avahi-daemon.service", "man-db.service"];
 const GRANT: &str = "grant it (--cap-add), or mask them";
 
-/// Of Docker's 14 capabilities AUDIT_WRITE, MKNOD and FSETID were not missed by any unit, and NET_RAW only by ping.
+/// All capabilities that stock units need. Of Docker's 14, no unit missed AUDIT_WRITE, MKNOD and FSETID, and
+/// only ping missed NET_RAW.
 pub const NEEDED: [Needed; 11] = [
     Needed {
         capability: "CAP_SETUID",
@@ -93,7 +94,7 @@ pub const NEEDED: [Needed; 11] = [
         effect: "services with User= are not stopped",
         remedy: GRANT,
     },
-    // 217/USER: https://github.com/systemd/systemd/issues/29860
+    // The units fail with 217/USER: https://github.com/systemd/systemd/issues/29860
     Needed {
         capability: "CAP_SYS_ADMIN",
         since: Some(Version(255)),

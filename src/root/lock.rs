@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A lock on a container's root, which several containers can have in common. While one of them is prepared, no mount
-//! point may be removed on which it is about to mount something, and the other way round.
+//! A lock on a container's root, which several containers can share. While one of them is prepared, no mount
+//! point may be removed on which something is about to be mounted. Likewise, nothing may be mounted while
+//! mount points are removed.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
@@ -12,18 +13,18 @@ use super::Root;
 use crate::sys::time_limit::{self, Operation};
 use crate::sys::{Context, SysError, fs};
 
-/// Between two attempts.
+/// The pause between two attempts to take the lock.
 const PAUSE: Duration = Duration::from_millis(5);
 
 impl Root {
-    /// Locks it against removals for as long as the returned descriptor is open. Returns `None` if others remove
-    /// something for longer than `patience`, which a process in the root can pretend to do.
+    /// Locks the root against removals for as long as the returned descriptor is open. Returns `None` if other
+    /// processes remove something for longer than `patience`, which a process in the root can pretend to do.
     pub fn lock_for_mounting(&self, patience: Duration) -> Result<Option<OwnedFd>, SysError> {
         self.lock(FlockOperation::NonBlockingLockShared, patience)
     }
 
-    /// Locks it against mounts for as long as the returned descriptor is open. Returns `None` if containers are being
-    /// prepared on it for longer than `patience`.
+    /// Locks the root against mounts for as long as the returned descriptor is open. Returns `None` if containers
+    /// are being prepared on it for longer than `patience`.
     pub fn lock_for_removing(&self, patience: Duration) -> Result<Option<OwnedFd>, SysError> {
         self.lock(FlockOperation::NonBlockingLockExclusive, patience)
     }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which files in the container's root may be read. An image, or a mount of the container's author, decides where a path
-//! leads, and reading some files has side effects on the host, or never ends.
+//! Decides which files in the container's root may be read. The image and the volumes that the container's author
+//! mounts determine where a path leads, and reading some files has side effects on the host, or never ends.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -17,17 +17,17 @@ use crate::sys::{SysError, cgroup, fs};
 /// Why a file in the root can't or must not be read.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
-    /// A system call failed, or something was found.
+    /// A system call failed, or what was found is an error.
     #[error(transparent)]
     Sys(#[from] SysError),
     /// Opening a FIFO would block, and opening a device can have any effect.
     #[error("{0} is not a regular file")]
     Kind(InnerPath),
-    /// Reading such a file can have side effects on the host; for instance, reading /proc/kmsg consumes the kernel's
-    /// messages.
+    /// Reading such a file can have side effects on the host; for instance, reading /proc/kmsg
+    /// consumes the kernel's messages.
     #[error("{0} is on one of the kernel's own file systems, whose files the hook does not read for an image")]
     OfTheKernel(InnerPath),
-    /// What is in a volume is the container's business.
+    /// The content of volumes is the container's business.
     #[error(
         "{0} lies on another mount than the container's root, where the hook reads only systemd's own path in /usr/lib \
          or /lib"
@@ -46,7 +46,7 @@ impl ReadError {
     pub fn is_of_the_file(&self) -> bool {
         match self {
             Self::Kind(_) | Self::OfTheKernel(_) | Self::OnAVolume(_) | Self::OfAServer(_) => true,
-            // This process has no rights in the file's user namespace, or another one holds a lease on the file.
+            // This process has no rights in the file's user namespace, or another process holds a lease on the file.
             Self::Sys(error) => {
                 matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::AGAIN)) || error.is_of_a_server()
             }
@@ -55,8 +55,8 @@ impl ReadError {
 }
 
 impl Root {
-    /// Opens a program of the image for reading, unless one of the reasons in [`ReadError`] forbids it. In that case it
-    /// isn't even opened, since that can have side effects, or block.
+    /// Opens a program of the image for reading, unless one of the reasons in [`ReadError`] forbids it. In that case
+    /// the file isn't even opened, since that can have side effects, or block.
     pub fn read_program(&self, at: &InnerPath) -> Result<File, ReadError> {
         let place = self.regular_file(at)?;
         let answers = fs::answers(&place)?;
