@@ -293,6 +293,8 @@ pub struct Surroundings {
     /// The cgroup that the container's memory is charged to.
     pub memory_cgroup: MemoryCgroup,
     pub options: Options,
+    /// The engine, in whose terms messages say what to do.
+    pub engine: Engine,
     pub cgroups: Cgroups,
     /// The names of the files in a cgroup that are to be owned by its delegatee.
     pub delegated: Vec<String>,

@@ -17,6 +17,7 @@ use crate::cli::PlanFormat;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
+use crate::gather::label::{Label, short};
 use crate::gather::unreadable::{self, Assessment};
 use crate::gather::{self, GatherError};
 use crate::oci::config::Config;
@@ -27,7 +28,7 @@ use crate::plan::Plan;
 use crate::precreate;
 use crate::prepare::{Refusal, prepare};
 use crate::record::{self, ContainerView, Namespaces, Record, RecordProblem};
-use crate::report::{chain, short};
+use crate::report::chain;
 use crate::root::Root;
 use crate::sys::{SysError, fs, process, time_limit};
 
@@ -66,10 +67,10 @@ pub enum HookError {
     Open { path: PathBuf, source: SysError },
 }
 
-/// An error, and the ID of the container that it concerns, if known.
+/// An error, and the container that it concerns, if known.
 #[derive(Debug)]
 pub struct Failure {
-    pub id: Option<String>,
+    pub container: Option<String>,
     pub error: Box<HookError>,
 }
 
@@ -84,7 +85,7 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
             warn!("{}", chain(&error));
             return Ok(());
         }
-        result => result.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?,
+        result => result.map_err(|error| Failure { container: None, error: Box::new(error.into()) })?,
     };
     match call.unwrap_or_else(|| gather::call(&state)) {
         Call::CleanUp => {
@@ -96,15 +97,15 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
         // At the other stages the environment is that of the engine.
         Call::Create(Stage::CreateContainer) if loader.is_some() => {
             let error = Box::new(HookError::Loader(loader.unwrap_or_default()));
-            Err(Failure { id: Some(state.id), error })
+            Err(Failure { container: Some(Label::of(&state).to_string()), error })
         }
         Call::Create(stage) => create(&state, stage, policy)
-            .map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) }),
+            .map_err(|error| Failure { container: Some(Label::of(&state).to_string()), error: Box::new(error) }),
     }
 }
 
 fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError> {
-    let id = short(&state.id);
+    let label = Label::of(state);
     let parent = process::parent();
     let Some((bundle, root)) = to_prepare(state, stage)? else { return Ok(()) };
     let proof = gather::stage::prove(stage, bundle.config()?)?;
@@ -119,14 +120,14 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
         // Any other failure also occurs at createContainer, and is reported there.
         Err(error) if gather::follow_up(bundle.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
-            info!("{id}: left alone at {}: {}", stage.name(), chain(&error));
+            info!("{label}: left alone at {}: {}", stage.name(), chain(&error));
             return Ok(());
         }
         result => result?,
     };
     let plan = match (prepare(&facts), proof.lacking) {
         (Ok(plan), _) if plan.steps.is_empty() => {
-            say_why_left_alone(id, stage, facts.follow_up);
+            say_why_left_alone(&label, stage, facts.follow_up);
             return Ok(());
         }
         // If the runtime's process isn't visible, the processes in the cgroup aren't either. This
@@ -134,7 +135,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         (Ok(_) | Err(Refusal::SharedCgroup { .. }), Some(error)) => return Err(GatherError::from(error).into()),
         (result, _) => result?,
     };
-    announce(id, &plan);
+    announce(&label, &plan);
     let is_awaited = || match (stage, state.pid) {
         _ if process::parent() != parent => Ok(false),
         (Stage::CreateRuntime, Some(pid)) => process::shares_mount_namespace(pid),
@@ -146,14 +147,14 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
     match apply::apply(&container.root, &plan, &record, state.pid, &is_awaited) {
         Outcome::Prepared(failed) => {
             for error in &failed {
-                warn!("{id}: {}", chain(error));
+                warn!("{label}: {}", chain(error));
             }
-            info!("{id}: prepared at {}", stage.name());
+            info!("{label}: prepared at {}", stage.name());
             Ok(())
         }
         Outcome::Undone(error, undoing) => {
             for error in &undoing {
-                warn!("{id}: cannot undo a step: {}", chain(error));
+                warn!("{label}: cannot undo a step: {}", chain(error));
             }
             Err(error.into())
         }
@@ -170,32 +171,32 @@ fn seen(state: &State, stage: Stage) -> ContainerView {
 }
 
 /// Logs why a plan has no steps.
-fn say_why_left_alone(id: &str, stage: Stage, follow_up: FollowUp) {
+fn say_why_left_alone(label: &Label<'_>, stage: Stage, follow_up: FollowUp) {
     let why = match follow_up {
         FollowUp::None => "nothing is left to do, as after an earlier call",
         FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot => {
             "createContainer follows, and nothing needs the host's side"
         }
     };
-    debug!("{id}: left alone at {}: {why}", stage.name());
+    debug!("{label}: left alone at {}: {why}", stage.name());
 }
 
 /// Logs the plan for debugging, and its warnings.
-fn announce(id: &str, plan: &Plan) {
+fn announce(label: &Label<'_>, plan: &Plan) {
     if log_enabled!(Level::Debug) {
         for line in plan.to_string().lines() {
-            debug!("{id}: {line}");
+            debug!("{label}: {line}");
         }
     }
     for warning in plan.warnings() {
-        warn!("{id}: {warning}");
+        warn!("{label}: {warning}");
     }
 }
 
 /// Returns the bundle if the container is to be prepared, and otherwise logs why it isn't. Also returns the root if
 /// it was opened in the container's mount namespace.
 fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<Root>)>, HookError> {
-    let (id, at) = (short(&state.id), stage.name());
+    let (label, at) = (Label::of(state), stage.name());
     let bundle = match Bundle::read(state) {
         // At createRuntime the hook can read config.json, since its caller did so itself.
         Err(BundleError::Read { path, source })
@@ -203,7 +204,7 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
                 && source.errno() == Some(Errno::ACCESS)
                 && process::is_in_user_namespace() =>
         {
-            let config = without_config(id, at, &path, &source, unreadable::assess(state)?);
+            let config = without_config(&label, at, &path, &source, unreadable::assess(state)?);
             return Ok(config.map(|config| (Bundle::without_config(state, config), None)));
         }
         result => result?,
@@ -213,11 +214,11 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
         Decision::Skip(reason) => {
             // A command that can't be determined may be systemd, and then the container will not start.
             let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
-            log!(level, "{id}: left alone at {at}: {reason}");
+            log!(level, "{label}: left alone at {at}: {reason}");
             Ok(None)
         }
         Decision::Prepare(because) => {
-            debug!("{id}: prepare at {at}: {because}");
+            debug!("{label}: prepare at {at}: {because}");
             // At createRuntime the root is closed here, and opened again in the container's mount namespace.
             // Meanwhile the engine, whose runtime may have been killed, must be able to unmount the root in
             // its own mount namespace.
@@ -226,18 +227,18 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
     }
 }
 
-fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Assessment) -> Option<Config> {
+fn without_config(label: &Label<'_>, at: &str, path: &Path, source: &SysError, told: Assessment) -> Option<Config> {
     let path = path.display();
     match told {
-        Assessment::LeaveAlone(why) => info!("{id}: left alone at {at}: cannot read {path}, and {why}"),
+        Assessment::LeaveAlone(why) => info!("{label}: left alone at {at}: cannot read {path}, and {why}"),
         Assessment::Enabled(config) => {
-            debug!("{id}: prepare at {at}: cannot read {path}, and the annotation in the state says enabled");
+            debug!("{label}: prepare at {at}: cannot read {path}, and the annotation in the state says enabled");
             return Some(*config);
         }
         // This isn't an error, since the call at createRuntime may have determined that the container
         // isn't to be prepared.
         Assessment::MayBeSystemd => warn!(
-            "{id}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in \
+            "{label}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in \
              this user namespace ({source}); if it is, let this hook run at createRuntime, too, as its descriptors do, \
              or give the container the annotation oci-systemd-hook=enabled"
         ),
@@ -250,21 +251,22 @@ fn without_config(id: &str, at: &str, path: &Path, source: &SysError, told: Asse
 pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure> {
     const INPUT: &str = "config.json on standard input";
     let document = bundle::read_stream(input, INPUT);
-    let document = document.map_err(|error| Failure { id: None, error: Box::new(error.into()) })?;
+    let document = document.map_err(|error| Failure { container: None, error: Box::new(error.into()) })?;
     let state = gather::precreate::state_at_precreate(bundle::absolute(Path::new(".")), &document);
     let bundle = Bundle::of(&state, INPUT.into(), document);
-    change(&bundle, output).map_err(|error| Failure { id: Some(state.id.clone()), error: Box::new(error) })
+    change(&bundle, output)
+        .map_err(|error| Failure { container: Some(Label::of(&state).to_string()), error: Box::new(error) })
 }
 
 fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> {
-    let id = short(&bundle.state.id);
+    let label = Label::of(bundle.state);
     let (decision, changes) = precreate::changes(bundle)?;
     match decision {
-        Decision::Skip(reason) => debug!("{id}: left alone at precreate: {reason}"),
-        Decision::Prepare(because) => debug!("{id}: change config.json at precreate: {because}"),
+        Decision::Skip(reason) => debug!("{label}: left alone at precreate: {reason}"),
+        Decision::Prepare(because) => debug!("{label}: change config.json at precreate: {because}"),
     }
     for change in &changes {
-        debug!("{id}: {change}");
+        debug!("{label}: {change}");
     }
     let changed = if changes.is_empty() {
         Cow::Borrowed(bundle.document().bytes())

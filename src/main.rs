@@ -8,7 +8,7 @@ use std::time::Duration;
 use oci_systemd_hook::VERSION;
 use oci_systemd_hook::cli::{self, Request};
 use oci_systemd_hook::hook::{self, Failure};
-use oci_systemd_hook::report::{self, chain, short};
+use oci_systemd_hook::report::{self, chain};
 use oci_systemd_hook::sys::{process, time_limit};
 
 fn main() -> ExitCode {
@@ -53,9 +53,9 @@ fn begin(limit: Duration) {
 fn status(result: Result<(), Failure>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(Failure { id, error }) => {
-            match id {
-                Some(id) => log::error!("{}: {}", short(&id), chain(&error)),
+        Err(Failure { container, error }) => {
+            match container {
+                Some(container) => log::error!("{container}: {}", chain(&error)),
                 None => log::error!("{}", chain(&error)),
             }
             ExitCode::FAILURE

@@ -72,11 +72,3 @@ pub fn chain(error: &dyn Error) -> String {
     }
     one_line(line.replace('\n', " "))
 }
-
-/// Returns a container's ID as engines show it, which is shortened to 12 digits. An ID that somebody else chose isn't
-/// shortened, since several of them could otherwise look the same.
-#[must_use]
-pub fn short(id: &str) -> &str {
-    let is_engines = id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
-    if is_engines { id.get(..12).unwrap_or(id) } else { id }
-}

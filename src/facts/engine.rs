@@ -9,27 +9,41 @@
 //! where config.json says so (crun 1.8 after createRuntime, 1.27 after createContainer). The hook isn't passed any
 //! version. The versions in this module are those in which the behavior was observed.
 
+use std::path::Path;
+
 use crate::oci::state::State;
 
-/// The engine that the annotation `io.container.manager` names. Anyone can write that annotation, so nothing that
-/// matters to the host may depend on it alone.
+/// The engine, recognized by annotations and by the bundle's path. Anyone can write an annotation, so nothing that matters
+/// to the host may depend on it alone.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Engine {
     Podman,
     Crio,
-    /// Docker and containerd, which don't write this annotation, and all other engines.
+    /// containerd for Kubernetes, by its CRI plugin.
+    ContainerdCri,
+    Docker,
+    /// No engine, as with plain runc, or one that isn't recognized.
     Other,
 }
 
+/// The namespace of Docker's containers in containerd, whose bundles are
+/// `/run/containerd/io.containerd.runtime.v2.task/NAMESPACE/ID`, also if Docker runs a containerd of its own.
+const DOCKER_NAMESPACE: &str = "moby";
+
 impl Engine {
-    /// The key of the annotation that names the engine.
-    pub const ANNOTATION: &'static str = "io.container.manager";
+    /// The annotation in which podman and CRI-O name themselves.
+    const MANAGER: &'static str = "io.container.manager";
+    /// An annotation of containerd's CRI plugin.
+    const CRI_TYPE: &'static str = "io.kubernetes.cri.container-type";
 
     #[must_use]
-    pub fn of(manager: Option<&str>) -> Self {
-        match manager {
+    pub fn of<'a>(annotation: impl Fn(&str) -> Option<&'a str>, bundle: Option<&Path>) -> Self {
+        let is_docker = || bundle.and_then(Path::parent).is_some_and(|namespace| namespace.ends_with(DOCKER_NAMESPACE));
+        match annotation(Self::MANAGER) {
             Some("libpod") => Self::Podman,
             Some("cri-o") => Self::Crio,
+            _ if annotation(Self::CRI_TYPE).is_some() => Self::ContainerdCri,
+            _ if is_docker() => Self::Docker,
             Some(_) | None => Self::Other,
         }
     }
@@ -41,7 +55,7 @@ impl Engine {
         match self {
             Self::Podman => "podman",
             Self::Crio => "crio",
-            Self::Other => "oci",
+            Self::ContainerdCri | Self::Docker | Self::Other => "oci",
         }
     }
 
@@ -89,14 +103,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_engine_is_known_by_its_annotation() {
-        for (manager, engine, variable) in [
-            (Some("libpod"), Engine::Podman, "podman"),
-            (Some("cri-o"), Engine::Crio, "crio"),
-            (Some("podman"), Engine::Other, "oci"),
-            (None, Engine::Other, "oci"),
+    fn an_engine_is_recognized() {
+        const TASK: &str = "/run/containerd/io.containerd.runtime.v2.task";
+        for (annotations, bundle, engine, variable) in [
+            (&[("io.container.manager", "libpod")][..], "/b", Engine::Podman, "podman"),
+            (&[("io.container.manager", "cri-o")], "/b", Engine::Crio, "crio"),
+            (&[("io.container.manager", "podman")], "/b", Engine::Other, "oci"),
+            (&[("io.kubernetes.cri.container-type", "container")], "/b", Engine::ContainerdCri, "oci"),
+            (&[], &format!("{TASK}/moby/5c1a"), Engine::Docker, "oci"),
+            (&[], &format!("{TASK}/default/moby"), Engine::Other, "oci"),
         ] {
-            assert_eq!(Engine::of(manager), engine, "{manager:?}");
+            let find = |key: &str| annotations.iter().find(|(name, _)| *name == key).map(|(_, value)| *value);
+            assert_eq!(Engine::of(find, Some(Path::new(bundle))), engine, "{annotations:?} {bundle}");
             assert_eq!(engine.container_variable(), variable);
             assert_eq!(engine.calls_poststop_itself(), engine == Engine::Podman);
         }

@@ -53,6 +53,11 @@ impl<'a> Annotations<'a> {
         self.of_config.get(key).map(AsRef::as_ref).or_else(of_state)
     }
 
+    /// Recognizes the engine.
+    pub fn engine(&self, state: &State) -> Engine {
+        Engine::of(|key| self.get(key), state.bundle().ok())
+    }
+
     /// Returns the key that applies only to this container of a pod.
     fn own(&self, key: &str) -> Option<String> {
         self.pod.name().map(|name| format!("{key}/{name}"))
@@ -131,7 +136,7 @@ pub fn annotation_facts(bundle: &Bundle<'_>, policy: &Policy) -> Result<Annotati
     Ok(AnnotationFacts {
         options: annotations.options(policy)?,
         stop_signal: owned(STOP_SIGNAL),
-        engine: Engine::of(annotations.get(Engine::ANNOTATION)),
+        engine: annotations.engine(bundle.state),
         mount_context: owned(MOUNT_CONTEXT_TYPE),
     })
 }

@@ -3,46 +3,67 @@
 //! config.json. Annotations name the engine, but a container's author can write them. The arguments of conmon(8),
 //! which runs the runtime and calls podman when the container ends, come from podman alone.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::GatherError;
 use super::proc::read_if_shown;
 use crate::kernel::status;
+use crate::oci::pod::is_name;
 use crate::oci::state::State;
 use crate::sys::fs;
 
 /// Whether an ancestor of this process is the conmon of this container and calls podman to clean up after it.
 pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
+    let find = |command_line: &str| bundle_of_podmans(command_line, &state.id).map(PathBuf::from);
+    Ok(find_ancestor(find)?
+        .is_some_and(|bundle| state.bundle().is_ok_and(|own| own == bundle || fs::is_same_file(own, &bundle))))
+}
+
+/// Returns the name that the container's conmon was given. podman and CRI-O give it one; podman writes it nowhere else.
+pub(super) fn container_name(state: &State) -> Option<String> {
+    let find = |command_line: &str| {
+        let of_container = is_conmon(command_line) && values(command_line, "-c").any(|id| id == state.id);
+        let name = || values(command_line, "-n").next().filter(|name| is_name(name)).map(str::to_owned);
+        of_container.then(name).flatten()
+    };
+    find_ancestor(find).ok().flatten()
+}
+
+/// Looks for something in the command lines of this process's ancestors, beginning with its parent.
+fn find_ancestor<T>(find: impl Fn(&str) -> Option<T>) -> Result<Option<T>, GatherError> {
     /// Enough for the runtime, programs that wrap it or this hook, and conmon.
     const ANCESTORS_MAX: usize = 8;
     let mut pid = "self".to_owned();
     for _ in 0..ANCESTORS_MAX {
         let status = read_if_shown(&format!("/proc/{pid}/status"))?;
-        let Some(parent) = status.as_deref().and_then(status::parent) else { return Ok(false) };
+        let Some(parent) = status.as_deref().and_then(status::parent) else { return Ok(None) };
         pid = parent.to_string();
-        let Some(command_line) = read_if_shown(&format!("/proc/{pid}/cmdline"))? else { return Ok(false) };
-        if let Some(bundle) = bundle_of_podmans(&command_line, &state.id) {
-            return Ok(state
-                .bundle()
-                .is_ok_and(|own| own == Path::new(bundle) || fs::is_same_file(own, Path::new(bundle))));
+        let Some(command_line) = read_if_shown(&format!("/proc/{pid}/cmdline"))? else { return Ok(None) };
+        let found = find(&command_line);
+        if found.is_some() {
+            return Ok(found);
         }
     }
-    Ok(false)
+    Ok(None)
+}
+
+fn is_conmon(command_line: &str) -> bool {
+    let program = command_line.split('\0').next().and_then(|program| Path::new(program).file_name());
+    program.is_some_and(|program| program == "conmon")
+}
+
+/// Returns the values of an option that is followed by its value.
+fn values<'a>(command_line: &'a str, option: &'static str) -> impl Iterator<Item = &'a str> {
+    let words = command_line.split('\0');
+    words.clone().zip(words.skip(1)).filter(move |(name, _)| *name == option).map(|(_, value)| value)
 }
 
 /// Returns the bundle in the arguments of a conmon that calls podman at the end of the container `id`. Returns
 /// `None` if `command_line` isn't that of such a conmon.
 fn bundle_of_podmans<'a>(command_line: &'a str, id: &str) -> Option<&'a str> {
-    let words: Vec<&str> = command_line.split('\0').collect();
-    let values = |option: &'static str| {
-        words.windows(2).filter_map(move |pair| match pair {
-            [name, value] if *name == option => Some(*value),
-            _ => None,
-        })
-    };
-    let program = words.first().and_then(|program| Path::new(program).file_name());
+    let values = |option| values(command_line, option);
     let exit: Vec<&str> = values("--exit-command-arg").collect();
-    let is_podmans = program.is_some_and(|program| program == "conmon")
+    let is_podmans = is_conmon(command_line)
         && values("-c").any(|value| value == id)
         && values("--exit-command").next().is_some()
         && exit.windows(2).any(|pair| pair == ["container", "cleanup"])

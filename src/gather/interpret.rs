@@ -38,6 +38,7 @@ pub fn interpret(state: &State, config: &Config, readings: Readings) -> Surround
         options: readings.options,
         delegated: readings.host.delegated,
         systemd: readings.systemd,
+        engine: readings.engine,
         selinux: readings.selinux,
         host_os_release: readings.host.os_release,
     }

@@ -117,6 +117,7 @@ pub fn surroundings(
         follow_up: follow_up(config, stage)?,
         options,
         making: making(state, config, own, engine, stage)?,
+        engine,
         rights: rights(config, own),
         id_maps,
         stop_signal,

@@ -9,6 +9,7 @@ mod conmon;
 mod error;
 mod follow_up;
 pub mod interpret;
+pub mod label;
 pub mod live;
 mod mounted;
 mod occupants;

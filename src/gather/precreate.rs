@@ -8,7 +8,7 @@ use super::predict::layout_of_host;
 use super::{GatherError, live};
 use crate::bundle::Bundle;
 use crate::facts::mounts::has_mounts_below;
-use crate::facts::{Engine, Layout, PrecreateFacts};
+use crate::facts::{Layout, PrecreateFacts};
 use crate::identity::MachineId;
 use crate::kernel::mountinfo;
 use crate::oci::config;
@@ -59,7 +59,7 @@ pub fn before(bundle: &Bundle<'_>) -> Result<PrecreateFacts, GatherError> {
     let mounts = mounts.unwrap_or_default();
     Ok(PrecreateFacts {
         has_mounts_in_root: root.is_some_and(|root| has_mounts_below(&mounts, &root)),
-        engine: Engine::of(Annotations::of(bundle)?.get(Engine::ANNOTATION)),
+        engine: Annotations::of(bundle)?.engine(bundle.state),
         machine_id: MachineId::in_name(&bundle.state.id),
         host_os_release: live::host_os_release(),
         is_unified: layout_of_host() == Layout::Unified,

@@ -28,7 +28,7 @@ use crate::sys::fs;
 /// createContainer and with the rights that a runtime gives a hook there.
 pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings, GatherError> {
     let (state, config) = (bundle.state, bundle.config_to_prepare()?);
-    let AnnotationFacts { options, stop_signal, mount_context, .. } = annotation_facts(bundle, policy)?;
+    let AnnotationFacts { options, stop_signal, engine, mount_context } = annotation_facts(bundle, policy)?;
     let root = open_root(bundle)?;
     let layout = layout_of_host();
     let namespace = namespace_of(config);
@@ -46,6 +46,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
         follow_up: FollowUp::None,
         options,
         making: CgroupCreation::Possible,
+        engine,
         rights: Rights::of_root(UserNamespaces { hook: false, container: config.has_namespace("user") }),
         id_maps: [id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings)],
         stop_signal,

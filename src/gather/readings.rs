@@ -5,8 +5,8 @@ use std::collections::BTreeSet;
 use std::path::PathBuf;
 
 use crate::facts::{
-    CgroupCreation, CgroupNamespace, CgroupOwner, FollowUp, Image, Mounts, Occupants, Options, Places, Rights, Selinux,
-    Stage,
+    CgroupCreation, CgroupNamespace, CgroupOwner, Engine, FollowUp, Image, Mounts, Occupants, Options, Places, Rights,
+    Selinux, Stage,
 };
 use crate::identity::MachineId;
 use crate::kernel::cgroup::{CgroupFile, Hierarchy};
@@ -49,6 +49,7 @@ pub struct Readings {
     pub rights: Rights,
     /// The content of `uid_map` and `gid_map` of the container's user namespace.
     pub id_maps: [String; 2],
+    pub engine: Engine,
     /// The signal with which the engine stops the container.
     pub stop_signal: Option<String>,
     /// The units of [`super::interpret::asked_units`] that the image has.

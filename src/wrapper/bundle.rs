@@ -13,6 +13,7 @@ use super::{NAME, RuntimeError};
 use crate::bundle::{Bundle, BundleError, absolute};
 use crate::decide::{Decision, PrepareReason};
 use crate::gather::GatherError;
+use crate::gather::label::Label;
 use crate::hooksd::{self, Descriptor, Fault, HookSet, MatchedContainer, Problem};
 use crate::oci::Text;
 use crate::oci::config::{CommandFields, ConfigMount, annotations, mounts};
@@ -20,7 +21,7 @@ use crate::oci::edit::Edit;
 use crate::oci::state::State;
 use crate::plan::Change;
 use crate::precreate;
-use crate::report::{self, chain, last_words, short};
+use crate::report::{self, chain, last_words};
 use crate::sys::fs;
 use crate::sys::journal::{self, Priority};
 use crate::sys::time_limit;
@@ -151,7 +152,7 @@ fn without_hook(state: &State, because: &PrepareReason, settings: &Settings, pro
         "{}: {because}, but no hook called {} runs when the container is created, and without it systemd usually exits \
          at once: {none}; install the hook with contrib/install.sh, or name the directory of its descriptors by hooksDirs \
          in {}",
-        short(&state.id),
+        Label::of(state),
         report::NAME,
         settings::FILE,
     );

@@ -12,9 +12,10 @@ use super::program::RuntimeProgram;
 use crate::bundle::Bundle;
 use crate::decide::{Decision, decide};
 use crate::facts::options::Policy;
+use crate::gather::label::short;
 use crate::gather::{self, GatherError};
 use crate::oci::state::{State, Status};
-use crate::report::{chain, short};
+use crate::report::chain;
 use crate::sys::journal::{self, Priority};
 use crate::sys::process;
 

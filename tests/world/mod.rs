@@ -12,8 +12,8 @@ use oci_systemd_hook::facts::mounts::tmpfs_devices;
 use oci_systemd_hook::facts::options::{CgroupsMax, Key, PREFIX, V1WithSysAdmin};
 use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
 use oci_systemd_hook::facts::{
-    CgroupCreation, CgroupOwner, FollowUp, Found, Image, Mounts, Occupants, Options, Places, Rights, Selinux, Stage,
-    Surroundings, UserNamespaces,
+    CgroupCreation, CgroupOwner, Engine, FollowUp, Found, Image, Mounts, Occupants, Options, Places, Rights, Selinux,
+    Stage, Surroundings, UserNamespaces,
 };
 use oci_systemd_hook::gather::cgroups::{self, Evidence};
 use oci_systemd_hook::gather::interpret::{asked_tmpfs, asked_units, interpret};
@@ -24,7 +24,7 @@ use oci_systemd_hook::kernel::cgroup::CgroupFile;
 use oci_systemd_hook::kernel::memory;
 use oci_systemd_hook::kernel::selinux::Label;
 use oci_systemd_hook::kernel::statx::FileIdentity;
-use oci_systemd_hook::oci::config::Config;
+use oci_systemd_hook::oci::config::{Config, annotations};
 use oci_systemd_hook::oci::document::Document;
 use oci_systemd_hook::oci::state::State;
 use oci_systemd_hook::path::InnerPath;
@@ -105,6 +105,7 @@ impl World {
             State::parse(self.get("state.json").unwrap_or(STATE).as_bytes()).map_err(|error| error.to_string())?;
         let document = Document::parse(text("config.json")?.into()).map_err(|error| error.to_string())?;
         let config = Config::of(&document).map_err(|error| error.to_string())?;
+        let annotations = annotations(&document).map_err(|error| error.to_string())?;
         let stage = match self.word("stage") {
             None => Stage::CreateContainer,
             Some("createRuntime") => Stage::CreateRuntime,
@@ -169,6 +170,7 @@ impl World {
                     .collect(),
             },
             id_maps: [self.get("id-map").unwrap_or("0 0 4294967295"); 2].map(str::to_owned),
+            engine: Engine::of(|key| annotations.get(key).map(AsRef::as_ref), None),
             stop_signal: self.word("stop-signal").map(str::to_owned),
             units: asked_units(&config, systemd)
                 .into_iter()
