@@ -89,8 +89,8 @@ impl<Tree> TreePath<Tree> {
         self.0 != other.0 && self.is_at_or_below(other)
     }
 
-    /// The part of this path that follows `other`, without a leading slash. Returns `None` if the path isn't at or
-    /// below `other`.
+    /// The part of this path that follows `other`, without a leading slash. Returns `None` if the path
+    /// isn't at or below `other`.
     #[must_use]
     pub fn below<'a>(&'a self, other: &Self) -> Option<&'a Path> {
         self.0.strip_prefix(&other.0).ok()

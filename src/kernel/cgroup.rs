@@ -46,8 +46,8 @@ impl<Namespace> CgroupFile<Namespace> {
         Self { text, namespace: PhantomData }
     }
 
-    /// Returns the process's cgroup in `hierarchy`, or `None` if there is no such hierarchy or the cgroup is outside
-    /// the namespace (`/../x`).
+    /// Returns the process's cgroup in `hierarchy`, or `None` if there is no such hierarchy or the cgroup
+    /// is outside the namespace (`/../x`).
     #[must_use]
     pub fn path(&self, hierarchy: Hierarchy) -> Option<TreePath<Namespace>> {
         self.written(hierarchy).filter(|path| !path.starts_with("/..")).map(TreePath::new)

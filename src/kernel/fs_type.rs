@@ -9,8 +9,8 @@
 pub enum DataSource {
     /// Storage: a disk, memory, or the layers of an overlay.
     Stored,
-    /// The kernel, which generates it on the spot. That can have side effects: reading /proc/kmsg consumes the
-    /// messages.
+    /// The kernel, which generates it on the spot. That can have side effects:
+    /// reading /proc/kmsg consumes the messages.
     Kernel,
     /// A program or another machine, which may take any time to answer.
     Server,

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Parses `/proc/<pid>/uid_map`, which maps the IDs of a user namespace to those of its parent, see
-//! user_namespaces(7).
+//! Parses `/proc/<pid>/uid_map`, which maps the IDs of a user namespace to those
+//! of its parent, see user_namespaces(7).
 
 /// The map of the initial user namespace. Other user namespaces may have the same map.
 pub const WHOLE: &str = "0 0 4294967295";

@@ -12,9 +12,9 @@ pub fn limit(text: &str) -> Option<u64> {
     text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT_V1_BYTES - LARGEST_PAGE_BYTES)
 }
 
-/// Returns how much of the memory that is charged to a cgroup and its descendants is page cache, which the kernel
-/// reclaims before it kills a process. `text` is `memory.stat`; in v1 the values that include descendants begin with
-/// `total_`.
+/// Returns how much of the memory that is charged to a cgroup and its descendants is page cache, which
+/// the kernel reclaims before it kills a process. `text` is `memory.stat`; in v1 the values that
+/// include descendants begin with `total_`.
 #[must_use]
 pub fn reclaimable(text: &str) -> u64 {
     let value = |name: &str| {

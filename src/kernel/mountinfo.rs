@@ -98,8 +98,8 @@ impl Entry<'_> {
         self.fs_type.starts_with(prefix.as_bytes())
     }
 
-    /// Whether the mount point is at or below `path`, which must be escaped as by [`escape`]. This is a cheap first
-    /// filter.
+    /// Whether the mount point is at or below `path`, which must be escaped as by [`escape`]. This
+    /// is a cheap first filter.
     #[must_use]
     pub fn may_be_below(&self, path: &[u8]) -> bool {
         let below = self.mount_point.strip_prefix(path);

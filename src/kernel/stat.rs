@@ -4,13 +4,13 @@
 /// The fields that, together with the PID, identify a process, and whether it still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// When the process started, in clock ticks since boot (field 22). Together with the PID this is unique until the
-    /// next boot.
+    /// When the process started, in clock ticks since boot (field 22). Together with the PID this is
+    /// unique until the next boot.
     pub start_ticks: u64,
     /// Whether the process has ended, with all its threads, and only waits for its parent to collect its status.
     pub has_ended: bool,
-    /// Whether the process is ending or has ended (`PF_EXITING` in field 9). From then on, v1 hierarchies list it in
-    /// their root cgroup.
+    /// Whether the process is ending or has ended (`PF_EXITING` in field 9). From then on, v1 hierarchies list
+    /// it in their root cgroup.
     pub is_exiting: bool,
 }
 
@@ -18,8 +18,8 @@ impl Stat {
     /// Parses the content of the file. Returns `None` if it doesn't have the documented form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        /// The index of field 22 among the fields after the program's name. The name may contain blanks and
-        /// parentheses.
+        /// The index of field 22 among the fields after the program's name. The name
+        /// may contain blanks and parentheses.
         const START: usize = 22 - 3;
         const FLAGS: usize = 9 - 3;
         const THREADS: usize = 20 - 3;

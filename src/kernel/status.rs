@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Parses `/proc/<pid>/status`, see proc_pid_status(5). Unlike most of a process's files, this one can be read by any
-//! process.
+//! Parses `/proc/<pid>/status`, see proc_pid_status(5). Unlike most of a process's files, this one can
+//! be read by any process.
 
 /// The parent's PID in the PID namespace of the /proc that was read. Returns `None` if it has none there.
 #[must_use]
