@@ -23,8 +23,8 @@ pub fn program(args: &[impl AsRef<str>]) -> Option<&str> {
 /// Whether a program's name is that of an init. This is the old hook's rule; podman's is similar.
 #[must_use]
 pub fn names_init(program: &str) -> bool {
-    // Docker and podman mount /dev/init for `--init`. It only reaps processes and is not an init in the sense of this
-    // hook.
+    // Docker and podman mount /dev/init for `--init`. It only reaps processes and is not an init in
+    // the sense of this hook.
     program != "/dev/init" && matches!(base_name(program), "init" | "systemd")
 }
 

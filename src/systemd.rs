@@ -11,14 +11,14 @@ pub struct Version(pub u32);
 
 /// How much of the executable is searched at a time.
 const WINDOW_BYTES: usize = 64 * 1024;
-/// The maximum length of the bytes that identify a version, from the start of the prefix to the end of the number or
-/// the line.
+/// The maximum length of the bytes that identify a version, from the start of the prefix to the end of
+/// the number or the line.
 const LONGEST_BYTES: usize = 128;
 
 impl Version {
-    /// Finds the version in systemd's executable. Since release 231 it is in the name of the private library that
-    /// systemd is linked to, `libsystemd-shared-257.so`. In earlier releases it is in the message that systemd logs
-    /// when it starts.
+    /// Finds the version in systemd's executable. Since release 231 it is in the name of the private library
+    /// that systemd is linked to, `libsystemd-shared-257.so`. In earlier releases it is in the message that
+    /// systemd logs when it starts.
     pub fn in_program(mut program: impl Read) -> std::io::Result<Option<Self>> {
         let mut window = vec![0; WINDOW_BYTES];
         let (mut length, mut logged) = (0, None);
