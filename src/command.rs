@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Which commands name init or systemd; only names, no file is looked at.
+//! Determines whether a command runs an init such as systemd. Looks only at names, never at files.
 
-/// What execvp(3) and shells search without `PATH`, and where an init is.
+/// The search path if `PATH` isn't set, as for execvp(3) and shells. It includes the directories that an init is in.
 pub const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/// The program that a container's command runs, looking through `/bin/sh -c "exec …"`, which is
-/// how engines write the shell form of an image's command.
+/// Returns the program that a container's command runs. Looks through `/bin/sh -c "exec …"`, which is how engines
+/// write the shell form of an image's command.
 #[must_use]
 pub fn program(args: &[impl AsRef<str>]) -> Option<&str> {
     let mut args = args.iter().map(AsRef::as_ref);
@@ -20,10 +20,11 @@ pub fn program(args: &[impl AsRef<str>]) -> Option<&str> {
     Some(if is_script { executed(script).unwrap_or(first) } else { first })
 }
 
-/// Whether a program's name is that of an init: the old hook's rule, which podman's resembles.
+/// Whether a program's name is that of an init. This is the old hook's rule; podman's is similar.
 #[must_use]
 pub fn names_init(program: &str) -> bool {
-    // /dev/init is what Docker and podman mount for `--init`: a reaper, not ours.
+    // Docker and podman mount /dev/init for `--init`. It only reaps processes and is not an init in
+    // the sense of this hook.
     program != "/dev/init" && matches!(base_name(program), "init" | "systemd")
 }
 
@@ -31,8 +32,8 @@ fn is_shell(program: &str) -> bool {
     matches!(base_name(program), "sh" | "ash" | "bash" | "dash")
 }
 
-/// The program of a script that is one `exec`; a script that does more is not looked through,
-/// since what it runs before may never come to the exec.
+/// Returns the program of a script that consists of a single `exec`. A script that does more is not looked through,
+/// since the commands before its `exec` may prevent that from being reached.
 fn executed(script: &str) -> Option<&str> {
     let mut words = script.split_ascii_whitespace();
     let is_plain = !script.contains(['|', '&', ';', '<', '>', '(', ')', '$', '`', '\\', '"', '\'', '\n']);

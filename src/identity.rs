@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The container's machine id: how one is made of what the engine says; reads nothing itself.
+//! Derives the container's machine ID from what the engine says. This module reads nothing itself.
 
 use std::fmt;
 
 use sha2::{Digest, Sha256};
 
-/// 128 bits as machine-id(5) wants them: 32 lower-case hexadecimal digits, not all zero.
+/// A machine ID in the form that machine-id(5) requires: 128 bits as 32 lowercase hexadecimal digits, not all zero.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct MachineId(String);
 
 impl MachineId {
-    /// Reads an id or UUID, with or without hyphens, in either case.
+    /// Parses a machine ID or a UUID, with or without hyphens, in either case.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
         let digits: String = text.chars().filter(|c| *c != '-').map(|c| c.to_ascii_lowercase()).collect();
@@ -20,15 +20,15 @@ impl MachineId {
         valid.then_some(Self(digits))
     }
 
-    /// The id that a container's name is: its first 32 digits where they are hexadecimal, as podman
-    /// and the old hook do it, so that the id can be told from `ps`.
+    /// Returns the first 32 characters of a container's name as its machine ID if they are hexadecimal digits. Podman
+    /// and the old hook do the same, so that the ID can be recognized in the output of `ps`.
     #[must_use]
     pub fn in_name(name: &str) -> Option<Self> {
         name.get(..32).filter(|start| !start.contains('-')).and_then(Self::parse)
     }
 
-    /// The id for a container of this name: what the name is, or a hash of it and the host's machine
-    /// id, since the same name on two hosts must not give one id.
+    /// Returns the machine ID for a container with this name: the one in the name ([`Self::in_name`]), or else a hash
+    /// of the name and the host's machine ID, since the same name on two hosts must not result in the same ID.
     #[must_use]
     pub fn of_container(name: &str, host: Option<&Self>) -> Self {
         Self::in_name(name).unwrap_or_else(|| {
@@ -39,12 +39,12 @@ impl MachineId {
             hash.update(name);
             let mut digits = format!("{:x}", hash.finalize());
             digits.truncate(32);
-            // 128 zero bits of a hash will not be seen; were they, 1 is as good an id.
+            // A hash that starts with 128 zero bits will not occur in practice. If it did, 1 would be as good an ID.
             Self::parse(&digits).unwrap_or_else(|| Self(format!("{:032x}", 1)))
         })
     }
 
-    /// As a UUID is written, with hyphens.
+    /// Formats the ID as a UUID, with hyphens.
     #[must_use]
     pub fn hyphenated(&self) -> String {
         let mut uuid = String::with_capacity(36);

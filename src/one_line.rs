@@ -1,25 +1,25 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Names and values come from hostile images and annotations: none of them may forge a line of a plan or a log, or give a
-//! terminal an order.
+//! Escapes text for output. Names and values come from hostile images and annotations. They must not be able to forge
+//! a line of a plan or a log, or to send control sequences to a terminal.
 
 use std::fmt::{self, Write};
 
-/// Writes on with all escaped that isn't printed as it is: control characters, and those that change the direction of
-/// writing.
+/// A writer that escapes everything that isn't printed literally, such as control characters and characters that
+/// change the writing direction.
 #[derive(Debug)]
 pub struct OneLine<W>(pub W);
 
 impl<W: Write> Write for OneLine<W> {
     fn write_str(&mut self, text: &str) -> fmt::Result {
         text.chars().try_for_each(|letter| match letter {
-            // These are printed as they are, though a literal couldn't have them so.
+            // `escape_debug` would also escape these characters, which are printed literally.
             '"' | '\'' | '\\' => self.0.write_char(letter),
             _ => write!(self.0, "{}", letter.escape_debug()),
         })
     }
 }
 
-/// A text as one line.
+/// Formats a value as a single line, escaped as by [`OneLine`].
 #[must_use]
 pub fn one_line(text: impl fmt::Display) -> String {
     let mut line = OneLine(String::new());

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! os-release(5): what a host or an image says that it is.
+//! Parses os-release(5), in which a host or an image identifies its operating system.
 
-/// The value of a field; none where it is missing or empty.
+/// Returns the value of a field, or `None` if it is missing or empty.
 #[must_use]
 pub fn field(text: &str, name: &str) -> Option<String> {
-    // As a shell would read it: the last one counts.
+    // As in a shell, the last assignment counts.
     text.lines().rev().find_map(|line| {
         let value = line.trim_start().strip_prefix(name)?.strip_prefix('=')?;
         let words = shlex::split(value)?;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Paths in a tree whose root isn't the host's `/`. Each tree has a type of its own, since a path of one of them leads to
-//! another file in another.
+//! Paths in trees whose root isn't the host's `/`. Each tree has its own type of path, since the same path leads to
+//! different files in different trees.
 
 use std::ffi::OsStr;
 use std::fmt::{self, Write as _};
@@ -13,31 +13,31 @@ use crate::one_line::OneLine;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContainerRoot {}
 
-/// A cgroup hierarchy from the root of this process's cgroup namespace, cgroup_namespaces(7).
+/// A cgroup hierarchy as seen from the root of this process's cgroup namespace, cgroup_namespaces(7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum OwnNamespace {}
 
-/// A cgroup hierarchy from the root of the container's cgroup namespace.
+/// A cgroup hierarchy as seen from the root of the container's cgroup namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum ContainerNamespace {}
 
-/// A path as the container's processes see it. It says nothing about symbolic links: only [`crate::root::Root`] turns it into
-/// a file, and never outside the root.
+/// A path as the container's processes see it. Symbolic links in it are not resolved: only [`crate::root::Root`]
+/// turns it into a file, and never into one outside the root.
 pub type InnerPath = TreePath<ContainerRoot>;
-/// A cgroup's path as this process sees it.
+/// The path of a cgroup as this process sees it.
 pub type CgroupPath = TreePath<OwnNamespace>;
-/// A cgroup's path as the container's processes see it.
+/// The path of a cgroup as the container's processes see it.
 pub type InnerCgroupPath = TreePath<ContainerNamespace>;
 
-/// An absolute, normalised path in a tree.
+/// An absolute, normalized path in a tree.
 ///
-/// It is compared by component, so `/runner` is not below `/run`.
+/// Paths are compared by component, so `/runner` is not below `/run`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct TreePath<Tree>(PathBuf, PhantomData<Tree>);
 
 impl<Tree> TreePath<Tree> {
-    /// Reads `path` as a process chrooted to the tree would: relative to `/`, and with `..`
-    /// at the top staying at the top. That is also how runtimes read a mount's destination.
+    /// Normalizes `path` as a process that is chrooted to the tree would: it is relative to `/`, and `..` at the top
+    /// stays at the top. Runtimes interpret the destination of a mount in the same way.
     pub fn new(path: impl AsRef<Path>) -> Self {
         let mut clean = PathBuf::from("/");
         for component in path.as_ref().components() {
@@ -52,50 +52,51 @@ impl<Tree> TreePath<Tree> {
         Self(clean, PhantomData)
     }
 
-    /// The tree's `/`.
+    /// The path of the tree's root directory.
     #[must_use]
     pub fn root() -> Self {
         Self(PathBuf::from("/"), PhantomData)
     }
 
-    /// This path with `name` (which may have several components) added.
+    /// Appends `name`, which may have several components.
     #[must_use]
     pub fn join(&self, name: impl AsRef<Path>) -> Self {
         let name = name.as_ref();
         Self::new(self.0.join(name.strip_prefix("/").unwrap_or(name)))
     }
 
-    /// The directory that holds this path; none for `/`.
+    /// The parent directory. Returns `None` for `/`.
     #[must_use]
     pub fn parent(&self) -> Option<Self> {
         self.0.parent().map(|parent| Self(parent.to_owned(), PhantomData))
     }
 
-    /// The directory that holds this path, and the path's name in it; none for `/`, which no directory holds.
+    /// Splits the path into its parent directory and its last component. Returns `None` for `/`, which has neither.
     #[must_use]
     pub fn split(&self) -> Option<(Self, &OsStr)> {
         self.parent().zip(self.0.file_name())
     }
 
-    /// Whether this is `other` or something below it.
+    /// Whether this path is `other` or below it.
     #[must_use]
     pub fn is_at_or_below(&self, other: &Self) -> bool {
         self.0.starts_with(&other.0)
     }
 
-    /// Whether this is something below `other`, and not `other` itself.
+    /// Whether this path is below `other`, and not `other` itself.
     #[must_use]
     pub fn is_below(&self, other: &Self) -> bool {
         self.0 != other.0 && self.is_at_or_below(other)
     }
 
-    /// The path below `other`, without a leading slash; none where it isn't at or below it.
+    /// The part of this path that follows `other`, without a leading slash. Returns `None` if the path
+    /// isn't at or below `other`.
     #[must_use]
     pub fn below<'a>(&'a self, other: &Self) -> Option<&'a Path> {
         self.0.strip_prefix(&other.0).ok()
     }
 
-    /// The path as a process in that tree would write it.
+    /// The path as a process in the tree would write it.
     #[must_use]
     pub fn as_path(&self) -> &Path {
         &self.0

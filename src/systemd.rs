@@ -1,22 +1,24 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The version of an image's systemd, told from the bytes of its program; nothing of the image is run.
+//! Finds the version of an image's systemd in the bytes of its executable. Nothing of the image is run.
 
 use std::io::{ErrorKind, Read};
 
 use memchr::memmem;
 
-/// A release, such as 257.
+/// A release of systemd, such as 257.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Version(pub u32);
 
-/// How much of a program is looked at at a time.
+/// How much of the executable is searched at a time.
 const WINDOW_BYTES: usize = 64 * 1024;
-/// No longer than this is what tells a version, from its first word to the end of the number or the line.
+/// The maximum length of the bytes that identify a version, from the start of the prefix to the end of
+/// the number or the line.
 const LONGEST_BYTES: usize = 128;
 
 impl Version {
-    /// Finds it in systemd's program: in the name of the private library that it is linked to,
-    /// `libsystemd-shared-257.so`, since release 231; before, in what it logs at its start.
+    /// Finds the version in systemd's executable. Since release 231 it is in the name of the private library
+    /// that systemd is linked to, `libsystemd-shared-257.so`. In earlier releases it is in the message that
+    /// systemd logs when it starts.
     pub fn in_program(mut program: impl Read) -> std::io::Result<Option<Self>> {
         let mut window = vec![0; WINDOW_BYTES];
         let (mut length, mut logged) = (0, None);
@@ -27,7 +29,7 @@ impl Version {
             };
             length += read;
             let seen = window.get(..length).unwrap_or_default();
-            // Only where there is more can something be cut short at the end.
+            // A match can be cut off at the end of the window, unless the executable ends there.
             let whole = if read == 0 { length } else { length.saturating_sub(LONGEST_BYTES) };
             if let Some(linked) = linked(seen, whole) {
                 return Ok(Some(linked));
@@ -42,14 +44,14 @@ impl Version {
     }
 }
 
-/// In the first library's name that begins before `end`.
+/// Finds the version in the first library name that starts before `end`.
 fn linked(program: &[u8], end: usize) -> Option<Version> {
     let libraries = [&b"libsystemd-shared-"[..], b"libsystemd-core-"];
     let found = libraries.into_iter().filter_map(|name| after(program, end, name, |_| true));
     found.min_by_key(|(at, _)| *at).map(|(_, version)| version)
 }
 
-/// In the line that begins so before `end`.
+/// Finds the version in the first log message that starts before `end`.
 fn in_log_line(program: &[u8], end: usize) -> Option<Version> {
     const LOGGED: &[u8] = b" running in %ssystem mode";
     let found = after(program, end, b"systemd ", |rest| {
@@ -59,7 +61,8 @@ fn in_log_line(program: &[u8], end: usize) -> Option<Version> {
     found.map(|(_, version)| version)
 }
 
-/// The number that follows the first `word` before `end` after which comes what is `wanted`, too; and where that is.
+/// Finds the first `word` that starts before `end` and is followed by a number and a tail that satisfies `wanted`.
+/// The tail includes the number. Returns the offset of `word` and the number.
 fn after(program: &[u8], end: usize, word: &[u8], wanted: impl Fn(&[u8]) -> bool) -> Option<(usize, Version)> {
     memmem::find_iter(program, word).take_while(|at| *at < end).find_map(|at| {
         let rest = program.get(at + word.len()..)?;
@@ -83,7 +86,7 @@ mod tests {
     #[test]
     fn finds_the_version() {
         let found = |program: &[u8]| Version::in_program(program).unwrap().map(|version| version.0);
-        // As Debian, Fedora and CentOS 7 have it.
+        // Debian, Fedora and CentOS 7 contain these.
         assert_eq!(found(b"\0libc.so.6\0libsystemd-core-252.so\0libsystemd-shared-252.so\0"), Some(252));
         assert_eq!(found(b"\0libsystemd-shared-254.5-2.fc39.so\0"), Some(254));
         assert_eq!(found(b"See systemd 1\0systemd 219 running in %ssystem mode. (+PAM)\0"), Some(219));
@@ -113,7 +116,7 @@ mod tests {
                 }
             }
         }
-        // A library counts also where the line comes first.
+        // The library name takes precedence even if the log message comes first.
         let both = [log_line, &vec![0; 2 * WINDOW_BYTES], b"libsystemd-shared-257.so"].concat();
         assert_eq!(Version::in_program(both.as_slice()).unwrap(), Some(Version(257)));
     }

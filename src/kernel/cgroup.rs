@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `/proc/<pid>/cgroup`: in which cgroup of each hierarchy a process is, see cgroups(7).
+//! Parses `/proc/<pid>/cgroup`, which lists the cgroup of a process in each hierarchy, see cgroups(7).
 //!
-//! The paths are relative to the root of the *reader's* cgroup namespace, so the text has the type of that namespace's paths.
+//! The paths are relative to the root of the *reader's* cgroup namespace, so [`CgroupFile`] has the type of that
+//! namespace's paths as its parameter.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,13 +11,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::path::TreePath;
 
-/// A cgroup hierarchy that matters here.
+/// A cgroup hierarchy that this program uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Hierarchy {
-    /// cgroup v2: the line `0::/…`.
+    /// cgroup v2, whose line in the file is `0::/…`.
     Unified,
-    /// The v1 hierarchy without controllers that systemd names itself: `name=systemd`.
+    /// systemd's own v1 hierarchy `name=systemd`, which has no controllers.
     Systemd,
     /// The v1 hierarchy of the memory controller.
     Memory,
@@ -32,7 +33,7 @@ impl fmt::Display for Hierarchy {
     }
 }
 
-/// The text of a process's `/proc/<pid>/cgroup`, as it is read in the cgroup namespace that `Namespace` stands for.
+/// The content of a process's `/proc/<pid>/cgroup`, read in the cgroup namespace that `Namespace` stands for.
 #[derive(Debug, Clone)]
 pub struct CgroupFile<Namespace> {
     text: String,
@@ -45,14 +46,14 @@ impl<Namespace> CgroupFile<Namespace> {
         Self { text, namespace: PhantomData }
     }
 
-    /// The process's cgroup in `hierarchy`. Returns `None` if there is no such hierarchy, or if the cgroup is outside the
-    /// namespace (`/../x`).
+    /// Returns the process's cgroup in `hierarchy`, or `None` if there is no such hierarchy or the cgroup
+    /// is outside the namespace (`/../x`).
     #[must_use]
     pub fn path(&self, hierarchy: Hierarchy) -> Option<TreePath<Namespace>> {
         self.written(hierarchy).filter(|path| !path.starts_with("/..")).map(TreePath::new)
     }
 
-    /// Whether the process is in a cgroup of `hierarchy`, wherever.
+    /// Whether the process is in a cgroup of `hierarchy`, even if that cgroup is outside the namespace.
     #[must_use]
     pub fn has(&self, hierarchy: Hierarchy) -> bool {
         self.written(hierarchy).is_some()

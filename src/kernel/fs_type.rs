@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Tells file systems that store data from those that expose the kernel or depend on a server, by the magic number in
-//! statfs(2) or by name. Accesses no file.
+//! Distinguishes file systems that store data from those that expose the kernel or depend on a server, by the magic
+//! number from statfs(2) or by name. Accesses no file.
 //!
 //! The numbers are from linux/magic.h or, if missing there, from the file system's source.
 
@@ -9,18 +9,18 @@
 pub enum DataSource {
     /// Storage: a disk, memory, or the layers of an overlay.
     Stored,
-    /// The kernel, which generates it on the spot. That can have side effects: reading /proc/kmsg consumes the
-    /// messages.
+    /// The kernel, which generates it on the spot. That can have side effects:
+    /// reading /proc/kmsg consumes the messages.
     Kernel,
     /// A program or another machine, which may take any time to answer.
     Server,
 }
 
-/// The kernel's own file systems, by their names in /proc/filesystems.
+/// The kernel's own file systems, by their names in /proc/filesystems, with their magic numbers.
 const OF_THE_KERNEL: [(&str, u32); 45] = [
     ("anon_inodefs", 0x0904_1934),
     ("apparmorfs", 0x5a3c_69f0),
-    // Looking for a file on it makes the automounter mount something.
+    // Looking up a file on it makes the automounter mount something.
     ("autofs", 0x0187),
     ("bdev", 0x6264_6576),
     ("binder", 0x6c6f_6f70),
@@ -99,7 +99,7 @@ const OF_A_SERVER: [(&str, u32); 24] = [
 const FUSE: u32 = 0x6573_5546;
 const NFS: u32 = 0x6969;
 
-/// Where the data on a file system with this magic number comes from.
+/// Returns where the data on a file system with this magic number comes from.
 #[must_use]
 pub fn answers(number: u32) -> DataSource {
     let is_in = |list: &[(&str, u32)]| list.iter().any(|(_, each)| *each == number);
@@ -144,7 +144,7 @@ mod tests {
         );
     }
 
-    /// Each mounted file system has the number that the lists say.
+    /// Each mounted file system has the magic number that is listed for it.
     #[test]
     fn the_numbers_are_those_of_this_kernel() {
         let mounts = std::fs::read("/proc/self/mountinfo").unwrap();
@@ -188,7 +188,7 @@ mod tests {
             (0x6265_6572, DataSource::Kernel),
             (FUSE, DataSource::Server),
             (NFS, DataSource::Server),
-            // tmpfs, overlay and ext4.
+            // These are tmpfs, overlay and ext4.
             (0x0102_1994, DataSource::Stored),
             (0x794c_7630, DataSource::Stored),
             (0xef53, DataSource::Stored),

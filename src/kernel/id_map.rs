@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `/proc/<pid>/uid_map`: which ids of a user namespace are which of its parent, see
-//! user_namespaces(7).
+//! Parses `/proc/<pid>/uid_map`, which maps the IDs of a user namespace to those
+//! of its parent, see user_namespaces(7).
 
 /// The map of the initial user namespace. Other user namespaces may have the same map.
 pub const WHOLE: &str = "0 0 4294967295";
 
-/// The parent's id of the namespace's id 0, or none where it has no mapping.
+/// Returns the ID in the parent namespace that the namespace's ID 0 is mapped to, or `None` if ID 0 has no mapping.
 #[must_use]
 pub fn parent_of_root(text: &str) -> Option<u32> {
     text.lines().find_map(|line| {
@@ -15,7 +15,7 @@ pub fn parent_of_root(text: &str) -> Option<u32> {
     })
 }
 
-/// The first id below `end` that has no mapping.
+/// Returns the first ID below `end` that has no mapping, or `None` if all have one.
 #[must_use]
 pub fn first_unmapped(text: &str, end: u32) -> Option<u32> {
     let mut ranges: Vec<(u64, u64)> = text
@@ -50,7 +50,8 @@ mod tests {
     fn reads_maps() {
         assert!(is_identity("         0          0 4294967295\n"));
         assert!(!is_identity("0 1000 1\n"));
-        // A range is one line. The kernel writes no other text, but a map must not be whole and lack an ID at once.
+        // Each range has its own line. The kernel writes nothing else, but a map must never be the identity and lack
+        // an ID at the same time.
         assert!(!is_identity("0 0\n4294967295\n"));
         assert!(!is_identity("0 0 4294967295\n0 0 1\n"));
         assert_eq!(parent_of_root("1 100000 65536\n0 1000 1\n"), Some(1000));

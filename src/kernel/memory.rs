@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Parses memory limits and usage as the kernel writes them. All results are in bytes.
 
-/// A cgroup's limit: `memory.max` of v2 or `memory.limit_in_bytes` of v1.
+/// Parses a cgroup's limit: `memory.max` of v2 or `memory.limit_in_bytes` of v1.
 ///
-/// None where there is none: v2 says `max`, v1 the largest number of pages.
+/// Returns `None` if there is no limit. In that case v2 says `max` and v1 the size of the largest number of pages.
 #[must_use]
 pub fn limit(text: &str) -> Option<u64> {
     const NO_LIMIT_V1_BYTES: u64 = 0x7fff_ffff_ffff_f000;
-    // A page can be larger than 4 KiB, which makes the largest number smaller.
+    // With pages larger than 4 KiB, v1 reports a smaller number.
     const LARGEST_PAGE_BYTES: u64 = 64 * 1024;
     text.trim().parse().ok().filter(|bytes| *bytes < NO_LIMIT_V1_BYTES - LARGEST_PAGE_BYTES)
 }
 
-/// How much of the memory that is charged to a cgroup and its descendants is page cache, which the kernel reclaims
-/// before it kills a process. `text` is `memory.stat`; in v1 the values that include descendants begin with `total_`.
+/// Returns how much of the memory that is charged to a cgroup and its descendants is page cache, which
+/// the kernel reclaims before it kills a process. `text` is `memory.stat`; in v1 the values that
+/// include descendants begin with `total_`.
 #[must_use]
 pub fn reclaimable(text: &str) -> u64 {
     let value = |name: &str| {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Parsers of kernel text; each is given the text, none opens a file.
+//! Parsers of what the kernel writes to files such as those in /proc. They are given the content and open no file.
 
 pub mod cgroup;
 pub mod fs_type;

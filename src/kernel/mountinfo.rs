@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `/proc/<pid>/mountinfo`: the mounts of a mount namespace, see proc_pid_mountinfo(5).
+//! Parses `/proc/<pid>/mountinfo`, which lists the mounts of a mount namespace, see proc_pid_mountinfo(5).
 
 use std::ffi::OsString;
 use std::os::unix::ffi::OsStringExt;
 use std::path::PathBuf;
 
-/// One mount. Bytes stay as the kernel escaped them until they are asked for: a host has thousands
-/// of mounts and few of them matter.
+/// One mount. Its fields are kept as the kernel wrote and escaped them until they are needed: a host can have
+/// thousands of mounts, of which few matter.
 #[derive(Debug, Clone, Copy)]
 pub struct Entry<'a> {
     id: &'a [u8],
@@ -20,19 +20,19 @@ pub struct Entry<'a> {
     super_options: &'a [u8],
 }
 
-/// The entries in the table's order, in which a mount that covers another comes after it. Lines
-/// that are not of the documented form are passed over: a future kernel's are not our business.
+/// Parses the entries in the order of the table, in which a mount that covers another one comes after it. Lines that
+/// don't have the documented form, such as those of a future kernel, are skipped.
 pub fn entries(text: &[u8]) -> impl Iterator<Item = Entry<'_>> {
     text.split(|byte| *byte == b'\n').filter_map(entry)
 }
 
-/// The entry of one line.
+/// Parses one line. Returns `None` if it doesn't have the documented form.
 #[must_use]
 pub fn entry(line: &[u8]) -> Option<Entry<'_>> {
     let mut fields = line.split(|byte| *byte == b' ');
     let (id, parent, device) = (fields.next()?, fields.next()?, fields.next()?);
     let (root, mount_point, options) = (fields.next()?, fields.next()?, fields.next()?);
-    // Any number of optional fields, which a lone hyphen ends.
+    // There may be any number of optional fields. A single hyphen ends them.
     let mut optional: &[u8] = b"";
     loop {
         match fields.next()? {
@@ -56,56 +56,57 @@ pub fn entry(line: &[u8]) -> Option<Entry<'_>> {
 }
 
 impl Entry<'_> {
-    /// The mount's number in its namespace.
+    /// The mount's ID, which is unique in its namespace.
     #[must_use]
     pub fn id(&self) -> Option<u64> {
         number(self.id)
     }
 
-    /// The number of the mount that it is mounted on.
+    /// The ID of the mount that this one is mounted on.
     #[must_use]
     pub fn parent(&self) -> Option<u64> {
         number(self.parent)
     }
 
-    /// Which file system it is, as `major:minor`.
+    /// The device number of the file system, as `major:minor`.
     #[must_use]
     pub fn device(&self) -> String {
         String::from_utf8_lossy(self.device).into_owned()
     }
 
-    /// Where it is mounted, from the reader's root.
+    /// The path of the mount point, relative to the root directory of the process.
     #[must_use]
     pub fn mount_point(&self) -> PathBuf {
         unescape(self.mount_point)
     }
 
-    /// Which directory of its file system is mounted.
+    /// The directory of the file system that is mounted, as a path in that file system.
     #[must_use]
     pub fn root(&self) -> PathBuf {
         unescape(self.root)
     }
 
-    /// The type, such as `tmpfs`.
+    /// The type of the file system, such as `tmpfs`.
     #[must_use]
     pub fn fs_type(&self) -> String {
         String::from_utf8_lossy(self.fs_type).into_owned()
     }
 
-    /// Whether the type begins with `prefix`.
+    /// Whether the type of the file system begins with `prefix`.
     #[must_use]
     pub fn is_type(&self, prefix: &str) -> bool {
         self.fs_type.starts_with(prefix.as_bytes())
     }
 
-    /// Whether the escaped mount point is this one or below it: a cheap first sieve.
+    /// Whether the mount point is at or below `path`, which must be escaped as by [`escape`]. This
+    /// is a cheap first filter.
     #[must_use]
     pub fn may_be_below(&self, path: &[u8]) -> bool {
         let below = self.mount_point.strip_prefix(path);
         below.is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || path.ends_with(b"/"))
     }
 
-    /// Whether it is mounted at this path, which must not contain characters that the kernel escapes.
+    /// Whether the mount point is `path`, which must not contain characters that the kernel escapes.
     #[must_use]
     pub fn is_at(&self, path: &str) -> bool {
         self.mount_point == path.as_bytes()
@@ -117,33 +118,32 @@ impl Entry<'_> {
         has(self.options, b"ro") || has(self.super_options, b"ro")
     }
 
-    /// Whether mounts below it also appear elsewhere: it is in a peer group, see
-    /// mount_namespaces(7).
+    /// Whether the mount is in a peer group, so that mounts below it also appear elsewhere, see mount_namespaces(7).
     #[must_use]
     pub fn is_shared(&self) -> bool {
         !self.optional.is_empty()
     }
 
-    /// Whether its file system has this option, such as `name=systemd`.
+    /// Whether the file system has this option, such as `name=systemd`.
     #[must_use]
     pub fn has_super_option(&self, option: &str) -> bool {
         has(self.super_options, option.as_bytes())
     }
 
-    /// Its file system's options.
+    /// The options of the file system, as opposed to those of the mount.
     #[must_use]
     pub fn super_options(&self) -> Vec<String> {
         self.super_options.split(|byte| *byte == b',').map(|each| String::from_utf8_lossy(each).into_owned()).collect()
     }
 }
 
-/// The mount of an open file, from `/proc/<pid>/fdinfo/<fd>`.
+/// Returns the ID of the mount that an open file is on, from the content of `/proc/<pid>/fdinfo/<fd>`.
 #[must_use]
 pub fn mount_of(fdinfo: &str) -> Option<u64> {
     fdinfo.lines().find_map(|line| line.strip_prefix("mnt_id:"))?.trim().parse().ok()
 }
 
-/// A path's first bytes as the kernel would escape them.
+/// Escapes a path as the kernel does.
 #[must_use]
 pub fn escape(path: &[u8]) -> Vec<u8> {
     let mut escaped = Vec::with_capacity(path.len());

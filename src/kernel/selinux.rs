@@ -1,18 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! SELinux contexts and their levels, `s0:c1,c5.c9`.
+//! Parses SELinux contexts and their levels, such as `s0:c1,c5.c9`.
 
-/// A context: `user:role:type:level`.
+/// A security context, `user:role:type:level`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Label {
-    /// All of it.
+    /// The context as a whole.
     pub text: String,
     pub kind: String,
-    /// Its level, or range of levels; empty where the policy has none.
+    /// The level or range of levels. Empty if the policy has none.
     pub level: String,
 }
 
 impl Label {
-    /// Reads a context. What it doesn't have is empty.
+    /// Parses a context. The parts that it doesn't have are empty.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let mut parts = text.splitn(4, ':').skip(2).map(str::to_owned);
@@ -20,7 +20,7 @@ impl Label {
         Self { text: text.to_owned(), kind, level }
     }
 
-    /// The same at another level.
+    /// Returns the same context with another level.
     #[must_use]
     pub fn at_level(&self, level: &str) -> Self {
         let without = self.text.strip_suffix(&self.level).unwrap_or(&self.text);
@@ -28,8 +28,8 @@ impl Label {
     }
 }
 
-/// Whether what runs at one level may write what is at another: the same sensitivity or a higher
-/// one, and all of its categories. None where a level is written in some other way.
+/// Whether a process at one level may write a file at another: its sensitivity must be the same or higher, and it
+/// must have all of the file's categories. Returns `None` if a level is written in some other way.
 #[must_use]
 pub fn dominates(process: &str, file: &str) -> Option<bool> {
     let (process, file) = (MlsLevel::parse(process)?, MlsLevel::parse(file)?);
@@ -46,7 +46,7 @@ struct MlsLevel {
 
 impl MlsLevel {
     fn parse(range: &str) -> Option<Self> {
-        /// As many categories as any policy has.
+        /// An upper bound for the number of categories in a policy.
         const CATEGORIES_MAX: u32 = 4096;
         let number = |text: &str, letter: char| text.strip_prefix(letter)?.parse::<u32>().ok();
         let level = range.rsplit('-').next()?;

@@ -1,33 +1,36 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! Parses `/proc/<pid>/stat`, see proc_pid_stat(5).
 
-/// The fields that identify a process together with its pid, and whether it still runs.
+/// The fields that, together with the PID, identify a process, and whether it still runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Stat {
-    /// When it started, in clock ticks since boot (field 22). Together with the pid this is unique until the next boot.
+    /// When the process started, in clock ticks since boot (field 22). Together with the PID this is
+    /// unique until the next boot.
     pub start_ticks: u64,
-    /// Whether it has ended, with all its threads, and only waits for its parent to collect its status.
+    /// Whether the process has ended, with all its threads, and only waits for its parent to collect its status.
     pub has_ended: bool,
-    /// Whether it is ending or has ended (`PF_EXITING` in field 9). From then on v1 hierarchies have it in their root.
+    /// Whether the process is ending or has ended (`PF_EXITING` in field 9). From then on, v1 hierarchies list
+    /// it in their root cgroup.
     pub is_exiting: bool,
 }
 
 impl Stat {
-    /// Returns `None` if the text is not of the documented form.
+    /// Parses the content of the file. Returns `None` if it doesn't have the documented form.
     #[must_use]
     pub fn parse(text: &str) -> Option<Self> {
-        /// The index among the fields that follow the program's name, which may contain blanks and parentheses.
+        /// The index of field 22 among the fields after the program's name. The name
+        /// may contain blanks and parentheses.
         const START: usize = 22 - 3;
         const FLAGS: usize = 9 - 3;
         const THREADS: usize = 20 - 3;
-        /// From the kernel's linux/sched.h.
+        /// Defined in the kernel's linux/sched.h.
         const PF_EXITING: u32 = 0x4;
         let (_, fields) = text.rsplit_once(") ")?;
         let state = fields.split(' ').next()?;
         let start_ticks = fields.split(' ').nth(START)?.trim().parse().ok()?;
         let flags: u32 = fields.split(' ').nth(FLAGS)?.parse().ok()?;
         let is_exiting = flags & PF_EXITING != 0;
-        // A process whose first thread has ended is shown as a zombie while others run.
+        // A process whose first thread has ended is shown as a zombie while its other threads still run.
         let threads: u64 = fields.split(' ').nth(THREADS)?.parse().ok()?;
         Some(Self { start_ticks, has_ended: matches!(state, "Z" | "X" | "x") && threads <= 1, is_exiting })
     }

@@ -1,20 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `/proc/<pid>/status`, see proc_pid_status(5). Unlike most of a process's files it can be read
-//! whoever reads.
+//! Parses `/proc/<pid>/status`, see proc_pid_status(5). Unlike most of a process's files, this one can
+//! be read by any process.
 
-/// The parent's pid, in the pid namespace of the /proc that was read.
+/// The parent's PID in the PID namespace of the /proc that was read. Returns `None` if it has none there.
 #[must_use]
 pub fn parent(text: &str) -> Option<u32> {
     field(text, "PPid:")?.parse().ok().filter(|pid| *pid > 0)
 }
 
-/// How many pid namespaces deep the process is, from that of the /proc that was read on.
+/// How many nested PID namespaces the process is in, counted from that of the /proc that was read.
 #[must_use]
 pub fn pid_namespaces(text: &str) -> Option<usize> {
     field(text, "NSpid:").map(|pids| pids.split_ascii_whitespace().count())
 }
 
-/// The process's pid in the pid namespace of the mounted /proc.
+/// The process's PID in the PID namespace of the /proc that was read.
 #[must_use]
 pub fn pid(text: &str) -> Option<u32> {
     field(text, "Pid:")?.parse().ok()

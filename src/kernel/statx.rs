@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The identity of a file, as statx(2) reports it. Knows nothing of the system call.
+//! The identity of a file, as reported by statx(2). This module doesn't make the system call.
 
 use serde::Serialize;
 
@@ -12,7 +12,7 @@ pub struct FileIdentity {
     /// The mount's unique ID (`STATX_MNT_ID_UNIQUE`), which is never reused. Before Linux 6.8 it is the ID in
     /// mountinfo, which is not reused while the mount exists.
     pub mount: u64,
-    /// The file system's device number, as `st_dev` has it.
+    /// The file system's device number, as in `st_dev`.
     pub device: u64,
     /// The inode number on that file system.
     pub inode: u64,

@@ -11,37 +11,35 @@ use serde::{Deserialize, Serialize};
 
 use super::{Context, SysError, fs};
 
-/// A file's inode number, and its birth time if the file system has it.
+/// A file's inode number, and its birth time if the file system records it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Birth {
     inode: u64,
-    /// In seconds since 1970 and nanoseconds.
+    /// The birth time in seconds since 1970 and nanoseconds. `None` if the file system doesn't record it.
     at: Option<(i64, u32)>,
 }
 
 /// The file that a name refers to.
 #[derive(Debug, Clone, Copy)]
 pub struct Newborn {
-    /// Its inode number and birth time.
     pub birth: Birth,
     pub kind: FileType,
-    /// Its size, which matters only for a regular file.
+    /// The size of the file, which matters only for a regular file.
     pub size_bytes: u64,
 }
 
 /// Whether a file is the same one as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sameness {
-    /// It is the same file.
     Yes,
     No,
-    /// The file system doesn't have the birth time of at least one of them.
+    /// The file system doesn't record the birth time of at least one of the files.
     Unknown,
 }
 
 impl Birth {
-    /// Compares what was noted with what is there now. If inode numbers don't survive a remount of the file system,
-    /// only the birth times are compared.
+    /// Compares what was recorded earlier with what is found now. If inode numbers don't survive a remount of the
+    /// file system, only the birth times are compared.
     #[must_use]
     pub fn is(&self, now: &Self, inodes: Inodes) -> Sameness {
         match (self.at, now.at) {
@@ -58,15 +56,15 @@ impl Birth {
 /// How long the inode numbers of a file system stay the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Inodes {
-    /// As long as the files exist.
+    /// The inode numbers stay the same as long as the files exist.
     Kept,
-    /// Until the file system is mounted again. This is true of directories on an overlay of several file systems
-    /// without `xino`. Their birth time is that of the upper layer.
+    /// The inode numbers stay the same until the file system is mounted again. This is true of directories on an
+    /// overlay of several file systems without `xino`. Their birth time is that of the upper layer.
     OfOneMount,
 }
 
 impl Inodes {
-    /// How long the inode numbers of the file system that an open file is on stay the same.
+    /// Returns how long inode numbers stay the same on the file system of an open file.
     pub fn of(file: impl AsFd) -> Result<Self, SysError> {
         /// `OVERLAYFS_SUPER_MAGIC` in linux/magic.h.
         const OVERLAY: FsWord = 0x794c_7630;
@@ -75,7 +73,7 @@ impl Inodes {
     }
 }
 
-/// The inode number and birth time of an open file.
+/// Returns the inode number and birth time of an open file.
 pub fn of(file: impl AsFd) -> Result<Birth, SysError> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::SYMLINK_NOFOLLOW;
     match rustix::fs::statx(&file, "", flags, StatxFlags::INO | StatxFlags::BTIME) {
@@ -84,7 +82,7 @@ pub fn of(file: impl AsFd) -> Result<Birth, SysError> {
     }
 }
 
-/// What a name in a directory refers to. A symbolic link is not followed.
+/// Returns what a name in a directory refers to. A symbolic link is not followed.
 pub fn at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Newborn, SysError> {
     let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::TYPE | StatxFlags::SIZE;
     match rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {

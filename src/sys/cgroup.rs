@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Cgroups by descriptor, cgroups(7). A hierarchy is reached by a mount of it that is nowhere in the
-//! tree and goes with its descriptor: wherever the host has it mounted, and if nowhere.
+//! Operates on cgroups through file descriptors, cgroups(7).
+//!
+//! Each hierarchy is accessed through a private detached mount (fsmount(2)), which disappears when its descriptor is
+//! closed. This works wherever, and even if, the host has it mounted.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{OsStr, OsString};
@@ -19,43 +21,44 @@ use crate::kernel::cgroup::{CgroupFile, Hierarchy};
 use crate::kernel::mountinfo;
 use crate::path::{CgroupPath, OwnNamespace};
 
-/// How long a cgroup may take to be empty, and a hierarchy to be gone: what ends a process or a mount
-/// namespace doesn't wait until the kernel is done with it.
+/// How long to wait until a cgroup is empty or a hierarchy is gone. A call that ends a process or a mount namespace
+/// returns before the kernel has finished doing so.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Between two looks.
+/// The pause between two attempts.
 const PAUSE: Duration = Duration::from_millis(10);
-/// A container's systemd nests some ten; each takes a descriptor here.
+/// The maximum depth of nested cgroups, each of which takes a file descriptor here. A
+/// container's systemd nests about ten.
 const DEPTH_MAX: usize = 512;
-/// More than any file in a cgroup directory has that is read here.
+/// The maximum size of a file in a cgroup directory. None of the files that are read here is as large.
 const LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// How long a removal may take.
 #[derive(Debug, Clone, Copy)]
 pub struct RemovalBudget {
-    /// For how long to wait for processes that are ending, and for others.
+    /// How long to wait for processes that are ending, and for locks of other processes.
     patience: Duration,
-    /// When to give up.
+    /// The time at which to give up.
     deadline: Option<Instant>,
 }
 
 impl RemovalBudget {
-    /// What is to be removed is the call's own business, so that only the call's own time limit applies.
+    /// The removal is what the call is for, so only the call's own time limit applies.
     pub const FULL: Self = Self { patience: PATIENCE, deadline: None };
 
-    /// What is to be removed can be left to a later call.
+    /// The removal can be left to a later call.
     #[must_use]
     pub fn spare(deadline: Instant) -> Self {
         Self { patience: Duration::ZERO, deadline: Some(deadline) }
     }
 
-    /// The same, but for no longer than this.
+    /// Returns the same budget with a deadline that is at most `time` from now.
     #[must_use]
     pub fn within(&self, time: Duration) -> Self {
         let then = Instant::now() + time;
         Self { deadline: Some(self.deadline.map_or(then, |deadline| deadline.min(then))), ..*self }
     }
 
-    /// For how long to wait for others.
+    /// How long to wait for other processes.
     #[must_use]
     pub fn patience(&self) -> Duration {
         self.patience
@@ -67,7 +70,7 @@ impl RemovalBudget {
         self.deadline.is_some_and(|deadline| Instant::now() >= deadline)
     }
 
-    /// Fails once the deadline has passed. `doing` says what there is no time for, such as `to remove …`.
+    /// Fails once the deadline has passed. `doing` says what there is no time left for, such as `to remove …`.
     pub fn check(&self, doing: impl FnOnce() -> String) -> Result<(), SysError> {
         if self.is_over() {
             Err(SysError::Finding(format!("no time is left {}, which a later call will do", doing())))
@@ -77,21 +80,23 @@ impl RemovalBudget {
     }
 }
 
-/// Mounts a hierarchy, nowhere yet, from the root of this process's cgroup namespace on. v1's named
-/// one comes into being by that; the kernel lets it go with its last mount, if it has no cgroups.
+/// Mounts a hierarchy without attaching it anywhere, from the root of this process's cgroup namespace. That creates
+/// the `name=systemd` hierarchy of v1, which the kernel destroys with its last mount if it has no cgroups.
 pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
     match hierarchy {
         Hierarchy::Unified => {
             let options = options_of_v2();
             match mount::new_mount("cgroup2", &[], &options.iter().map(String::as_str).collect::<Vec<_>>()) {
-                // A rootless engine may not, in the host's cgroup namespace, but may have a part of what is mounted.
+                // In the host's cgroup namespace a rootless engine may not mount the hierarchy, but may own a
+                // part of the existing mount.
                 Err(error) if error.errno() == Some(Errno::PERM) => mounted(hierarchy)?.ok_or(error),
                 result => result,
             }
         }
         Hierarchy::Systemd => {
             let named = || mount::new_mount("cgroup", &[("name", "systemd".to_owned())], &["none", "xattr"]);
-            // One that is just going away is EBUSY, and only for a new context something else then.
+            // While a hierarchy of this name is being destroyed, the kernel returns EBUSY. It returns another error
+            // if the same file system context is used again, so each attempt creates a new one.
             let deadline = Instant::now() + PATIENCE;
             let result = loop {
                 match named() {
@@ -110,18 +115,18 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             })
         }
         Hierarchy::Memory => match mount::new_mount("cgroup", &[], &["memory"]) {
-            // The kernel says EBUSY if the hierarchy has other controllers as well.
+            // The kernel returns EBUSY if the hierarchy has other controllers as well.
             Err(error) if matches!(error.errno(), Some(Errno::PERM | Errno::BUSY)) => mounted(hierarchy)?.ok_or(error),
             result => result,
         },
     }
 }
 
-/// The options that v2's hierarchy has. They are the whole machine's, and each new mount of it in the first
-/// cgroup namespace sets them anew: one without `nsdelegate` would take that from all containers
+/// Returns the mount options of the v2 hierarchy. They apply to the whole machine, and each new mount of it in the
+/// initial cgroup namespace sets them again: a mount without `nsdelegate` would remove that option for all containers
 /// (`apply_cgroup_root_flags` in the kernel's kernel/cgroup/cgroup.c).
 fn options_of_v2() -> Vec<String> {
-    /// Those of any mount, and what SELinux shows.
+    /// The options of any mount, and the one that SELinux adds.
     const NOT_ITS_OWN: [&str; 3] = ["rw", "ro", "seclabel"];
     [mount_table::OWN, "/proc/1/mountinfo"]
         .into_iter()
@@ -148,16 +153,16 @@ fn mounted(hierarchy: Hierarchy) -> Result<Option<OwnedFd>, SysError> {
     mountinfo::entries(&table).next().map(|entry| fs::open_host_directory(&entry.mount_point())).transpose()
 }
 
-/// Opens a file or a child of a cgroup, by a path from that. Nothing else opens one. Fails with [`SysError::Elsewhere`] if
-/// something is mounted on it: the author of a container may mount a volume on each file of the cgroup that the container
-/// sees.
+/// Opens a file or a child of a cgroup by a path relative to the cgroup. All of them are opened by this function.
+/// Fails with [`SysError::Elsewhere`] if something is mounted on the file: the author of a container may mount a
+/// volume on each file of the cgroup that the container sees.
 pub fn open_in(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, SysError> {
     let name = name.as_ref();
     let elsewhere = || SysError::Elsewhere(format!("something else is mounted on {name:?} in the cgroup"));
     let all = OFlags::CLOEXEC | OFlags::NOFOLLOW | flags;
     let resolve = ResolveFlags::NO_XDEV | ResolveFlags::NO_SYMLINKS;
     match rustix::fs::openat2(cgroup, name, all, Mode::empty(), resolve) {
-        // Before Linux 5.6, or because of a seccomp filter that doesn't know the call.
+        // The kernel is older than Linux 5.6, or a seccomp filter doesn't know the call.
         Err(Errno::NOSYS | Errno::PERM) => {
             let place = fs::open_at(cgroup, name, OFlags::PATH | flags & OFlags::DIRECTORY)?;
             if fs::mount_number(&place)? != fs::mount_number(cgroup)? {
@@ -170,14 +175,14 @@ pub fn open_in(cgroup: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -
     }
 }
 
-/// Opens a cgroup of a hierarchy. There are no links in one.
+/// Opens the directory of a cgroup. There are no symbolic links in a hierarchy.
 pub fn directory(hierarchy: BorrowedFd<'_>, path: &CgroupPath) -> Result<OwnedFd, SysError> {
     let below = path.below(&CgroupPath::root()).unwrap_or(Path::new(""));
     let name = if below.as_os_str().is_empty() { OsStr::new(".") } else { below.as_os_str() };
     open_in(hierarchy, name, OFlags::PATH | OFlags::DIRECTORY)
 }
 
-/// The user ID that owns the files which limit a cgroup of v2. Returns `None` if it can't be determined.
+/// Returns the UID that owns the files that limit a v2 cgroup, or `None` if it can't be determined.
 pub fn owner_of_limits(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
     match open_in(cgroup, MAX_DEPTH, OFlags::PATH) {
         // The kernel is older than Linux 4.14, or a volume is mounted on the file.
@@ -186,7 +191,8 @@ pub fn owner_of_limits(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> 
     }
 }
 
-/// Fails where a directory is of no hierarchy, as something else may be by now that was mounted where one was.
+/// Fails if a directory isn't in a cgroup hierarchy: something else may have been mounted since
+/// in place of the hierarchy.
 pub fn is_one(directory: impl AsFd) -> Result<(), SysError> {
     /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` in linux/magic.h.
     const MAGIC: [FsWord; 2] = [0x0027_e0eb, 0x6367_7270];
@@ -198,15 +204,16 @@ pub fn is_one(directory: impl AsFd) -> Result<(), SysError> {
     }
 }
 
-/// The processes in a cgroup, by their pids here; those of outer pid namespaces are left out.
+/// Returns the processes in a cgroup, by their PIDs in this process's PID namespace. Processes of outer PID
+/// namespaces are left out.
 pub fn processes(cgroup: BorrowedFd<'_>) -> Result<Vec<u32>, SysError> {
     let text = read(cgroup, "cgroup.procs")?;
     Ok(text.lines().filter_map(|line| line.parse().ok()).filter(|pid| *pid > 0).collect())
 }
 
-/// The processes in a cgroup and its descendants, by their pids in this process's pid namespace. 0 stands for a process
-/// of an outer pid namespace; v1 leaves those out. Returns `None` if there are more cgroups or processes than a
-/// container can have before it starts.
+/// Returns the processes in a cgroup and its descendants, by their PIDs in this process's PID namespace. 0 stands for
+/// a process of an outer PID namespace; v1 leaves those out. Returns `None` if there are more cgroups or processes
+/// than a container can have before it starts.
 pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysError> {
     const CGROUPS_MAX: usize = 1024;
     const PROCESSES_MAX: usize = 256;
@@ -227,24 +234,24 @@ pub fn all_processes(cgroup: BorrowedFd<'_>) -> Result<Option<Vec<u32>>, SysErro
     }
 }
 
-/// Moves a process with all its threads.
+/// Moves a process with all its threads into a cgroup.
 pub fn enter(cgroup: BorrowedFd<'_>, pid: u32) -> Result<(), SysError> {
     write(cgroup, "cgroup.procs", &pid.to_string())
 }
 
-/// The controllers that a cgroup of v2 has.
+/// Returns the controllers that are available in a v2 cgroup.
 pub fn controllers(cgroup: BorrowedFd<'_>) -> Result<Vec<String>, SysError> {
     Ok(read(cgroup, "cgroup.controllers")?.split_whitespace().map(str::to_owned).collect())
 }
 
-/// Whether the cgroups below one have a controller, too.
+/// Whether a controller is enabled for the children of a cgroup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ControllerState {
     Enabled,
     Disabled,
 }
 
-/// Gives a controller to the cgroups below, or takes it from them.
+/// Enables or disables a controller for the children of a v2 cgroup.
 pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, state: ControllerState) -> Result<(), SysError> {
     let sign = match state {
         ControllerState::Enabled => '+',
@@ -256,7 +263,7 @@ pub fn set_controller(cgroup: BorrowedFd<'_>, controller: &str, state: Controlle
 const MAX_DEPTH: &str = "cgroup.max.depth";
 const MAX_DESCENDANTS: &str = "cgroup.max.descendants";
 
-/// The limit on the number of descendants of a v2 cgroup. Returns `None` if there is no limit.
+/// Returns the limit on the number of descendants of a v2 cgroup, or `None` if there is no limit.
 pub fn max_descendants(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
     limit(cgroup, MAX_DESCENDANTS)
 }
@@ -272,15 +279,15 @@ fn limit(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<u32>, SysError> {
     }
 }
 
-/// How many cgroups can be made below a v2 cgroup, one in the other, under its own limits and those of the cgroups above
-/// it. Returns `None` if there is no limit.
+/// Returns how many cgroups can be created below a v2 cgroup, each inside the one before, under its own limits and
+/// those of its ancestors. Returns `None` if there is no limit.
 pub fn room(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> {
     let mut directory = fs::open_at(cgroup, ".", OFlags::RDONLY | OFlags::DIRECTORY)?;
     let mut least: Option<u32> = None;
     for depth in 0..DEPTH_MAX {
         let depth = u32::try_from(depth).unwrap_or(u32::MAX);
         let levels = match limit(directory.as_fd(), MAX_DEPTH) {
-            // The hierarchy's root has no limits. And cgroups that this mount doesn't show can't be looked at.
+            // The hierarchy's root has no limits. Cgroups that this mount doesn't show can't be checked.
             Err(error) if error.errno() == Some(Errno::NOENT) => break,
             levels => levels?.map(|most| most.saturating_sub(depth)),
         };
@@ -305,13 +312,14 @@ fn descendants(cgroup: BorrowedFd<'_>) -> Result<u32, SysError> {
     number.ok_or_else(|| SysError::Finding(format!("{STAT} does not tell the number of cgroups below")))
 }
 
-/// Sets the limit on the number of descendants of a v2 cgroup; `None` removes it.
+/// Sets the limit on the number of descendants of a v2 cgroup, or removes it if `most` is `None`.
 pub fn set_max_descendants(cgroup: BorrowedFd<'_>, most: Option<u32>) -> Result<(), SysError> {
     write(cgroup, MAX_DESCENDANTS, &most.map_or_else(|| "max".to_owned(), |most| most.to_string()))
 }
 
-/// Removes a cgroup with all below it if it is still the one of this inode, and waits so long for processes in
-/// it that are ending. Without an inode only an empty one is removed. One that isn't there is no error.
+/// Removes a cgroup and its descendants if it still has this inode number, and waits as long as the budget allows for
+/// processes in it that are ending. Without an inode number, the cgroup is removed only if it is empty. A cgroup that
+/// doesn't exist is not an error.
 pub fn remove(
     hierarchy: Hierarchy,
     path: &CgroupPath,
@@ -363,8 +371,8 @@ fn remove_if_it_is(
     }
 }
 
-/// Removes a cgroup with all below it. Where a process is in one of them, fails with [`SysError::InUse`] and removes
-/// nothing. If there is little time, empty cgroups of v1 are removed even then.
+/// Removes a cgroup and its descendants. If a process is in one of them, fails with [`SysError::InUse`] and removes
+/// nothing. If the budget has a deadline, empty v1 cgroups are removed even then.
 pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &RemovalBudget) -> Result<(), SysError> {
     let in_use = || SysError::InUse(format!("a process is in {name:?}, or in a cgroup below it"));
     let check = |name: &OsStr| budget.check(|| format!("to remove {name:?}"));
@@ -376,7 +384,8 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &RemovalBudget
     match is_populated(above, name)? {
         Some(true) => return Err(in_use()),
         Some(false) => {}
-        // What a call that ends in time has removed, the next one needs not look at.
+        // With a deadline, the removal starts without a check of the whole tree: a later call doesn't have to visit
+        // again what this one has removed in time.
         None if budget.deadline.is_some() => {}
         None => walk(above, name, |_, name| check(name).map(|()| WalkStep::In), is_unused, |_, _| Ok(()))?,
     }
@@ -391,8 +400,8 @@ pub fn remove_unused(above: BorrowedFd<'_>, name: &OsStr, budget: &RemovalBudget
     walk(above, name, remove_first, |_| Ok(()), remove)
 }
 
-/// Whether any process is in a v2 cgroup or its descendants. Returns `None` for a v1 cgroup, of which the kernel
-/// doesn't tell.
+/// Whether any process is in a v2 cgroup or its descendants. Returns `None` for a v1 cgroup, for which
+/// the kernel doesn't report this.
 fn is_populated(above: BorrowedFd<'_>, name: &OsStr) -> Result<Option<bool>, SysError> {
     match read(above, Path::new(name).join("cgroup.events")) {
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(None),
@@ -412,10 +421,10 @@ enum WalkStep {
     Past,
 }
 
-/// Walks a cgroup and its descendants. For each cgroup, `meet` gets its parent directory and name and says whether to
-/// go into it, `enter` is called before its children, and `leave` gets its parent directory and name after its
-/// children. Descendants may come and go meanwhile. The walk uses descriptors, since a path could be too long, and no
-/// recursion, since a container can nest cgroups as deep as it likes.
+/// Walks a cgroup and its descendants. For each cgroup, `meet` gets its parent directory and name and returns whether
+/// to descend into it, `enter` is called before its children, and `leave` gets its parent directory and name after
+/// its children. Descendants may appear and disappear meanwhile. The walk uses descriptors, since a path could be too
+/// long, and no recursion, since a container can nest cgroups as deeply as it likes.
 fn walk(
     above: BorrowedFd<'_>,
     name: &OsStr,
@@ -423,7 +432,7 @@ fn walk(
     enter: impl Fn(BorrowedFd<'_>) -> Result<(), SysError>,
     leave: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<(), SysError>,
 ) -> Result<(), SysError> {
-    // The way down, with what is still to be gone through in each.
+    // The cgroups from the top to the current one, each with those of its children that are still to be visited.
     let mut way: Vec<(OwnedFd, OsString, Names)> = Vec::new();
     let mut next = Some(name.to_owned());
     loop {
@@ -460,7 +469,7 @@ fn walk(
     }
 }
 
-/// Whether a failure means that somebody has removed the cgroup since it was opened.
+/// Whether a failure means that the cgroup has been removed since it was opened.
 fn is_removed(error: &SysError) -> bool {
     matches!(error.errno(), Some(Errno::NOENT | Errno::NODEV))
 }
@@ -474,13 +483,14 @@ fn next_child(cgroup: BorrowedFd<'_>, names: &mut Names) -> Result<Option<OsStri
     Ok(None)
 }
 
-/// The kernel lets a hierarchy of v1 go when its last mount goes while it has no cgroup, and a removed
-/// cgroup is one for a moment still. So it is mounted again until it is gone, or others are in it, or
-/// still have it mounted after a while.
+/// Makes the kernel destroy the v1 `name=systemd` hierarchy. The kernel does so only if the hierarchy has no
+/// cgroups when its last mount disappears, and a removed cgroup still counts for a moment. So the hierarchy is
+/// mounted again until it is gone, until it has cgroups of others, or until [`PATIENCE`] has passed because
+/// others still have it mounted.
 fn release_systemd_hierarchy() {
     let is_systemds = |entry: &mountinfo::Entry<'_>| entry.is_type("cgroup") && entry.has_super_option("name=systemd");
     if mount_table::read(mount_table::OWN, is_systemds).is_ok_and(|mounts| !mounts.is_empty()) {
-        // It is the host's own.
+        // The host itself uses the hierarchy.
         return;
     }
     let deadline = Instant::now() + PATIENCE;

@@ -1,30 +1,31 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Why something can't be done: a system call failed, or this program found something that keeps it from going on.
+//! The error type: a system call failed, or this program found something that keeps it from going on.
 
 use std::fmt;
 
 use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
-/// Either a system call that failed, or a finding: a sentence about a path or another thing that this program looked at,
-/// such as `/run/lock is not a directory`. Findings that callers act on are variants of their own.
+/// Either a system call that failed, or a finding: a sentence about a path or another object that this program
+/// checked, such as `/run/lock is not a directory`. Findings that callers act on have their own variants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SysError {
-    /// A system call failed, and is printed as strace(1) would: `mount(…) = EPERM (Operation not permitted)`. The number is
-    /// always the kernel's.
+    /// A system call failed. It is printed in the form of strace(1): `mount(…) = EPERM (Operation not permitted)`.
+    /// The number is always from the kernel.
     Call {
-        /// The call, with the arguments that matter. Boxed, as the hint is, to keep results small.
+        /// The call with the arguments that matter. It is boxed, like the hint, to keep results small.
         call: Box<str>,
         #[serde(with = "as_number")]
         errno: Errno,
-        /// What that means here, if the number alone doesn't tell.
+        /// What the error means here, if the number alone doesn't explain it.
         hint: Option<Box<str>>,
     },
-    /// A path doesn't lead to what is meant: a link, a mount or a file server is in the way, or something else is there.
+    /// A path doesn't lead to the expected file: a symbolic link, a mount or a file server is in the way, or
+    /// something else is at that path.
     Elsewhere(String),
-    /// There is more of something than this program takes on.
+    /// There is more of something than this program is willing to handle.
     TooMuch(String),
-    /// A process still uses what is to be removed.
+    /// A process still uses what should be removed.
     InUse(String),
     /// Any other finding. It can only be reported.
     Finding(String),
@@ -46,13 +47,13 @@ mod as_number {
 }
 
 impl SysError {
-    /// An error that the kernel returned from `call`.
+    /// Creates an error that the kernel returned from `call`.
     pub fn new(call: impl Into<String>, errno: Errno) -> Self {
         Self::Call { call: call.into().into(), errno, hint: None }
     }
 
-    /// An error of a call that the standard library made. It may be that library's own finding, such as that a write
-    /// stopped halfway.
+    /// Creates an error of a call that the standard library made. The library may report a finding of its own, such
+    /// as that a write stopped halfway.
     pub(super) fn of_std(call: impl Into<String>, error: &std::io::Error) -> Self {
         match Errno::from_io_error(error) {
             Some(errno) => Self::new(call, errno),
@@ -60,7 +61,7 @@ impl SysError {
         }
     }
 
-    /// The same error of a call, with what it means here.
+    /// Adds what the error means here, if it is a failed call.
     #[must_use]
     pub fn with_hint(mut self, text: impl Into<String>) -> Self {
         if let Self::Call { hint, .. } = &mut self {
@@ -69,7 +70,7 @@ impl SysError {
         self
     }
 
-    /// The kernel's number, if a call failed.
+    /// The kernel's error number, if a call failed.
     #[must_use]
     pub fn errno(&self) -> Option<Errno> {
         match self {
@@ -78,8 +79,8 @@ impl SysError {
         }
     }
 
-    /// Whether a file server doesn't answer, or refuses this process because it doesn't know it. The container can't use such a
-    /// path either.
+    /// Whether a file server doesn't answer, or refuses this process because it doesn't know it. In that case the
+    /// container can't use the path either.
     #[must_use]
     pub fn is_of_a_server(&self) -> bool {
         matches!(
@@ -100,7 +101,7 @@ impl fmt::Display for SysError {
             }
         };
         let text = std::io::Error::from(errno).to_string();
-        // std appends " (os error 13)", which the name says better.
+        // The standard library appends " (os error 13)", for which the name is the better form.
         let text = text.split(" (os error").next().unwrap_or_default();
         match name(errno) {
             Some(name) => write!(f, "{call} = {name} ({text})")?,
@@ -110,9 +111,9 @@ impl fmt::Display for SysError {
     }
 }
 
-/// Names the call where it fails.
+/// Adds the name of the call to an error.
 pub(crate) trait Context<T> {
-    /// `call` is made only on failure.
+    /// Converts an error. `call` is evaluated only on failure.
     fn call<S: Into<String>>(self, call: impl FnOnce() -> S) -> Result<T, SysError>;
 }
 
@@ -130,7 +131,7 @@ impl<T> Context<T> for std::io::Result<T> {
 
 macro_rules! names {
     ($($name:ident)*) => {
-        /// The name of an error number, for those that the calls here give.
+        /// Returns the name of an error number, if it is one that the calls of this program can fail with.
         fn name(errno: Errno) -> Option<&'static str> {
             match errno.raw_os_error() {
                 $(libc::$name => Some(stringify!($name)),)*

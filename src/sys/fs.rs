@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Files by descriptor: each call is given a directory and one name in it, and follows no link.
+//! Operates on files through file descriptors. Most calls take a directory and a single name in it,
+//! and follow no symbolic links.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs::File;
@@ -23,13 +24,13 @@ use crate::kernel::statx::FileIdentity;
 
 const OPEN: OFlags = OFlags::CLOEXEC.union(OFlags::NOFOLLOW).union(OFlags::NOCTTY);
 
-/// Opens `name` in `directory` without following a link there.
+/// Opens `name` in `directory` without following a symbolic link.
 pub fn open_at(directory: BorrowedFd<'_>, name: impl AsRef<OsStr>, flags: OFlags) -> Result<OwnedFd, SysError> {
     let name = name.as_ref();
     rustix::fs::openat(directory, name, OPEN | flags, Mode::empty()).call(|| format!("openat({name:?}, {flags:?})"))
 }
 
-/// Makes a new file, and fails where there is something.
+/// Creates a new file. Fails if something exists under that name.
 pub fn create_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<File, SysError> {
     let flags = OPEN | OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY;
     rustix::fs::openat(directory, name, flags, Mode::from_raw_mode(mode))
@@ -37,25 +38,25 @@ pub fn create_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<F
         .call(|| format!("openat({name:?}, O_CREAT|O_EXCL|O_WRONLY, 0{mode:o})"))
 }
 
-/// The names in a directory that is open for reading, but `.` and `..`. They are read as they are needed, since a directory
-/// can have millions; how far that is, the kernel keeps with the open directory.
+/// The names in a directory that is open for reading, except `.` and `..`. They are read as they are needed, since a
+/// directory can have millions of entries. The kernel keeps the read position with the open directory.
 #[derive(Debug, Default)]
 pub struct Names {
     read: Vec<OsString>,
-    /// Whether they are those of directories alone.
+    /// Whether only the names of directories are returned.
     of_directories: bool,
 }
 
 impl Names {
-    /// The names of the directories in it.
+    /// Restricts the names to those of directories, and of files whose type the file system doesn't report.
     #[must_use]
     pub fn of_directories() -> Self {
         Self { of_directories: true, ..Self::default() }
     }
 
-    /// The next one.
+    /// Returns the next name, or `None` at the end of the directory.
     pub fn next(&mut self, directory: BorrowedFd<'_>) -> Result<Option<OsString>, SysError> {
-        /// Of some 15 names of the longest, and 100 usual ones.
+        /// Enough for about 15 names of the maximum length, or 100 of usual length.
         const PART_BYTES: usize = 4 * 1024;
         while self.read.is_empty() {
             let mut buffer = Vec::with_capacity(PART_BYTES);
@@ -64,7 +65,7 @@ impl Names {
                 let Some(entry) = part.next() else { return Ok(None) };
                 let entry = entry.call(|| "getdents64()")?;
                 let name = OsStr::from_bytes(entry.file_name().to_bytes());
-                // Some file systems don't tell the kind.
+                // Some file systems don't report the type.
                 let is_wanted =
                     !self.of_directories || matches!(entry.file_type(), FileType::Directory | FileType::Unknown);
                 if is_wanted && name != "." && name != ".." {
@@ -79,28 +80,27 @@ impl Names {
     }
 }
 
-/// Whether a directory has nothing in it.
 pub fn is_empty_dir(directory: BorrowedFd<'_>) -> Result<bool, SysError> {
     Names::default().next(directory).map(|name| name.is_none())
 }
 
-/// The status of an open file.
+/// Returns the status of an open file.
 pub fn stat(file: impl AsFd) -> Result<Stat, SysError> {
     rustix::fs::fstat(file).call(|| "fstat()")
 }
 
-/// The status of a name; a link's own.
+/// Returns the status of a name in a directory. A symbolic link is not followed.
 pub fn stat_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Stat, SysError> {
     rustix::fs::statat(directory, name, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("fstatat({name:?})"))
 }
 
-/// The kind of file that a status tells.
+/// Returns the type of the file that a status describes.
 #[must_use]
 pub fn kind(stat: &Stat) -> FileType {
     FileType::from_raw_mode(stat.st_mode)
 }
 
-/// The kind of an open file, without asking the file server that it may lie on.
+/// Returns the type of an open file without asking the file server that it may be on.
 pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
     match rustix::fs::statx(&file, "", UNASKED, StatxFlags::TYPE) {
         Err(Errno::NOSYS) => stat(file).map(|stat| kind(&stat)),
@@ -108,7 +108,7 @@ pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
     }
 }
 
-/// Whether an open file is the top of a mount. It isn't where the kernel doesn't say, before Linux 5.8.
+/// Whether an open file is the root of a mount. Returns `false` before Linux 5.8, which doesn't report it.
 pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
     match rustix::fs::statx(file, "", UNASKED, StatxFlags::empty()) {
         Err(Errno::NOSYS) => Ok(false),
@@ -116,20 +116,20 @@ pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
     }
 }
 
-/// `STATX_MNT_ID_UNIQUE` of Linux 6.8.
+/// The flag `STATX_MNT_ID_UNIQUE` of Linux 6.8.
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
-/// Flags with which statx(2) answers from what the kernel has cached, without asking a file server.
+/// Flags that make statx(2) answer from what the kernel has cached, without asking a file server.
 const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
 
-/// The identity of an open file, which no other file has.
+/// Returns the identity of an open file, which no other file has.
 pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
     Ok(identity_and_kind(file)?.0)
 }
 
-/// The identity of an open file, and its kind.
+/// Returns the identity of an open file, and its type.
 pub fn identity_and_kind(file: impl AsFd) -> Result<(FileIdentity, FileType), SysError> {
-    // Kernels that don't know the unique mount ID return the other one.
+    // Kernels that don't know the unique mount ID return the one in mountinfo.
     let wanted = MNT_ID_UNIQUE | StatxFlags::MNT_ID | StatxFlags::INO | StatxFlags::TYPE;
     let told = match rustix::fs::statx(&file, "", UNASKED, wanted) {
         Err(Errno::NOSYS) => None,
@@ -149,14 +149,15 @@ pub fn identity_and_kind(file: impl AsFd) -> Result<(FileIdentity, FileType), Sy
     })
 }
 
-/// The unique ID of the mount that a file lies on. Returns `None` before Linux 6.8, or if the path can't be looked up.
+/// Returns the unique ID of the mount that a file is on, or `None` before Linux 6.8 or if the
+/// path can't be looked up.
 #[must_use]
 pub fn unique_mount(directory: BorrowedFd<'_>, path: &str) -> Option<u64> {
     let told = rustix::fs::statx(directory, path, UNASKED, MNT_ID_UNIQUE).ok()?;
     (told.stx_mask & MNT_ID_UNIQUE.bits() != 0).then_some(told.stx_mnt_id)
 }
 
-/// The ID in mountinfo of the mount that an open file lies on.
+/// Returns the ID in mountinfo of the mount that an open file is on.
 pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
     match rustix::fs::statx(&file, "", UNASKED, StatxFlags::MNT_ID) {
         Ok(told) if told.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(told.stx_mnt_id),
@@ -165,18 +166,18 @@ pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
     }
 }
 
-/// The ID in mountinfo of the mount that an open file lies on, for kernels before Linux 5.8.
+/// Returns the ID in mountinfo of the mount that an open file is on, for kernels before Linux 5.8.
 fn mount_by_fdinfo(file: BorrowedFd<'_>) -> Result<u64, SysError> {
     mountinfo::mount_of(&fd_info(file)?)
         .ok_or_else(|| SysError::Finding("/proc/self/fdinfo does not tell on which mount a file lies".to_owned()))
 }
 
-/// The file system of an open file.
+/// Returns the status of the file system that an open file is on.
 pub fn stat_fs(file: impl AsFd) -> Result<StatVfs, SysError> {
     rustix::fs::fstatvfs(file).call(|| "fstatvfs()")
 }
 
-/// Where the data comes from when this file is read. The file may be open with `O_PATH`.
+/// Returns where the data comes from when this file is read. The file may be open with `O_PATH`.
 pub fn answers(file: impl AsFd) -> Result<DataSource, SysError> {
     let found = rustix::fs::fstatfs(file).call(|| "fstatfs()")?;
     // The magic numbers have 32 bits. Where the field has 32 bits as well, it is signed and may be negative.
@@ -199,12 +200,12 @@ pub fn symlink_at(target: &OsStr, directory: BorrowedFd<'_>, name: &OsStr) -> Re
     rustix::fs::symlinkat(target, directory, name).call(|| format!("symlinkat({target:?}, {name:?})"))
 }
 
-/// Where a symbolic link leads.
+/// Returns the target of a symbolic link.
 pub fn readlink_at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<std::ffi::CString, SysError> {
     rustix::fs::readlinkat(directory, name, Vec::new()).call(|| format!("readlinkat({name:?})"))
 }
 
-/// Makes a hard link to what `from` is.
+/// Creates a hard link to the file `from`. A symbolic link is not followed.
 pub fn link_at(
     from_directory: BorrowedFd<'_>,
     from: &OsStr,
@@ -215,7 +216,7 @@ pub fn link_at(
         .call(|| format!("linkat({from:?}, {name:?})"))
 }
 
-/// Makes a file without content: a device, FIFO, socket or regular file.
+/// Creates a file without content: a device, FIFO, socket or regular file.
 pub fn mknod_at(
     directory: BorrowedFd<'_>,
     name: &OsStr,
@@ -227,14 +228,14 @@ pub fn mknod_at(
         .call(|| format!("mknodat({name:?}, {kind:?})"))
 }
 
-/// Removes a name: a file or link, or an empty directory.
+/// Removes a file, a symbolic link or an empty directory.
 pub fn unlink_at(directory: BorrowedFd<'_>, name: &OsStr, kind: FileType) -> Result<(), SysError> {
     let flags = if kind == FileType::Directory { AtFlags::REMOVEDIR } else { AtFlags::empty() };
     rustix::fs::unlinkat(directory, name, flags).call(|| format!("unlinkat({name:?})"))
 }
 
-/// Renames a file within a directory. Returns whether it did: it doesn't if the new name exists. File systems without
-/// `RENAME_NOREPLACE`, such as NFS, are checked beforehand.
+/// Renames a file within a directory, unless the new name exists. Returns whether it did. On file systems without
+/// `RENAME_NOREPLACE`, such as NFS, the new name is checked beforehand.
 pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Result<bool, SysError> {
     match rustix::fs::renameat_with(directory, from, directory, to, RenameFlags::NOREPLACE) {
         Err(Errno::EXIST) => Ok(false),
@@ -250,7 +251,7 @@ pub fn rename_new_at(directory: BorrowedFd<'_>, from: &OsStr, to: &OsStr) -> Res
     }
 }
 
-/// Sets an owner; of a link its own.
+/// Sets the owner of a file. A symbolic link is not followed.
 pub fn chown_at(directory: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: u32) -> Result<(), SysError> {
     let (user, group) = (Uid::from_raw(uid), Gid::from_raw(gid));
     let flags = AtFlags::SYMLINK_NOFOLLOW | if name.is_empty() { AtFlags::EMPTY_PATH } else { AtFlags::empty() };
@@ -258,18 +259,18 @@ pub fn chown_at(directory: BorrowedFd<'_>, name: &OsStr, uid: u32, gid: u32) -> 
         .call(|| format!("fchownat({name:?}, {uid}, {gid})"))
 }
 
-/// Sets the permissions of an open file; the umask doesn't count.
+/// Sets the permissions of an open file, regardless of the umask.
 pub fn chmod(file: impl AsFd, mode: u32) -> Result<(), SysError> {
     rustix::fs::fchmod(file, Mode::from_raw_mode(mode & 0o7777)).call(|| format!("fchmod(0{:o})", mode & 0o7777))
 }
 
-/// Sets the permissions of a file that can't be opened, such as a device; never of a link.
+/// Sets the permissions of a file that can't be opened, such as a device. The file must not be a symbolic link.
 pub fn chmod_at(directory: BorrowedFd<'_>, name: &OsStr, mode: u32) -> Result<(), SysError> {
     rustix::fs::chmodat(directory, name, Mode::from_raw_mode(mode & 0o7777), AtFlags::empty())
         .call(|| format!("fchmodat({name:?}, 0{:o})", mode & 0o7777))
 }
 
-/// Sets the times of a name; of a link its own.
+/// Sets the times of a file to those in `stat`. A symbolic link is not followed.
 pub fn set_times_at(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Result<(), SysError> {
     let at = |seconds, nanoseconds: u64| rustix::fs::Timespec {
         tv_sec: seconds,
@@ -282,18 +283,19 @@ pub fn set_times_at(directory: BorrowedFd<'_>, name: &OsStr, stat: &Stat) -> Res
     rustix::fs::utimensat(directory, name, &times, AtFlags::SYMLINK_NOFOLLOW).call(|| format!("utimensat({name:?})"))
 }
 
-/// The kernel's limit for one attribute and for the list of their names, xattr(7).
+/// The kernel's limit for the value of one attribute and for the list of their names, xattr(7).
 const XATTR_MAX_BYTES: usize = 64 * 1024;
 /// The size of the header that the kernel keeps with each attribute's value on a tmpfs (`simple_xattr` in
 /// linux/xattr.h).
 const XATTR_HEAD_BYTES: usize = 48;
 
-/// Gives `to` the extended attributes of `from`. Those that `to`'s file system or this process's
-/// rights don't allow, or that name ids without a mapping, are passed over: tmpfs has no `user.` ones
-/// before Linux 6.6.
-/// Returns how many bytes of memory they take. If that exceeds `most_bytes`, the remaining attributes are left out.
+/// Copies the extended attributes of `from` to `to`. Skips those that `to`'s file system or this process's privileges
+/// don't allow, or that contain IDs without a mapping: before Linux 6.6, a tmpfs has no `user.` attributes.
+///
+/// Returns how many bytes of memory the attributes take. If that exceeds `most_bytes`, the
+/// remaining attributes are left out.
 pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u64, SysError> {
-    // Room that isn't touched unless it is needed.
+    // This memory isn't touched unless it is needed.
     let mut names = Vec::with_capacity(XATTR_MAX_BYTES);
     match rustix::fs::flistxattr(&from, spare_capacity(&mut names)) {
         Ok(_) => {}
@@ -311,7 +313,7 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u6
         let mut value = Vec::with_capacity(XATTR_MAX_BYTES);
         match rustix::fs::fgetxattr(&from, name, spare_capacity(&mut value)) {
             Ok(_) => {}
-            // One that names an id without a mapping, and one that is gone.
+            // The attribute contains an ID without a mapping, or it has been removed.
             Err(Errno::OVERFLOW | Errno::NODATA) => continue,
             Err(errno) => return Err(SysError::new(format!("fgetxattr({name:?})"), errno)),
         }
@@ -330,7 +332,7 @@ pub fn copy_xattrs(from: impl AsFd, to: impl AsFd, most_bytes: u64) -> Result<u6
     Ok(copied_bytes)
 }
 
-/// The offset of a file's next content at or after `offset`. Returns `None` if only a hole follows. A file system
+/// Returns the offset of a file's next content at or after `offset`, or `None` if only a hole follows. A file system
 /// without support for holes reports everything as content, lseek(2).
 pub fn next_content(file: impl AsFd, offset: u64) -> Result<Option<u64>, SysError> {
     match rustix::fs::seek(file, SeekFrom::Data(offset)) {
@@ -365,20 +367,21 @@ pub fn set_size(file: &File, bytes: u64) -> Result<(), SysError> {
     file.set_len(bytes).call(|| format!("ftruncate({bytes})"))
 }
 
-/// Writes all of a text.
+/// Writes the whole of a string.
 pub fn write(to: &mut File, text: &str) -> Result<(), SysError> {
     to.write_all(text.as_bytes()).call(|| format!("write({} bytes)", text.len()))
 }
 
-/// One read is enough for most states, configs and files of the kernel.
+/// The initial size of a read buffer. One read of this size is enough for most states, configs and kernel files.
 const USUAL_BYTES: usize = 16 * 1024;
 
-/// Reads a file that is expected to be small; `None` where it is larger than `limit_bytes`.
+/// Reads a file that is expected to be small. Returns `None` if it is larger than `limit_bytes`.
 pub fn read_up_to(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
     read_each(from, limit_bytes, || Ok(()))
 }
 
-/// Reads like [`read_up_to`] from a stream that another program may never close, until the time limit of the call.
+/// Reads like [`read_up_to`] from a stream that another program may never close. Fails when the time
+/// limit of the call expires.
 pub fn read_stream(from: impl AsFd, limit_bytes: u64) -> Result<Option<Vec<u8>>, SysError> {
     read_each(&from, limit_bytes, || time_limit::await_input(&from))
 }
@@ -400,7 +403,7 @@ fn read_each(
             return Ok(None);
         }
         if text.len() == text.capacity() {
-            // It is larger than usual; then by how much, where that can be told.
+            // The file is larger than usual. If its size is known, room for the rest is reserved at once.
             let size = stat(&from).ok().and_then(|stat| usize::try_from(stat.st_size).ok()).unwrap_or_default();
             let rest = size.min(usize::try_from(limit_bytes).unwrap_or(usize::MAX)).saturating_sub(text.len());
             text.reserve((rest + 1).max(text.len()));
@@ -408,47 +411,47 @@ fn read_each(
     }
 }
 
-/// A name for an open file that can be given to calls that know only paths; it leads to this very
-/// file, whatever became of its path. Needs a /proc of this process's, as hooks have it.
+/// Returns a path of an open file for calls that accept only paths. It leads to this very file, whatever has happened
+/// to the file's original path. This requires a /proc that shows this process, as hooks have.
 #[must_use]
 pub fn proc_path(file: BorrowedFd<'_>) -> PathBuf {
     PathBuf::from(format!("/proc/self/fd/{}", file.as_raw_fd()))
 }
 
-/// The path of an open file, from the root of this process.
+/// Returns the path of an open file, relative to the root of this process.
 pub fn path_of(file: BorrowedFd<'_>) -> Result<PathBuf, SysError> {
     let link = proc_path(file);
     std::fs::read_link(&link).call(|| format!("readlink({link:?})"))
 }
 
-/// Which mount an open file lies on, as a line of its fdinfo.
+/// Returns the fdinfo of an open file, which contains the ID of the mount that the file is on.
 pub fn fd_info(file: BorrowedFd<'_>) -> Result<String, SysError> {
     let path = format!("/proc/self/fdinfo/{}", file.as_raw_fd());
     read_host_text(&path)
 }
 
-/// Opens a file of the host by its path, following links: the host's paths are trusted. A FIFO is empty, and not waited
-/// for.
+/// Opens a file of the host by its path. Symbolic links are followed, since the host's paths are trusted. A FIFO
+/// appears empty instead of blocking.
 pub fn open_host(path: &Path) -> Result<File, SysError> {
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NONBLOCK;
     rustix::fs::open(path, flags, Mode::empty()).map(File::from).call(|| format!("open({path:?})"))
 }
 
-/// Opens a directory of the host as a mere place (`O_PATH`), following links.
+/// Opens a directory of the host with `O_PATH`, following symbolic links.
 pub fn open_host_directory(path: &Path) -> Result<OwnedFd, SysError> {
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
     rustix::fs::open(path, flags, Mode::empty()).call(|| format!("open({path:?}, O_PATH|O_DIRECTORY)"))
 }
 
-/// Reads a file of the host, such as the kernel's own, whole; fails where it is larger than a mebibyte.
+/// Reads a whole file of the host, such as one in /proc. Fails if it is larger than 1 MiB.
 pub fn read_host(path: &Path) -> Result<Vec<u8>, SysError> {
     const LIMIT_BYTES: u64 = 1024 * 1024;
     let too_large = || SysError::TooMuch(format!("{} is larger than {LIMIT_BYTES} bytes", path.display()));
     read_up_to(open_host(path)?, LIMIT_BYTES)?.ok_or_else(too_large)
 }
 
-/// Reads those lines of a file of the host that are `wanted`: a table of the kernel's can be a hundred times as long as what
-/// matters of it. Fails where they are more than half a mebibyte. Lines that are too long are not wanted.
+/// Reads the lines of a file of the host that satisfy `wanted`: a kernel table can be a hundred times as long as its
+/// relevant part. Fails if these lines exceed 512 KiB. Lines that are too long are skipped.
 pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Result<Vec<u8>, SysError> {
     const LIMIT_BYTES: usize = 512 * 1024;
     let mut lines = Vec::new();
@@ -467,11 +470,12 @@ pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Re
     }
 }
 
-/// Passes each line of a file of the host to `act`, and `None` for one that is too long, until that returns `true`. Returns
-/// whether it did.
+/// Passes each line of a file of the host to `act`, or `None` for a line that is too long, until `act` returns
+/// `true`. Returns whether it did.
 pub fn each_host_line(path: &Path, mut act: impl FnMut(Option<&[u8]>) -> bool) -> Result<bool, SysError> {
-    /// A mount table shows paths that are longer than any path may be, each byte as four. The longest that runtimes make
-    /// are those of overlays with hundreds of layers.
+    /// The maximum length of a line. A mount table can show paths that are longer than `PATH_MAX`, with
+    /// four characters for each escaped byte. The longest lines that runtimes cause are those of
+    /// overlays with hundreds of layers.
     const LINE_BYTES_MAX: usize = 128 * 1024;
     let mut file = BufReader::with_capacity(USUAL_BYTES, open_host(path)?);
     let mut line = Vec::new();
@@ -488,18 +492,18 @@ pub fn each_host_line(path: &Path, mut act: impl FnMut(Option<&[u8]>) -> bool) -
     Ok(false)
 }
 
-/// Reads a text of the host; what isn't UTF-8 in it is replaced.
+/// Reads a text file of the host. Invalid UTF-8 in it is replaced.
 pub fn read_host_text(path: &str) -> Result<String, SysError> {
     read_host(Path::new(path)).map(|text| String::from_utf8_lossy(&text).into_owned())
 }
 
-/// Whether this process may execute what is at a path of the host.
+/// Fails if this process may not execute the file at a path of the host.
 pub fn may_execute(path: &Path) -> Result<(), SysError> {
     rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).call(|| format!("faccessat({path:?}, X_OK)"))
 }
 
-/// Puts a text in the place of a file of the host, all at once. Owner, permissions and attributes stay, and links lead to
-/// the file as before.
+/// Replaces the content of a file of the host atomically. Its owner, permissions and extended attributes are kept,
+/// and symbolic links still lead to it.
 pub fn replace_host(path: &Path, text: &str) -> Result<(), SysError> {
     let path = std::fs::canonicalize(path).call(|| format!("realpath({path:?})"))?;
     let before = open_host(&path)?;
@@ -515,13 +519,15 @@ pub fn replace_host(path: &Path, text: &str) -> Result<(), SysError> {
     chmod(new.as_file(), status.st_mode)?;
     copy_xattrs(&before, new.as_file(), u64::MAX)?;
     copy_label(&before, new.as_file());
-    // The bundle of a plain runtime lies on a disk, and must not be empty after a power cut.
+    // If a runtime is used without an engine, the bundle is on a disk, and the file must not be
+    // empty after a power failure.
     rustix::fs::fdatasync(new.as_file()).call(|| "fdatasync()")?;
     new.persist(&path).map_err(|failed| failed.error).call(|| format!("rename({path:?})"))?;
     Ok(())
 }
 
-/// The SELinux label. Worst case: the new file has its directory's, as any file that an engine writes there.
+/// Copies the SELinux label. At worst, the new file has the label of its directory, like any file
+/// that an engine writes there.
 fn copy_label(from: impl AsFd, to: impl AsFd) {
     let mut label = Vec::with_capacity(XATTR_MAX_BYTES);
     if rustix::fs::fgetxattr(&from, c"security.selinux", spare_capacity(&mut label)).is_ok() {
@@ -529,7 +535,7 @@ fn copy_label(from: impl AsFd, to: impl AsFd) {
     }
 }
 
-/// Opens again a file that was opened as a mere path (`O_PATH`).
+/// Opens a file again that was opened with `O_PATH`.
 pub fn reopen(file: BorrowedFd<'_>, flags: OFlags) -> Result<OwnedFd, SysError> {
     let path = proc_path(file);
     rustix::fs::open(&path, OFlags::CLOEXEC | OFlags::NOCTTY | flags, Mode::empty())

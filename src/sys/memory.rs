@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The cgroup that memory is charged to, cgroups(7). Knows nothing of what the memory is for.
+//! The cgroup that memory is charged to, cgroups(7). This module doesn't know what the memory is for.
 //!
 //! The kernel charges a page of a tmpfs to the cgroup of the writing process's thread group *leader* (`mm->owner` in
 //! its mm/memcontrol.c). So it isn't enough for a thread to enter another cgroup; a process has to.
@@ -31,12 +31,12 @@ pub struct FreeMemory {
 }
 
 impl<'a> MemoryController<'a> {
-    /// Opens the hierarchy of a cgroup. `path` is from the root of this process's cgroup namespace.
+    /// Opens the hierarchy of a cgroup. `path` is relative to the root of this process's cgroup namespace.
     pub fn open(hierarchy: Hierarchy, path: &'a CgroupPath) -> Result<Self, SysError> {
         Ok(Self { hierarchy, path, top: cgroup::open(hierarchy)? })
     }
 
-    /// Moves this process into the cgroup, provided that the process with this pid is in it.
+    /// Moves this process into the cgroup, provided that the process with this PID is in it.
     pub fn enter_beside(&self, pid: u32) -> Result<(), SysError> {
         let directory = cgroup::directory(self.top.as_fd(), self.path)?;
         if !cgroup::processes(directory.as_fd())?.contains(&pid) {
@@ -47,7 +47,7 @@ impl<'a> MemoryController<'a> {
         cgroup::enter(directory.as_fd(), 0)
     }
 
-    /// The memory that is left for the cgroup. Returns `None` if there is no limit, or no memory controller.
+    /// Returns the memory that is left for the cgroup, or `None` if there is no limit or no memory controller.
     pub fn room(&self) -> Result<Option<FreeMemory>, SysError> {
         let (limit, usage) = match self.hierarchy {
             Hierarchy::Unified => ("memory.max", "memory.current"),

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! System calls, and why they or what they tell can be an error; knows nothing of containers.
+//! System calls and their errors. This module knows nothing about containers.
 //!
-//! Close-on-exec and no-follow by default. The only place for raw mount, namespace and libc calls.
+//! Files are opened with close-on-exec, and without following symbolic links, by default. Raw mount, namespace and
+//! libc calls are made only here.
 
 pub mod birth;
 pub mod cgroup;
@@ -19,7 +20,7 @@ pub mod time_limit;
 pub(crate) use self::error::Context;
 pub use self::error::SysError;
 
-/// A cryptographically random number, getrandom(2).
+/// Returns a cryptographically random number, getrandom(2).
 pub fn random_number() -> Result<u128, SysError> {
     let mut bytes = [0; 16];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty()).call(|| "getrandom()")?;

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Mounts by descriptor: what is mounted and where are both open files, never paths.
+//! Operates on mounts through file descriptors: a mount and its target are both open files, never paths.
 //!
-//! The mount calls of Linux 5.2, and mount_setattr(2) of 5.12 where it is there; otherwise flags and
-//! propagation go through mount(2) on `/proc/self/fd/N`.
+//! This uses the mount calls of Linux 5.2, and mount_setattr(2) of Linux 5.12 if available. Otherwise flags and
+//! propagation are set with mount(2) on `/proc/self/fd/N`.
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -16,11 +16,12 @@ use rustix::mount::{
 
 use super::{Context, SysError, fs};
 
-/// Adds to an error of a file system context what the kernel wrote to it: `tmpfs: Bad value for 'size'`.
+/// Adds the messages that the kernel wrote to a file system context to an error, such as
+/// `tmpfs: Bad value for 'size'`.
 fn as_the_kernel_says(context: BorrowedFd<'_>, error: SysError) -> SysError {
     let mut said = Vec::new();
     let mut line = [0_u8; 256];
-    // One message a read, fsopen(2); it ends with ENODATA.
+    // Each read returns one message, and the last one fails with ENODATA, fsopen(2).
     while let Ok(length @ 1..) = rustix::io::read(context, &mut line) {
         let text = String::from_utf8_lossy(line.get(..length).unwrap_or_default()).into_owned();
         said.push(text.trim().to_owned());
@@ -28,12 +29,12 @@ fn as_the_kernel_says(context: BorrowedFd<'_>, error: SysError) -> SysError {
     if said.is_empty() { error } else { error.with_hint(said.join("; ")) }
 }
 
-/// Makes a tmpfs that is mounted nowhere yet, with options as in tmpfs(5).
+/// Creates a detached mount of a new tmpfs, with options as in tmpfs(5).
 pub fn new_tmpfs(options: &[(&str, String)]) -> Result<OwnedFd, SysError> {
     new_mount("tmpfs", options, &[])
 }
 
-/// Makes a mount of a file system that is mounted nowhere yet; nosuid and nodev.
+/// Creates a detached mount of a file system, with nosuid and nodev.
 pub fn new_mount(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd, SysError> {
     configured(fs_type, options, flags).map_err(or_older_kernel)
 }
@@ -54,7 +55,7 @@ fn mounted(
     options: &[(&str, String)],
     flags: &[&str],
 ) -> Result<OwnedFd, SysError> {
-    // The source's name, as mount(8) shows it.
+    // This is the name of the source that mount(8) shows.
     let named = [("source", fs_type.to_owned())];
     for (key, value) in named.iter().chain(options) {
         set_string(context, key, value).call(|| format!("fsconfig(FSCONFIG_SET_STRING, \"{key}\", \"{value}\")"))?;
@@ -67,32 +68,32 @@ fn mounted(
     rustix::mount::fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).call(|| "fsmount()")
 }
 
-/// fsconfig(2) itself, since rustix takes the 1 for an error that Linux before 5.17 gives where SELinux
-/// takes an option ("LSM: general protection fault in legacy_parse_param").
+/// Calls fsconfig(2) directly. Before Linux 5.17 it returns 1 if SELinux accepts an option, which rustix mistakes for
+/// an error ("LSM: general protection fault in legacy_parse_param").
 #[allow(unsafe_code)]
 fn set_string(context: BorrowedFd<'_>, key: &str, value: &str) -> std::io::Result<()> {
     /// `FSCONFIG_SET_STRING` in linux/mount.h.
     const SET_STRING: libc::c_uint = 1;
     let (key, value) = (CString::new(key)?, CString::new(value)?);
-    // SAFETY: the strings end with a NUL and live until the call is over.
+    // SAFETY: the strings end with a NUL and outlive the call.
     let result =
         unsafe { libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), SET_STRING, key.as_ptr(), value.as_ptr(), 0) };
     if result < 0 { Err(std::io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Copies the mount at an open file, from that file on; mounted nowhere yet.
+/// Creates a detached copy of the mount of an open file, with that file as its root.
 pub fn copy_of(file: impl AsFd) -> Result<OwnedFd, SysError> {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     rustix::mount::open_tree(file, "", flags).call(|| "open_tree(OPEN_TREE_CLONE)").map_err(or_older_kernel)
 }
 
-/// Mounts a new mount on `target`, or moves an old one there with all that is mounted on it.
+/// Attaches a new mount to `target`, or moves an existing one there with everything that is mounted on it.
 pub fn put(mount: impl AsFd, target: impl AsFd) -> Result<(), SysError> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     rustix::mount::move_mount(mount, "", target, "", flags).call(|| "move_mount()").map_err(or_older_kernel)
 }
 
-/// Takes a mount away, now or when its last user is gone.
+/// Detaches a mount. It disappears now or when its last user is gone.
 pub fn take_away(mount: BorrowedFd<'_>) -> Result<(), SysError> {
     let path = fs::proc_path(mount);
     rustix::mount::unmount(&path, UnmountFlags::DETACH).call(|| format!("umount2({path:?}, MNT_DETACH)"))
@@ -101,14 +102,14 @@ pub fn take_away(mount: BorrowedFd<'_>) -> Result<(), SysError> {
 /// Whether a mount is writable.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Nothing can be written through it, nor executed: what is shown so is data of the host's.
+    /// Nothing can be written or executed through the mount: what it shows is data of the host.
     ReadOnly,
-    /// Its file system's own permissions decide.
+    /// The permissions of the file system apply.
     ReadWrite,
 }
 
-/// Makes a copy of a mount private and sets its access, before it is mounted anywhere: at no time is
-/// it in its original's peer group and in the tree. Needs Linux 5.12, without which it is `ENOSYS`.
+/// Makes a copy of a mount private and sets its access before it is attached, so that it is never attached while it
+/// is in the peer group of its original. Fails with `ENOSYS` before Linux 5.12.
 #[allow(unsafe_code)]
 pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     let attributes = match access {
@@ -127,7 +128,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysEr
     };
     let request = libc::mount_attr { attr_set: set, attr_clr: clear, propagation: libc::MS_PRIVATE, userns_fd: 0 };
     let call = || format!("mount_setattr({set:#x}, {clear:#x}, MS_PRIVATE)");
-    // SAFETY: the path is an empty string, and the request of the size that is said.
+    // SAFETY: the path is an empty string, and the request has the size that is passed.
     let result = unsafe {
         libc::syscall(
             libc::SYS_mount_setattr,
@@ -144,7 +145,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysEr
     is_as_wanted(mount, access)
 }
 
-/// A file system that is read-only as a whole stays so, whatever the mount.
+/// Fails if a mount should be writable, but its file system is read-only as a whole. No mount can change that.
 fn is_as_wanted(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     match access {
         Access::ReadWrite if fs::stat_fs(mount)?.f_flag.contains(StatVfsMountFlags::RDONLY) => {
@@ -154,7 +155,7 @@ fn is_as_wanted(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     }
 }
 
-/// Changes the access of a mount that is in the tree, leaving its other flags.
+/// Changes the access of an attached mount. Its other flags are kept.
 pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     let path = fs::proc_path(mount);
     let wanted = match access {
@@ -167,7 +168,7 @@ pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError>
     is_as_wanted(mount, access)
 }
 
-/// A remount must name every flag that shall stay: leaving one out is EPERM in a user namespace.
+/// Returns the flags that a remount must name to keep them. Leaving one out fails with EPERM in a user namespace.
 fn kept_flags(flags: StatVfsMountFlags) -> MountFlags {
     [
         (StatVfsMountFlags::NOSUID, MountFlags::NOSUID),
@@ -182,17 +183,17 @@ fn kept_flags(flags: StatVfsMountFlags) -> MountFlags {
     .fold(MountFlags::empty(), |all, (_, flag)| all | flag)
 }
 
-/// Makes a mount get what its peers mount, and give them nothing, mount_namespaces(7).
+/// Makes a mount receive what its peers mount without propagating anything to them, mount_namespaces(7).
 pub fn make_slave(mount: BorrowedFd<'_>) -> Result<(), SysError> {
     change(mount, MountPropagationFlags::DOWNSTREAM, "MS_SLAVE")
 }
 
-/// Takes a mount out of its peer group: the copy of a shared mount is born into it.
+/// Removes a mount from its peer group, which a copy of a shared mount is in from the start.
 pub fn make_private(mount: BorrowedFd<'_>) -> Result<(), SysError> {
     change(mount, MountPropagationFlags::PRIVATE, "MS_PRIVATE")
 }
 
-/// Starts a peer group with this mount.
+/// Creates a peer group with this mount as its first member.
 pub fn make_shared(mount: BorrowedFd<'_>) -> Result<(), SysError> {
     change(mount, MountPropagationFlags::SHARED, "MS_SHARED")
 }

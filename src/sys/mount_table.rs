@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The mounts below a directory, by listmount(2) and statmount(2) of Linux 6.8, in the form of
-//! proc_pid_mountinfo(5).
+//! Lists the mounts below a directory with listmount(2) and statmount(2) of Linux 6.8,
+//! in the form of proc_pid_mountinfo(5).
 //!
-//! Reading /proc/self/mountinfo costs some 5 µs a mount, and a host can have 10,000 of them; this asks
-//! for the container's alone. What the kernel can't tell, mountinfo does: then there is no table.
+//! Reading /proc/self/mountinfo takes about 5 µs per mount, and a host can have 10,000 mounts. These calls return
+//! only those of the container. If the kernel can't report something that is needed, there is no table, and mountinfo
+//! must be read instead.
 
 #![allow(unsafe_code)]
 
@@ -15,10 +16,10 @@ use rustix::fs::CWD;
 use super::{SysError, fs};
 use crate::kernel::mountinfo::{self, Entry};
 
-/// The mounts of this process's namespace.
+/// The mount table of this process's mount namespace.
 pub const OWN: &str = "/proc/self/mountinfo";
 
-// linux/mount.h and asm-generic/unistd.h; the numbers are the same on all architectures but alpha.
+// These are from linux/mount.h and asm-generic/unistd.h. The numbers are the same on all architectures except alpha.
 const SYS_STATMOUNT: libc::c_long = 457;
 const SYS_LISTMOUNT: libc::c_long = 458;
 const SB_BASIC: u64 = 0x1;
@@ -26,23 +27,23 @@ const MNT_BASIC: u64 = 0x2;
 const MNT_ROOT: u64 = 0x8;
 const MNT_POINT: u64 = 0x10;
 const FS_TYPE: u64 = 0x20;
-/// Since Linux 6.11.
+/// Available since Linux 6.11.
 const MNT_OPTS: u64 = 0x80;
 const NEEDED: u64 = SB_BASIC | MNT_BASIC | MNT_ROOT | MNT_POINT | FS_TYPE;
 const MOUNT_ATTR_RDONLY: u64 = 1;
 const SB_RDONLY: u32 = 1;
 const MS_SHARED: u64 = 1 << 20;
 
-/// A mount table, and the number that the directory's own mount has in it.
+/// A mount table, and the ID in it of the mount that the directory is on.
 #[derive(Debug)]
 pub struct Table {
-    /// As in mountinfo.
+    /// The table in the form of mountinfo.
     pub text: Vec<u8>,
     pub root_mount: u64,
 }
 
-/// The mount that `directory` lies on and all below it, and those that the host's paths `beside` lie
-/// on; none where the kernel is older, or where there are more than `most`.
+/// Returns the mount that `directory` is on and all mounts below it, and the mounts that the host's paths `beside`
+/// are on. Returns `None` if the kernel is older, or if there are more than `most` mounts below.
 #[must_use]
 pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<Table> {
     let root_mount = fs::unique_mount(directory, "")?;
@@ -52,7 +53,7 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
     let mut buffer = vec![0_u64; 1152];
     for id in std::iter::once(root_mount).chain(below).chain(beside) {
         let line = match MountStatus::parse(describe(id, NEEDED, &mut buffer)?)? {
-            // Only the options tell one v1 hierarchy from another.
+            // Only the options distinguish one v1 hierarchy from another.
             row if row.fs_type.starts_with(b"cgroup") => {
                 MountStatus::parse(describe(id, NEEDED | MNT_OPTS, &mut buffer)?).filter(|row| row.has_options)?.line()
             }
@@ -63,9 +64,10 @@ pub fn below(directory: BorrowedFd<'_>, beside: &[&str], most: usize) -> Option<
     Some(Table { text, root_mount })
 }
 
-/// The whole table of this process's mount namespace. Returns `None` if it is longer than the tables of most hosts.
+/// Returns the whole table of this process's mount namespace, or `None` if it is longer than
+/// the tables of most hosts.
 pub fn usual() -> Result<Option<Vec<u8>>, SysError> {
-    /// Some 150 mounts.
+    /// The size of a table with about 150 mounts.
     const USUAL_BYTES: u64 = 16 * 1024;
     // The kernel lists mounts much faster than it writes their lines.
     if has_many() {
@@ -74,13 +76,13 @@ pub fn usual() -> Result<Option<Vec<u8>>, SysError> {
     fs::open_host(Path::new(OWN)).and_then(|file| fs::read_up_to(file, USUAL_BYTES))
 }
 
-/// The lines of a table in /proc that are `wanted`, in its order.
+/// Returns the lines of a table in /proc that satisfy `wanted`, in the order of the table.
 pub fn read(table: &str, wanted: impl Fn(&Entry<'_>) -> bool) -> Result<Vec<u8>, SysError> {
     fs::read_host_lines(Path::new(table), |line| mountinfo::entry(line).is_some_and(|entry| wanted(&entry)))
 }
 
-/// Passes each line of a table in /proc to `act`, and `None` for one that is too long, until that returns `true`. Returns
-/// whether it did.
+/// Passes each line of a table in /proc to `act`, or `None` for a line that is too long, until `act` returns `true`.
+/// Returns whether it did.
 pub fn each(table: &str, act: impl FnMut(Option<&[u8]>) -> bool) -> Result<bool, SysError> {
     fs::each_host_line(Path::new(table), act)
 }
@@ -110,7 +112,7 @@ fn has_many() -> bool {
 /// How many mounts are listed in one call.
 const PART_MOUNTS: usize = 256;
 
-/// The numbers of all mounts below one.
+/// Returns the IDs of all mounts below one, or `None` if the kernel doesn't report them.
 fn list(mount: u64) -> Option<Vec<u64>> {
     let mut all = Vec::new();
     let mut part = [0; PART_MOUNTS];
@@ -123,30 +125,30 @@ fn list(mount: u64) -> Option<Vec<u64>> {
     }
 }
 
-/// Lists the mounts below one whose numbers are above `after`, and returns how many there are in `part`. Returns `None` if
-/// the kernel doesn't tell.
+/// Lists the mounts below one whose IDs are above `after`, and returns how many there are in `part`. Returns `None`
+/// if the kernel doesn't report them.
 fn list_part(mount: u64, after: u64, part: &mut [u64; PART_MOUNTS]) -> Option<usize> {
     let request = MountIdRequest::new(mount, after);
-    // SAFETY: the request is of the size that it says, and the kernel writes at most as many
-    // numbers as it is told that there is room for.
+    // SAFETY: the request has the size that it states, and the kernel writes at most as many
+    // numbers as fit into `part`.
     let count = unsafe { libc::syscall(SYS_LISTMOUNT, &raw const request, part.as_mut_ptr(), part.len(), 0) };
     usize::try_from(count).ok()
 }
 
-/// What the kernel says of one mount. The buffer is of numbers, since the kernel writes some.
+/// Returns what statmount(2) reports about a mount. The buffer consists of numbers because the kernel writes some.
 fn describe(mount: u64, mask: u64, buffer: &mut [u64]) -> Option<&[u8]> {
     let request = MountIdRequest::new(mount, mask);
     let length_bytes = size_of_val(buffer);
-    // SAFETY: as above; the kernel writes at most as many bytes as it is told.
+    // SAFETY: the request has the size that it states, and the kernel writes at most `length_bytes` bytes.
     let result = unsafe { libc::syscall(SYS_STATMOUNT, &raw const request, buffer.as_mut_ptr(), length_bytes, 0) };
     if result != 0 {
         return None;
     }
-    // SAFETY: any number is eight initialised bytes, and bytes have no alignment.
+    // SAFETY: any number consists of eight initialized bytes, and bytes need no alignment.
     Some(unsafe { std::slice::from_raw_parts(buffer.as_ptr().cast::<u8>(), length_bytes) })
 }
 
-/// The fields of `struct statmount` that mountinfo shows, too.
+/// The fields of `struct statmount` that mountinfo also shows.
 #[derive(Debug, PartialEq, Eq)]
 struct MountStatus<'a> {
     id: u64,
@@ -159,7 +161,7 @@ struct MountStatus<'a> {
     fs_type: &'a [u8],
     is_super_read_only: bool,
     super_options: &'a [u8],
-    /// Whether the kernel was asked for them, and can tell.
+    /// Whether the kernel was asked for the options, and can report them.
     has_options: bool,
 }
 
@@ -223,7 +225,7 @@ mod tests {
     use crate::interface;
     use crate::path::InnerPath;
 
-    /// Both ways tell the same of this process's own mounts.
+    /// The table and mountinfo agree about this process's own mounts.
     #[test]
     fn agrees_with_mountinfo() {
         let root = std::fs::File::open("/").unwrap();
@@ -250,7 +252,7 @@ mod tests {
         assert!(compared > 3, "{compared} mounts compared");
     }
 
-    /// The kernel writes `name=systemd` last.
+    /// Entries are also found by the last option of their line. The kernel writes `name=systemd` last.
     #[test]
     fn sees_a_lines_last_field() {
         let whole = std::fs::read_to_string(OWN).unwrap();
@@ -282,7 +284,7 @@ mod tests {
             }
         }
 
-        /// Its line in /proc/self/mountinfo.
+        /// The line of the mount in /proc/self/mountinfo.
         fn in_mountinfo(&self, id: u64) -> String {
             let (access, peers) =
                 (if self.is_read_only { "ro" } else { "rw" }, if self.is_shared { " shared:7" } else { "" });
@@ -293,7 +295,7 @@ mod tests {
             )
         }
 
-        /// What statmount(2) reports of it.
+        /// What statmount(2) reports about the mount.
         fn row(&self, id: u64) -> MountStatus<'_> {
             MountStatus {
                 id,
@@ -370,8 +372,8 @@ mod tests {
             };
             let whole = lines(&|_, _| true);
             let sieved = lines(&|_, entry| is_inside(entry, ROOT.as_bytes(), ROOT_MOUNT) || is_hosts_hierarchy(entry));
-            // The kernel is asked for the mounts below the root's, and for the topmost mounts at the host's cgroup
-            // paths.
+            // The kernel is asked for the mounts below the root's, and for the topmost mounts
+            // at the host's cgroup paths.
             let asked_for = world.iter().filter(|(id, mount)| {
                 let on_top = |at: &str| world.iter().rfind(|(_, other)| other.at == at).map(|(id, _)| *id);
                 is_below(&world, *id, ROOT_MOUNT)

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Other processes as /proc shows them: their pids, start times and namespaces.
+//! Other processes as /proc shows them: their PIDs, start times and namespaces.
 
 use std::os::fd::AsFd;
 use std::os::unix::fs::MetadataExt;
@@ -12,12 +12,12 @@ use super::{Context, SysError, fs};
 use crate::kernel::mountinfo;
 use crate::kernel::stat::Stat;
 
-/// The pids of all processes that this one sees.
+/// Returns the PIDs of all processes that are visible to this one.
 pub fn pids() -> Result<Vec<u32>, SysError> {
     numbers("/proc")
 }
 
-/// The thread IDs of a process. Returns an empty list if it is gone.
+/// Returns the thread IDs of a process, or an empty list if the process is gone.
 pub fn tasks(pid: u32) -> Result<Vec<u32>, SysError> {
     match numbers(&format!("/proc/{pid}/task")) {
         Err(error) if is_gone(&error) => Ok(Vec::new()),
@@ -25,7 +25,7 @@ pub fn tasks(pid: u32) -> Result<Vec<u32>, SysError> {
     }
 }
 
-/// Whether a process has one thread only. A `false` proves nothing.
+/// Whether a process has only one thread. A `false` proves nothing.
 #[must_use]
 pub fn has_one_thread(pid: u32) -> bool {
     /// The directory's own links, and one for each thread: `proc_task_getattr` in the kernel's fs/proc/base.c.
@@ -33,8 +33,8 @@ pub fn has_one_thread(pid: u32) -> bool {
     std::fs::metadata(format!("/proc/{pid}/task")).is_ok_and(|status| status.nlink() == LINKS)
 }
 
-/// The name in /proc of a process, `70`, or of one of its threads, `70/task/71`, if the first one has ended: the rest of
-/// the process goes on without it, but /proc tells nothing of it any more.
+/// Returns the name in /proc of a process, `70`, or of one of its threads, `70/task/71`, if its first thread has
+/// ended. The other threads then go on, but /proc no longer shows anything under the name of the process.
 #[must_use]
 pub fn living_task(pid: u32) -> String {
     let process = pid.to_string();
@@ -45,7 +45,8 @@ pub fn living_task(pid: u32) -> String {
     tasks.into_iter().find(|task| namespace(task, "mnt").is_some()).unwrap_or(process)
 }
 
-/// The device and inode of a process's root directory. Returns `None` if this process has no rights over the other one.
+/// Returns the device and inode of a process's root directory, or `None` if this process has no
+/// rights over the other one.
 #[must_use]
 pub fn root(pid: &str) -> Option<(u64, u64)> {
     std::fs::metadata(format!("/proc/{pid}/root")).ok().map(|root| (root.dev(), root.ino()))
@@ -68,12 +69,12 @@ fn numbers(path: &str) -> Result<Vec<u32>, SysError> {
     Ok(pids)
 }
 
-/// The fields that identify a process. Returns `None` if there is no such process.
+/// Returns the fields that identify a process, or `None` if there is no such process.
 pub fn stat(pid: u32) -> Result<Option<Stat>, SysError> {
     stat_at(&format!("/proc/{pid}/stat"))
 }
 
-/// The same of one of its threads.
+/// Returns the fields that identify a thread of a process, or `None` if there is no such thread.
 pub fn task_stat(pid: u32, task: u32) -> Result<Option<Stat>, SysError> {
     stat_at(&format!("/proc/{pid}/task/{task}/stat"))
 }
@@ -88,8 +89,8 @@ fn stat_at(path: &str) -> Result<Option<Stat>, SysError> {
     }
 }
 
-/// The inode number of a process's namespace. Returns `None` if the process is gone, if the kernel has no namespaces of
-/// this kind, or if this process has no rights over the other one.
+/// Returns the inode number of a process's namespace, or `None` if the process is gone, if the kernel has no
+/// namespaces of this kind, or if this process has no rights over the other one.
 #[must_use]
 pub fn namespace(pid: &str, kind: &str) -> Option<u64> {
     let link = std::fs::read_link(format!("/proc/{pid}/ns/{kind}")).ok()?;

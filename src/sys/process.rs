@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! This process and the namespaces of others.
+//! This process, and the namespaces of other processes.
 
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::io::ErrorKind;
@@ -20,20 +20,20 @@ use rustix::thread::{CapabilitySet, LinkNameSpaceType, UnshareFlags};
 use super::{Context, SysError, fs, mount, time_limit};
 use crate::kernel::id_map;
 
-/// The pid of this process's parent, in its own pid namespace.
+/// Returns the PID of this process's parent in this process's PID namespace.
 #[must_use]
 pub fn parent() -> Option<u32> {
     rustix::process::getppid().and_then(|pid| u32::try_from(pid.as_raw_nonzero().get()).ok())
 }
 
-/// Whether a process is in this one's mount namespace; one that has ended is in none.
+/// Whether a process is in the mount namespace of this one. A process that has ended is in none.
 pub fn shares_mount_namespace(pid: u32) -> Result<bool, SysError> {
     let own = namespace("self", "mnt")?;
     Ok(own.is_some() && own == namespace(&pid.to_string(), "mnt")?)
 }
 
-/// The namespace of a process, as the target of its link in /proc, which is unique; `of` is a pid or `self`. Returns
-/// `None` if the process has ended, or if the kernel has no namespaces of this kind.
+/// Returns the namespace of a process, as the target of its link in /proc, which is unique. `of` is a PID or `self`.
+/// Returns `None` if the process has ended, or if the kernel has no namespaces of this kind.
 pub fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
     let link = format!("/proc/{of}/ns/{kind}");
     match std::fs::read_link(&link) {
@@ -42,16 +42,15 @@ pub fn namespace(of: &str, kind: &str) -> Result<Option<PathBuf>, SysError> {
     }
 }
 
-/// The size of a page of memory.
 #[allow(unsafe_code)]
 #[must_use]
 pub fn page_bytes() -> u64 {
-    // SAFETY: it takes a number, and the C library has the answer from the start.
+    // SAFETY: the call takes a number, and the C library knows the answer from the start.
     u64::try_from(unsafe { libc::sysconf(libc::_SC_PAGESIZE) }).unwrap_or(4096)
 }
 
-/// Enters the mount namespace of another process, and no other namespace of it. This process's root
-/// is then that namespace's root.
+/// Enters the mount namespace of another process, and none of its other namespaces. This process's root is then the
+/// root of that namespace.
 pub fn enter_mount_namespace(pid: u32) -> Result<(), SysError> {
     enter_mount_namespace_of(&pid.to_string())
 }
@@ -67,30 +66,30 @@ fn enter_mount_namespace_of(task: &str) -> Result<(), SysError> {
         .call(|| format!("setns({path:?}, CLONE_NEWNS)"))
 }
 
-/// Enters the mount namespace of another process, given by its name in /proc, and does something with the path of this
+/// Enters the mount namespace of another process, given by its name in /proc, and calls `act` with the path of this
 /// process's mount table there.
 pub fn with_mount_table_of<T>(task: &str, act: impl FnOnce(&str) -> Result<T, SysError>) -> Result<T, SysError> {
-    // There, nothing or another /proc is mounted.
+    // In that namespace, /proc may not be mounted, or be another one.
     let own = fs::open_host_directory(Path::new("/proc/self"))?;
     enter_mount_namespace_of(task)?;
     rustix::process::fchdir(own).call(|| "fchdir(\"/proc/self\")")?;
     act("mountinfo")
 }
 
-/// What this process may do, capabilities(7).
+/// Returns the effective capabilities of this process, capabilities(7).
 pub fn effective_capabilities() -> Result<CapabilitySet, SysError> {
     rustix::thread::capabilities(None).map(|sets| sets.effective).call(|| "capget()")
 }
 
-/// Whether the user namespace that owns this process's mount namespace is its own or one below, where its capabilities
-/// count; ioctl_ns(2).
+/// Whether the user namespace that owns this process's mount namespace is the process's own or a descendant of that,
+/// where its capabilities apply; ioctl_ns(2).
 #[must_use]
 pub fn is_over_mount_namespace() -> bool {
     // Other errors are left to the call that needs the namespace to report.
     !matches!(mount_namespace_owner(), Ok(None))
 }
 
-/// Whether this process may look into all processes of its user namespace, as with CAP_SYS_PTRACE.
+/// Whether this process may inspect all processes of its user namespace, as with CAP_SYS_PTRACE.
 #[must_use]
 pub fn may_trace() -> bool {
     caps::has_cap(None, caps::CapSet::Effective, caps::Capability::CAP_SYS_PTRACE).unwrap_or(false)
@@ -104,8 +103,8 @@ pub fn owns_mount_namespace() -> bool {
     matches!((own, owner), (Ok(own), Ok(Some(owner))) if (own.st_dev, own.st_ino) == (owner.st_dev, owner.st_ino))
 }
 
-/// The user namespace that owns this process's mount namespace. Returns `None` if it is neither this process's user
-/// namespace nor a descendant of it.
+/// Returns the user namespace that owns this process's mount namespace, or `None` if it is neither this process's
+/// user namespace nor a descendant of it.
 #[allow(unsafe_code)]
 fn mount_namespace_owner() -> Result<Option<OwnedFd>, SysError> {
     const NS_GET_USERNS: libc::Ioctl = 0xb701;
@@ -118,42 +117,44 @@ fn mount_namespace_owner() -> Result<Option<OwnedFd>, SysError> {
             error => Err(error).call(|| "ioctl(NS_GET_USERNS)"),
         };
     }
-    // SAFETY: the call returned a new descriptor, which nobody else has.
+    // SAFETY: the call returned a new descriptor, which nothing else owns.
     Ok(Some(unsafe { OwnedFd::from_raw_fd(owner) }))
 }
 
-/// Whether a process is in this one's cgroup namespace.
+/// Whether a process is in the cgroup namespace of this one.
 pub fn shares_cgroup_namespace(pid: u32) -> Result<bool, SysError> {
     Ok(namespace(&pid.to_string(), "cgroup")? == namespace("self", "cgroup")?)
 }
 
-/// Does something in the cgroup namespace of another process, where the paths of cgroups are those
-/// that it sees. It must not be this process's own, which may not be entered without rights in it either.
+/// Calls `act` in the cgroup namespace of another process, where the paths of cgroups are those that it sees. This
+/// must not be the namespace that this process is in: even entering that requires privileges in it.
 #[allow(unsafe_code)]
 pub fn in_cgroup_namespace<T: Send>(of: u32, act: impl FnOnce() -> Result<T, SysError> + Send) -> Result<T, SysError> {
     let path = PathBuf::from(format!("/proc/{of}/ns/cgroup"));
     let its = fs::open_host(&path)?;
     let enter_and_act = || {
-        // SAFETY: nobody counts on the threads' having one working directory. Else this one would still have it for a
-        // moment after it was joined, and no mount namespace can be entered by who shares that, setns(2).
+        // SAFETY: no code relies on the threads sharing their working directory. Without this call, the new
+        // thread would still share it for a moment after it was joined, and a process whose threads share it
+        // can't enter a mount namespace, setns(2).
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.call(|| "unshare(CLONE_FS)")?;
         rustix::thread::move_into_link_name_space(its.as_fd(), Some(LinkNameSpaceType::ControlGroup))
             .call(|| format!("setns({path:?}, CLONE_NEWCGROUP)"))?;
         act()
     };
-    // In a thread, which ends there: a rootless engine's hook may enter the container's, and not go back to the host's.
+    // This needs a thread, which ends in that namespace: a rootless engine's hook may enter the container's
+    // namespace, but not return to the host's.
     std::thread::scope(|scope| scope.spawn(enter_and_act).join())
         .unwrap_or_else(|_| Err(SysError::Finding(format!("the thread that entered {path:?} panicked"))))
 }
 
-/// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before. If it doesn't end
-/// within `limit`, it and the processes that it started are killed, and the call fails. A process that waits for a file
-/// server only ends once the server answers.
+/// Runs `act` in a child process and returns its result. Returns `None` if the child was killed before. If it doesn't
+/// end within `limit`, it and the processes that it started are killed, and the call fails. A process that waits for
+/// a file server only ends once the server answers.
 ///
 /// The child is killed when this process ends, and is the first one that the kernel kills if memory runs out.
 #[allow(unsafe_code)]
 pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Result<Option<Vec<u8>>, SysError> {
-    /// Enough for the longest path as a JSON array of bytes.
+    /// Larger than the longest path as a JSON array of bytes.
     const LIMIT_BYTES: u64 = 1024 * 1024;
     let own = rustix::process::getpid();
     let (from, to) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).call(|| "pipe2()")?;
@@ -167,46 +168,46 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
         None => {
             drop(from);
             let said = catch_unwind(AssertUnwindSafe(|| {
-                // Worst case: it isn't killed with its parent, and runs to its end.
+                // At worst, the child isn't killed with its parent and runs to its end.
                 let _ = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
                 if limit.is_some() {
-                    // Worst case: those that it started go on when it is killed.
+                    // At worst, the processes that the child started go on when it is killed.
                     let _ = rustix::process::setpgid(None, None);
                 }
-                // Worst case: the kernel kills another process first.
+                // At worst, the kernel kills another process first.
                 let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
                 if rustix::process::getppid() == Some(own) { act() } else { Vec::new() }
             }));
-            // Worst case: the parent takes this process for killed.
+            // At worst, the parent believes that this process was killed.
             let _ = std::io::Write::write_all(&mut std::fs::File::from(to), &said.unwrap_or_default());
             // SAFETY: the call doesn't return, and runs no exit handlers, which are the parent's.
             unsafe { libc::_exit(0) }
         }
         Some(child) => {
             drop(to);
-            // If the wait itself fails, so does the reading.
+            // If the wait fails, so does the read below.
             let is_late =
                 |limit: &Duration| matches!(time_limit::is_readable(&from, Some(Instant::now() + *limit)), Ok(false));
             if let Some(limit) = limit.filter(is_late) {
-                // Worst case: it has just ended.
+                // At worst, the child has just ended.
                 let _ = rustix::process::kill_process_group(child, Signal::KILL);
                 return Err(SysError::Finding(format!("a child process did not end within {} s", limit.as_secs())));
             }
             let said = fs::read_up_to(from, LIMIT_BYTES);
-            // Worst case: this process ignores SIGCHLD, and then there is no child to wait for.
+            // At worst, this process ignores SIGCHLD, and there is no child to wait for.
             while matches!(rustix::process::waitpid(Some(child), WaitOptions::empty()), Err(Errno::INTR)) {}
             Ok(said?.filter(|said| !said.is_empty()))
         }
     }
 }
 
-/// Whether this process is in another user namespace than the host's, in which it can make neither device nodes nor v1
-/// hierarchies.
+/// Whether this process is in a user namespace other than the host's, where it can create neither
+/// device nodes nor v1 hierarchies.
 ///
-/// The initial user namespace is known by its inode number. Containers of OpenVZ's kernels have another number but are
-/// as good as hosts, since their root may make devices. Their map is the identity, but so is any map that somebody
-/// writes that way, as systemd's `PrivateUsers=full` does. So if everything else looks like a host, this process tries
-/// to make a device.
+/// The initial user namespace is recognized by its inode number. Containers of OpenVZ's kernels have another number
+/// but are equivalent to hosts, since their root may create devices. Their ID map is the identity, but so is any map
+/// that is written that way, as by systemd's `PrivateUsers=full`. So if everything else looks like a host, this
+/// process tries to create a device node.
 #[must_use]
 pub fn is_in_user_namespace() -> bool {
     // This program enters no other user namespace.
@@ -214,15 +215,15 @@ pub fn is_in_user_namespace() -> bool {
     *IS_IN_ONE.get_or_init(find_user_namespace)
 }
 
-/// Whether /proc hides no process of the host from this one: CAP_SYS_PTRACE in the host's user namespace overrides the mount
-/// option `hidepid`, proc(5).
+/// Whether /proc shows this process all processes of the host: CAP_SYS_PTRACE in the host's user namespace overrides
+/// the mount option `hidepid`, proc(5).
 #[must_use]
 pub fn sees_all() -> bool {
     may_trace() && !is_in_user_namespace()
 }
 
 fn find_user_namespace() -> bool {
-    /// `PROC_USER_INIT_INO` in linux/proc_ns.h, Linux 3.8.
+    /// `PROC_USER_INIT_INO` in linux/proc_ns.h, since Linux 3.8.
     const INITIAL: u64 = 0xefff_fffd;
     let id_map = || fs::read_host_text("/proc/self/uid_map");
     let number = |of: &str| std::fs::metadata(format!("/proc/{of}/ns/user")).map(|namespace| namespace.ino());
@@ -238,11 +239,11 @@ fn find_user_namespace() -> bool {
     }
 }
 
-/// Tries to make a device in a file system that is mounted nowhere. That takes CAP_MKNOD in the initial user namespace;
+/// Tries to create a device node in a detached file system. That requires CAP_MKNOD in the initial user namespace;
 /// capabilities in other user namespaces don't count.
 fn may_make_devices() -> bool {
     match mount::new_tmpfs(&[]) {
-        // 1, 3 is /dev/null. 0, 0 would be overlayfs' whiteout, which anybody may make.
+        // 1, 3 is /dev/null. 0, 0 would be a whiteout of overlayfs, which any process may create.
         Ok(place) => {
             fs::mknod_at(place.as_fd(), OsStr::new("null"), FileType::CharacterDevice, 0, makedev(1, 3)).is_ok()
         }
@@ -251,7 +252,7 @@ fn may_make_devices() -> bool {
     }
 }
 
-/// All of the machine's memory, as sysinfo(2) tells: what /proc/meminfo calls `MemTotal`.
+/// Returns the size of the machine's memory, as reported by sysinfo(2). /proc/meminfo calls it `MemTotal`.
 #[must_use]
 // The field is 32 bits wide on 32-bit machines.
 #[allow(clippy::useless_conversion)]
@@ -260,8 +261,8 @@ pub fn host_memory_bytes() -> u64 {
     u64::from(info.totalram).saturating_mul(u64::from(info.mem_unit))
 }
 
-/// An environment variable that the dynamic loader acts on. Returns `None` if there is none, or if this program has no
-/// dynamic loader (`AT_BASE` in getauxval(3) is 0).
+/// Returns the name of an environment variable that the dynamic loader acts on, or `None` if there is none, or if
+/// this program has no dynamic loader (`AT_BASE` in getauxval(3) is 0).
 #[must_use]
 #[allow(unsafe_code)]
 pub fn told_to_loader() -> Option<String> {
@@ -273,23 +274,23 @@ pub fn told_to_loader() -> Option<String> {
     std::env::vars_os().map(|(name, _)| name.to_string_lossy().into_owned()).find(is_for_it)
 }
 
-/// Forgets the environment. runc 1.1 gives hooks the container's, which is its author's to write,
-/// and libc listens to more variables than one thinks of: `TZ` makes syslog(3) open a file.
+/// Clears the environment. runc 1.1 passes the container's environment to hooks, which the container's author
+/// controls, and libc reacts to more variables than one would expect: `TZ` makes syslog(3) open a file.
 #[allow(unsafe_code)]
 pub fn clear_environment() {
     // SAFETY: no other thread exists that could read the environment meanwhile.
     unsafe { libc::clearenv() };
 }
 
-/// Does something as another owner of new files, setfsuid(2), without the capabilities that act on
-/// files (capabilities(7)); they are back after it.
-// The calls take the ids unsigned and tell them signed.
+/// Calls `act` with another owner for new files, setfsuid(2), and without the capabilities that apply to files,
+/// capabilities(7). Both are restored afterwards.
+// The calls take unsigned IDs and return signed ones.
 #[allow(unsafe_code, clippy::cast_sign_loss)]
 pub fn as_file_owner<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> T {
-    // SAFETY: both calls only change this thread's ids, and tell the ones before.
+    // SAFETY: both calls only change the IDs of this thread, and return the previous ones.
     let (before_gid, before_uid) = unsafe { (libc::setfsgid(gid), libc::setfsuid(uid)) };
     let done = act();
-    // SAFETY: as above. The ids are those that this thread had, which it may always have again.
+    // SAFETY: as above. The thread may always return to the IDs that it had.
     unsafe {
         libc::setfsuid(before_uid as libc::uid_t);
         libc::setfsgid(before_gid as libc::gid_t);
@@ -306,12 +307,13 @@ pub fn as_file_owner<T>(uid: u32, gid: u32, act: impl FnOnce() -> T) -> T {
 #[allow(unsafe_code)]
 pub unsafe fn arguments(count: libc::c_int, values: *const *const libc::c_char) -> Vec<OsString> {
     let count = usize::try_from(count).unwrap_or_default();
-    // SAFETY: the caller has it from the C library that there are as many strings, each ending in a NUL.
+    // SAFETY: the C library has passed the caller as many strings, each of which ends in a NUL.
     let texts = (0..count).map(|number| unsafe { CStr::from_ptr(*values.add(number)) });
     texts.map(|text| OsStr::from_bytes(text.to_bytes()).to_owned()).collect()
 }
 
-/// Becomes another program: same process, same files, same environment, same signals. Returns only if it can't.
+/// Executes another program in this process. Its PID, open files, environment and signal settings are
+/// kept. Returns only on failure.
 #[must_use]
 #[allow(unsafe_code)]
 pub fn become_program(path: &Path, arguments: &[OsString]) -> SysError {
@@ -323,12 +325,12 @@ pub fn become_program(path: &Path, arguments: &[OsString]) -> SysError {
     // A timer outlives execve(2).
     time_limit::stop_timer();
     let pointers: Vec<_> = texts.iter().map(|text| text.as_ptr()).chain([std::ptr::null()]).collect();
-    // SAFETY: the strings and the list of them, which ends in a null pointer, outlive the call.
+    // SAFETY: the strings and the list of pointers to them, which ends in a null pointer, outlive the call.
     unsafe { libc::execv(program.as_ptr(), pointers.as_ptr()) };
     SysError::of_std(format!("execv({path:?})"), &std::io::Error::last_os_error())
 }
 
-/// Lets created files have exactly the permissions that they are created with.
+/// Clears the umask, so that files get exactly the permissions that they are created with.
 pub fn clear_umask() {
     rustix::process::umask(rustix::fs::Mode::empty());
 }

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The kernel's SELinux, by libselinux. Nothing of that library runs before [`is_enabled`] has found
-//! selinuxfs, if the program was linked with libselinux.ld; and it must not be asked before.
+//! Uses the kernel's SELinux through libselinux. If the program was linked with libselinux.ld, nothing of that
+//! library runs before [`is_enabled`] has found selinuxfs, and no function of the library may be called earlier.
 
 use std::ffi::OsStr;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -14,8 +14,8 @@ pub use library::{denied, is_enforcing, label_of};
 
 const SELINUXFS: &str = "/sys/fs/selinux";
 
-/// Whether SELinux can be used here. As for libselinux and the runtimes it can't where selinuxfs is
-/// read-only: in a container, for programs that are to think that it is off.
+/// Whether SELinux can be used here. As in libselinux and the runtimes, it can't if selinuxfs is read-only, as it is
+/// in a container whose programs should believe that SELinux is off.
 #[must_use]
 pub fn is_enabled() -> bool {
     /// `SELINUX_MAGIC` in linux/magic.h.
@@ -29,22 +29,22 @@ pub fn is_enabled() -> bool {
     is_on
 }
 
-/// A boolean of the policy; none where it has no such boolean.
+/// Returns the value of a boolean of the policy, or `None` if the policy has no such boolean.
 #[must_use]
 pub fn boolean(name: &str) -> Option<bool> {
-    // The value now, and the one that is to be committed.
+    // The file contains the current value, and the one that will be committed next.
     let text = fs::read_host_text(&format!("{SELINUXFS}/booleans/{name}")).ok()?;
     text.split_ascii_whitespace().next().map(|now| now == "1")
 }
 
-/// Labels an open file, also one that was opened as a path only.
+/// Labels an open file, which may be open with `O_PATH`.
 pub fn set_label(file: impl AsFd, label: &str) -> Result<(), SysError> {
     let path = fs::proc_path(file.as_fd());
     library::set_label(&path, path.as_os_str(), label)
 }
 
-/// Labels `name` in `directory`, whatever it is; a link itself. The label of a file that lies on a
-/// mount with `context=` is the mount's, and stays so.
+/// Labels `name` in `directory`, whatever its type. A symbolic link is not followed. A file on a mount with
+/// `context=` keeps the label of the mount.
 pub fn set_label_at(directory: BorrowedFd<'_>, name: &OsStr, label: &str) -> Result<(), SysError> {
     let file = fs::open_at(directory, name, OFlags::PATH)?;
     match library::set_label(&fs::proc_path(file.as_fd()), name, label) {
@@ -66,16 +66,16 @@ mod library {
     use crate::kernel::selinux::Label;
     use crate::sys::{SysError, fs};
 
-    /// Runs the constructor that libselinux.ld took out of the program's start.
+    /// Runs the constructor that libselinux.ld removed from the start of the program.
     #[allow(unsafe_code)]
     pub(super) fn start() {
         type Constructor = Option<unsafe extern "C" fn()>;
-        // So that the section is there, whether or not the linker script was used.
+        // This ensures that the section exists, whether or not the linker script was used.
         #[used]
-        // SAFETY: what the section holds is of this type: none here, and what libselinux.ld puts there.
+        // SAFETY: everything in the section has this type: the `None` here, and what libselinux.ld puts there.
         #[unsafe(link_section = "libselinux_init")]
         static NONE: Constructor = None;
-        // SAFETY: linkers define these two as the bounds of a section that is called so.
+        // SAFETY: linkers define these two symbols as the bounds of the section with this name.
         unsafe extern "C" {
             #[link_name = "__start_libselinux_init"]
             static FIRST: [Constructor; 0];
@@ -86,8 +86,8 @@ mod library {
         ONCE.call_once(|| {
             let (mut next, end) = ((&raw const FIRST).cast::<Constructor>(), (&raw const END).cast());
             while next < end {
-                // SAFETY: `next` is in the section, and the constructor is one that the start of a
-                // program would have run, without arguments.
+                // SAFETY: `next` is in the section, and the constructor is one that the start of a program
+                // would have run, without arguments.
                 unsafe {
                     if let Some(constructor) = *next {
                         constructor();
@@ -98,7 +98,7 @@ mod library {
         });
     }
 
-    /// Whether the policy denies; none where this process may not know.
+    /// Whether SELinux enforces the policy. Returns `None` if this process may not know.
     #[must_use]
     pub fn is_enforcing() -> Option<bool> {
         match selinux::current_mode() {
@@ -108,16 +108,16 @@ mod library {
         }
     }
 
-    /// The label of an open file, also one that was opened as a path only; none where its file system
-    /// has none.
+    /// Returns the label of an open file, which may be open with `O_PATH`. Returns `None` if its
+    /// file system has no labels.
     #[must_use]
     pub fn label_of(file: impl AsFd) -> Option<Label> {
         let context = SecurityContext::of_path(fs::proc_path(file.as_fd()), true, true).ok()??;
         context.to_c_string().ok()??.to_str().ok().map(Label::parse)
     }
 
-    /// Labels an open file, by its link in /proc: libselinux before 3.4 can't do it to a descriptor that is a path only.
-    /// An error calls it `name`.
+    /// Labels an open file through its link in /proc, since libselinux before 3.4 can't label a descriptor that was
+    /// opened with `O_PATH`. An error mentions the file as `name`.
     pub(super) fn set_label(link: &Path, name: &OsStr, label: &str) -> Result<(), SysError> {
         let call = || format!("setfilecon({name:?}, {label:?})");
         let text = CString::new(label).map_err(|_| SysError::Finding(format!("the label {label:?} has a NUL byte")))?;
@@ -129,8 +129,8 @@ mod library {
         })
     }
 
-    /// Which of these permissions the policy denies to a process with one label on something of
-    /// `class` with another; none where it can't be asked.
+    /// Returns the permissions, among those given, that the policy denies to a process with one label on an object of
+    /// `class` with another. Returns `None` if the policy can't be queried.
     #[must_use]
     pub fn denied(
         process: &Label,
@@ -138,7 +138,7 @@ mod library {
         class: &str,
         permissions: &[&'static str],
     ) -> Option<Vec<&'static str>> {
-        /// `SELINUX_AVD_FLAGS_PERMISSIVE`: what is denied to this domain is done, and logged.
+        /// `SELINUX_AVD_FLAGS_PERMISSIVE`: for this domain, what the policy denies is permitted but logged.
         const PERMISSIVE: u32 = 1;
         let class = SecurityClass::from_name(class).ok()?;
         let bits: Vec<_> = permissions.iter().map(|name| class.access_vector_bit(name).ok()).collect::<Option<_>>()?;
@@ -154,7 +154,7 @@ mod library {
     }
 }
 
-/// A program that was built without libselinux can't tell or change a label.
+/// Stands in for libselinux in a program that was built without it, which can neither read nor change labels.
 #[cfg(not(feature = "selinux"))]
 mod library {
     use std::ffi::OsStr;
@@ -166,25 +166,21 @@ mod library {
 
     pub(super) fn start() {}
 
-    /// Can't be told.
     #[must_use]
     pub fn is_enforcing() -> Option<bool> {
         None
     }
 
-    /// No label can be read.
     #[must_use]
     pub fn label_of(_: impl AsFd) -> Option<Label> {
         None
     }
 
-    /// No label can be set.
     pub(super) fn set_label(_: &Path, name: &OsStr, label: &str) -> Result<(), SysError> {
         let found = format!("this program was built without libselinux, and can't give {name:?} the label {label}");
         Err(SysError::Finding(found))
     }
 
-    /// No policy can be asked.
     #[must_use]
     pub fn denied(_: &Label, _: &Label, _: &str, _: &[&'static str]) -> Option<Vec<&'static str>> {
         None

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A limit on the time that a call takes, with a message when it expires. Knows nothing of what takes long.
+//! A limit on the time that a call takes, with a message when it expires. This module doesn't know what takes long.
 //!
-//! A thread that waits for a file server can't look at a clock, and runs no signal handler. So another thread waits for
-//! the time to expire, reports what the first one was waiting for, and ends the process. It is started just before the
-//! first operation that is known to block; most calls never start it. Whatever else takes long, such as a processor that
-//! the container's cgroup hardly gets, is ended by a timer soon afterwards.
+//! A thread that waits for a file server can't check a clock, and runs no signal handler. So another thread waits for
+//! the time to expire, reports what the first one was waiting for, and ends the process. It is started just before
+//! the first operation that is known to block; most calls never start it. Anything else that takes long, for example
+//! because the container's cgroup gets hardly any processor time, is ended by a timer soon afterwards.
 
 #![allow(unsafe_code)]
 
@@ -24,17 +24,17 @@ use super::{Context, SysError};
 /// hook without a message.
 pub const USUAL: Duration = Duration::from_secs(45);
 
-/// The stack of the thread, which formats a line and sends it. Without optimization that takes some 20 KiB.
+/// The stack size of the thread, which formats a line and sends it. Without optimization that takes about 20 KiB.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// What a call is doing, as in the message: `looking at /run`.
+/// What a call is doing, as in the message `looking at /run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Resolving a path in the container's root.
     Looking,
     /// Waiting for a lock that another process may hold.
     Locking,
-    /// Waiting for a process in the container's memory cgroup that copies what the image has.
+    /// Waiting for a process in the container's memory cgroup that copies files of the image.
     Copying,
 }
 
@@ -51,7 +51,7 @@ impl fmt::Display for Operation {
 type Say = Box<dyn Fn(&str) + Send>;
 
 struct CurrentCall {
-    /// When the time began, how long it is, and how to report its end. `None` if there is no limit.
+    /// The start and length of the time limit, and the function that reports its end. `None` if there is no limit.
     limit: Option<(Instant, Duration, Say)>,
     is_watched: bool,
     doing: Operation,
@@ -74,8 +74,8 @@ fn call() -> MutexGuard<'static, CurrentCall> {
     CALL.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Starts the time. When it expires, `say` gets a line, and the process exits with status 1, or the one of
-/// [`end_with`].
+/// Starts the time limit. When it expires, `say` is called with a message, and the process exits with status 1 or the
+/// one set by [`end_with`].
 pub fn begin(limit: Duration, say: impl Fn(&str) + Send + 'static) {
     call().limit = Some((Instant::now(), limit, Box::new(say)));
 }
@@ -101,8 +101,9 @@ pub fn watch() {
     }
 }
 
-/// Lets a signal end this process with a line soon after the limit, whatever takes long. It can't end a call that waits in
-/// the kernel for a file server. It changes what SIGALRM does, so that it isn't for a program that becomes another one.
+/// Makes a signal end this process with a message soon after the limit, whatever takes long. It can't end a call that
+/// waits in the kernel for a file server. It changes the handling of SIGALRM, so it isn't meant for a program that
+/// executes another one in its place.
 pub fn start_timer() {
     let left = call().limit.as_ref().map(|(begun, limit, _)| limit.saturating_sub(begun.elapsed()));
     if let Some(left) = left {
@@ -112,13 +113,13 @@ pub fn start_timer() {
 
 #[allow(clippy::cast_lossless, clippy::cast_possible_wrap, reason = "the type differs from machine to machine")]
 fn start_timer_of(left: Duration) {
-    /// The thread knows better what took long.
+    /// The timer expires after the thread, which knows better what took long.
     const AFTER_THREAD: Duration = Duration::from_millis(500);
     extern "C" fn expired(_: libc::c_int) {
         const LINE: &[u8] =
             b"oci-systemd-hook: gave up because of the time limit: it was waiting, or got hardly any processor time\n";
         let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
-        // SAFETY: all of these calls may be made in a signal handler, signal-safety(7).
+        // SAFETY: all these calls are allowed in a signal handler, signal-safety(7).
         unsafe {
             if libc::poll(&raw mut stderr, 1, 0) == 1 {
                 libc::write(libc::STDERR_FILENO, LINE.as_ptr().cast(), LINE.len());
@@ -128,8 +129,8 @@ fn start_timer_of(left: Duration) {
     }
     let then = left + AFTER_THREAD;
     let handler = expired as extern "C" fn(libc::c_int);
-    // SAFETY: the handler has the signature that signal(2) wants, and makes no calls but those above. The set is initialized
-    // before it is used.
+    // SAFETY: the handler has the signature that signal(2) requires, and makes only the calls above. The set is
+    // initialized before it is used.
     unsafe {
         libc::signal(libc::SIGALRM, handler as libc::sighandler_t);
         let mut alarm = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
@@ -151,8 +152,8 @@ pub fn stop_timer() {
     unsafe { libc::alarm(0) };
 }
 
-/// Lets go of a lock, flock(2), when the time expires: a process that waits for a file server keeps its files open until
-/// the server answers.
+/// Releases a lock, flock(2), when the time expires: a process that waits for a file server keeps its files open
+/// until the server answers.
 pub fn unlock_at_end(file: BorrowedFd<'_>) {
     call().locks.push(file.as_raw_fd());
 }
@@ -160,8 +161,8 @@ pub fn unlock_at_end(file: BorrowedFd<'_>) {
 /// How long the thread waits, in milliseconds.
 static LEFT: AtomicU64 = AtomicU64::new(0);
 
-/// Starts the thread by the C library's own means: what Rust's standard library sets up for a thread, an arena of the
-/// allocator's among it, takes longer than all other steps of gathering together.
+/// Starts the thread with the functions of the C library: what Rust's standard library sets up for a thread, such as
+/// an arena of the allocator, takes longer than all other steps of gathering together.
 fn start_thread() -> bool {
     extern "C" fn wait(_: *mut libc::c_void) -> *mut libc::c_void {
         std::thread::sleep(Duration::from_millis(LEFT.load(Ordering::Relaxed)));
@@ -169,8 +170,8 @@ fn start_thread() -> bool {
     }
     let mut attributes = std::mem::MaybeUninit::<libc::pthread_attr_t>::uninit();
     let mut thread = std::mem::MaybeUninit::<libc::pthread_t>::uninit();
-    // SAFETY: the attributes are initialized before they are used and destroyed afterwards, and the thread's function takes
-    // no argument and never returns.
+    // SAFETY: the attributes are initialized before they are used and destroyed afterwards, and the thread's function
+    // takes no argument and never returns.
     unsafe {
         if libc::pthread_attr_init(attributes.as_mut_ptr()) != 0 {
             return false;
@@ -182,7 +183,7 @@ fn start_thread() -> bool {
     }
 }
 
-/// Notes what the call is doing, if it is being watched.
+/// Records what the call is doing, if it is being watched.
 pub fn note(doing: Operation, at: &Path) {
     let mut call = call();
     if call.is_watched {
@@ -204,7 +205,8 @@ fn end() -> ! {
         ));
     }
     for lock in &call.locks {
-        // SAFETY: the call does no harm if the descriptor is that of another file by now, since no file is used any more.
+        // SAFETY: the call does no harm if the descriptor has since become that of another file, since no
+        // file is used any more.
         unsafe { libc::flock(*lock, libc::LOCK_UN) };
     }
     // SAFETY: the call ends the process without running exit handlers.
@@ -221,7 +223,8 @@ pub fn await_input(stream: impl AsFd) -> Result<(), SysError> {
     }
 }
 
-/// Waits until a stream has data to read or is closed, but not beyond the deadline. Returns whether that was so in time.
+/// Waits until a stream has data to read or is closed, but not beyond the deadline. Returns `false`
+/// if the deadline passed first.
 pub fn is_readable(stream: impl AsFd, deadline: Option<Instant>) -> Result<bool, SysError> {
     loop {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -243,7 +246,7 @@ pub fn say_on_stderr(line: &str) {
     let is_ready = rustix::event::poll(&mut [PollFd::new(&stderr, PollFlags::OUT)], Some(&at_once));
     if matches!(is_ready, Ok(1..)) {
         let line = line.as_bytes();
-        // Worst case: standard error is closed, and only the exit status tells of the failure.
+        // At worst, standard error is closed, and only the exit status indicates the failure.
         let _ = rustix::io::write(stderr, line.get(..PIPE_BUF_BYTES).unwrap_or(line));
     }
 }
