@@ -52,8 +52,7 @@ pub struct Config {
     pub command: CommandFields,
     pub process: Process,
     pub root: RootFields,
-    /// The mounts in the order in which the runtime sets them up. Afterwards, the kernel's mount table is more
-    /// reliable.
+    /// The mounts in the runtime's order. Once they are set up, the kernel's mount table is more reliable.
     pub mounts: Vec<ConfigMount>,
     pub hooks: Hooks,
     pub linux: Linux,

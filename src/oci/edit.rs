@@ -84,8 +84,8 @@ impl<'d> Edit<'d> {
         self.change(path, |text, path| set(text, path, value))
     }
 
-    /// Adds `first` to the beginning and `last` to the end of the list at `path`. The list is created if it is
-    /// missing or `null`.
+    /// Adds `first` to the beginning and `last` to the end of the list at `path`. The list is created if it
+    /// is missing or `null`.
     pub fn surround<V: Display>(&mut self, path: &[&str], first: &[V], last: &[V]) -> Result<(), EditError> {
         if first.is_empty() && last.is_empty() {
             return Ok(());

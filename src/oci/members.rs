@@ -1,6 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A JSON object as it is written: its fields in their order, including those with the same name, and with unparsed
-//! values.
+//! A JSON object as it is written: its fields in their order, including duplicates, with unparsed values.
 
 use std::fmt;
 

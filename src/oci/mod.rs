@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The input from the OCI runtime: the state on standard input, and the parts of config.json that matter here.
+//! The interface to the OCI runtime: the state on standard input, and the parts of config.json that matter here.
 //!
 //! Parsing is deliberately lenient and never stricter than the runtimes: unknown fields, capabilities, namespaces and
 //! mount options are ignored. This module knows nothing about the host.

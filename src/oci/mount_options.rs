@@ -11,8 +11,8 @@ use super::bounded;
 pub struct MountOptions {
     /// The number of options.
     length: usize,
-    /// Whether the last option that sets the access mode is a read-only one. Runtimes take the last of two
-    /// contradictory options.
+    /// Whether the last option that sets the access mode is a read-only one. Runtimes take the last
+    /// of two contradictory options.
     last_access: Option<bool>,
     last_read_only: Option<usize>,
     /// Whether an option sets the mount's propagation type, mount_namespaces(7).

@@ -33,8 +33,8 @@ pub enum StateError {
 /// The states that are distinguished here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The container's process hasn't executed its command yet. runc reports `creating` to hooks where crun reports
-    /// `created`.
+    /// The container's process hasn't executed its command yet. runc reports `creating` to hooks
+    /// where crun reports `created`.
     NotStarted,
     /// The container's command is running or paused.
     Running,
@@ -48,8 +48,7 @@ pub struct State {
     /// An ID that is safe as a file name: not empty, without slashes, and without a leading dot.
     pub id: String,
     pub status: Status,
-    /// The PID of the container's first process, as reported by the runtime. Runtimes differ: see
-    /// [`crate::gather::call`].
+    /// The PID of the first process as the runtime reports it. Runtimes differ: see [`crate::gather::call`].
     pub pid: Option<u32>,
     bundle: Option<PathBuf>,
     /// crun's own field: `root.path` as in config.json, so it may be relative to the bundle.
