@@ -10,8 +10,8 @@ use crate::oci::document::{Document, FieldError};
 use crate::oci::state::{State, StateError};
 use crate::sys::{SysError, fs};
 
-/// The largest configs seen are of some 100 KiB. With the other limits here, and those of `oci`, it keeps a call below
-/// 8 MiB of memory.
+/// The maximum size of config.json. The largest ones seen are about 100 KiB. Together with the other limits here and
+/// those of `oci`, this keeps the memory use of a call below 8 MiB.
 const CONFIG_LIMIT_BYTES: u64 = 1024 * 1024;
 
 /// Why a bundle can't be used.
@@ -41,19 +41,20 @@ pub enum BundleError {
 #[derive(Debug)]
 pub struct Bundle<'s> {
     pub state: &'s State,
-    /// Of config.json, for messages.
+    /// The path of config.json, for messages.
     path: PathBuf,
     document: Document,
     config: OnceCell<Config>,
 }
 
-/// The absolute path of a bundle's directory. One that can't be made absolute is shown as it is by the error that follows.
+/// Returns the absolute path of a bundle's directory. A path that can't be made absolute is returned unchanged, so
+/// that the error that follows shows it.
 #[must_use]
 pub fn absolute(directory: &Path) -> PathBuf {
     std::fs::canonicalize(directory).unwrap_or_else(|_| directory.to_owned())
 }
 
-/// Reads a config.json that a program writes to `input`, which errors call `from`.
+/// Reads a config.json that a program writes to `input`. Errors refer to it as `from`.
 pub fn read_stream(input: impl AsFd, from: &str) -> Result<Document, BundleError> {
     parse(Path::new(from), CONFIG_LIMIT_BYTES, fs::read_stream(input, CONFIG_LIMIT_BYTES))
 }
@@ -66,12 +67,12 @@ fn parse(path: &Path, limit_bytes: u64, text: Result<Option<Vec<u8>>, SysError>)
 }
 
 impl<'s> Bundle<'s> {
-    /// Reads config.json in the state's bundle.
+    /// Reads config.json from the state's bundle.
     pub fn read(state: &'s State) -> Result<Self, BundleError> {
         Self::read_at(state, state.bundle()?.join("config.json"), CONFIG_LIMIT_BYTES)
     }
 
-    /// Reads it at a path if it isn't larger than that.
+    /// Reads the config.json at `path`, which must not be larger than `limit_bytes`.
     pub fn read_at(state: &'s State, path: PathBuf, limit_bytes: u64) -> Result<Self, BundleError> {
         let text = fs::open_host(&path).and_then(|file| fs::read_up_to(file, limit_bytes));
         let document = parse(&path, limit_bytes, text)?;
@@ -83,14 +84,14 @@ impl<'s> Bundle<'s> {
         Self { state, path, document, config: OnceCell::new() }
     }
 
-    /// A bundle whose config.json can't be read, with what is known of it by other ways.
+    /// Creates a bundle whose config.json can't be read, with what is known about its content from other sources.
     #[must_use]
     pub fn without_config(state: &'s State, config: Config) -> Self {
         let path = PathBuf::from("config.json (unreadable)");
         Self { state, path, document: Document::default(), config: OnceCell::from(config) }
     }
 
-    /// The bundle's directory, an absolute path.
+    /// Returns the bundle's directory, an absolute path.
     pub fn directory(&self) -> Result<&'s Path, BundleError> {
         Ok(self.state.bundle()?)
     }
@@ -105,7 +106,7 @@ impl<'s> Bundle<'s> {
         &self.document
     }
 
-    /// Reads something from config.json.
+    /// Reads part of config.json, and adds the file's path to the error.
     pub fn read_with<'b, T>(
         &'b self,
         read: impl FnOnce(&'b Document) -> Result<T, FieldError>,
@@ -113,7 +114,7 @@ impl<'s> Bundle<'s> {
         read(&self.document).map_err(|source| BundleError::Field { path: self.path.clone(), source })
     }
 
-    /// The fields that the plan needs, which are read once.
+    /// Returns the fields that the plan needs, which are read only once.
     pub fn config(&self) -> Result<&Config, BundleError> {
         if let Some(config) = self.config.get() {
             return Ok(config);
@@ -122,13 +123,14 @@ impl<'s> Bundle<'s> {
         Ok(self.config.get_or_init(|| config))
     }
 
-    /// The same for a container that is to be prepared, which must not share the host's mounts.
+    /// Like [`Self::config`], for a container that is to be prepared. Such a container must not
+    /// share the host's mounts.
     pub fn config_to_prepare(&self) -> Result<&Config, BundleError> {
         let config = self.config()?;
         if config.has_namespace("mount") { Ok(config) } else { Err(BundleError::NoMountNamespace(self.path.clone())) }
     }
 
-    /// Where the container's root is: as config.json names it, or crun's state.
+    /// Returns the path of the container's root file system, which comes from config.json or else from crun's state.
     pub fn root(&self) -> Result<PathBuf, BundleError> {
         let directory = self.directory()?;
         let path = self.config()?.root(directory).or_else(|| self.state.root.as_ref().map(|root| directory.join(root)));

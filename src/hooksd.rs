@@ -2,10 +2,9 @@
 //! hooks.d, oci-hooks(5): the descriptors from which podman, CRI-O, buildah and NRI's hook injector
 //! choose a container's hooks.
 //!
-//! All of them do it with one Go package, `go.podman.io/common/pkg/hooks`, and this module does what
-//! that package does, as of 2026, also where the manual page says something else. What a release
-//! did otherwise is said where it matters. A descriptor that this module might read otherwise than Go
-//! does is refused.
+//! All of them use one Go package, `go.podman.io/common/pkg/hooks`. This module behaves like that package as of 2026,
+//! even where the manual page differs. Differences in older releases are described where they matter. A descriptor
+//! that this module might interpret differently than Go does is rejected.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -22,59 +21,55 @@ pub use json::FormatFault;
 pub use pattern::{PatternFault, TooLarge};
 pub use when::WhenError;
 
-/// What descriptors are matched against.
+/// The properties of a container that descriptors are matched against.
 #[derive(Debug, Clone, Copy)]
 pub struct MatchedContainer<'a> {
-    /// config.json's `process.args`; none if it has no `process`.
+    /// `process.args` of config.json; `None` if it has no `process`.
     pub args: Option<&'a [String]>,
-    /// Not always config.json's: CRI-O lays the pod's over the container's.
+    /// The annotations, which are not always config.json's: CRI-O overlays the container's with the pod's.
     pub annotations: &'a BTreeMap<String, String>,
-    /// Whether the user asked for a bind mount; for CRI-O and NRI any mount is one.
+    /// Whether the user requested a bind mount. For CRI-O and NRI, any mount counts as one.
     pub has_bind_mounts: bool,
 }
 
-/// What some directories hold.
+/// The result of reading some directories of descriptors.
 #[derive(Debug, Default)]
 pub struct HookSet {
-    /// The good descriptors, in the order in which their hooks run.
+    /// The valid descriptors, in the order in which their hooks run.
     pub descriptors: Vec<Descriptor>,
-    /// What else there is, in the order in which it was read.
+    /// Everything else that was found, in the order in which it was read.
     pub problems: Vec<Problem>,
 }
 
-/// A file or directory that gives no descriptor.
+/// A file or directory that provides no descriptor.
 #[derive(Debug, thiserror::Error)]
 #[error("{path:?} is not used")]
 pub struct Problem {
-    /// Which.
     pub path: PathBuf,
-    /// Why.
     #[source]
     pub fault: Fault,
-    /// Whether the engines refuse to work with it, or would use the file, which only this module
-    /// refuses. If they refuse it, CRI-O does not start, and podman fails each container. Of other
-    /// problems they say nothing.
+    /// Whether the engines fail because of the problem, or would use the file, which only this module rejects. If
+    /// they fail, CRI-O does not start, and podman fails every container. The engines do not report other problems.
     ///
-    /// CRI-O is less strict with what changes while it runs: it logs the problem, and goes on with
-    /// the good descriptors.
+    /// CRI-O is less strict about changes while it runs: it logs the problem and continues
+    /// with the valid descriptors.
     pub fatal: bool,
 }
 
-/// Whether a descriptor's hook is for a container can't be told.
+/// The error that it can't be determined whether a descriptor's hook applies to a container.
 #[derive(Debug, thiserror::Error)]
 #[error("the conditions of {path:?} can't be gone through")]
 pub struct MatchError {
-    /// The descriptor's file.
+    /// The path of the descriptor's file.
     pub path: PathBuf,
-    /// Why.
     pub source: WhenError,
 }
 
-/// Reads directories, of which a later one masks an earlier one's files of the same name.
-/// `extension_stages` are stages that the caller runs itself, such as podman's `precreate`.
+/// Reads directories. A file masks files of the same name in earlier directories. `extension_stages` are stages that
+/// the caller runs itself, such as podman's `precreate`.
 ///
-/// A file masks another only if it is good itself: an empty one, or a link to /dev/null, is a fatal
-/// problem. And a bad file is a problem even if a later directory masks it.
+/// Only a valid file masks another: an empty file, or a link to /dev/null, is a fatal problem. A bad file is a
+/// problem even if a later directory masks it.
 #[must_use]
 pub fn read(directories: &[PathBuf], extension_stages: &[&str]) -> HookSet {
     let mut named = BTreeMap::new();
@@ -83,19 +78,20 @@ pub fn read(directories: &[PathBuf], extension_stages: &[&str]) -> HookSet {
         read_directory(directory, extension_stages, &mut named, &mut problems);
     }
     let mut named: Vec<_> = named.into_iter().collect();
-    // Names that differ in case alone have no certain order in the engines; here they keep their own.
+    // The engines sort names that differ only in case in no particular order. Here they are sorted
+    // by the original names.
     named.sort_by_cached_key(|(name, _)| lower_case(name));
     HookSet { descriptors: named.into_iter().map(|(_, descriptor)| descriptor).collect(), problems }
 }
 
 impl HookSet {
-    /// Whether it makes a difference for any of them that there are bind mounts.
+    /// Whether any of the descriptors has a condition about bind mounts.
     #[must_use]
     pub fn ask_for_bind_mounts(&self) -> bool {
         self.descriptors.iter().any(Descriptor::asks_for_bind_mounts)
     }
 
-    /// The descriptors whose hooks are for this container, in the order in which they run.
+    /// Returns the descriptors whose hooks apply to the container, in the order in which the hooks run.
     pub fn matching(&self, subject: &MatchedContainer<'_>) -> Result<Vec<&Descriptor>, MatchError> {
         let mut matching = Vec::new();
         for descriptor in &self.descriptors {
@@ -107,10 +103,10 @@ impl HookSet {
     }
 }
 
-/// A missing hook is tolerated, and there is more to it: the engines look only at the first error
-/// that a directory's files give, in the order of their names. If that is a missing hook, they go
-/// on without all bad files of the directory. (Before podman 4.3 two errors of whatever kind in one
-/// directory were fatal.) A file that they might use is a fatal problem all the same.
+/// Reads one directory. The engines tolerate a descriptor whose hook is missing, but not only that: they evaluate
+/// only the first error among a directory's files, in the order of their names. If that is a missing hook, they
+/// ignore all bad files in the directory. (Before podman 4.3, any two errors in one directory were fatal.) A file
+/// that the engines might use is a fatal problem regardless.
 fn read_directory(
     directory: &Path,
     extension_stages: &[&str],
@@ -152,8 +148,8 @@ fn names(directory: &Path) -> std::io::Result<Vec<OsString>> {
     Ok(names)
 }
 
-/// oci-hooks(5) has the order independent of the locale and of case; the engines sort what Go makes
-/// of the names, which maps a letter to one letter.
+/// Converts a name to lower case for sorting. oci-hooks(5) makes the order independent of the locale and of case. The
+/// engines sort the names as converted by Go, which maps each letter to a single letter.
 fn lower_case(name: &OsStr) -> String {
     name.to_string_lossy().chars().filter_map(|letter| letter.to_lowercase().next()).collect()
 }

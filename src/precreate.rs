@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Changes to a config.json before its container is created, which podman's stage precreate, oci-hooks(5), and the runtime
-//! wrapper can make.
+//! Changes to a config.json before its container is created. They can be made in podman's precreate stage,
+//! oci-hooks(5), and by the runtime wrapper.
 
 use serde_json::json;
 
@@ -11,7 +11,7 @@ use crate::oci::edit::{Edit, EditError};
 use crate::plan::{Change, Field};
 use crate::prepare::config;
 
-/// What a config.json lacks, and why it is a matter of this hook.
+/// Returns the decision whether to prepare the container, and the changes that its config.json needs for that.
 pub fn changes(bundle: &Bundle<'_>) -> Result<(Decision, Vec<Change>), GatherError> {
     let decision = decide(&gather::container(bundle)?.0);
     let changes = match decision {
@@ -21,7 +21,7 @@ pub fn changes(bundle: &Bundle<'_>) -> Result<(Decision, Vec<Change>), GatherErr
     Ok((decision, changes))
 }
 
-/// Makes the changes; every byte that none is about stays as it is.
+/// Makes the changes. Every byte that no change concerns stays as it is.
 pub fn apply(edit: &mut Edit<'_>, changes: &[Change]) -> Result<(), EditError> {
     for change in changes {
         match &change.field {

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The runtime wrapper `oci-hooks-runtime`, from its arguments to the runtime that it becomes.
+//! The runtime wrapper `oci-hooks-runtime`, from its arguments to the execution of the runtime.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -27,25 +27,25 @@ use self::log::{Log, LogLevel};
 use self::program::{ProgramError, RuntimeProgram};
 use self::settings::{Invocation, Settings, SettingsError};
 
-/// The program's name in front of its messages.
+/// The program's name, a prefix of its messages.
 pub const NAME: &str = "oci-hooks-runtime";
 
-/// Why the runtime was not called; but for [`Self::Execute`] the bundle is as it was.
+/// Why the runtime could not be executed. The bundle is unmodified, except for [`Self::Execute`].
 #[derive(Debug, thiserror::Error)]
 pub enum RuntimeError {
     #[error(transparent)]
     Settings(#[from] SettingsError),
     #[error(transparent)]
     RuntimeProgram(#[from] ProgramError),
-    /// It is there, and can't be started.
+    /// The runtime exists but can't be started.
     #[error("cannot become the OCI runtime {path:?}")]
     Execute { path: PathBuf, source: SysError },
-    /// A descriptor, or a directory of them.
+    /// A descriptor, or a directory of descriptors, has a fatal problem.
     #[error("cannot choose the container's hooks; mend this, or go without it by --skip-bad-descriptors")]
     Descriptor(#[source] Problem),
     #[error("cannot choose the container's hooks")]
     Match(#[from] MatchError),
-    /// The file with hooks for all.
+    /// The file with hooks for all containers can't be read.
     #[error("cannot read the hook configuration {}", path.display())]
     ReadHookConfig { path: PathBuf, source: SysError },
     #[error("cannot use the hook configuration {}", path.display())]
@@ -62,8 +62,8 @@ pub enum RuntimeError {
     Write { path: PathBuf, source: SysError },
 }
 
-/// Works with the arguments after the program's name. Returns only where it doesn't become the runtime: with what is to be
-/// printed, or nothing after it said why it failed.
+/// Runs the wrapper with the arguments after the program's name. Returns only if the runtime isn't executed: the text
+/// to print, or `None` after an error has been reported.
 #[must_use]
 pub fn run(arguments: &[OsString]) -> Option<String> {
     let mut of_runtime = arguments;
@@ -86,7 +86,7 @@ pub fn run(arguments: &[OsString]) -> Option<String> {
     None
 }
 
-/// Does what is to be done before the runtime's work, and tells what is to be executed.
+/// Does what must happen before the runtime runs. Returns the program to execute and its arguments.
 fn prepare(
     settings: Settings,
     arguments: &[OsString],
@@ -94,7 +94,7 @@ fn prepare(
 ) -> Result<(RuntimeProgram, Vec<OsString>), RuntimeError> {
     let is_named = settings.runtime_path.is_some();
     let settings = match settings.clone().with_file() {
-        // What runs can be ended, also while the file is being written.
+        // Running containers can be stopped even while the settings file is being written.
         Err(_) if is_named && !matches!(command_line.command, RuntimeCommand::Create { .. }) => settings,
         result => result?,
     };
@@ -120,7 +120,7 @@ fn prepare(
 
 fn complain(log: Option<&Log>, error: &RuntimeError) {
     let line = format!("{NAME}: {}", chain(error));
-    // Worst case: stderr is closed, and the log and the status have to say it all.
+    // At worst, stderr is closed, and only the log and the exit status report the error.
     let _ = writeln!(std::io::stderr(), "{line}");
     if let Some(log) = log {
         log.write(LogLevel::Error, &line);

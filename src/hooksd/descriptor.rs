@@ -12,42 +12,37 @@ use super::pattern::{Pattern, PatternFault};
 use super::when::When;
 use super::{MatchError, MatchedContainer};
 
-/// Why a file or directory gives no descriptor.
+/// Why a file or directory provides no descriptor.
 #[derive(Debug, thiserror::Error)]
 pub enum Fault {
-    /// A directory; one that does not exist is fine.
+    /// The directory can't be read. A directory that does not exist is fine.
     #[error("the directory can't be read")]
     Directory(#[source] io::Error),
-    /// The engines pass such files over.
+    /// The engines ignore such files.
     #[error("its name does not end in .json")]
     Name,
-    /// A file; one that went away meanwhile is fine.
+    /// The file can't be read. A file that has disappeared in the meantime is fine.
     #[error("it can't be read")]
     File(#[source] io::Error),
-    /// What is in the file.
+    /// The file's content is not a valid descriptor.
     #[error(transparent)]
     Format(#[from] FormatFault),
-    /// The executable isn't there, or it can't be seen whether it is.
+    /// The executable doesn't exist, or its existence can't be determined.
     #[error("its hook {path:?} can't be found")]
     Hook {
-        /// The hook's path.
         path: PathBuf,
-        /// Why.
         #[source]
         source: io::Error,
     },
-    /// A regular expression.
+    /// A regular expression can't be used.
     #[error("{field} has the pattern {pattern:?}, which can't be used")]
     Pattern {
-        /// The field.
         field: &'static str,
-        /// The expression.
         pattern: String,
-        /// Why.
         #[source]
         source: PatternFault,
     },
-    /// A stage that neither the specification nor the caller knows.
+    /// The stage is defined neither by the specification nor by the caller.
     #[error(
         "its stage {0:?} is unknown, expected createRuntime, createContainer, startContainer, poststart, poststop or prestart"
     )]
@@ -55,7 +50,7 @@ pub enum Fault {
 }
 
 impl Fault {
-    /// Whether the engines see no error in it.
+    /// Whether the engines don't treat this as an error.
     pub(super) fn is_no_error(&self) -> bool {
         match self {
             Self::Name => true,
@@ -64,8 +59,8 @@ impl Fault {
         }
     }
 
-    /// Whether the engines may use the file. They refuse one that ends too early; of other JSON, and of patterns, this
-    /// module refuses more than they do.
+    /// Whether the engines might use the file. They do reject a truncated one, but this module also rejects other
+    /// JSON, and patterns, that they may accept.
     pub(super) fn may_be_ours(&self) -> bool {
         match self {
             Self::Pattern { .. } => true,
@@ -74,7 +69,7 @@ impl Fault {
         }
     }
 
-    /// Whether the hook's executable doesn't exist. The engines then go without the hook, and say nothing.
+    /// Whether the hook's executable doesn't exist. The engines then silently do without the hook.
     #[must_use]
     pub fn is_missing_hook(&self) -> bool {
         matches!(self, Self::Hook { source, .. } if source.kind() == ErrorKind::NotFound)
@@ -84,21 +79,21 @@ impl Fault {
 /// A stage of config.json's `hooks`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum HookStage {
-    /// Also what `prestart` stands for, since containers/common 0.58 (podman 5.0); before, such a
-    /// hook went to config.json's own `prestart`, which runtimes run first.
+    /// Also the meaning of `prestart` since containers/common 0.58 (podman 5.0). Before that, such a hook was added
+    /// to config.json's own `prestart`, which runtimes run first.
     CreateRuntime,
-    /// In the container's namespaces, before its root is the root.
+    /// Runs in the container's namespaces, before the container's root becomes the root file system.
     CreateContainer,
-    /// In the container, before its process.
+    /// Runs in the container, before its command.
     StartContainer,
-    /// After the process is started.
+    /// Runs after the container's command is started.
     Poststart,
-    /// After the container is deleted.
+    /// Runs after the container is deleted.
     Poststop,
 }
 
 impl HookStage {
-    /// The name in config.json.
+    /// Returns the stage's name in config.json.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -119,37 +114,36 @@ impl HookStage {
     }
 }
 
-/// What config.json gets: an entry of one of its stages.
+/// An entry that is added to a stage of config.json's `hooks`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct HookEntry {
-    /// The executable. The engines want no absolute path, runtimes do.
+    /// The path of the executable. Unlike the engines, runtimes require it to be absolute.
     pub path: PathBuf,
-    /// The arguments, beginning with the program's name; empty: none were given.
+    /// The arguments, including the program's name. Empty if the descriptor has none.
     pub args: Vec<String>,
-    /// The whole environment.
+    /// The whole environment of the hook.
     pub env: Vec<String>,
-    /// In seconds, and whatever number the file has.
+    /// The timeout in seconds. Any number in the file is accepted.
     pub timeout: Option<i64>,
 }
 
-/// A good descriptor.
+/// A descriptor that passed all checks.
 #[derive(Debug)]
 pub struct Descriptor {
-    /// Its file.
+    /// The path of its file.
     pub path: PathBuf,
-    /// What is run.
     pub hook: HookEntry,
-    /// The stages of config.json, as often as they are named; none is allowed, and how a descriptor
-    /// of an earlier directory is switched off.
+    /// The stages in config.json, including duplicates. The list may be empty, which is how to disable a descriptor
+    /// of an earlier directory.
     pub stages: Vec<HookStage>,
-    /// The stages that the caller runs itself. Such a stage may also be one of the specification's,
-    /// as podman's `poststop` is, and then it is here alone.
+    /// The stages that the caller runs itself. Such a stage may also be one of the specification's, as podman's
+    /// `poststop` is. It is then listed only here.
     pub extension_stages: Vec<String>,
     when: When,
 }
 
 impl Descriptor {
-    /// Reads a file of any version.
+    /// Reads a descriptor in any version of the format.
     pub(super) fn read(path: &Path, extension_stages: &[&str]) -> Result<Self, Fault> {
         if !path.as_os_str().as_bytes().ends_with(b".json") {
             return Err(Fault::Name);
@@ -158,22 +152,22 @@ impl Descriptor {
         Self::checked(path, json::read(&text)?, extension_stages)
     }
 
-    /// Whether it has a condition about bind mounts.
+    /// Whether the descriptor has a condition about bind mounts.
     pub(super) fn asks_for_bind_mounts(&self) -> bool {
         self.when.has_bind_mounts.is_some()
     }
 
-    /// Whether its hook is for this container.
+    /// Whether the hook applies to the container.
     pub(super) fn matches(&self, subject: &MatchedContainer<'_>) -> Result<bool, MatchError> {
         self.when.holds(subject).map_err(|source| MatchError { path: self.path.clone(), source })
     }
 
-    /// Checks in the engines' order, by which a missing hook hides a bad expression or stage.
+    /// Checks a descriptor in the same order as the engines, in which a missing hook hides a bad expression or stage.
     fn checked(file: &Path, written: RawDescriptor, extension_stages: &[&str]) -> Result<Self, Fault> {
         let RawDescriptor { hook, when, stages } = written;
         let path = hook.path.filter(|path| !path.is_empty()).ok_or(FormatFault::Missing("hook.path"))?;
         let path = PathBuf::from(path);
-        // Whether it is a file, and may be executed, the engines don't ask.
+        // The engines don't check whether the path is a regular file or is executable.
         if let Err(source) = std::fs::metadata(&path) {
             return Err(Fault::Hook { path, source });
         }
@@ -214,7 +208,7 @@ impl Descriptor {
     }
 }
 
-/// A FIFO is empty, and not waited for.
+/// Reads a file without waiting for the writer of a FIFO, which counts as empty.
 fn read(path: &Path) -> io::Result<Vec<u8>> {
     let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path)?;
     let mut text = Vec::new();

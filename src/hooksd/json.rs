@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What a descriptor's file says, in either version of the format.
+//! The content of a descriptor's file, in either version of the format.
 //!
-//! The engines read it with Go's encoding/json, which ignores the case of a field's name, unknown fields, and `null` as a
-//! field's value. So does this. Some things that Go takes are refused, since no descriptor has them: a known field twice,
-//! `null` in a list or for an annotation's value, `-0`, half of a surrogate pair, and bytes that are not UTF-8.
+//! The engines read it with Go's encoding/json, which ignores the case of field names, unknown fields, and `null` as
+//! a field's value. So does this module. It rejects some things that Go accepts, since no descriptor contains them: a
+//! known field twice, `null` in a list or as an annotation's value, `-0`, unpaired surrogates, and invalid UTF-8.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,24 +13,24 @@ use serde::Deserialize;
 use serde::de::value::MapAccessDeserializer;
 use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDeserializer, MapAccess, Visitor};
 
-/// Why a text is not a descriptor.
+/// Why a file's content is not a descriptor.
 #[derive(Debug, thiserror::Error)]
 pub enum FormatFault {
-    /// It is not JSON, or a field has another type.
+    /// The content is not JSON, or a field has the wrong type.
     #[error("invalid descriptor, it has to be JSON in the format of oci-hooks(5)")]
     Json(#[source] serde_json::Error),
-    /// A version of the future.
+    /// The version of the format is unknown.
     #[error("its version {0:?} is unknown, expected \"1.0.0\", \"0.1.0\" or none")]
     VersionField(String),
-    /// A required field.
+    /// A required field is missing.
     #[error("it has no {0:?}, which is required")]
     Missing(&'static str),
-    /// Two fields of version 0.1.0 that mean the same.
+    /// Two fields of version 0.1.0 with the same meaning are present.
     #[error("it has both {0:?} and {1:?}, expected one of them")]
     Both(&'static str, &'static str),
 }
 
-/// The fields of version 1.0.0, unchecked; all of them may be missing.
+/// The fields of version 1.0.0, unchecked. Any of them may be missing.
 #[derive(Debug, Default, Deserialize)]
 pub(super) struct RawDescriptor {
     #[serde(default, deserialize_with = "in_any_case")]
@@ -65,7 +65,7 @@ struct VersionField {
     version: Option<String>,
 }
 
-/// Version 0.1.0, which 1.0.0 replaced in 2018. Three fields have a plural and a singular.
+/// The fields of version 0.1.0, which 1.0.0 replaced in 2018. Three of them have a plural and a singular name.
 #[derive(Debug, Default, Deserialize)]
 struct OldDescriptor {
     hook: Option<String>,
@@ -80,7 +80,7 @@ struct OldDescriptor {
     has_bind_mounts: Option<bool>,
 }
 
-/// Reads a file of any version.
+/// Parses a descriptor in any version of the format.
 pub(super) fn read(text: &[u8]) -> Result<RawDescriptor, FormatFault> {
     let version: VersionField = document(text)?;
     match version.version.as_deref() {
@@ -101,14 +101,14 @@ impl OldDescriptor {
             hook: RawHook { path: Some(path), args, ..RawHook::default() },
             when: RawWhen {
                 has_bind_mounts: self.has_bind_mounts,
-                // Any key, and a value that one of them matches. They are joined as text, so that each may be half of an
-                // expression, and none at all matches every annotation.
+                // The key may be any, and the value must match one of the expressions. They are joined as strings, so
+                // each may be half of an expression, and an empty list matches every annotation.
                 annotations: values.map(|values| BTreeMap::from([(".*".to_owned(), values.join("|"))])),
                 commands,
                 any: true,
                 ..RawWhen::default()
             },
-            // The engines ask for them before they look for the hook, which may be missing.
+            // The engines check for stages before they check whether the hook exists.
             stages: Some(stages.ok_or(FormatFault::Missing("stages"))?),
         })
     }
@@ -130,7 +130,8 @@ fn document<T: DeserializeOwned + Default>(text: &[u8]) -> Result<T, FormatFault
     Ok(document)
 }
 
-/// Reads an object whose names may be in any case as one whose names are in lower case; `null` has no fields.
+/// Deserializes an object with field names in any case as if they were lowercase. `null` counts as
+/// an object without fields.
 fn in_any_case<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deserializer: D) -> Result<T, D::Error> {
     struct ObjectVisitor<T>(PhantomData<T>);
     impl<'de, T: Deserialize<'de> + Default> Visitor<'de> for ObjectVisitor<T> {
@@ -151,10 +152,10 @@ fn in_any_case<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(deseria
     deserializer.deserialize_any(ObjectVisitor(PhantomData))
 }
 
-/// An object with its fields' names in lower case, which errors name as they are written.
+/// An object whose field names are converted to lower case. Errors contain the names as they are written.
 struct LowerCase<A> {
     object: A,
-    /// Of the field that is being read.
+    /// The original name of the field that is being read.
     name: String,
 }
 
@@ -163,7 +164,8 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for LowerCase<A> {
 
     fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, A::Error> {
         let Some(name) = self.object.next_key::<String>()? else { return Ok(None) };
-        // To Go the long s is another case of an ASCII letter, as the kelvin sign is, which `to_lowercase` knows.
+        // Go treats the long s as another case of an ASCII letter, and also the Kelvin
+        // sign, which `to_lowercase` handles.
         let lower = name.to_lowercase().replace('ſ', "s");
         self.name = name;
         seed.deserialize(lower.into_deserializer()).map(Some)
@@ -171,7 +173,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for LowerCase<A> {
 
     fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, A::Error> {
         self.object.next_value_seed(seed).map_err(|error| {
-            // serde_json appends the position anew.
+            // serde_json appends the position again.
             let text = error.to_string();
             let why = text.split(" at line ").next().unwrap_or_default();
             A::Error::custom(format_args!("{}: {why}", self.name))
@@ -211,14 +213,14 @@ mod tests {
         }
     }
 
-    /// Of those the engines ask nothing but that they are JSON.
+    /// The engines only require that unknown fields are valid JSON.
     #[test]
     fn unknown_fields_may_have_anything() {
         let text = b"{\"version\":\"1.0.0\",\"//\":\"\xff\",\"//\":[1e999,\"\\ud800\",null],\"stages\":[],\"cmds\":7}";
         assert!(read(text).unwrap().stages.is_some());
     }
 
-    /// What Go takes, and no descriptor has.
+    /// Go accepts these, but no descriptor contains them.
     #[test]
     fn oddities_are_refused() {
         for fields in [

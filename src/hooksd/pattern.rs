@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! The regular expressions of descriptors.
 //!
-//! oci-hooks(5) speaks of POSIX extended regular expressions; the engines take Go's `regexp`, and a match anywhere in the
-//! text. The crate `regex` is its relative and not its twin: `[a&&b]` is an intersection there, and `a**` and `(?x)` are no
-//! errors. So a pattern is used only if both read it alike, and [`go`] says what that is.
+//! oci-hooks(5) specifies POSIX extended regular expressions, but the engines use Go's `regexp`, and accept a match
+//! anywhere in the string. The `regex` crate is similar but not identical: `[a&&b]` is an intersection there, and
+//! `a**` and `(?x)` are not errors. So a pattern is used only if both interpret it in the same way, and [`go`]
+//! defines which patterns these are.
 //!
-//! What becomes too large for the crate, such as `\pL{1000}`, can't be matched though Go can.
+//! A pattern that becomes too large for the crate, such as `\pL{1000}`, can't be matched, although Go can do so.
 
 mod go;
 
@@ -16,29 +17,29 @@ use regex_automata::nfa::thompson::{BuildError, Compiler, Config, WhichCaptures}
 
 pub use go::PatternFault;
 
-/// A pattern that is valid. What matches it is made when it is needed, since for most containers most descriptors have been
-/// ruled out before; and by the simplest engine of the crate, since it is used once.
+/// A valid pattern. Its matcher is built on first use, since most descriptors have been ruled out before that for
+/// most containers. It uses the crate's simplest engine, because it is used only once.
 #[derive(Debug)]
 pub(super) struct Pattern {
     text: String,
     engine: OnceCell<PikeVM>,
 }
 
-/// A pattern that is beyond the crate's limits.
+/// The error that a pattern exceeds the crate's limits.
 #[derive(Debug, thiserror::Error)]
 #[error("the pattern {0:?} is too large or nested too deeply")]
 pub struct TooLarge(String, #[source] Box<BuildError>);
 
-/// As much as `regex` lets a pattern become.
+/// The maximum size of a compiled pattern, the same as in `regex`.
 const SIZE_LIMIT_BYTES: usize = 10 * 1024 * 1024;
 
 impl Pattern {
-    /// Refuses a pattern that Go doesn't read as the crate does.
+    /// Rejects a pattern that Go doesn't interpret as the crate does.
     pub(super) fn new(pattern: &str) -> Result<Self, PatternFault> {
         Ok(Self { text: go::checked(pattern)?, engine: OnceCell::new() })
     }
 
-    /// Whether it matches anywhere in the text.
+    /// Whether the pattern matches anywhere in `text`.
     pub(super) fn matches(&self, text: &str) -> Result<bool, TooLarge> {
         let engine = match self.engine.get() {
             Some(engine) => engine,
@@ -53,7 +54,7 @@ impl Pattern {
 
 fn make(text: &str) -> Result<PikeVM, Box<BuildError>> {
     thread_local! {
-        /// One for all, since it has a table that takes longer to make than most patterns.
+        /// One compiler for all patterns, because it contains a table that takes longer to build than most patterns.
         static COMPILER: Compiler = {
             let mut compiler = Compiler::new();
             let limit = Some(SIZE_LIMIT_BYTES);

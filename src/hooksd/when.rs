@@ -9,17 +9,17 @@ use super::pattern::{Pattern, TooLarge};
 pub(super) struct When {
     pub(super) always: Option<bool>,
     pub(super) has_bind_mounts: Option<bool>,
-    /// What matches a key, and what matches the same annotation's value.
+    /// Pairs of patterns, for the key and for the value of the same annotation.
     pub(super) annotations: Vec<(Pattern, Pattern)>,
     pub(super) commands: Vec<Pattern>,
-    /// Whether one condition is enough, as in version 0.1.0; in 1.0.0 all have to hold.
+    /// Whether one condition is enough, as in version 0.1.0. In 1.0.0, all conditions must hold.
     pub(super) any: bool,
 }
 
-/// Why the conditions can't be gone through.
+/// Why the conditions can't be evaluated.
 #[derive(Debug, thiserror::Error)]
 pub enum WhenError {
-    /// The engines fail the container over it, even with a hook that is not meant for it.
+    /// The engines fail the container because of this, even if the hook is not meant for it.
     #[error("process.args is empty, expected at least one entry")]
     NoArguments,
     /// The engines have no such limit.
@@ -28,10 +28,10 @@ pub enum WhenError {
 }
 
 impl When {
-    /// Goes through the conditions in the engines' order.
+    /// Evaluates the conditions in the same order as the engines.
     ///
-    /// `"hasBindMounts": false` never holds: it does not mean "has none". oci-hooks(5) calls `when`
-    /// required; for the engines a descriptor without it is a good one whose hook never runs.
+    /// `"hasBindMounts": false` never holds: it does not mean "has none". oci-hooks(5) says that `when` is required,
+    /// but for the engines a descriptor without it is valid, and its hook never runs.
     pub(super) fn holds(&self, subject: &MatchedContainer<'_>) -> Result<bool, WhenError> {
         let conditions = (self.always.map(Ok).into_iter())
             .chain(self.has_bind_mounts.map(|wanted| Ok(wanted && subject.has_bind_mounts)))
@@ -60,7 +60,7 @@ impl When {
     }
 }
 
-/// Whether there is an annotation that matches in both key and value.
+/// Whether there is an annotation whose key and value both match.
 fn is_annotated((key, value): &(Pattern, Pattern), subject: &MatchedContainer<'_>) -> Result<bool, WhenError> {
     for (name, text) in subject.annotations {
         if key.matches(name)? && value.matches(text)? {
@@ -90,7 +90,7 @@ mod tests {
         }
     }
 
-    /// The container: `/sbin/init`, with bind mounts, and with the annotations a=1 and b=2.
+    /// The container has the command `/sbin/init`, bind mounts, and the annotations a=1 and b=2.
     #[test]
     fn conditions_hold_as_in_the_engines() {
         let annotations = [("a", "1"), ("b", "2")].map(|(key, value)| (key.to_owned(), value.to_owned()));
@@ -106,12 +106,12 @@ mod tests {
             (when(ALL, None, Some(false), &[], &[]), false),
             (when(ALL, Some(true), Some(false), &[], &[]), false),
             (when(ALL, None, None, &[("a", "1")], &[]), true),
-            // Key and value are of one annotation.
+            // Key and value must match in the same annotation.
             (when(ALL, None, None, &[("a", "2")], &[]), false),
             (when(ALL, None, None, &[(".", "2")], &[]), true),
             (when(ALL, None, None, &[("a", "1"), ("b", "2")], &[]), true),
             (when(ALL, None, None, &[("a", "1"), ("b", "3")], &[]), false),
-            // Unanchored.
+            // Patterns match anywhere in the string.
             (when(ALL, None, None, &[("", "")], &["bin"]), true),
             (when(ALL, None, None, &[], &["^init", "init$"]), true),
             (when(ALL, Some(true), None, &[], &["^init"]), false),
@@ -133,11 +133,11 @@ mod tests {
         let annotations = BTreeMap::new();
         let without = |args| MatchedContainer { args, annotations: &annotations, has_bind_mounts: true };
         let table = [
-            // No process: commands are as if they were not there.
+            // Without a process, commands are ignored.
             (when(ALL, None, Some(true), &[], &["init"]), None, Some(true)),
             (when(ALL, None, None, &[], &["init"]), None, Some(false)),
             (when(ANY, None, Some(true), &[], &["init"]), None, Some(true)),
-            // A process without arguments.
+            // The process has no arguments.
             (when(ALL, None, Some(true), &[], &["init"]), Some(&[][..]), None),
             (when(ALL, None, Some(false), &[], &["init"]), Some(&[]), Some(false)),
             (when(ALL, None, Some(true), &[], &[]), Some(&[]), Some(true)),

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Lists and maps of no more entries than a container may have: a text of a mebibyte can have so many small ones that they
-//! would take ten times as much memory.
+//! Size-limited deserialization. A 1 MiB JSON document of tiny elements can expand to ten times its size in memory,
+//! so lists and maps are capped at `ENTRIES_MAX`.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,22 +12,23 @@ use serde::{Deserialize, Deserializer};
 use super::Text;
 use super::object::Object;
 
-/// No container has as many annotations, capabilities or mounts; its arguments and variables are read in other ways.
+/// The maximum number of entries. No container has as many annotations, capabilities or mounts. `process.args` and
+/// `process.env` are read by other means: `first_texts` and `for_each_text`.
 pub(super) const ENTRIES_MAX: usize = 4096;
 
-/// The error where there are more.
+/// The error for a collection with more than [`ENTRIES_MAX`] entries.
 pub(super) fn too_many<E: Error>() -> E {
     E::custom(format_args!("more than {ENTRIES_MAX} entries"))
 }
 
-/// A list.
+/// Deserializes a list of at most [`ENTRIES_MAX`] entries.
 pub(super) fn list<'de, D: Deserializer<'de>, T: Deserialize<'de>>(deserializer: D) -> Result<Vec<T>, D::Error> {
     BoundedList::deserialize(deserializer).map(|BoundedList(entries)| entries)
 }
 
-/// The first entries of a list of texts. The rest is read and forgotten.
+/// Deserializes the first entries of a list of strings and discards the rest.
 pub(super) fn first_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
-    /// A shell, its option and its script.
+    /// Enough for a shell, its option and its script.
     const FIRST: usize = 3;
     let mut entries = Vec::with_capacity(FIRST);
     for_each_text(deserializer, |entry| {
@@ -38,7 +39,7 @@ pub(super) fn first_texts<'de, D: Deserializer<'de>>(deserializer: D) -> Result<
     Ok(entries)
 }
 
-/// Shows each text of a list, however many there are, and keeps none.
+/// Calls `show` for each string of a list of any length, without keeping the strings.
 pub(super) fn for_each_text<'de, D: Deserializer<'de>>(
     deserializer: D,
     show: impl FnMut(Text<'de>),
@@ -61,7 +62,7 @@ pub(super) fn for_each_text<'de, D: Deserializer<'de>>(
     deserializer.deserialize_seq(TextsVisitor(show))
 }
 
-/// A map.
+/// Deserializes a map of at most [`ENTRIES_MAX`] entries.
 pub(super) fn map<'de, D, T>(deserializer: D) -> Result<BTreeMap<T, T>, D::Error>
 where
     D: Deserializer<'de>,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The parts of config.json that decide whether and how to act.
+//! The fields of config.json that determine whether and how the container is prepared.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use super::environment::Environment;
 use super::mount_options::MountOptions;
 use super::{Text, bounded};
 
-/// What decides which program the container's first process is.
+/// The fields of `process` that determine which program the container's first process executes.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct CommandFields {
-    /// The beginning of `process.args`.
+    /// The first elements of `process.args`.
     #[serde(deserialize_with = "bounded::first_texts")]
     pub args: Vec<String>,
     pub cwd: Option<String>,
@@ -24,57 +24,55 @@ pub struct CommandFields {
 }
 
 impl CommandFields {
-    /// Returns `None` if there is no `process`.
+    /// Reads the fields. Returns `None` if config.json has no `process`.
     pub fn of(document: &Document) -> Result<Option<Self>, FieldError> {
         document.field("process")
     }
 
-    /// A variable of that process's environment.
+    /// Returns the value of a variable in the process's environment.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
         self.env.get(name)
     }
 }
 
-/// The container's annotations.
+/// Reads `annotations`. Returns an empty map if config.json has none.
 pub fn annotations(document: &Document) -> Result<BTreeMap<Text<'_>, Text<'_>>, FieldError> {
     Ok(document.field("annotations")?.map(|bounded::BoundedMap(annotations)| annotations).unwrap_or_default())
 }
 
-/// The container's mounts.
+/// Reads `mounts`. Returns an empty list if config.json has none.
 pub fn mounts(document: &Document) -> Result<Vec<ConfigMount>, FieldError> {
     Ok(document.field("mounts")?.map(|bounded::BoundedList(mounts)| mounts).unwrap_or_default())
 }
 
-/// What the plan needs of config.json.
+/// The fields of config.json that the plan depends on.
 #[derive(Debug, Default)]
 pub struct Config {
     pub command: CommandFields,
     pub process: Process,
     pub root: RootFields,
-    /// What the runtime mounts, in its order; once that is done, the kernel knows better.
+    /// The mounts in the runtime's order. Once they are set up, the kernel's mount table is more reliable.
     pub mounts: Vec<ConfigMount>,
     pub hooks: Hooks,
     pub linux: Linux,
 }
 
-/// `root`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct RootFields {
     pub path: Option<PathBuf>,
-    /// Whether the container must not write to it.
+    /// Whether the container must not write to its root file system.
     pub readonly: bool,
 }
 
-/// `process`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Process {
     /// Whether /dev/console is a terminal.
     pub terminal: bool,
     pub capabilities: Capabilities,
-    /// Whether set-user-id programs have no effect.
+    /// Whether set-user-ID programs have no effect.
     #[serde(rename = "noNewPrivileges")]
     pub no_new_privileges: bool,
     /// The SELinux context of the container's processes.
@@ -82,11 +80,10 @@ pub struct Process {
     pub selinux_label: Option<String>,
 }
 
-/// `process.capabilities`.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(default)]
 pub struct Capabilities {
-    /// What the container's processes can ever have; names as in `CAP_SYS_ADMIN`.
+    /// The capabilities that the container's processes can ever gain, by names such as `CAP_SYS_ADMIN`.
     #[serde(deserialize_with = "bounded::list")]
     pub bounding: Vec<String>,
     #[serde(deserialize_with = "bounded::list")]
@@ -100,14 +97,15 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Whether the container's processes can ever have this one.
+    /// Whether the container's processes can ever gain this capability.
     #[must_use]
     pub fn may_have(&self, capability: &str) -> bool {
         self.bounding.iter().any(|name| name == capability)
     }
 
-    /// Whether any set may contain the capability. All sets count, because the first process starts with the permitted
-    /// ones even if they are not in the bounding set. So do numbers and lower case, because crun accepts both.
+    /// Whether any set may contain the capability. All sets count, because the first process starts with the
+    /// permitted capabilities even if they are not in the bounding set. Numbers and lowercase names also count,
+    /// because crun accepts both.
     #[must_use]
     pub fn is_in_any_set(&self, capability: &str) -> bool {
         let sets = [&self.bounding, &self.effective, &self.permitted, &self.inheritable, &self.ambient];
@@ -118,55 +116,53 @@ impl Capabilities {
     }
 }
 
-/// One of `mounts`.
+/// One entry of `mounts`.
 #[derive(Debug, Default, Deserialize)]
 pub struct ConfigMount {
     /// The path in the container.
     pub destination: PathBuf,
-    /// What is mounted; of a bind mount, the path on the host.
+    /// The source of the mount. For a bind mount, this is a path on the host.
     pub source: Option<PathBuf>,
-    /// The file system's type; none for a bind mount.
+    /// The file system's type; `None` for a bind mount.
     #[serde(rename = "type")]
     pub kind: Option<String>,
-    /// As in mount(8), with the runtimes' own additions.
+    /// Options as in mount(8), with the runtimes' own additions.
     #[serde(default)]
     pub options: MountOptions,
 }
 
-/// `hooks`; runtimes know more stages than these.
+/// `hooks`, limited to these stages; runtimes know more.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Hooks {
-    /// The stage in the container's namespaces.
+    /// Hooks that run in the container's namespaces.
     #[serde(rename = "createContainer", deserialize_with = "bounded::list")]
     pub create_container: Vec<Hook>,
-    /// After the container is gone.
+    /// Hooks that run after the container is gone.
     #[serde(deserialize_with = "bounded::list")]
     pub poststop: Vec<Hook>,
 }
 
 #[derive(Debug, Deserialize)]
 pub struct Hook {
-    /// The executable, on the host.
+    /// The path of the executable on the host.
     pub path: PathBuf,
 }
 
-/// `linux`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Linux {
-    /// The namespaces that the container has of its own or joins.
+    /// The namespaces that are created for the container or that it joins.
     #[serde(deserialize_with = "bounded::list")]
     pub namespaces: Vec<Namespace>,
-    /// From container ids to host ids.
+    /// The mappings of container UIDs to host UIDs.
     #[serde(rename = "uidMappings", deserialize_with = "bounded::list")]
     pub uid_mappings: Vec<IdMapping>,
-    /// As `uid_mappings`, of groups.
+    /// Like `uid_mappings`, for groups.
     #[serde(rename = "gidMappings", deserialize_with = "bounded::list")]
     pub gid_mappings: Vec<IdMapping>,
-    /// What the container may use.
     pub resources: Resources,
-    /// The cgroup that the engine asks for; without one the runtime chooses, or makes none.
+    /// The cgroup that the engine requests. Without it, the runtime chooses one, or creates none.
     #[serde(rename = "cgroupsPath")]
     pub cgroups_path: Option<String>,
     /// The SELinux context of the container's files.
@@ -176,69 +172,67 @@ pub struct Linux {
     masked_paths: Vec<IgnoredAny>,
     #[serde(rename = "readonlyPaths", deserialize_with = "bounded::list")]
     readonly_paths: Vec<IgnoredAny>,
-    /// `shared`, `slave`, `private`, … or nothing.
+    /// The propagation of the root mount: `shared`, `slave`, `private`, …, or an empty string.
     #[serde(rename = "rootfsPropagation")]
     pub rootfs_propagation: Option<String>,
 }
 
-/// `linux.resources`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct Resources {
     pub memory: MemoryLimit,
 }
 
-/// `linux.resources.memory`.
+/// The fields of `linux.resources.memory`.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub struct MemoryLimit {
-    /// In bytes; -1 is none.
+    /// The limit in bytes; -1 means that there is none.
     pub limit: Option<i64>,
 }
 
-/// One of `linux.namespaces`.
+/// One entry of `linux.namespaces`.
 #[derive(Debug, Deserialize)]
 pub struct Namespace {
-    /// `pid`, `mount`, `cgroup`, …
+    /// The namespace's type: `pid`, `mount`, `cgroup`, …
     #[serde(rename = "type")]
     pub kind: String,
-    /// Whose it joins; none: its own.
+    /// The namespace to join; `None` if a new one is created.
     pub path: Option<PathBuf>,
 }
 
-/// One of `linux.uidMappings` or `linux.gidMappings`.
+/// One entry of `linux.uidMappings` or `linux.gidMappings`.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(default)]
 pub struct IdMapping {
-    /// First id in the container.
+    /// The first ID in the container.
     #[serde(rename = "containerID")]
     pub container: u32,
-    /// First id on the host.
+    /// The first ID on the host.
     #[serde(rename = "hostID")]
     pub host: u32,
     pub size: u32,
 }
 
 impl ConfigMount {
-    /// Whether it is to be read-only.
     #[must_use]
     pub fn is_read_only(&self) -> bool {
         self.options.is_read_only()
     }
 
-    /// Whether it says how mounts below it are passed on, mount_namespaces(7).
+    /// Whether the options set the mount's propagation type, mount_namespaces(7).
     #[must_use]
     pub fn has_propagation(&self) -> bool {
         self.options.propagation
     }
 
-    /// Whether it shows what is mounted elsewhere.
+    /// Whether this is a bind mount, according to its type or its options.
     #[must_use]
     pub fn is_bind(&self) -> bool {
         self.kind.as_deref() == Some("bind") || self.options.bind
     }
 
-    /// Whether it is one of a container's cgroups, in the runtimes' own way.
+    /// Whether the runtime mounts the container's cgroups here in its own way, instead of by a bind mount.
     #[must_use]
     pub fn is_cgroup(&self) -> bool {
         matches!(self.kind.as_deref(), Some("cgroup" | "cgroup2")) && !self.is_bind()
@@ -257,19 +251,19 @@ impl Config {
         })
     }
 
-    /// Where the root file system is, for a bundle in `bundle`.
+    /// Returns the path of the root file system, which config.json may give relative to the directory `bundle`.
     #[must_use]
     pub fn root(&self, bundle: &Path) -> Option<PathBuf> {
         self.root.path.as_ref().filter(|path| !path.as_os_str().is_empty()).map(|path| bundle.join(path))
     }
 
-    /// A variable of the first process's environment.
+    /// Returns the value of a variable in the first process's environment.
     #[must_use]
     pub fn env(&self, name: &str) -> Option<&str> {
         self.command.env(name)
     }
 
-    /// Whether the engine asks for a cgroup for the container, and for a cgroup namespace to go with it.
+    /// Whether the engine requests both a cgroup and a new cgroup namespace for the container.
     #[must_use]
     pub fn has_cgroup_of_its_own(&self) -> bool {
         let mut namespaces = self.linux.namespaces.iter();
@@ -277,8 +271,8 @@ impl Config {
         is_new && self.linux.cgroups_path.as_deref().is_some_and(|path| !path.is_empty())
     }
 
-    /// Whether the container looks like what engines call privileged, and so can do everything to the host that its
-    /// root can.
+    /// Whether the container appears to be what engines call privileged. The root user of such a container has full
+    /// control over the host.
     #[must_use]
     pub fn is_privileged(&self) -> bool {
         /// Each of these capabilities is enough to become the host's root.
@@ -295,21 +289,21 @@ impl Config {
         self.has_namespace(kind) && self.joined_namespace(kind).is_none()
     }
 
-    /// The namespace of this kind that the container joins.
+    /// Returns the path of the namespace of this kind that the container joins.
     #[must_use]
     pub fn joined_namespace(&self, kind: &str) -> Option<&Path> {
         let namespace = self.linux.namespaces.iter().find(|namespace| namespace.kind == kind)?;
         namespace.path.as_deref().filter(|path| !path.as_os_str().is_empty())
     }
 
-    /// Whether the container has, or joins, a namespace of its own of this kind.
+    /// Whether a namespace of this kind is created for the container or joined by it.
     #[must_use]
     pub fn has_namespace(&self, kind: &str) -> bool {
         self.linux.namespaces.iter().any(|namespace| namespace.kind == kind)
     }
 }
 
-/// The host's id for the container's id 0; none without a mapping of it.
+/// Returns the host's ID for ID 0 in the container, or `None` if it isn't mapped.
 #[must_use]
 pub fn host_id_of_root(mappings: &[IdMapping]) -> Option<u32> {
     mappings.iter().find(|map| map.container == 0 && map.size > 0).map(|map| map.host)

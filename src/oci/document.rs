@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The text of a config.json. Its fields are found once, and a field is read only if somebody asks for it: most calls are for
-//! containers that need nothing, and look at two fields.
+//! The JSON text of a config.json. All fields are located once, but each is parsed only on demand: most calls are for
+//! containers that need nothing, and read only two fields.
 
 use std::ops::Range;
 
@@ -9,17 +9,17 @@ use serde::Deserialize;
 use super::members::Members;
 use super::object::{Object, without_position};
 
-/// A text, and where its fields are.
+/// A JSON object, and the positions of its fields.
 #[derive(Debug, Default)]
 pub struct Document {
     text: String,
-    /// What was read, if that isn't UTF-8.
+    /// The bytes that were read, if they aren't valid UTF-8.
     bytes: Option<Vec<u8>>,
-    /// The names and values in their order in the text, in which a name may come twice.
+    /// The names and values in document order. A name may occur twice.
     fields: Vec<(String, Range<usize>)>,
 }
 
-/// A field has another type than the OCI runtime specification gives it.
+/// The error that a field has a different type than the OCI runtime specification requires.
 #[derive(Debug, thiserror::Error)]
 #[error("{name}: {why}")]
 pub struct FieldError {
@@ -28,7 +28,7 @@ pub struct FieldError {
 }
 
 impl Document {
-    /// Finds the fields of a text. What isn't UTF-8 is replaced by U+FFFD, as Go does.
+    /// Parses a JSON object and locates its fields. Invalid UTF-8 is replaced by U+FFFD, as Go does.
     pub fn parse(text: Vec<u8>) -> serde_json::Result<Self> {
         let (text, bytes) = match String::from_utf8(text) {
             Ok(text) => (text, None),
@@ -42,7 +42,7 @@ impl Document {
         Ok(Self { text, bytes, fields })
     }
 
-    /// What was read, byte by byte.
+    /// Returns the bytes as they were read.
     #[must_use]
     pub fn bytes(&self) -> &[u8] {
         self.bytes.as_deref().unwrap_or(self.text.as_bytes())
@@ -53,13 +53,13 @@ impl Document {
         &self.text
     }
 
-    /// The fields in their order, as their names and the texts of their values.
+    /// Returns the names of the fields and the JSON text of their values, in document order.
     #[must_use]
     pub fn fields(&self) -> impl DoubleEndedIterator<Item = (&str, &str)> {
         self.fields.iter().map(|(name, range)| (name.as_str(), self.text.get(range.clone()).unwrap_or_default()))
     }
 
-    /// Reads a field. Returns `None` if it is missing or `null`.
+    /// Parses a field. Returns `None` if it is missing or `null`.
     pub fn field<'t, T: Deserialize<'t>>(&'t self, name: &str) -> Result<Option<T>, FieldError> {
         let Some(text) = self.written(name).filter(|text| *text != "null") else { return Ok(None) };
         match serde_json::from_str(text) {
@@ -68,14 +68,14 @@ impl Document {
         }
     }
 
-    /// Returns a field as it is written, the last one if there are several of that name.
+    /// Returns the JSON text of a field, the last one if there are several of that name.
     #[must_use]
     pub fn written(&self, name: &str) -> Option<&str> {
         self.fields().rev().find(|(field, _)| *field == name).map(|(_, value)| value)
     }
 }
 
-/// Where in `text` a part of it is.
+/// Returns the range of `part` in `text`. `part` must be a slice of `text`.
 pub(super) fn range_of(text: &str, part: &str) -> Range<usize> {
     let start = part.as_ptr().addr() - text.as_ptr().addr();
     start..start + part.len()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Changes to the text of a config.json that leave every other byte as it is: fields that we don't know, their order,
-//! the form of numbers.
+//! Edits the text of a config.json and leaves every other byte as it is. This preserves unknown fields, the order of
+//! fields, and the notation of numbers.
 
 use std::fmt::Display;
 use std::ops::Range;
@@ -11,22 +11,22 @@ use serde_json::value::RawValue;
 use super::document::{Document, range_of};
 use super::members::Members;
 
-/// Why a text can't be changed.
+/// Why a document can't be edited.
 #[derive(Debug, thiserror::Error)]
 pub enum EditError {
     #[error(transparent)]
     Json(#[from] serde_json::Error),
-    /// Something else is there than the change needs.
+    /// A value on the path has a different type than the change requires.
     #[error("{} is not {wanted}", if path.is_empty() { "it" } else { path })]
     Kind {
-        /// The fields' names with dots between.
+        /// The names of the fields, joined by dots.
         path: String,
         wanted: &'static str,
     },
 }
 
 impl EditError {
-    /// The same, where what has it is a field of something else.
+    /// Adds the name of the field that contains the value to the path in the error.
     fn within(self, name: &str) -> Self {
         match self {
             Self::Json(error) => Self::Json(error),
@@ -36,16 +36,16 @@ impl EditError {
     }
 }
 
-/// A document that is being changed, field by field.
+/// A document that is edited field by field.
 ///
-/// A path's steps are fields' names and elements' numbers. Objects that are missing on the way, or `null`, are made. A
-/// value's `Display` is its JSON, as that of [`Value`] and [`RawValue`] is.
+/// A path consists of field names and element indices. Objects on the path that are missing or `null` are created.
+/// The `Display` of a value must be its JSON, as it is for [`Value`] and [`RawValue`].
 #[derive(Debug)]
 pub struct Edit<'d> {
     document: &'d Document,
-    /// The fields in the document's order.
+    /// The fields in document order.
     fields: Vec<FieldEdit<'d>>,
-    /// In the order in which they were added.
+    /// The added fields as names and JSON text, in the order in which they were added.
     added: Vec<(String, String)>,
 }
 
@@ -63,10 +63,10 @@ impl<'d> Edit<'d> {
         Self { document, fields: fields.collect(), added: Vec::new() }
     }
 
-    /// Returns a field as it is now, or `None` where it is missing or `null`.
+    /// Returns a field's current JSON text, or `None` if the field is missing or `null`.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        // Of two with one name, the last counts.
+        // If a name occurs twice, the last field counts.
         let field = self.fields.iter().rev().find(|field| field.name == name);
         let value = field.map(|field| field.now.as_deref().unwrap_or(field.before));
         let value =
@@ -74,17 +74,18 @@ impl<'d> Edit<'d> {
         value.filter(|value| *value != "null")
     }
 
-    /// The names of the fields that the document has.
+    /// Returns the names of the fields of the original document.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.fields.iter().map(|field| field.name)
     }
 
-    /// Sets what is at `path`.
+    /// Sets the value at `path`.
     pub fn set(&mut self, path: &[&str], value: &impl Display) -> Result<(), EditError> {
         self.change(path, |text, path| set(text, path, value))
     }
 
-    /// Adds to the beginning of the list at `path`, and to its end; it is made where it is missing or `null`.
+    /// Adds `first` to the beginning and `last` to the end of the list at `path`. The list is created if it
+    /// is missing or `null`.
     pub fn surround<V: Display>(&mut self, path: &[&str], first: &[V], last: &[V]) -> Result<(), EditError> {
         if first.is_empty() && last.is_empty() {
             return Ok(());
@@ -92,7 +93,7 @@ impl<'d> Edit<'d> {
         self.change(path, |text, path| surround(text, path, first, last))
     }
 
-    /// Adds to the end of such a list.
+    /// Adds to the end of the list at `path`, like [`Self::surround`].
     pub fn extend<V: Display>(&mut self, path: &[&str], values: &[V]) -> Result<(), EditError> {
         self.surround(path, &[], values)
     }
@@ -114,7 +115,7 @@ impl<'d> Edit<'d> {
         Ok(())
     }
 
-    /// The text, with all changes.
+    /// Returns the document's text with all changes.
     #[must_use]
     pub fn into_text(self) -> String {
         let added =
@@ -171,13 +172,13 @@ fn surround<V: Display>(text: &str, path: &[&str], first: &[V], last: &[V]) -> R
     Ok(changed)
 }
 
-/// Where a value is, or is to be.
+/// The position of a value that exists or is to be inserted.
 struct Insertion<'p> {
-    /// The value that is there; empty: between two bytes.
+    /// The range of the existing value. If it is empty, the value is inserted there.
     range: Range<usize>,
-    /// What goes in front of the value and behind it.
+    /// The text in front of the value and behind it.
     around: (String, &'static str),
-    /// The objects that have to be made around it.
+    /// The names of the objects that have to be created around the value.
     missing: &'p [&'p str],
 }
 
@@ -200,7 +201,7 @@ fn find<'p>(text: &str, path: &'p [&'p str]) -> Result<Insertion<'p>, EditError>
         match at.as_bytes().first() {
             Some(b'{') => {
                 let Members(members) = serde_json::from_str(at)?;
-                // Of two with one name, the last counts.
+                // If a name occurs twice, the last field counts.
                 let Some((_, value)) = members.iter().rev().find(|(name, _)| name == step) else {
                     let start = range_of(text, at).start + "{".len();
                     let comma = if members.is_empty() { "" } else { "," };

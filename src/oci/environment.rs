@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! `process.env`: of thousands of variables the few that matter here.
+//! `process.env`: of thousands of variables, only the few that matter here are kept.
 
 use serde::{Deserialize, Deserializer};
 
 use super::bounded;
 
-/// All that anybody here asks for.
+/// The names of all variables that this program reads.
 const ASKED_FOR: [&str; 8] = [
     "PATH",
     "container",
@@ -21,7 +21,7 @@ const ASKED_FOR: [&str; 8] = [
 pub struct Environment([Option<Box<str>>; ASKED_FOR.len()]);
 
 impl Environment {
-    /// A variable's value; the last one of a name wins, as in a shell.
+    /// Returns a variable's value. If a name occurs more than once, the last entry wins, as in a shell.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = ASKED_FOR.iter().position(|known| *known == name);
@@ -30,7 +30,7 @@ impl Environment {
     }
 
     fn keep(&mut self, entry: &str) {
-        /// A longer one can't be given to a program: `MAX_ARG_STRLEN`, execve(2).
+        /// A longer string can't be passed to a program: `MAX_ARG_STRLEN`, execve(2).
         const LONGEST_BYTES: usize = 128 * 1024;
         let Some((name, value)) = entry.split_once('=').filter(|_| entry.len() < LONGEST_BYTES) else { return };
         let of_that_name = ASKED_FOR.iter().zip(&mut self.0).find(|(known, _)| **known == name);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A JSON object as its text has it: its fields in their order, also those of one name, and nothing of them read.
+//! A JSON object as it is written: its fields in their order, including duplicates, with unparsed values.
 
 use std::fmt;
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What crosses the wire: the state on standard input and the parts of config.json that matter here.
+//! The interface to the OCI runtime: the state on standard input, and the parts of config.json that matter here.
 //!
-//! Tolerant on purpose, never stricter than the runtimes: unknown fields, capabilities, namespaces
-//! and mount options are not our business. Knows nothing of the host.
+//! Parsing is deliberately lenient and never stricter than the runtimes: unknown fields, capabilities, namespaces and
+//! mount options are ignored. This module knows nothing about the host.
 
 mod bounded;
 pub mod config;
@@ -19,7 +19,7 @@ use std::borrow::{Borrow, Cow};
 
 use serde::Deserialize;
 
-/// A text that is borrowed from config.json where there is nothing to unescape: most are only looked at.
+/// A string that borrows from config.json unless it contains escapes. Most strings are only read, not kept.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
 pub struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 

@@ -1,33 +1,33 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The options of one of config.json's mounts: as in mount(8), with the runtimes' own additions. Only what matters here is
-//! kept of them.
+//! The options of an entry of config.json's `mounts`: those of mount(8), with the runtimes' own additions. Only the
+//! information that matters here is kept.
 
 use serde::{Deserialize, Deserializer};
 
 use super::bounded;
 
-/// What the options say.
+/// The properties that the options set.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct MountOptions {
-    /// How many they are.
+    /// The number of options.
     length: usize,
-    /// Of two that contradict each other, runtimes take the last.
+    /// Whether the last option that sets the access mode is a read-only one. Runtimes take the last
+    /// of two contradictory options.
     last_access: Option<bool>,
     last_read_only: Option<usize>,
-    /// Whether they say how mounts below it are passed on, mount_namespaces(7).
+    /// Whether an option sets the mount's propagation type, mount_namespaces(7).
     pub propagation: bool,
-    /// Whether it shows what is mounted elsewhere.
+    /// Whether an option requests a bind mount.
     pub bind: bool,
 }
 
 impl MountOptions {
-    /// Whether the mount is to be read-only.
     #[must_use]
     pub fn is_read_only(self) -> bool {
         self.last_access == Some(true)
     }
 
-    /// The number of the last option that makes it so.
+    /// Returns the index of the last option that requests a read-only mount, even if a later option overrides it.
     #[must_use]
     pub fn last_read_only(self) -> Option<usize> {
         self.last_read_only

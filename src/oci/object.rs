@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! JSON objects as Go's encoding/json, and so most runtimes, read them: of two fields with one name the last counts, `null`
-//! is as good as no field, and unknown fields are ignored. serde's derived readers are stricter in the first two points.
+//! Deserializes JSON objects as Go's encoding/json, and so most runtimes, do: the last of several fields with the
+//! same name counts, `null` is equivalent to a missing field, and unknown fields are ignored. serde's derived
+//! implementations are stricter in the first two points.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -10,7 +11,7 @@ use serde::de::{Error, IntoDeserializer, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, forward_to_deserialize_any};
 use serde_json::value::RawValue;
 
-/// A struct, or a value with structs in it, that is read in this way from JSON.
+/// A struct, or a value that contains structs, that is deserialized from JSON in this way.
 #[derive(Debug)]
 pub(super) struct Object<T>(pub T);
 
@@ -20,14 +21,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
     }
 }
 
-/// The text of an error without its position, which would be one in the field's text and not in the file.
+/// Returns an error's message without its position, which would be relative to the field's text instead of the file.
 pub(super) fn without_position(error: &serde_json::Error) -> String {
     let text = error.to_string();
     let position = format!(" at line {} column {}", error.line(), error.column());
     text.strip_suffix(&position).unwrap_or(&text).to_owned()
 }
 
-/// Reads all but structs as the deserializer in it does.
+/// A deserializer that handles structs as described above, and everything else like the deserializer that it wraps.
 struct LastFieldWins<D>(D);
 
 impl<'de, D: Deserializer<'de>> Deserializer<'de> for LastFieldWins<D> {
@@ -66,7 +67,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for LastFieldWins<D> {
     }
 }
 
-/// Finds the values of the fields that a struct has, in its order.
+/// Finds the values of a struct's fields, in the struct's order.
 struct FieldFinder {
     fields: &'static [&'static str],
 }
@@ -85,7 +86,7 @@ impl<'de> Visitor<'de> for FieldFinder {
             match known {
                 Some((_, value)) => {
                     let new: &RawValue = map.next_value()?;
-                    // Go leaves what it has read before.
+                    // Go keeps the value that it has read before.
                     if new.get() != "null" {
                         *value = Some(new);
                     }
@@ -99,11 +100,11 @@ impl<'de> Visitor<'de> for FieldFinder {
     }
 }
 
-/// A field's name, which is borrowed if nothing in it is escaped.
+/// A field's name, which is borrowed unless it contains escapes.
 #[derive(Deserialize)]
 struct Name<'a>(#[serde(borrow)] std::borrow::Cow<'a, str>);
 
-/// The fields that were found, for the struct's own reader.
+/// The fields that were found, as input for the struct's own `Deserialize` implementation.
 struct FoundFields<'de, E> {
     rest: vec::IntoIter<(&'static str, &'de RawValue)>,
     next: Option<(&'static str, &'de RawValue)>,

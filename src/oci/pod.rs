@@ -1,26 +1,26 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Pods: which of a container's annotations tell that it is in one, and by what name.
+//! Pods: the annotations that show whether a container is in a pod, and under which name.
 //!
-//! No specification has these keys; they are what CRI-O, containerd and podman write into config.json.
+//! No specification defines these keys. They are what CRI-O, containerd and podman write into config.json.
 
 use std::fmt;
 
-/// Whether a container is in a pod. A pod's annotations are given to each of its containers.
+/// Whether a container is in a pod. Each container of a pod also gets the pod's annotations.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pod {
-    /// It isn't, so its annotations are its own.
+    /// The container isn't in a pod, so its annotations are its own.
     None,
-    /// It is the one that only holds the pod's namespaces.
+    /// The container only holds the pod's namespaces.
     Sandbox,
-    /// It is, and this is its name there, if config.json tells it.
+    /// The container is in a pod, under this name if config.json contains it.
     Member(Option<String>),
 }
 
-/// CRI-O's and containerd's word for what the container is; also podman's before 5.0.
+/// CRI-O's and containerd's annotations for the type of container. Before 5.0, podman also wrote CRI-O's.
 const TYPES: [&str; 2] = ["io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri.container-type"];
-/// The pod that the container is in; podman writes no type from 5.0 on.
+/// The ID of the pod that the container is in. Since 5.0, podman writes this but no type.
 const SANDBOX: &str = "io.kubernetes.cri-o.SandboxID";
-/// The kubelet's label, which CRI-O makes an annotation of, and containerd's own.
+/// The container's name: the kubelet's label, which CRI-O copies to an annotation, and containerd's own annotation.
 const NAMES: [&str; 2] = ["io.kubernetes.container.name", "io.kubernetes.cri.container-name"];
 
 /// The keys of a container's names: the kubelet's labels, which CRI-O turns into annotations, and containerd's own.
@@ -69,7 +69,7 @@ impl fmt::Display for ContainerNames {
 }
 
 impl Pod {
-    /// Reads it from annotations.
+    /// Determines the pod from a container's annotations.
     #[must_use]
     pub fn of<'a>(annotation: impl Fn(&str) -> Option<&'a str>) -> Self {
         match TYPES.into_iter().find_map(&annotation) {
@@ -79,7 +79,7 @@ impl Pod {
         }
     }
 
-    /// The container's name in its pod.
+    /// Returns the container's name in its pod.
     #[must_use]
     pub fn name(&self) -> Option<&str> {
         match self {

@@ -14,47 +14,46 @@ use super::object::Object;
 /// Why a state can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
-    /// No JSON, or fields of another type.
+    /// The input isn't JSON, or a field has the wrong type.
     #[error("it is no OCI state")]
     Json(#[source] serde_json::Error),
-    /// The id names files; see [`State::id`].
+    /// The ID is used in file names; see [`State::id`].
     #[error(
         "the state's id {0:?} can't be a container's: it is empty, too long, begins with a dot, or has a `/` or a control character in it"
     )]
     Id(String),
-    /// The specification asks for an absolute path.
+    /// The specification requires an absolute path.
     #[error("the state's bundle {0:?} is not an absolute path without `..`")]
     Bundle(PathBuf),
-    /// At poststop nobody needs it.
+    /// Only [`State::bundle`] requires the field, because the bundle isn't needed at poststop.
     #[error("the state has no bundle")]
     NoBundle,
 }
 
-/// The states that make a difference here.
+/// The states that are distinguished here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// The container's process isn't what it is to be yet: runc says `creating` to hooks where crun says `created`.
+    /// The container's process hasn't executed its command yet. runc reports `creating` to hooks
+    /// where crun reports `created`.
     NotStarted,
-    /// It is, also if it is paused.
+    /// The container's command is running or paused.
     Running,
-    /// The container is gone: this is poststop.
+    /// The container is gone, so this is poststop.
     Stopped,
 }
 
-/// The state, checked.
+/// A state that has been validated.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// Safe as a file name: not empty, no slash, no leading dot.
+    /// An ID that is safe as a file name: not empty, without slashes, and without a leading dot.
     pub id: String,
-    /// Whether the container is gone.
     pub status: Status,
-    /// The pid of the container's first process, as the runtime told it. Runtimes differ: see
-    /// [`crate::gather::call`].
+    /// The PID of the first process as the runtime reports it. Runtimes differ: see [`crate::gather::call`].
     pub pid: Option<u32>,
     bundle: Option<PathBuf>,
-    /// crun's own key: `root.path` as config.json has it, so it may be relative to the bundle.
+    /// crun's own field: `root.path` as in config.json, so it may be relative to the bundle.
     pub root: Option<PathBuf>,
-    /// Docker's state has none; config.json's come first.
+    /// The annotations, which Docker's state lacks. Those of config.json take precedence.
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -87,7 +86,7 @@ impl State {
                 Some("running" | "paused") => Status::Running,
                 Some(_) | None => Status::NotStarted,
             },
-            // 0 and -1 both stand for "none".
+            // Both 0 and -1 mean that there is no PID.
             pid: wire.pid.and_then(|pid| u32::try_from(pid).ok()).filter(|pid| *pid > 0),
             root: wire.root,
             id: wire.id,
@@ -98,7 +97,7 @@ impl State {
 }
 
 impl State {
-    /// The bundle's directory, an absolute path.
+    /// Returns the bundle's directory, an absolute path.
     pub fn bundle(&self) -> Result<&Path, StateError> {
         match &self.bundle {
             Some(bundle) if is_plain_absolute(bundle) => Ok(bundle),
@@ -107,7 +106,8 @@ impl State {
         }
     }
 
-    /// The state that a runtime will write for a container in `bundle`. `name` is its id, if it can be one.
+    /// Predicts the state that a runtime will write for a container in `bundle`. The container's ID is `name`, if
+    /// that is a valid ID.
     #[must_use]
     pub fn predicted(name: &str, bundle: PathBuf) -> Self {
         let id = if is_id(name) { name } else { "bundle" };
@@ -121,14 +121,14 @@ impl State {
         }
     }
 
-    /// The same container with another bundle, and about to be created.
+    /// Returns the state of the same container with another bundle, before it is created.
     #[must_use]
     pub fn with_bundle(self, bundle: PathBuf) -> Self {
         Self { bundle: Some(bundle), status: Status::NotStarted, ..self }
     }
 }
 
-/// What can be a directory's name; runtimes are stricter, each in its own way.
+/// Whether an ID can be the name of a directory. Runtimes are stricter, each in its own way.
 fn is_id(id: &str) -> bool {
     /// The longest name that Linux file systems allow, `NAME_MAX`.
     const LENGTH_MAX_BYTES: usize = 255;
@@ -150,13 +150,13 @@ mod tests {
     #[test]
     fn reads_what_each_runtime_writes() {
         let table = [
-            // runc 1.1 at createContainer: the pid in the container's own pid namespace.
+            // runc 1.1 at createContainer: the PID in the container's own PID namespace.
             (
                 r#"{"ociVersion":"1.0.2","id":"c1","status":"creating","pid":1,"bundle":"/b"}"#,
                 Some(1),
                 Status::NotStarted,
             ),
-            // crun: 0, and a key of its own.
+            // crun: the PID is 0, and there is a field that only crun has.
             (
                 r#"{"ociVersion":"1.0","id":"c1","pid":0,"root":"/b/rootfs","bundle":"\/b","status":"created","annotations":{}}"#,
                 None,
@@ -169,26 +169,26 @@ mod tests {
                 None,
                 Status::NotStarted,
             ),
-            // youki: no pid.
+            // youki doesn't write a PID.
             (
                 r#"{"ociVersion":"v1.0.2","id":"c1","status":"creating","bundle":"/b","annotations":null}"#,
                 None,
                 Status::NotStarted,
             ),
-            // What `state` of either says.
+            // The output of the `state` command of runc or crun.
             (
                 r#"{"ociVersion":"1.0.2-dev","id":"c1","pid":77,"status":"running","bundle":"/b","owner":""}"#,
                 Some(77),
                 Status::Running,
             ),
             (r#"{"id":"c1","pid":77,"status":"paused","bundle":"/b"}"#, Some(77), Status::Running),
-            // podman's poststop.
+            // podman at poststop.
             (
                 r#"{"ociVersion":"1.0.2-dev","id":"c1","status":"stopped","bundle":"/b","annotations":{"a":"b"}}"#,
                 None,
                 Status::Stopped,
             ),
-            // Old Docker.
+            // An old Docker with `bundlePath`.
             (r#"{"version":"0.2","id":"c1","pid":77,"bundlePath":"/b"}"#, Some(77), Status::NotStarted),
         ];
         for (text, pid, status) in table {

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A bundle whose container is about to be created: what its config.json lacks is written to it, and nothing else.
+//! Changes the bundle of a container that is about to be created: adds to its config.json what it
+//! lacks, and nothing else.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -26,10 +27,12 @@ use crate::sys::fs;
 use crate::sys::journal::{self, Priority};
 use crate::sys::time_limit;
 
-/// Every container's config.json is read, also that of one whose engine has written a thousand mounts into it.
+/// The maximum size of config.json. Every container's config.json is read, even if the engine has written a
+/// thousand mounts into it.
 const CONFIG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 
-/// Adds what matches, and what systemd's containers need. A config.json that isn't there is the runtime's to complain of.
+/// Adds the hooks that match, and what containers with systemd need. A missing config.json is left for
+/// the runtime to report.
 pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>) -> Result<(), RuntimeError> {
     let log_at_end = log.cloned();
     time_limit::begin(time_limit::USUAL, move |line| {
@@ -67,7 +70,7 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
     fs::replace_host(config, &after).map_err(|source| RuntimeError::Write { path: config.to_owned(), source })
 }
 
-/// The state that the runtime will write.
+/// Predicts the state that the runtime will write.
 fn state(config: &Path, id: &str) -> State {
     let bundle = absolute(config.parent().filter(|bundle| !bundle.as_os_str().is_empty()).unwrap_or(Path::new(".")));
     State::predicted(id, bundle)
@@ -88,7 +91,7 @@ fn good_descriptors(settings: &Settings, log: Option<&Log>) -> Result<HookSet, R
     Ok(hooks)
 }
 
-/// Engines show a runtime's log only where it failed, so that the administrator finds it in the journal.
+/// Logs a warning. It also goes to the journal, because engines show a runtime's log only if the runtime failed.
 fn warn(log: Option<&Log>, line: &str) {
     journal::send(Priority::Warning, line);
     if let Some(log) = log {
@@ -111,7 +114,8 @@ fn matching<'h>(hooks: &'h HookSet, bundle: &Bundle<'_>) -> Result<Vec<&'h Descr
     Ok(hooks.matching(&MatchedContainer { args, annotations: &annotations, has_bind_mounts })?)
 }
 
-/// Engines know which bind mounts the user asked for; config.json has their own, too.
+/// Whether the user may have requested this bind mount. Engines know which ones the user requested, but config.json
+/// also has the engines' own.
 fn is_users_bind(mount: &ConfigMount) -> bool {
     const ENGINES: [&str; 8] = [
         "/etc/resolv.conf",
@@ -126,8 +130,8 @@ fn is_users_bind(mount: &ConfigMount) -> bool {
     mount.is_bind() && !ENGINES.iter().any(|path| mount.destination == Path::new(path))
 }
 
-/// Returns why the container is to be prepared for systemd, or `None` if it isn't, and what its config.json lacks for that.
-/// The runtime itself refuses a root that can't be opened and a process without arguments.
+/// Returns why the container is to be prepared for systemd, or `None` if it isn't, and what its config.json lacks for
+/// that. A root that can't be opened and a process without arguments are left for the runtime to reject.
 fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<PrepareReason>, Vec<Change>), RuntimeError> {
     match precreate::changes(bundle) {
         Ok((Decision::Prepare(because), changes)) => Ok((Some(because), changes)),
@@ -139,8 +143,9 @@ fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<PrepareReason>, Vec<Change
     }
 }
 
-/// Describes a container whose systemd nobody prepares. This is no error: its image may do without, and other hooks may
-/// do the same. But systemd usually exits with 255 there and says nothing, and neither does the engine.
+/// Describes a container that runs systemd without being prepared by this hook. This is not an error: its image may
+/// not need the hook, and other hooks may do the same. But systemd usually exits with status 255 in such a container
+/// without a message, and the engine doesn't print one either.
 fn without_hook(state: &State, because: &PrepareReason, settings: &Settings, problems: &[Problem]) -> String {
     let directories = settings.hooks_dirs();
     let is_missing = |problem: &&Problem| matches!(problem.fault, Fault::Directory(_));
@@ -156,7 +161,7 @@ fn without_hook(state: &State, because: &PrepareReason, settings: &Settings, pro
         report::NAME,
         settings::FILE,
     );
-    // Of the default directories one is often missing, and that is fine.
+    // Often one of the default directories is missing, which is fine.
     let all_missing = problems.iter().filter(is_missing).count() == directories.len();
     for problem in problems.iter().filter(|problem| problem.fault.is_missing_hook() || all_missing) {
         line.push_str("; ");

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The command line of OCI runtimes, in the forms that runc and crun take and that engines write. It is read, and never
-//! refused: what is wrong with it the runtime says.
+//! The command line of OCI runtimes, in the forms that runc and crun accept and that engines use. It is parsed but
+//! never rejected: the runtime reports what is wrong with it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
@@ -8,13 +8,13 @@ use std::path::{Path, PathBuf};
 
 use super::log::{Log, LogFormat};
 
-/// Options before the command that have a value.
+/// Options before the command that take a value.
 const GLOBAL: [&str; 7] = ["root", "log", "log-format", "log-level", "criu", "rootless", "cgroup-manager"];
-/// Options before the command that have none.
+/// Options before the command that take no value.
 const GLOBAL_FLAGS: [&str; 8] = ["debug", "systemd-cgroup", "help", "h", "version", "v", "V", "no-pivot"];
-/// Options of `create` and `run` that have a value; `config` and `f` are crun's.
+/// Options of `create` and `run` that take a value. `config` and `f` are crun's.
 const CREATE: [&str; 8] = ["bundle", "b", "config", "f", "console-socket", "pid-file", "pidfd-socket", "preserve-fds"];
-/// A runtime's commands, to tell them from the value of an option that is not known here.
+/// The commands of runtimes. A word that is not one of them may be the value of an unknown option.
 const COMMANDS: [&str; 20] = [
     "checkpoint",
     "create",
@@ -38,18 +38,17 @@ const COMMANDS: [&str; 20] = [
     "update",
 ];
 
-/// What matters of a command line.
+/// The parts of a command line that matter here.
 #[derive(Debug, PartialEq, Eq)]
 pub struct CommandLine {
-    /// The options before the command, but those about the log.
+    /// The options before the command, except for those about the log.
     pub globals: Vec<OsString>,
-    /// Where the runtime is to complain, beside its standard error.
+    /// Where the runtime is to report errors, in addition to its standard error.
     pub log: Option<Log>,
-    /// What it is to do.
     pub command: RuntimeCommand,
 }
 
-/// What a runtime is to do.
+/// A command that the runtime is to run.
 #[derive(Debug, PartialEq, Eq)]
 pub enum RuntimeCommand {
     /// `create` or `run`.
@@ -57,16 +56,16 @@ pub enum RuntimeCommand {
         config: PathBuf,
         id: String,
     },
-    /// `kill`, to one container's first process.
+    /// `kill` for the first process of a single container.
     Kill {
         id: OsString,
-        /// Which of the arguments is the signal; the default is TERM.
+        /// The index of the signal in the arguments; `None` for the default, TERM.
         signal: Option<usize>,
     },
     Other,
 }
 
-/// Reads the arguments, without the program's name.
+/// Parses the arguments, without the program's name.
 #[must_use]
 pub fn parse(arguments: &[OsString]) -> CommandLine {
     let mut globals = Vec::new();
@@ -102,7 +101,7 @@ pub fn parse(arguments: &[OsString]) -> CommandLine {
     CommandLine { globals, log, command }
 }
 
-/// crun knows other places than files.
+/// Returns the path of the log file. Returns `None` for other destinations, which crun supports.
 fn log_file(value: &OsStr) -> Option<&Path> {
     let bytes = value.as_bytes();
     if bytes.starts_with(b"journald:") || bytes.starts_with(b"syslog:") {
@@ -112,7 +111,7 @@ fn log_file(value: &OsStr) -> Option<&Path> {
     if path.is_empty() { None } else { Some(Path::new(OsStr::from_bytes(path))) }
 }
 
-/// Without an id, and for who asks for help, the runtime creates nothing.
+/// Parses the arguments of `create` or `run`. Without an ID, or if help is requested, the runtime creates nothing.
 fn create(arguments: &[OsString], at: usize) -> RuntimeCommand {
     const FILE: &str = "config.json";
     let (mut bundle, mut file, mut id) = (OsStr::new(""), OsStr::new(FILE), None);
@@ -126,7 +125,7 @@ fn create(arguments: &[OsString], at: usize) -> RuntimeCommand {
         }
     }
     match id {
-        // crun looks for any other file in its working directory.
+        // crun resolves any other file relative to its working directory.
         Some(id) => RuntimeCommand::Create {
             config: if file == FILE { Path::new(bundle).join(file) } else { PathBuf::from(file) },
             id: id.to_string_lossy().into_owned(),
@@ -139,7 +138,7 @@ fn kill(arguments: &[OsString], at: usize) -> RuntimeCommand {
     let mut plain = Vec::new();
     for word in Words::new(arguments, at, &[]) {
         match word.kind {
-            // `--all` is for every process, and with crun's `--regex` several containers are meant.
+            // `--all` affects every process, and crun's `--regex` several containers.
             WordKind::Option(..) => return RuntimeCommand::Other,
             WordKind::Plain(text) => plain.push((word.at, text)),
         }
@@ -151,24 +150,24 @@ fn kill(arguments: &[OsString], at: usize) -> RuntimeCommand {
     }
 }
 
-/// An argument, or two: an option's value may stand by itself.
+/// One argument, or two if an option's value is a separate argument.
 struct Word<'a> {
-    /// The number of the first of them.
+    /// The index of the first argument.
     at: usize,
     kind: WordKind<'a>,
 }
 
 enum WordKind<'a> {
-    /// An option and its value.
     Option(&'a str, Option<&'a OsStr>),
     Plain(&'a OsStr),
 }
 
-/// Options may be anywhere, and end at `--`. runc takes `-name`, too, and crun the beginning of a name, and `-bVALUE`.
+/// Splits arguments into words. Options may appear anywhere before `--`. runc also accepts `-name`, and crun also
+/// accepts `-bVALUE` and the beginning of a name.
 struct Words<'a> {
     arguments: &'a [OsString],
     at: usize,
-    /// The options that have a value.
+    /// The options that take a value.
     valued: &'static [&'static str],
     options_ended: bool,
 }
@@ -194,7 +193,8 @@ impl<'a> Words<'a> {
         }
     }
 
-    /// crun's letters may stand together, `-d` before others, and with their value: `-dbVALUE`.
+    /// Parses crun's short options, which may be combined, with `-d` in front of another and a value
+    /// at the end: `-dbVALUE`.
     fn letters(&mut self, text: &'a OsStr) -> Option<WordKind<'a>> {
         let letters = text.as_bytes().get(1..)?;
         let letters = letters.strip_prefix(b"d").filter(|rest| !rest.is_empty()).unwrap_or(letters);
@@ -211,7 +211,7 @@ impl<'a> Words<'a> {
     }
 }
 
-/// An option's name, with its dashes, and what follows a `=`.
+/// Splits an option into its name, including the dashes, and its value, which follows a `=`.
 pub fn split(option: &OsStr) -> (&[u8], Option<&OsStr>) {
     let bytes = option.as_bytes();
     match bytes.iter().position(|byte| *byte == b'=') {
@@ -270,7 +270,7 @@ mod tests {
             ("create --no-pivot --pid-file create --bundle /b --preserve-fds 2 -- -c", "/b/config.json", "-c"),
             ("create --unknown --bundle /b c", "/b/config.json", "c"),
             ("create c --bundle", "config.json", "c"),
-            // As containerd's shim, podman's conmon and Docker call it.
+            // As containerd's shim, podman's conmon and Docker call the runtime.
             (
                 "--root /run/containerd/runc/k8s.io --log /b/log.json --log-format json --systemd-cgroup \
                  create --bundle /b --pid-file /b/init.pid --console-socket /tmp/pty.sock c",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The hooks that a config.json gets, as a change of its text.
+//! The hooks that are added to a config.json, as a change to its text.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -18,10 +18,11 @@ use crate::report;
 /// The stages of config.json's `hooks`, in the order in which they run.
 const STAGES: [&str; 6] = ["prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"];
 
-/// `hooks`, stage by stage, and each entry as its text has it: a runtime may know numbers that this program doesn't.
+/// `hooks` by stage. Each entry is kept as it is written, because a runtime may accept numbers
+/// that this program doesn't.
 type HookLists = BTreeMap<String, Box<RawValue>>;
 
-/// A file with hooks for all containers, as that of oci-add-hooks: a config.json of which only `hooks` counts.
+/// A file with hooks for all containers, like that of oci-add-hooks: a config.json of which only `hooks` is used.
 #[derive(Debug, Default)]
 pub struct HookConfig(BTreeMap<&'static str, Vec<Box<RawValue>>>);
 
@@ -43,7 +44,6 @@ impl HookConfig {
         Ok(config)
     }
 
-    /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
@@ -55,24 +55,24 @@ impl HookConfig {
 pub enum InjectError {
     #[error("cannot add hooks to config.json")]
     Edit(#[from] EditError),
-    /// Runtimes differ in what they make of it.
+    /// `hooks` is duplicated or in another case, which runtimes interpret in different ways.
     #[error("cannot add hooks to config.json: it has more than one field `hooks`, or writes it otherwise")]
     Ambiguous,
     #[error("cannot add the hook {path:?} to config.json")]
     HookEntry { path: PathBuf, source: oci_spec::OciSpecError },
 }
 
-/// Adds the hooks that a config.json lacks: those of `first` before its own, those of `last` after them. A bundle that is
-/// used again has them already.
+/// Adds the hooks that a config.json lacks: those of `first` before its own hooks, those of `last` after them. A
+/// bundle that is used again already has them.
 pub fn add(edit: &mut Edit<'_>, first: &HookConfig, last: &[&Descriptor]) -> Result<(), InjectError> {
-    // Go doesn't care for case, takes the last of two, and merges what is in them.
+    // Go ignores case, uses the last of two such fields, and merges their contents.
     let alike: Vec<_> = edit.names().filter(|name| name.eq_ignore_ascii_case("hooks")).collect();
     if alike.len() > 1 || alike.iter().any(|name| *name != "hooks") {
         return Err(InjectError::Ambiguous);
     }
     let own: Option<HookLists> = edit.get("hooks").map(serde_json::from_str).transpose().map_err(EditError::from)?;
     for stage in STAGES {
-        // What is no list is for the change of the text to complain of.
+        // If the value is not a list, the edit below reports it.
         let mut present = entries(own.as_ref(), stage).unwrap_or_default();
         let first = lacking(&mut present, first.0.get(stage).cloned().unwrap_or_default());
         let last = lacking(&mut present, of_descriptors(last, stage)?);
@@ -81,7 +81,7 @@ pub fn add(edit: &mut Edit<'_>, first: &HookConfig, last: &[&Descriptor]) -> Res
     Ok(())
 }
 
-/// Whether a config.json calls a hook of this project's name before the container's command is started.
+/// Whether a config.json calls a hook with this project's name before the container's command is started.
 pub fn calls_this_hook(edit: &Edit<'_>) -> bool {
     #[derive(Deserialize)]
     struct HookPath {
@@ -91,14 +91,14 @@ pub fn calls_this_hook(edit: &Edit<'_>) -> bool {
         serde_json::from_str::<HookPath>(hook.get())
             .is_ok_and(|hook| hook.path.file_name() == Some(OsStr::new(report::NAME)))
     };
-    // What can't be read is for the runtime to complain of.
+    // Hooks that can't be parsed are left for the runtime to report.
     let lists: Option<HookLists> = edit.get("hooks").and_then(|hooks| serde_json::from_str(hooks).ok());
     ["prestart", "createRuntime", "createContainer"]
         .iter()
         .any(|stage| entries(lists.as_ref(), stage).is_ok_and(|hooks| hooks.iter().any(|hook| is_this(hook))))
 }
 
-/// Those of some hooks that aren't present, which they are then.
+/// Returns the hooks that are not in `present`, and adds them to it.
 fn lacking(present: &mut Vec<Box<RawValue>>, mut hooks: Vec<Box<RawValue>>) -> Vec<Box<RawValue>> {
     hooks.retain(|hook| {
         let is_lacking = !present.iter().any(|other| is_same(other, hook));
@@ -110,7 +110,7 @@ fn lacking(present: &mut Vec<Box<RawValue>>, mut hooks: Vec<Box<RawValue>>) -> V
     hooks
 }
 
-/// The entries of a stage.
+/// Returns the entries of a stage, which may be missing.
 fn entries(lists: Option<&HookLists>, stage: &str) -> serde_json::Result<Vec<Box<RawValue>>> {
     let list = lists.and_then(|lists| lists.get(stage)).map_or("null", |list| list.get());
     serde_json::from_str::<Option<_>>(list).map(Option::unwrap_or_default)
@@ -127,7 +127,7 @@ fn of_descriptors(descriptors: &[&Descriptor], stage: &str) -> Result<Vec<Box<Ra
     named.filter(|(named, _)| named.name() == stage).map(|(_, hook)| entry(hook)).collect()
 }
 
-/// An entry of config.json, without what the descriptor doesn't say, as the engines write it.
+/// Creates an entry of config.json. Like the engines, it omits what the descriptor doesn't specify.
 fn entry(hook: &hooksd::HookEntry) -> Result<Box<RawValue>, InjectError> {
     let mut builder = HookBuilder::default().path(&hook.path);
     if !hook.args.is_empty() {
@@ -151,7 +151,7 @@ mod tests {
     use super::*;
     use crate::oci::document::Document;
 
-    /// Both are for all containers; one of them has two stages.
+    /// Reads two descriptors that match all containers. One of them has two stages.
     fn descriptors(directory: &std::path::Path) -> hooksd::HookSet {
         let written = |hook: Value, stages: &[&str]| {
             json!({ "version": "1.0.0", "hook": hook, "when": { "always": true }, "stages": stages }).to_string()

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The log that a runtime's caller reads, in the forms that runc writes: Docker and containerd show its last error, and
-//! never a runtime's standard error.
+//! The log that a runtime's caller reads, in the formats that runc writes. Docker and containerd show its last error,
+//! but never a runtime's standard error.
 
 use std::fs::OpenOptions;
 use std::io::Write;
@@ -10,16 +10,16 @@ use std::time::SystemTime;
 
 use serde_json::{Value, json};
 
-/// How a line is written.
+/// The format of a log line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogFormat {
     /// `time="…" level=error msg="…"`.
     Text,
-    /// An object with the same fields.
+    /// A JSON object with the same fields.
     Json,
 }
 
-/// How grave a message is.
+/// The severity of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LogLevel {
     /// The container will not start.
@@ -28,7 +28,7 @@ pub enum LogLevel {
     Warning,
 }
 
-/// Where to write.
+/// A log file and its format.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     pub path: PathBuf,
@@ -36,15 +36,15 @@ pub struct Log {
 }
 
 impl Log {
-    /// Adds a message. One that can't be written is lost: the exit status says that there was an error, and standard
-    /// error which.
+    /// Appends a message. If that fails, the message is lost: the exit status shows that there was an error, and
+    /// standard error shows which.
     pub fn write(&self, level: LogLevel, message: &str) {
         let time = humantime::format_rfc3339_seconds(SystemTime::now()).to_string();
         let mut options = OpenOptions::new();
-        // A FIFO that nobody reads must not hold a container up.
+        // A FIFO without a reader must not block the container.
         options.append(true).create(true).mode(0o644).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
         if let Ok(mut file) = options.open(&self.path) {
-            // Worst case: see above.
+            // If this fails, the message is lost; see above.
             let _ = file.write_all(line(self.format, level, message, &time).as_bytes());
         }
     }

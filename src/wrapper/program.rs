@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Finds the runtime that this program becomes.
+//! Finds the runtime that the wrapper executes.
 
 use std::env;
 use std::ffi::{OsStr, OsString};
@@ -8,37 +8,37 @@ use std::path::{Path, PathBuf};
 use crate::command::DEFAULT_PATH;
 use crate::sys::{SysError, fs};
 
-/// The runtimes that are looked for, if nobody names one.
+/// The runtimes to look for if none is configured.
 const USUAL: [&str; 2] = ["runc", "crun"];
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct RuntimeProgram {
     pub path: PathBuf,
-    /// The name that it is called by.
+    /// The name by which the runtime is called.
     pub name: OsString,
 }
 
-/// There is none.
+/// Why no runtime can be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ProgramError {
-    /// None of the usual ones.
+    /// None of the usual runtimes was found.
     #[error(
         "cannot find an OCI runtime: neither runc nor crun is in {0:?}; install one, or name one by --runtime-path or \
          runtimePath"
     )]
     None(OsString),
-    /// The one that was named, on `PATH`.
+    /// The configured runtime was not found on `PATH`.
     #[error("cannot find the OCI runtime {0:?} in {1:?}; --runtime-path or runtimePath names it")]
     NotOnPath(OsString, OsString),
-    /// The one that was named, at its path.
+    /// The configured runtime can't be used at its path.
     #[error("cannot use the OCI runtime {path:?}, which --runtime-path or runtimePath names")]
     Unusable { path: PathBuf, source: SysError },
-    /// It would call itself for ever.
+    /// The wrapper would call itself forever.
     #[error("the OCI runtime {0:?} is oci-hooks-runtime itself; name the real one by --runtime-path or runtimePath")]
     Itself(PathBuf),
 }
 
-/// Finds the runtime; `asked` is what the settings name, a path or what is to be found on `PATH`.
+/// Finds the runtime. `asked` is the configured one: a path, or a name that is to be found on `PATH`.
 pub fn find(asked: Option<&Path>) -> Result<RuntimeProgram, ProgramError> {
     let search = env::var_os("PATH").unwrap_or_else(|| DEFAULT_PATH.into());
     let is_own = |path: &Path| fs::is_same_file(path, Path::new("/proc/self/exe"));
@@ -63,14 +63,15 @@ pub fn find(asked: Option<&Path>) -> Result<RuntimeProgram, ProgramError> {
     }
 }
 
-/// The first program of this name but this one, which may stand in another's place.
+/// Returns the first program of this name, except for the wrapper itself, which may be installed
+/// under a runtime's name.
 fn on_path(name: &OsStr, search: &OsStr, is_own: impl Fn(&Path) -> bool) -> Option<RuntimeProgram> {
     let candidates = env::split_paths(search).filter(|directory| directory.is_absolute()).map(|dir| dir.join(name));
     let mut usable = candidates.filter(|path| usable(path).is_ok());
     usable.find(|path| !is_own(path)).map(|path| RuntimeProgram { path, name: name.to_owned() })
 }
 
-/// What can be executed, but a directory.
+/// Checks that a path can be executed and isn't a directory.
 fn usable(path: &Path) -> Result<(), SysError> {
     fs::may_execute(path)?;
     if path.is_dir() { Err(SysError::Elsewhere(format!("{} is a directory", path.display()))) } else { Ok(()) }

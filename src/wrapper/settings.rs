@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the wrapper is told: by its own options, which come before the runtime's, and by a file for engines that can give
-//! a runtime no options, as containerd.
+//! The settings of the wrapper. They come from its own options, which precede the runtime's, and from a file for
+//! engines such as containerd that can't pass options to a runtime.
 
 use std::env;
 use std::ffi::OsString;
@@ -12,12 +12,12 @@ use serde::Deserialize;
 use super::command_line;
 use crate::sys::{SysError, fs};
 
-/// The file.
+/// The path of the settings file.
 pub const FILE: &str = "/etc/oci-hooks-runtime.json";
-/// The directories of oci-hooks(5).
+/// The default directories of oci-hooks(5).
 const HOOKS_DIRS: [&str; 2] = ["/usr/share/containers/oci/hooks.d", "/etc/containers/oci/hooks.d"];
 
-/// What `--wrapper-help` prints; `--help` is the runtime's.
+/// The output of `--wrapper-help`; `--help` is passed to the runtime.
 pub const HELP: &str = "\
 oci-hooks-runtime - adds the hooks of hooks.d to containers of any OCI runtime
 
@@ -51,7 +51,7 @@ Exit status: the runtime's, or 1 after an error, which is one line on stderr and
 the runtime's --log.
 ";
 
-/// What was asked for.
+/// What the wrapper's options request.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Invocation {
     Help,
@@ -59,31 +59,31 @@ pub enum Invocation {
     Run(Settings),
 }
 
-/// The settings; none: nobody said.
+/// The settings; `None` for each that isn't specified.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Settings {
     pub runtime_path: Option<PathBuf>,
     hooks_dirs: Option<Vec<PathBuf>>,
-    /// Hooks that all containers get.
+    /// A file with hooks for all containers.
     pub hook_config_path: Option<PathBuf>,
     skip_bad_descriptors: Option<bool>,
 }
 
-/// Wrong settings.
+/// Why the settings can't be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
-    /// An option without its value.
+    /// An option lacks its value.
     #[error("the option {0} needs a value; see --wrapper-help")]
     NoValue(&'static str),
     #[error("cannot read {FILE}")]
     Read(#[source] SysError),
-    /// And is no such file.
+    /// The file's content is invalid.
     #[error("cannot use {FILE}; see --wrapper-help for what it may have")]
     Json(#[source] serde_json::Error),
 }
 
-/// Takes the wrapper's own options off the front of the arguments, and leaves the runtime's.
+/// Removes the wrapper's own options from the beginning of the arguments, and leaves the runtime's.
 pub fn take(arguments: &mut &[OsString]) -> Result<Invocation, SettingsError> {
     let mut settings = Settings::default();
     while let Some((first, rest)) = arguments.split_first() {
@@ -112,7 +112,7 @@ pub fn take(arguments: &mut &[OsString]) -> Result<Invocation, SettingsError> {
 }
 
 impl Settings {
-    /// Completes them from the file, if there is one.
+    /// Fills in missing settings from the file, if it exists.
     pub fn with_file(self) -> Result<Self, SettingsError> {
         match fs::read_host(Path::new(FILE)) {
             Ok(text) => Ok(self.or(serde_json::from_slice(&text).map_err(SettingsError::Json)?)),
@@ -130,7 +130,7 @@ impl Settings {
         }
     }
 
-    /// The directories of descriptors; an empty name is none.
+    /// Returns the directories of descriptors. Empty paths are ignored.
     #[must_use]
     pub fn hooks_dirs(&self) -> Vec<PathBuf> {
         let dirs =
@@ -138,15 +138,15 @@ impl Settings {
         dirs.into_iter().filter(|dir| !dir.as_os_str().is_empty()).collect()
     }
 
-    /// Whether a bad descriptor is no error.
+    /// Whether a bad descriptor is skipped instead of being an error.
     #[must_use]
     pub fn skips_bad_descriptors(&self) -> bool {
         self.skip_bad_descriptors.unwrap_or_default()
     }
 }
 
-/// Where descriptors are, if nobody says otherwise: in the directories of oci-hooks(5), and where install.sh puts them for
-/// another prefix than /usr. The administrator's own directory comes last and wins.
+/// Returns the default directories of descriptors: those of oci-hooks(5), and the one in which install.sh puts them
+/// for a prefix other than /usr. The administrator's own directory comes last and takes precedence.
 fn default_hooks_dirs(executable: &Path) -> Vec<PathBuf> {
     let [vendor, administrator] = HOOKS_DIRS.map(PathBuf::from);
     let prefix = executable.parent().filter(|directory| directory.ends_with("bin")).and_then(Path::parent);

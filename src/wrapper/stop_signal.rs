@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The signal by which an engine stops a container, and what systemd makes of it: SIGTERM means "execute yourself anew"
-//! and SIGINT "reboot", systemd(1), so that `docker stop` would wait for its timeout and kill.
+//! The signal by which an engine stops a container. systemd interprets SIGTERM as "re-execute yourself" and SIGINT as
+//! "reboot", systemd(1), so `docker stop` would wait for its timeout and then kill the container.
 
 use std::ffi::OsStr;
 use std::io::Read;
@@ -19,11 +19,11 @@ use crate::report::chain;
 use crate::sys::journal::{self, Priority};
 use crate::sys::process;
 
-/// SIGRTMIN+3, on which systemd halts, as the kernel counts: glibc keeps 32 and 33 for itself. runc 1.1 knows no name for
-/// it.
+/// SIGRTMIN+3, on which systemd halts, as the kernel numbers it: glibc reserves 32 and 33 for itself. runc 1.1 has
+/// no name for it.
 pub const HALT: &str = "37";
 
-/// Whether a signal stops most programs; runtimes send TERM where there is none.
+/// Whether a signal stops most programs. Runtimes send TERM if no signal is given.
 #[must_use]
 pub fn is_to_stop(signal: Option<&OsStr>) -> bool {
     let Some(signal) = signal else { return true };
@@ -31,12 +31,12 @@ pub fn is_to_stop(signal: Option<&OsStr>) -> bool {
     matches!(name.strip_prefix("SIG").unwrap_or(&name), "TERM" | "INT" | "15" | "2")
 }
 
-/// How long the signal waits for the answer. Engines give a container some ten seconds to stop.
+/// The longest time for which the check may delay the signal. Engines give a container about ten seconds to stop.
 const LIMIT: Duration = Duration::from_secs(3);
 
-/// Whether a container's first process is systemd, by the bundle that the runtime's state names. If that can't be
-/// determined, it isn't, since a signal must go through. So a child looks: a process that waits for a file server in the
-/// container's root couldn't even become the runtime.
+/// Whether a container's first process is systemd, according to the bundle that the runtime's state names. If that
+/// can't be determined, the result is `false`, since the signal must be delivered. A child process does the check,
+/// because a process that waits for a file server in the container's root couldn't even execute the runtime.
 #[must_use]
 pub fn is_for_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: &OsStr) -> bool {
     let told = process::in_child(Some(LIMIT), || vec![u8::from(looks_like_systemd(program, command_line, id))]);
@@ -51,7 +51,7 @@ pub fn is_for_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: 
 
 fn looks_like_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: &OsStr) -> bool {
     let state = state(program, command_line, id);
-    // Before it is started its process is the runtime's own, which TERM ends.
+    // Before the container is started, its process is the runtime's own, which TERM terminates.
     let Some(state) = state.filter(|state| state.status == Status::Running) else { return false };
     stops_by(&state).unwrap_or_else(|error| {
         is_not_changed(&state.id, &error);
@@ -65,14 +65,14 @@ fn is_not_changed(id: &str, error: &dyn std::error::Error) {
     journal::send(Priority::Warning, &line);
 }
 
-/// What the runtime says of the container.
+/// Asks the runtime for the container's state.
 fn state(program: &RuntimeProgram, command_line: &CommandLine, id: &OsStr) -> Option<State> {
     let mut command = Command::new(&program.path);
     command.args(&command_line.globals).args(["state", "--"]).arg(id);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().ok()?;
     let mut text = Vec::new();
     let told = child.stdout.take()?.read_to_end(&mut text);
-    // Worst case: the caller has SIGCHLD ignored, and there is no status; the text is what counts.
+    // At worst, the caller ignores SIGCHLD and there is no exit status. Only the output matters.
     let _ = child.wait();
     told.ok().and_then(|_| State::parse(&text).ok())
 }

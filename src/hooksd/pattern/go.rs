@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What Go and the crate read alike.
+//! Checks that Go and the crate interpret a pattern in the same way.
 //!
-//! Go's rules are those of <https://pkg.go.dev/regexp/syntax> in Go 1.26. Taken here though an older Go refuses it:
-//! `(?<name>…)`, which came with 1.22, and scripts of a newer Unicode.
+//! Go's rules are those of <https://pkg.go.dev/regexp/syntax> in Go 1.26. Two things are accepted although an older
+//! Go rejects them: `(?<name>…)`, which was added in 1.22, and scripts of a newer Unicode version.
 
 use regex_syntax::ast::parse::Parser;
 use regex_syntax::ast::{
@@ -14,33 +14,34 @@ use regex_syntax::ast::{
 /// Go's limit for a counted repetition, and for the product of nested ones.
 const COPIES_MAX: u32 = 1000;
 
-/// Unicode's general categories, by the names that every release of Go knows. Left out are those that are not the same
-/// everywhere: `C`, which had no unassigned code points before Go 1.25, and `Cs`, the surrogates, which the crate lacks.
+/// Unicode's general categories, by the names that every release of Go knows. Categories that differ between Go
+/// releases or from the crate are omitted: `C`, which had no unassigned code points before Go 1.25, and `Cs`, the
+/// surrogates, which the crate lacks.
 pub(super) const CATEGORIES: [&str; 35] = [
     "Any", "Cc", "Cf", "Co", "L", "Ll", "Lm", "Lo", "Lt", "Lu", "M", "Mc", "Me", "Mn", "N", "Nd", "Nl", "No", "P",
     "Pc", "Pd", "Pe", "Pf", "Pi", "Po", "Ps", "S", "Sc", "Sk", "Sm", "So", "Z", "Zl", "Zp", "Zs",
 ];
 
-/// Scripts whose names are as long as a script's code. Codes are known to the crate alone.
+/// Scripts whose names are as long as a script code, that is, four letters. Only the crate accepts script codes.
 pub(super) const FOUR_LETTERS: [&str; 9] = ["Ahom", "Cham", "Kawi", "Lisu", "Miao", "Modi", "Newa", "Thai", "Toto"];
 
 /// Why a pattern is refused.
 #[derive(Debug, thiserror::Error)]
 #[error("{construct:?}: {reason}")]
 pub struct PatternFault {
-    /// The part of the pattern that is at fault, or all that follows its beginning.
+    /// The offending part of the pattern, or the rest of the pattern from where it begins.
     construct: String,
     reason: String,
 }
 
-/// Checks that Go takes the pattern, and that it means the same to the crate. Returns the text for the crate, which is the
-/// pattern but for the classes and word boundaries that are ASCII in Go.
+/// Checks that Go accepts the pattern, and that it has the same meaning for the crate. Returns the pattern for the
+/// crate, which differs from the original only in the classes and word boundaries that are ASCII in Go.
 pub(super) fn checked(pattern: &str) -> Result<String, PatternFault> {
     let ast = Parser::new().parse(pattern).map_err(|error| unreadable(pattern, &error))?;
     ast::visit(&ast, Check { pattern, copies: vec![1], text: String::new(), copied: 0 })
 }
 
-/// Go may be able to read such a pattern.
+/// Describes why the crate can't parse a pattern. Go may be able to.
 fn unreadable(pattern: &str, error: &ast::Error) -> PatternFault {
     let instead = match error.kind() {
         ErrorKind::ClassUnclosed => r"; write a literal bracket as \[",
@@ -53,12 +54,13 @@ fn unreadable(pattern: &str, error: &ast::Error) -> PatternFault {
     PatternFault { construct: rest.unwrap_or(pattern).to_owned(), reason: format!("{}{instead}", error.kind()) }
 }
 
-/// Goes through the pattern from its beginning to its end.
+/// A visitor that checks the pattern from its beginning to its end.
 struct Check<'p> {
     pattern: &'p str,
-    /// How often the repetitions around the current place repeat it, each multiplied by those outside of it.
+    /// How often each repetition around the current position repeats it, multiplied by the counts
+    /// of the repetitions outside.
     copies: Vec<u32>,
-    /// The text for the crate, and how much of the pattern is in it.
+    /// The pattern for the crate as far as it is complete, and how many bytes of the original it covers.
     text: String,
     copied: usize,
 }
@@ -125,7 +127,7 @@ impl Check<'_> {
         self.pattern.get(span.start.offset..span.end.offset).unwrap_or_default()
     }
 
-    /// Copies the pattern up to `span`, and then `text` instead of it.
+    /// Copies the pattern up to `span`, and then appends `text` instead of the span.
     fn replace(&mut self, span: &Span, text: &str) {
         self.text.push_str(self.pattern.get(self.copied..span.start.offset).unwrap_or_default());
         self.text.push_str(text);
@@ -218,12 +220,12 @@ impl Check<'_> {
     }
 }
 
-/// What Go means by a Perl class.
+/// Returns the ASCII class that a Perl class stands for in Go.
 fn ascii(class: &ClassPerl) -> &'static str {
     match (&class.kind, class.negated) {
         (ClassPerlKind::Digit, false) => "[0-9]",
         (ClassPerlKind::Digit, true) => "[^0-9]",
-        // Without the vertical tab, which [[:space:]] has.
+        // Go's class lacks the vertical tab, which [[:space:]] has.
         (ClassPerlKind::Space, false) => r"[\t\n\f\r ]",
         (ClassPerlKind::Space, true) => r"[^\t\n\f\r ]",
         (ClassPerlKind::Word, false) => "[0-9A-Za-z_]",
@@ -236,7 +238,7 @@ fn is_known(name: &str) -> bool {
     let mut letters = name.chars();
     let may_be_script = letters.next().is_some_and(|first| first.is_ascii_uppercase())
         && letters.all(|letter| letter.is_ascii_lowercase())
-        // The crate knows codes, and takes an "is" before any name.
+        // The crate also knows script codes, and accepts an "is" in front of any name.
         && (name.len() != 4 || FOUR_LETTERS.contains(&name))
         && !name.starts_with("Is");
     CATEGORIES.contains(&name) || may_be_script && regex_syntax::parse(&format!(r"\p{{sc={name}}}")).is_ok()

@@ -1,15 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What Go's regexp makes of each pattern, mostly of those that the crate reads differently.
+//! How Go's regexp interprets each pattern. Most of them are patterns that the crate interprets differently.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 use super::*;
 
 #[test]
 fn matches_where_go_does() {
-    // The pattern, texts that it matches, and texts that it doesn't.
+    // Each row has a pattern, strings that it matches, and strings that it doesn't match.
     let table: &[(&str, &[&str], &[&str])] = &[
         ("", &["", "a"], &[]),
-        // What descriptors have.
+        // Patterns as real descriptors have them.
         (".*/init$", &["/sbin/init"], &["/sbin/init2", "init"]),
         ("^.*/systemd$", &["/usr/lib/systemd/systemd"], &["systemd"]),
         ("(^|/)(init|systemd)$", &["/sbin/init", "systemd"], &["/sbin/initctl"]),
@@ -18,12 +18,12 @@ fn matches_where_go_does() {
         (r"^com\.nvidia\.(cdi|gpu)\..*$", &["com.nvidia.gpu.x"], &["com-nvidia-gpu-x"]),
         (r"^[a-zA-Z0-9_.-]+/[\w.-]+$", &["a-b/c.d"], &["a/é"]),
         (r"^\d{1,3}(,\d{1,3})*$", &["1,22,333"], &["1,2222", "٣"]),
-        // Anywhere in the text, and `$` is the end of the text and of nothing else.
+        // A match may be anywhere in the string, and `$` matches only at the end of the string.
         ("b", &["abc"], &["a"]),
         ("b$", &["ab"], &["b\n", "b\na"]),
         (r"^a|b$", &["ac", "cb"], &["ca", "bc"]),
         (r"\Aa\z", &["a"], &["a\n", "ba"]),
-        // Flags, and how far they reach.
+        // Flags, and the scope of flags.
         ("(?m)^b$", &["a\nb\nc"], &["ab"]),
         ("(?m)a\\z", &["b\na"], &["a\nb"]),
         ("(?m:^b)|^c", &["a\nb"], &["a\nc"]),
@@ -34,7 +34,7 @@ fn matches_where_go_does() {
         ("(?i-s:A)A", &["aA"], &["aa"]),
         ("(?i)(?-i)A", &["A"], &["a"]),
         ("(?U)^a*?$", &["aa"], &["b"]),
-        // Classes are ASCII, except for the letters that only folding brings in.
+        // Classes are ASCII, except for the letters that case folding adds.
         (r"^\d$", &["7"], &["٧"]),
         (r"^\D$", &["٧"], &["7"]),
         (r"^\w$", &["a", "_"], &["é", "ſ"]),
@@ -52,7 +52,7 @@ fn matches_where_go_does() {
         ("(?i)^[^s]$", &["k"], &["S", "ſ"]),
         ("(?i)[[:^lower:]]", &["1"], &["A", "ſ"]),
         ("[^a]", &["\n"], &["a"]),
-        // Brackets.
+        // Classes in brackets.
         ("^[a&b~c]$", &["&", "~"], &["d"]),
         ("^[]a]$", &["]"], &["b"]),
         ("^[^]a]$", &["b"], &["]"]),
@@ -70,7 +70,7 @@ fn matches_where_go_does() {
         (r"^\x41\x{00041}$", &["AA"], &["A"]),
         (r"\-\_\!\ \/\~\&", &["-_! /~&"], &[]),
         (r"\a|\f|\v", &["\x07", "\x0b"], &["a"]),
-        // Unicode's own classes.
+        // Unicode classes.
         (r"^\pLu$", &["au"], &["u"]),
         (r"^\p{Greek}\P{Greek}$", &["Ωa"], &["aΩ"]),
         (r"^[^\p{Greek}a]$", &["b"], &["Ω", "a"]),
@@ -85,7 +85,7 @@ fn matches_where_go_does() {
         ("^a{1,2}?$", &["aa"], &["aaa"]),
         ("((a{10}){10}){10}", &[], &["a"]),
         ("(a{0,}){1000}", &["b"], &[]),
-        // Groups, empty ones as well.
+        // Groups, including empty ones.
         ("(|a)|", &["b"], &[]),
         ("()(?:)", &["a"], &[]),
         ("^(?P<n>a)(?<n_1>c)$", &["ac"], &["a"]),
@@ -101,7 +101,8 @@ fn matches_where_go_does() {
     }
 }
 
-/// The crate takes them, and some of them Go takes, too. Each row: what is said of patterns.
+/// The crate accepts all of these patterns, and Go accepts some of them. Each row has a part of the
+/// error message, and patterns.
 #[test]
 fn refuses_what_go_reads_differently() {
     let table = [
