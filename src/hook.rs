@@ -17,7 +17,7 @@ use crate::cli::PlanFormat;
 use crate::decide::{Decision, Reason, decide};
 use crate::facts::options::Policy;
 use crate::facts::{Call, FollowUp, Stage};
-use crate::gather::label::{Label, short};
+use crate::gather::label::{ContainerLabel, short};
 use crate::gather::unreadable::{self, Assessment};
 use crate::gather::{self, GatherError};
 use crate::oci::config::Config;
@@ -97,15 +97,17 @@ pub fn run(input: impl AsFd, call: Option<Call>, policy: &Policy, loader: Option
         // At the other stages the environment is that of the engine.
         Call::Create(Stage::CreateContainer) if loader.is_some() => {
             let error = Box::new(HookError::Loader(loader.unwrap_or_default()));
-            Err(Failure { container: Some(Label::of(&state).to_string()), error })
+            Err(Failure { container: Some(ContainerLabel::of(&state).to_string()), error })
         }
-        Call::Create(stage) => create(&state, stage, policy)
-            .map_err(|error| Failure { container: Some(Label::of(&state).to_string()), error: Box::new(error) }),
+        Call::Create(stage) => create(&state, stage, policy).map_err(|error| Failure {
+            container: Some(ContainerLabel::of(&state).to_string()),
+            error: Box::new(error),
+        }),
     }
 }
 
 fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError> {
-    let label = Label::of(state);
+    let label = ContainerLabel::of(state);
     let parent = process::parent();
     let Some((bundle, root)) = to_prepare(state, stage)? else { return Ok(()) };
     let proof = gather::stage::prove(stage, bundle.config()?)?;
@@ -171,7 +173,7 @@ fn seen(state: &State, stage: Stage) -> ContainerView {
 }
 
 /// Logs why a plan has no steps.
-fn say_why_left_alone(label: &Label<'_>, stage: Stage, follow_up: FollowUp) {
+fn say_why_left_alone(label: &ContainerLabel<'_>, stage: Stage, follow_up: FollowUp) {
     let why = match follow_up {
         FollowUp::None => "nothing is left to do, as after an earlier call",
         FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot => {
@@ -182,7 +184,7 @@ fn say_why_left_alone(label: &Label<'_>, stage: Stage, follow_up: FollowUp) {
 }
 
 /// Logs the plan for debugging, and its warnings.
-fn announce(label: &Label<'_>, plan: &Plan) {
+fn announce(label: &ContainerLabel<'_>, plan: &Plan) {
     if log_enabled!(Level::Debug) {
         for line in plan.to_string().lines() {
             debug!("{label}: {line}");
@@ -196,7 +198,7 @@ fn announce(label: &Label<'_>, plan: &Plan) {
 /// Returns the bundle if the container is to be prepared, and otherwise logs why it isn't. Also returns the root if
 /// it was opened in the container's mount namespace.
 fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<Root>)>, HookError> {
-    let (label, at) = (Label::of(state), stage.name());
+    let (label, at) = (ContainerLabel::of(state), stage.name());
     let bundle = match Bundle::read(state) {
         // At createRuntime the hook can read config.json, since its caller did so itself.
         Err(BundleError::Read { path, source })
@@ -227,7 +229,13 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
     }
 }
 
-fn without_config(label: &Label<'_>, at: &str, path: &Path, source: &SysError, told: Assessment) -> Option<Config> {
+fn without_config(
+    label: &ContainerLabel<'_>,
+    at: &str,
+    path: &Path,
+    source: &SysError,
+    told: Assessment,
+) -> Option<Config> {
     let path = path.display();
     match told {
         Assessment::LeaveAlone(why) => info!("{label}: left alone at {at}: cannot read {path}, and {why}"),
@@ -255,11 +263,11 @@ pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure
     let state = gather::precreate::state_at_precreate(bundle::absolute(Path::new(".")), &document);
     let bundle = Bundle::of(&state, INPUT.into(), document);
     change(&bundle, output)
-        .map_err(|error| Failure { container: Some(Label::of(&state).to_string()), error: Box::new(error) })
+        .map_err(|error| Failure { container: Some(ContainerLabel::of(&state).to_string()), error: Box::new(error) })
 }
 
 fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> {
-    let label = Label::of(bundle.state);
+    let label = ContainerLabel::of(bundle.state);
     let (decision, changes) = precreate::changes(bundle)?;
     match decision {
         Decision::Skip(reason) => debug!("{label}: left alone at precreate: {reason}"),

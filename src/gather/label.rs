@@ -10,12 +10,12 @@ use crate::oci::state::State;
 
 /// A container's ID and its names, such as `5c1ac4bfd3a5 (web)`. The names are only looked up if the label is printed.
 #[derive(Debug)]
-pub struct Label<'a> {
+pub struct ContainerLabel<'a> {
     state: &'a State,
     names: OnceLock<ContainerNames>,
 }
 
-impl<'a> Label<'a> {
+impl<'a> ContainerLabel<'a> {
     #[must_use]
     pub fn of(state: &'a State) -> Self {
         Self { state, names: OnceLock::new() }
@@ -30,7 +30,7 @@ impl<'a> Label<'a> {
     }
 }
 
-impl fmt::Display for Label<'_> {
+impl fmt::Display for ContainerLabel<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}{}", short(&self.state.id), self.names.get_or_init(|| self.names()))
     }

@@ -14,7 +14,7 @@ use super::{NAME, RuntimeError};
 use crate::bundle::{Bundle, BundleError, absolute};
 use crate::decide::{Decision, PrepareReason};
 use crate::gather::GatherError;
-use crate::gather::label::Label;
+use crate::gather::label::ContainerLabel;
 use crate::hooksd::{self, Descriptor, Fault, HookSet, MatchedContainer, Problem};
 use crate::oci::Text;
 use crate::oci::config::{CommandFields, ConfigMount, annotations, mounts};
@@ -157,7 +157,7 @@ fn without_hook(state: &State, because: &PrepareReason, settings: &Settings, pro
         "{}: {because}, but no hook called {} runs when the container is created, and without it systemd usually exits \
          at once: {none}; install the hook with contrib/install.sh, or name the directory of its descriptors by hooksDirs \
          in {}",
-        Label::of(state),
+        ContainerLabel::of(state),
         report::NAME,
         settings::FILE,
     );
