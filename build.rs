@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Takes libselinux's constructor out of the start of static programs; src/sys/libselinux.ld says why. The constructor of
-//! a shared library is the dynamic linker's to run, so that plain builds are linked without the script.
+//! Links static programs with a linker script that keeps libselinux's constructor from running at startup;
+//! src/sys/libselinux.ld explains why. Dynamic builds are linked without the script, because the dynamic linker runs
+//! the constructors of shared libraries.
 
 fn main() {
     const SCRIPT: &str = "src/sys/libselinux.ld";

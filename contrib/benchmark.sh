@@ -1,11 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Builds the hook, the runtime wrapper, their benchmark and two C programs, and runs the benchmark (--help: how).
+# Builds the hook, the runtime wrapper, their benchmark and two C programs, and runs the
+# benchmark. --help lists the options.
 set -eu
 
 cd "$(dirname "$0")/.."
 
-# Runs cargo and prints where it put the executable of a kind: its directories are its business.
+# built KIND COMMAND [ARGUMENT...]: runs cargo and prints the path of the executable of this kind, so that this script
+# need not know cargo's directories.
 built() {
 	kind=$1 command=$2
 	shift 2
@@ -14,7 +16,7 @@ built() {
 }
 
 benchmark=$(built bench bench --no-run --bench hook)
-# As it is installed: a dynamic linker alone costs half the skip path's budget.
+# The hook is measured as it is installed: a dynamic linker alone costs half the time budget of the skip path.
 stage=$PWD/target/stage-benchmark
 contrib/build.sh
 DESTDIR=$stage contrib/install.sh >/dev/null
@@ -25,11 +27,11 @@ done
 set -- --hook "$hook" --wrapper "$stage/usr/bin/oci-hooks-runtime" \
 	--empty "$(dirname "$benchmark")/benchmark-empty" --exec "$(dirname "$benchmark")/benchmark-exec" "$@"
 
-# Mount namespaces and cgroups need root, building does not.
+# Mount namespaces and cgroups need root, but building doesn't.
 if [ "$(id -u)" -eq 0 ]; then
 	sudo=
 else
 	sudo=sudo
 fi
-# An option of the caller's comes last and wins.
+# The caller's options come last and take precedence.
 exec $sudo "$benchmark" "$@"

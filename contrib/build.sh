@@ -39,7 +39,7 @@ yes | no) ;;
 esac
 cd "$(dirname "$0")/.."
 
-# What root makes in target/ its owner can't replace.
+# The owner of target/ can't replace files that root creates there.
 owner=$(stat -c %U .)
 if [ -n "${SUDO_UID:-}" ] && [ "$(id -u)" = 0 ] && [ "$owner" != root ]; then
     # shellcheck disable=SC2016 # expanded by the other shell
@@ -48,7 +48,7 @@ fi
 
 . contrib/rust.sh
 
-# links TEXT LIBRARY...: whether this C program can be linked statically.
+# links TEXT LIBRARY...: checks whether this C program can be linked statically.
 links() {
     text=$1
     shift
@@ -85,11 +85,12 @@ yes) export SELINUX_STATIC=1 ;; # For the crate selinux-sys.
 no) set -- --no-default-features ;;
 esac
 target=${CARGO_TARGET_DIR:-target}
-# A static program starts in two thirds of the time of a dynamic one, and loads nothing that an image brings:
-# .github/SECURITY.md. With --target these flags aren't those of build scripts and procedural macros, which can't be static.
+# A static program starts in two thirds of the time of a dynamic one, and loads no code from an image; see
+# .github/SECURITY.md. Because of --target, these flags don't apply to build scripts and procedural
+# macros, which can't be static.
 RUSTFLAGS="${RUSTFLAGS:-} -C target-feature=+crt-static" \
     cargo build --release --locked --bins --target "$host_triple" --target-dir "$target" "$@"
 ln -sfn "$host_triple/release" "$target/static"
-# cargo leaves alone what is up to date, and install.sh takes the newer of two builds.
+# cargo doesn't touch what is up to date, and install.sh chooses the newer of two builds.
 touch "$target/static/oci-systemd-hook" "$target/static/oci-hooks-runtime"
 echo "built $target/static: $("$target/static/oci-systemd-hook" --version), and oci-hooks-runtime"

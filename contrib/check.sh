@@ -23,8 +23,8 @@ e2e/docker.
 END
 }
 
-# The parts in the order in which they start, so that no long one is the last: the name, by which option they are chosen,
-# what they need, and what they test.
+# Lists the parts in the order in which they start, which is such that no long one is the last: the name, the option
+# that chooses the part, what it needs, and what it tests.
 parts() {
     cat <<'END'
 form|default|lint|formatting and lints of the sources
@@ -52,20 +52,20 @@ runtime|default|engines hook|the runtime wrapper
 END
 }
 
-# needs NAME: what a part needs, or the part whose trials are named.
+# needs NAME: prints what a part needs. NAME may also name trials of the part.
 needs() {
     name=$1
     case $name in machine/* | readme/*) ;; *) name=${name%%/*} ;; esac
     parts | awk -F '|' -v name="$name" '$1 == name { print $3 }'
 }
 
-# wrong WHAT: the command line is wrong.
+# wrong WHAT: reports a wrong command line.
 wrong() {
     echo "check.sh: $*" >&2
     exit 2
 }
 
-# chosen default|full: the names of the parts.
+# chosen default|full: prints the names of the parts that an option chooses.
 chosen() {
     case $1 in
     default) parts | awk -F '|' '$2 == "default" { print $1 }' ;;
@@ -73,7 +73,7 @@ chosen() {
     esac
 }
 
-# is_part NAME
+# is_part NAME: checks whether this names a part or trials of a part.
 is_part() {
     case $1 in
     e2e/load* | e2e/suites*) return 1 ;; # They are parts of their own.
@@ -82,13 +82,13 @@ is_part() {
     chosen full | grep -qxF -e "$1"
 }
 
-# Packages by what needs them.
+# Debian packages, by what needs them.
 BUILD="clang gcc libc6-dev libselinux1-dev"
 ENGINES="runc crun podman catatonit containerd docker.io jq uidmap debian-archive-keyring mmdebstrap strace systemd util-linux"
 
 SUITES="autopkgtest"
 
-# The hook as it is installed, for the parts that run it. Several parts share one.
+# Installs the hook for the parts that run it, into a directory that several parts share.
 stage() {
     if [ -n "${OCI_SYSTEMD_HOOK_STAGE:-}" ]; then
         stage=$OCI_SYSTEMD_HOOK_STAGE
@@ -96,7 +96,7 @@ stage() {
         stage=$PWD/target/stage
         rm -rf "$stage"
         CARGO_TERM_QUIET=true contrib/build.sh
-        # With an administrator's umask; rootless engines must be able to read what is installed all the same.
+        # An administrator may have this umask. Rootless engines must be able to read what is installed all the same.
         (umask 077 && DESTDIR=$stage PRECREATE=yes STAGES="createRuntime poststop" contrib/install.sh >/dev/null)
     fi
     export OCI_SYSTEMD_HOOK_STAGE="$stage"
@@ -104,14 +104,15 @@ stage() {
     export OCI_HOOKS_RUNTIME="$stage/usr/bin/oci-hooks-runtime"
 }
 
-# What is built is run as root.
+# Makes cargo run test programs as root.
 as_root() {
     [ -n "$AS_ROOT" ] || return 0
     export "CARGO_TARGET_$(echo "$host_triple" | tr 'a-z-' 'A-Z_')_RUNNER=sudo -E"
 }
 
-# A systemd and its services use six inotify instances. The kernel allows root's processes 128 in total, those in containers
-# included. The limit is the machine's, so the last check.sh that needs more puts it back; the file has what it was.
+# A systemd and its services use six inotify instances. The kernel allows root's processes 128 in total,
+# including those in containers. The limit applies to the whole machine, so the last check.sh that needs more
+# restores it from the file.
 limit=/proc/sys/fs/inotify/max_user_instances
 limit_file=/run/lock/oci-systemd-hook-check
 set_limit() { echo "$1" | $AS_ROOT tee $limit >/dev/null; }
@@ -125,7 +126,7 @@ raise_limit() {
     flock -s 7
 }
 restore_limit() {
-    # It is held by each check.sh that runs.
+    # Each check.sh that is running holds the lock.
     flock -n 7 || return 0
     set_limit "$(cat $limit_file)"
     rm $limit_file
@@ -137,13 +138,13 @@ images() {
         image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite"
     done
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
-    # As the base image of contrib/images/debian.
+    # The same as the base image of contrib/images/debian.
     base=$OCI_SYSTEMD_HOOK_ROOTS/base
     once "$base" "making a Debian trixie without systemd" bootstrap trixie "$base.new" "" --variant=minbase
 }
 
-# Packages whose own tests exercise their services. What most of these tests need is installed and the sources are in /srv,
-# so that they run without a network.
+# Makes an image with packages whose own tests exercise their services. What most of these tests need is installed and
+# the sources are in /srv, so that they run without a network.
 services() {
     # shellcheck disable=SC2016 # for the shell of mmdebstrap
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/services" \
@@ -153,7 +154,7 @@ services() {
         http://deb.debian.org/debian
 }
 
-# reader_root SUITE: a Debian on which nothing is installed, with a user who may use sudo.
+# reader_root SUITE: makes a minimal Debian with a user who may use sudo.
 reader_root() {
     # shellcheck disable=SC2016 # for the shell of mmdebstrap
     image "$1" "$OCI_SYSTEMD_HOOK_ROOTS/$1-reader" ,sudo,ca-certificates \
@@ -162,7 +163,7 @@ reader_root() {
         echo "Binary::apt::APT::Keep-Downloaded-Packages \"true\";" >"$1/etc/apt/apt.conf.d/90reader"'
 }
 
-# readme SUITE: installs as the README says it, and boots a container with what was installed.
+# readme SUITE: installs as the README describes, and boots a container with what was installed.
 readme() {
     installed=$PWD/target/readme/$1
     ${AS_ROOT:+$AS_ROOT -E env "PATH=$PATH"} tests/readme/install.sh "$OCI_SYSTEMD_HOOK_ROOTS/$1-reader" "$installed"
@@ -195,7 +196,7 @@ prepare() {
         suites)
             need $SUITES
             for suite in bullseye bookworm trixie sid; do
-                # From one archive, so that both packages of systemd are of one version.
+                # All packages come from one archive, so that both packages of systemd have the same version.
                 image "$suite" "$OCI_SYSTEMD_HOOK_ROOTS/$suite-tests" ,systemd-tests true http://deb.debian.org/debian
             done
             services
@@ -210,10 +211,10 @@ prepare() {
     done
 }
 
-# names SUITE FILTER: of the trials of tests/SUITE with FILTER in their names.
+# names SUITE FILTER: prints the names of the trials of tests/SUITE that contain FILTER.
 names() { cargo test --quiet --locked --test "$1" -- --list "$2" | sed -n 's/: test$//p'; }
 
-# trials SUITE [FILTER [OPTION...]]: runs the trials of tests/SUITE, or those with FILTER in their names.
+# trials SUITE [FILTER [OPTION...]]: runs the trials of tests/SUITE, or those whose names contain FILTER.
 trials() {
     if [ $# -gt 1 ] && [ -z "$(names "$1" "$2")" ]; then
         stop "no trial of $1 has $2 in its name"
@@ -223,7 +224,7 @@ trials() {
     cargo test --quiet --locked --test "$test" -- "$@"
 }
 
-# draw FILTER: the name of one trial of e2e, by the seed.
+# draw FILTER: prints the name of one trial of e2e, which the seed determines.
 draw() {
     names e2e "$1" | awk -v seed="$seed" '{ names[NR] = $0 } END { if (NR) print names[seed % NR + 1] }'
 }
@@ -238,15 +239,18 @@ suites() {
     done
 }
 
-# in_machine [OPTION...] SCRIPT [ARGUMENT...]: runs a script in the virtual machine, which ends with this process.
+# in_machine [OPTION...] SCRIPT [ARGUMENT...]: runs a script in the virtual machine, which is
+# stopped when this process ends.
 in_machine() {
     setpriv --pdeathsig TERM contrib/machine.sh "$@"
 }
 
-# The Rust whose warnings are errors, which is CI's: each newer one has lints that nobody has seen yet.
+# The Rust release whose warnings are errors, which is also CI's. Newer releases may have lints
+# that nobody has seen yet.
 LINTS=1.95
 
-# need_rust SUBCOMMAND PACKAGE COMPONENT: a subcommand of cargo that is installed on its own.
+# need_rust SUBCOMMAND PACKAGE COMPONENT: makes sure that a subcommand of cargo is
+# available, which is packaged separately.
 need_rust() {
     ! cargo "$1" --version >/dev/null 2>&1 || return 0
     ! command -v rustup >/dev/null || stop "cargo $1 is missing: rustup component add $3"
@@ -274,14 +278,14 @@ form() {
 }
 
 units() {
-    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test documents --test fragments --test man --test set_up --test workflow
-    # In a directory of its own: another part may be running the programs of the usual one.
+    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test documents --test fragments --test man --test prose --test set_up --test workflow
+    # This uses a separate directory, because another part may be running the programs in the usual one.
     cargo test --quiet --locked --target-dir target/no-selinux --no-default-features --lib --test golden --test plan --test precreate --test hooksd
     cargo test --quiet --locked --test properties -- --nocapture
 }
 
 older_kernels() {
-    # The hook as on a kernel without a system call, or in which the call can't do something yet.
+    # Runs the hook as on a kernel that lacks a system call, or in which the call lacks a feature.
     older=$PWD/target/older-kernel
     for lack in openat2:error=ENOSYS mount_setattr:error=ENOSYS open_tree:error=EINVAL:when=2 fsconfig:retval=1:when=1; do
         printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=%s -e inject=%s '\''%s'\'' "$@"\n' \
@@ -329,8 +333,8 @@ next() {
     [ -n "$name" ]
 }
 
-# in_turn ROW: runs parts of the queue one after the other, each in a process of its own, until one fails. Writes how long
-# each took to target/check/ROW.times, and whether all passed to target/check/ROW.result at the end.
+# in_turn ROW: runs parts of the queue one after the other, each in a separate process, until one fails. Writes how
+# long each took to target/check/ROW.times, and, at the end, whether all passed to target/check/ROW.result.
 in_turn() {
     row=target/check/$1
     result=failed # Also if this is ended by a signal.
@@ -339,7 +343,7 @@ in_turn() {
         say "$name"
         start=$(date +%s)
         status=0
-        # Into a file first, since what two rows say at the same time would be mixed.
+        # The output goes to a file first, because the output of two rows would be mixed.
         log=target/check/$(echo "$name" | tr / -).log
         contrib/check.sh "$name" >"$log" 2>&1 || status=$?
         echo "$(($(date +%s) - start)) $name" >>"$row.times"
@@ -353,7 +357,7 @@ in_turn() {
     result=passed
 }
 
-# So that each process waits for its children before it ends.
+# These traps make each process wait for its children before it ends.
 trap 'exit 129' HUP
 trap 'exit 130' INT
 trap 'exit 143' TERM
@@ -374,7 +378,7 @@ case ${1:-} in
     shift
     ;;
 --in-turn)
-    # The form in which check.sh calls itself.
+    # check.sh calls itself with this option.
     shift
     cd "$(dirname "$0")/.."
     . contrib/prerequisites.sh
@@ -392,7 +396,7 @@ cd "$(dirname "$0")/.."
 . contrib/rust.sh
 export PATH
 
-# A part that another check.sh runs finds all as it needs it.
+# If another check.sh runs this part, everything that the part needs has been set up.
 if [ -n "${OCI_SYSTEMD_HOOK_STAGE:-}" ] && [ $# = 1 ]; then
     part "$1"
     exit
@@ -413,13 +417,13 @@ started=$(date +%s)
 case " $* " in
 *" machine/"*)
     need_for_machine
-    # Two at a time.
+    # Two machines run at a time.
     [ "$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)" -ge 5 ] ||
         stop "two virtual machines need 5 GiB of memory, and less is available"
     room 4 /dev/shm
     ;;
 esac
-# Checked now, rather than failing half an hour into the run.
+# This is checked now, so that the run doesn't fail after half an hour.
 [ "$which" = default ] || ls target/machine/*/*.raw >/dev/null 2>&1 || room 14 "$PWD"
 [ -z "$AS_ROOT" ] || setsid -w sudo -n true || stop "parts have no terminal, so sudo must not ask for a password"
 say "packages and the hook"
@@ -431,7 +435,8 @@ mkdir -p target/check
 rm -f target/check/*
 printf '%s\n' "$@" >target/check/queue
 
-# Each row has a session of its own, so that one signal reaches all its processes. There are two, since a boot mostly waits.
+# Each row has a separate session, so that one signal reaches all its processes. There are two rows,
+# because a boot mostly waits.
 rows="first second" processes=''
 stop_rows() {
     trap '' HUP INT TERM
@@ -448,7 +453,7 @@ for row in $rows; do
     processes="$processes $!"
 done
 
-# The rows end together, or with the first that fails.
+# is_over: checks whether both rows have ended, or one has failed.
 is_over() {
     running=0 results=0
     for process in $processes; do
@@ -460,7 +465,7 @@ is_over() {
         failed) return 0 ;;
         esac
     done
-    # A row that was killed has left no result.
+    # A row that was killed leaves no result.
     [ "$results" = 2 ] || [ $((running + results)) -lt 2 ]
 }
 until is_over; do sleep 1; done

@@ -1,8 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Boots systemd in an ordinary, unprivileged container under plain runc or crun, with the hook, and stops it. As root or with
-# sudo. Needs Rust, a C compiler with a static C library, jq, runc or crun, and mmdebstrap, podman or skopeo for the image; on
-# Debian and its kin it installs what is missing. Everything else it makes is below target/.
+# Boots systemd in an ordinary, unprivileged container under plain runc or crun, with the hook, and stops it. Run
+# it as root or with sudo. Needs Rust, a C compiler with a static C library, jq, runc or crun, and mmdebstrap,
+# podman or skopeo for the image; on Debian and its derivatives it installs what is missing. Everything else that
+# it creates is below target/.
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
@@ -25,7 +26,7 @@ clean_up() {
 trap clean_up EXIT
 trap 'exit 1' INT TERM
 
-# until_ STATE SECONDS COMMAND...: waits until the command prints one of the states (a | b).
+# until_ STATES SECONDS COMMAND...: waits until the command prints one of the states, which are separated by spaces.
 until_() {
     states=$1 seconds=$2
     shift 2
@@ -38,10 +39,10 @@ until_() {
     done
 }
 
-# podmans ARGUMENT...: a podman that leaves the user's images alone.
+# podmans ARGUMENT...: runs a podman that doesn't touch the user's images.
 podmans() { $AS_ROOT podman --root "$work/storage" --runroot "$work/storage-run" --tmpdir "$work/storage-tmp" "$@"; }
 
-# unpacked DIRECTORY: the root file system of an image with systemd, from whatever program can make one.
+# unpacked DIRECTORY: creates the root file system of an image with systemd, with podman or skopeo.
 unpacked() {
     [ ! -e "$1" ] || return 0
     $AS_ROOT rm -rf "$1.new"
@@ -56,7 +57,8 @@ unpacked() {
         $AS_ROOT rm -rf "$work/storage" "$work/storage-run" "$work/storage-tmp"
     else
         skopeo copy docker://registry.access.redhat.com/ubi9/ubi-init:latest "dir:$work/image"
-        # In order, each without the files that it removes from those before (whiteouts, OCI image-spec layer.md).
+        # Layers are unpacked in order. Before each one, the files that it removes from earlier layers are
+        # deleted (whiteouts, OCI image-spec layer.md).
         for layer in $(jq -r '.layers[].digest | ltrimstr("sha256:")' "$work/image/manifest.json"); do
             tar -tf "$work/image/$layer" | sed -n 's|\(.*/\)*\.wh\.\(.*\)|\1\2|p' | while read -r removed; do
                 $AS_ROOT rm -rf "$1.new/$removed"
@@ -68,7 +70,7 @@ unpacked() {
     $AS_ROOT mv -T "$1.new" "$1"
 }
 
-# slowly WHAT COMMAND...: runs a command, and says every five seconds that it still does.
+# slowly WHAT COMMAND...: runs a command, and reports every five seconds that it is still running.
 slowly() {
     what=$1
     shift
@@ -96,7 +98,8 @@ elif ! is_there mmdebstrap && ! is_there podman; then
 fi
 
 say "2. build"
-# Its containers have no labels. In a directory of its own: target/static is what install.sh installs.
+# The demo's containers have no labels. The build uses a separate directory, because install.sh
+# installs what is in target/static.
 export CARGO_TARGET_DIR="$PWD/target/no-selinux"
 SELINUX=no slowly building contrib/build.sh
 DESTDIR=$work contrib/install.sh >/dev/null
@@ -149,7 +152,7 @@ in_demo exec "$id" systemctl --no-pager status
 in_demo exec "$id" systemctl --no-pager list-units --failed
 
 say "8. stop, by SIGRTMIN+3"
-# runc 1.1 has no name for it; SIGRTMIN is 34 on Linux.
+# runc 1.1 has no name for this signal. SIGRTMIN is 34 on Linux.
 in_demo kill "$id" 37
 until_ stopped 60 sh -c "$AS_ROOT '$runtime' --root '$work/state' state $id | jq -r .status"
 in_demo delete "$id"

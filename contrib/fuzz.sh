@@ -1,13 +1,13 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Fuzzes the parsers and the plan, two targets at a time, beginning with what is in contrib/fuzz/corpus.
+# Fuzzes the parsers and the plan, two targets at a time, starting from the inputs in contrib/fuzz/corpus.
 #
 #   contrib/fuzz.sh [SECONDS [TARGET...]]   by default 20 seconds for each of all targets
 set -eu
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 
-# The release that is installed if there is none.
+# The release of cargo-fuzz that is installed if there is none.
 VERSION=0.13.2
 
 seconds=${1:-20}
@@ -21,15 +21,15 @@ PATH=$PWD/target/tools/bin:$PATH
 cargo fuzz --version >/dev/null 2>&1 ||
     cargo install --quiet --locked --version "$VERSION" --root target/tools cargo-fuzz
 
-# Sanitizers need a nightly Rust, and look for what only `unsafe` can do, of which the parsers have none.
+# Sanitizers need a nightly Rust, and find errors that only `unsafe` code can have, of which the parsers have none.
 work=$PWD/target/fuzz
 cargo fuzz build --sanitizer none --fuzz-dir contrib/fuzz --target-dir "$work"
 programs=$work/$(rustc -vV | sed -n 's/^host: //p')/release
 # shellcheck disable=SC2046 # a word a target
 [ $# -gt 0 ] || set -- $(cargo fuzz list --fuzz-dir contrib/fuzz)
 
-# fuzz TARGET: begins with a copy of the corpus, since inputs that reach new code are added to it.
-# A pattern at the limit of its size takes a second here, and more where others compute.
+# fuzz TARGET: starts from a copy of the corpus, because inputs that reach new code are added to it.
+# A pattern of the maximum size takes a second on an idle machine, and longer on a busy one.
 fuzz() {
     rm -rf "${work:?}/corpus/$1" "${work:?}/found/$1" "${work:?}/tmp/$1"
     mkdir -p "$work/corpus" "$work/found/$1" "$work/tmp/$1"
@@ -40,7 +40,7 @@ fuzz() {
 
 executions() { sed -n 's/^stat::number_of_executed_units: *//p' "$work/$1.log"; }
 
-# report TARGET STATUS: a line, or what failed and how to see it again.
+# report TARGET STATUS: prints a line of statistics, or what failed and how to reproduce it.
 report() {
     if [ "$2" -eq 0 ]; then
         printf '%-14s %9d executions\n' "$1" "$(executions "$1")"

@@ -77,7 +77,8 @@ hooks_dir=$PREFIX/share/containers/oci/hooks.d
 precreate_dir=$PREFIX/share/oci-systemd-hook/precreate.d
 documents=$PREFIX/share/doc/oci-systemd-hook
 
-# What is installed, a line each: how|from where|to where. Descriptors come last, since engines use them at once.
+# Lists what is installed, one file per line: how|from where|to where. Descriptors come last,
+# because engines use them immediately.
 files() {
     echo "program|$built/oci-systemd-hook|$hook"
     echo "program|$built/oci-hooks-runtime|$wrapper"
@@ -102,18 +103,18 @@ files() {
     done
 }
 
-# real FILE: a text with the paths of this installation.
+# real FILE: prints a file with the paths of this installation.
 real() {
-    # Manual pages have \- for -.
+    # Manual pages have \- instead of -.
     sed -e "s|/usr/libexec/oci|$LIBEXECDIR/oci|g" -e "s|/usr/bin/oci|$PREFIX/bin/oci|g" \
         -e "s|/usr/share/containers/oci/hooks.d/oci|$hooks_dir/oci|g" \
         -e "s|/usr/share/\(oci[\]*-systemd[\]*-hook/\)|$PREFIX/share/\1|g" \
         -e "s|/usr/share/doc/oci-systemd-hook|$documents|g" "$1" |
-        # Engines read descriptors in /usr whatever the prefix.
+        # Engines read descriptors in /usr regardless of the prefix.
         if [ "$PREFIX" = /usr ]; then cat; else sed "s|\"/usr/share/containers/oci/hooks.d\", \"|&$hooks_dir\", \"|"; fi
 }
 
-# links FILE: a document whose links lead to where things are once installed.
+# links FILE: prints a document with links that are valid where it is installed.
 links() {
     # Pages link to the manual pages by ../man, and all documents are in one directory.
     real "$1" | sed -e 's|](\(\.\./\)*share/doc/|](|g' -e 's|](\.\./\.\./README\.md|](README.md|g' \
@@ -125,21 +126,22 @@ links() {
         -e "s| contrib/images/| $documents/examples/images/|g" -e "s| contrib/docker/| $documents/examples/docker/|g"
 }
 
-# descriptor TEMPLATE: with the stages that were chosen. Those of podman's precreate are left as they are.
+# descriptor TEMPLATE: prints a descriptor with the chosen stages. The descriptors for
+# podman's stage precreate keep theirs.
 descriptor() {
     list=$(echo "\"$stages\"" | sed 's| |", "|g')
     sed -e "s|@LIBEXECDIR@|$LIBEXECDIR|" -e "s|\"createRuntime\", \"createContainer\", \"poststop\"|$list|" "$1"
 }
 
-# put TARGET: writes standard input by rename: a program may be running, and engines watch the directory of descriptors,
-# where half of one is an error to them.
+# put TARGET: writes standard input to a new file and renames it, because a program may be running, and because
+# engines watch the directory of descriptors and report an error if they see half a descriptor.
 put() {
     cat >"$1.new"
     chmod 644 "$1.new"
     mv -f "$1.new" "$1"
 }
 
-# runtimes NAME: all programs of this name, on PATH and where engines look besides.
+# runtimes NAME: prints all programs of this name, on PATH and in the other directories that engines search.
 runtimes() {
     echo "$PATH:/usr/local/sbin:/usr/local/bin:/usr/libexec/crio:/usr/lib/crio:/usr/libexec/podman" | tr : '\n' | sort -u |
         while read -r directory; do
@@ -147,14 +149,14 @@ runtimes() {
         done
 }
 
-# is_new VERSION: whether a crun is 1.27 or newer. Before, it runs no hook at createContainer whose program is in a directory
-# that is closed to the container's root.
+# is_new VERSION: checks whether a crun is 1.27 or newer. Older ones run no hook at createContainer whose program is
+# in a directory that the container's root user can't access.
 is_new() {
     minor=${1#*.}
     [ "${1%%.*}" -gt 1 ] 2>/dev/null || { [ "${1%%.*}" = 1 ] && [ "${minor%%.*}" -ge 27 ] 2>/dev/null; }
 }
 
-# choose_stages: sets stages and reason.
+# choose_stages: sets $stages and $reason.
 choose_stages() {
     stages="createRuntime poststop"
     if [ -n "$STAGES" ]; then
@@ -166,7 +168,7 @@ choose_stages() {
         reason="neither runc nor crun was found"
         return
     fi
-    # Even to tell its version it makes the directory of its containers, /run/crun.
+    # Even for --version, crun creates the directory of its containers, by default /run/crun.
     scratch=$(mktemp -d)
     for crun in $all; do
         version=$("$crun" --root "$scratch" --version 2>/dev/null | sed -n 's/^crun version //p')
@@ -192,7 +194,7 @@ install_all() {
             mv -f "$DESTDIR$to.new" "$DESTDIR$to"
             ;;
         link)
-            # A relative one is right in whatever directory DESTDIR is.
+            # A relative link is valid in whatever directory DESTDIR is.
             case $from in "$PREFIX"/*) from=..${from#"$PREFIX"} ;; esac
             ln -sf "$from" "$DESTDIR$to"
             ;;
@@ -211,7 +213,8 @@ install_all() {
     [ -n "$DESTDIR" ] || next
 }
 
-# listed DIRECTORY...: those that exist, as a list of TOML. podman fails if one of its hooks_dir is missing.
+# listed DIRECTORY...: prints the directories that exist as a TOML array. podman fails if one
+# of its hooks_dir is missing.
 listed() {
     list=
     for directory in "$@"; do
@@ -220,7 +223,7 @@ listed() {
     echo "[$list]"
 }
 
-# next: what to do now, a line for each engine that is here.
+# next: prints what to do next, with a line for each engine that is installed.
 next() {
     echo
     echo "What to do next ($documents/README.md has the details):"
@@ -238,7 +241,7 @@ next() {
         crio="in the [crio.runtime] section of a file in /etc/crio/crio.conf.d: hooks_dir = $(listed \
             /usr/share/containers/oci/hooks.d "$hooks_dir" /etc/containers/oci/hooks.d); systemctl restart crio"
     fi
-    # For another prefix, whether or not they are here yet.
+    # With another prefix, these lines are printed even if the engines aren't installed yet.
     if [ "$PREFIX" != /usr ] || command -v podman >/dev/null; then echo "  podman: $podman"; fi
     if [ "$PREFIX" != /usr ] || command -v crio >/dev/null; then echo "  CRI-O: $crio"; fi
     if command -v dockerd >/dev/null; then
@@ -255,7 +258,7 @@ next() {
     fi
 }
 
-# Descriptors go first, so that no engine calls a hook that is gone.
+# Descriptors are removed first, so that no engine calls a hook that is gone.
 uninstall_all() {
     files | sort | while IFS='|' read -r how from to; do
         : "$how" "$from"
@@ -272,13 +275,13 @@ uninstall_all() {
 
 target=${CARGO_TARGET_DIR:-target}
 [ "$build" = no ] || contrib/build.sh
-# The newer of both: target/static leads to the static build.
+# The newer of the two builds is installed. target/static is a link to the static build.
 built=
 for directory in "$target/static" "$target/release"; do
     if [ ! -e "$directory/oci-systemd-hook" ] || [ ! -e "$directory/oci-hooks-runtime" ]; then
         continue
     fi
-    # find(1) prints nothing if the other one is as new.
+    # find(1) prints nothing if the two builds are equally old.
     if [ -z "$built" ] || [ -n "$(find "$directory/oci-systemd-hook" -newer "$built/oci-systemd-hook")" ]; then
         built=$directory
     fi

@@ -1,7 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Runs a script with this project in a virtual machine, with SELinux enforcing or off. The machine is User Mode Linux, a
-# kernel that runs as a program and needs no KVM, with Debian 13. As root, or with sudo. Everything it makes is below target/.
+# Runs a script with this project in a virtual machine, with SELinux enforcing or off. The machine is User Mode
+# Linux, a kernel that runs as a program and needs no KVM, with Debian 13. Run it as root or with sudo. Everything
+# that it creates is below target/.
 set -eu
 
 usage() {
@@ -26,7 +27,7 @@ END
     exit
 }
 
-# wrong WHAT: in the call.
+# wrong WHAT: reports a wrong command line.
 wrong() {
     echo "machine.sh: $*; see contrib/machine.sh --help" >&2
     exit 2
@@ -71,23 +72,24 @@ case $stage in '' | /*) ;; *) stage=$PWD/$stage ;; esac
 [ -z "$stage" ] || [ -x "$stage/usr/libexec/oci/hooks.d/oci-systemd-hook" ] ||
     wrong "OCI_SYSTEMD_HOOK_STAGE: $stage has no usr/libexec/oci/hooks.d/oci-systemd-hook; contrib/build.sh and DESTDIR=… contrib/install.sh make one"
 
-# What is said here goes to stderr: on stdout is the script's output alone.
+# This script's messages go to stderr. On stdout there is only the output of the script in the machine.
 exec 3<&0 5>&1 >&2
 cd "$(dirname "$0")/.."
 . contrib/prerequisites.sh
 need_for_machine
 
-# Paths from here on are relative and have no spaces, whatever the project's directory is called: they stand on the
-# machine's kernel command line.
+# Paths from here on are relative and have no spaces, whatever the project's directory is called, because they are
+# part of the machine's kernel command line.
 mkdir -p target/machine
-# The lock is held until the machine runs, because whoever makes a new machine removes the old one.
+# The lock is held until the machine runs, because a process that makes a new machine removes the old one.
 exec 9>target/machine/lock
 flock -n 9 || {
     say "waiting for somebody else who starts the machine"
     flock 9
 }
 
-# What is made lies in a directory of this run, until it is whole. It is locked as long as this runs.
+# What this run creates is in a separate directory until it is complete. The directory is locked as
+# long as this script runs.
 for run in target/machine/run.*; do
     [ ! -d "$run" ] || flock -n "$run" $AS_ROOT rm -rf "$run" || true # The directory of another run.
 done
@@ -111,7 +113,7 @@ kernel "$kernel" 3<&- 5>&- 8>&- 9>&-
 for suite in bullseye bookworm trixie; do
     image "$suite" "target/roots/$suite" 3<&- 5>&- 8>&- 9>&-
 done
-# What the machine is made from.
+# The key is a checksum of everything that the machine is made from.
 key=$({
     cat contrib/machine.sh contrib/machine/* contrib/prerequisites.sh "$kernel/usr/bin/linux.uml"
     for suite in bullseye bookworm trixie; do cat "target/roots/$suite/var/lib/dpkg/status"; done
@@ -123,7 +125,7 @@ disk=$made/$selinux_mode.raw
 if [ ! -d "$made" ]; then
     room 10 target/machine
     say "making the machine (a minute or two)"
-    # mmdebstrap fails where its own descriptors get two digits.
+    # mmdebstrap fails if its own file descriptors have two digits, so others are closed.
     if ! $AS_ROOT contrib/machine/image.sh "$run/made" "$kernel" target/roots >"$run/log" 2>&1 3<&- 5>&- 6>&- 7>&- 8>&- 9>&-; then
         tail -n 20 "$run/log" >&2
         stop "the virtual machine could not be made; $(keep "$run/log")"
@@ -135,8 +137,9 @@ if [ ! -d "$made" ]; then
     mv -T "$run/made" "$made"
 fi
 
-# Two first boots, one as root and one as tester, import the image into the engines. With SELinux the imported files have
-# labels, which keep a rootless container from working without SELinux: so there is a disk for each.
+# Two first boots, one as root and one as tester, import the image into the engines. With SELinux, the
+# imported files have labels, which keep a rootless container from working without SELinux. Therefore there is
+# a separate disk for each.
 if [ ! -e "$disk" ]; then
     room 5 target/machine
     say "booting it with SELinux $selinux_mode for the first time (half a minute, some 3 GB in target/machine)"

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by check.sh, demo.sh, fuzz.sh and machine.sh: what they need of a machine. Sets AS_ROOT, and defines say, stop,
-# is_debian, is_there, need, need_for_machine, room, once, image, bootstrap and kernel.
+# Sourced by check.sh, demo.sh, fuzz.sh and machine.sh. Provides what they need on a machine. Sets AS_ROOT, and
+# defines say, stop, is_debian, is_there, need, need_for_machine, room, once, image, bootstrap and kernel.
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -12,7 +12,7 @@ stop() {
 
 owner=$(stat -c %U .)
 if [ "$(id -u)" = 0 ]; then
-    # What root makes in target/, its owner can't replace.
+    # The owner of target/ can't replace files that root creates there.
     [ -z "${SUDO_UID:-}" ] || [ "$owner" = root ] || stop "run this as $owner, who owns $PWD: it calls sudo itself"
     AS_ROOT=
 else
@@ -22,11 +22,12 @@ fi
 
 is_debian() { [ -e /etc/debian_version ] && command -v apt-get >/dev/null; }
 
-# is_there PACKAGE: whether what a package of Debian's is needed for is there, whatever package brought it.
+# is_there PACKAGE: checks whether what a Debian package is needed for is available, no
+# matter which package provides it.
 is_there() {
     case $1 in
     debian-archive-keyring | libc6-dev | libselinux1-dev)
-        # Elsewhere, who needs them finds out.
+        # On other distributions, the build fails if these are missing.
         is_debian || return 0
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]
         return
@@ -40,11 +41,12 @@ is_there() {
     util-linux) program=unshare ;;
     *) program=$1 ;;
     esac
-    # /usr/sbin isn't on the path of every user.
+    # /usr/sbin isn't on every user's PATH.
     PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null
 }
 
-# need PACKAGE...: installs what is missing, by apt. Nothing is removed or replaced for that, and no daemon is started.
+# need PACKAGE...: installs missing packages with apt. Nothing is removed or replaced for that,
+# and no daemon is started.
 need() {
     missing=
     for package in "$@"; do
@@ -61,8 +63,9 @@ need() {
     rm -f "$log"
 }
 
-# install_packages: a subshell, which removes again what keeps packages from starting their daemons
-# (/usr/share/doc/init-system-helpers/README.policy-rc.d.gz). One of the administrator's stays.
+# install_packages: installs $missing with a policy that keeps packages from starting their daemons
+# (/usr/share/doc/init-system-helpers/README.policy-rc.d.gz). It is a subshell, so that its trap removes the policy.
+# An administrator's policy is kept.
 install_packages() (
     policy=/usr/sbin/policy-rc.d
     mark="# oci-systemd-hook: daemons are not started"
@@ -72,14 +75,14 @@ install_packages() (
         printf '#!/bin/sh\n%s\nexit 101\n' "$mark" | $AS_ROOT tee $policy || exit
         $AS_ROOT chmod 755 $policy || exit
     fi
-    # A repository that can't be reached matters only if a package is in it.
+    # An unreachable repository matters only if it has one of the packages.
     $AS_ROOT apt-get update || true
     # shellcheck disable=SC2086 # one word a package
     $AS_ROOT env DEBIAN_FRONTEND=noninteractive \
         apt-get install -y --no-remove --no-install-recommends -o DPkg::Lock::Timeout=300 $missing
 )
 
-# What machine.sh needs, except disk space.
+# Provides what machine.sh needs, except for disk space.
 need_for_machine() {
     [ "$(dpkg --print-architecture)" = amd64 ] || stop "the virtual machine is made for amd64 only"
     [ "$(awk '/^MemAvailable:/ { print int($2 / 1048576) }' /proc/meminfo)" -ge 3 ] ||
@@ -88,18 +91,18 @@ need_for_machine() {
     need clang debian-archive-keyring e2fsprogs gcc libc6-dev libselinux1-dev mmdebstrap patchelf util-linux
 }
 
-# room GIB DIRECTORY: fails if there isn't so much.
+# room GIB DIRECTORY: fails if less space is available.
 room() {
     [ "$(df --output=avail -B1G "$2" | tail -n 1)" -ge "$1" ] || stop "$2 needs $1 GiB of space, and has less"
 }
 
-# once DIRECTORY WHAT COMMAND...: has a command make DIRECTORY.new and moves it to its place, if DIRECTORY isn't there. WHAT is
-# said before.
+# once DIRECTORY WHAT COMMAND...: if DIRECTORY doesn't exist, prints WHAT, has the command create DIRECTORY.new,
+# and renames that to DIRECTORY.
 once() {
     made=$1 what=$2
     shift 2
     mkdir -p "$(dirname "$made")"
-    # Somebody else may be making it.
+    # Another process may be creating it.
     exec 3<"$(dirname "$made")"
     flock 3
     if [ ! -e "$made" ]; then
@@ -110,24 +113,26 @@ once() {
     exec 3<&-
 }
 
-# image SUITE DIRECTORY [PACKAGES [HOOK [MIRROR]]]: makes the root file system of a small Debian with systemd, once; with
-# these packages, too, a comma before each. HOOK is a command for mmdebstrap that changes it, whose path it finds in $1.
+# image SUITE DIRECTORY [PACKAGES [HOOK [MIRROR]]]: makes the root file system of a small Debian with systemd, if it
+# doesn't exist. PACKAGES are additional packages, with a comma before each. HOOK is a command for mmdebstrap that
+# changes the root file system, whose path is in $1.
 image() {
     once "$2" "making a Debian $1 with systemd (half a minute, some 250 MB in $2)" bootstrap "$1" "$2.new" "${5:-}" \
         --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" --customize-hook="${4:-true}"
 }
 
-# bootstrap SUITE DIRECTORY MIRROR OPTION...: by mmdebstrap, if MIRROR is empty from that in DEBIAN_MIRROR, or Debian's. The
-# caller moves the directory to its place, so that an interrupted run leaves no half of one there. A subshell, since its
-# variables are its own.
+# bootstrap SUITE DIRECTORY MIRROR OPTION...: makes a root file system with mmdebstrap. If MIRROR is empty, the mirror
+# is the one in DEBIAN_MIRROR, or Debian's. The caller renames the directory, so that an interrupted run doesn't leave
+# half of one. It is a subshell, so that its variables are local.
 bootstrap() (
     release=$1 root=$2 mirror=${3:-${DEBIAN_MIRROR:-}}
     shift 3
     log=$(mktemp)
-    # A release goes to the archive when its support ends.
+    # A release is moved to the archive when its support ends.
     for from in "$mirror" http://archive.debian.org/debian; do
         $AS_ROOT rm -rf "$root"
-        # A mirror's unstable suite may be older than it says it may be. mmdebstrap fails where its own descriptors get two digits.
+        # A mirror's unstable suite may be past its Valid-Until date. mmdebstrap fails if its own file descriptors
+        # have two digits, so others are closed.
         if $AS_ROOT mmdebstrap --aptopt='Acquire::Check-Valid-Until "false"' "$@" "$release" "$root" ${from:+"$from"} >"$log" 2>&1 3<&- 6>&- 7>&-; then
             rm -f "$log"
             return
@@ -138,15 +143,16 @@ bootstrap() (
     stop "the log of the last attempt is $log"
 )
 
-# kernel DIRECTORY: takes User Mode Linux from Debian, once: Linux as a program, linux.uml, with its modules and its libc.
-# The version in Debian 14 is the first that runs on processors with AMX; older ones have no room to save its registers.
+# kernel DIRECTORY: unpacks User Mode Linux from Debian, if it doesn't exist: Linux as a program, linux.uml, with its
+# modules and its libc. The version in Debian 14 is the first that runs on processors with AMX; older ones have no
+# room to save its registers.
 kernel() {
     once "$1" "unpacking the kernel of the virtual machine (200 MB in $1)" unpack_kernel "$1"
 }
 
 unpack_kernel() {
     bootstrap forky "$1.new" "" --variant=extract --include=user-mode-linux
-    # It needs a newer libc than this machine may have.
+    # The program needs a newer libc than this machine may have.
     libraries=$1/usr/lib/x86_64-linux-gnu
     $AS_ROOT patchelf --set-interpreter "$libraries/ld-linux-x86-64.so.2" --set-rpath "$libraries" "$1.new/usr/bin/linux.uml"
 }

@@ -1,9 +1,10 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by build.sh, check.sh and demo.sh: finds Rust, and fails if it is older than Cargo.toml's rust-version. Defines packages, and
-# sets host_triple. The caller has defined stop.
+# Sourced by build.sh, check.sh and demo.sh. Finds Rust, and fails if it is older than Cargo.toml's rust-version.
+# Defines packages, and sets host_triple. The caller must have defined stop.
 
-# packages DEBIAN FEDORA OPENSUSE ARCH ALPINE: how the distribution that this is installs what is missing.
+# packages DEBIAN FEDORA OPENSUSE ARCH ALPINE: prints the command with which this distribution installs what is
+# missing. Each argument has the names of the packages in one distribution.
 packages() {
     # shellcheck source=/dev/null # of any distribution
     case " $(. /etc/os-release 2>/dev/null && echo "${ID:-} ${ID_LIKE:-}") " in
@@ -16,7 +17,8 @@ packages() {
     esac
 }
 
-# Where rustup puts it, and where sudo and cron don't look. It is newer than the distribution's.
+# rustup installs Rust in this directory, which sudo and cron don't search. rustup's Rust
+# is newer than the distribution's.
 PATH=${CARGO_HOME:-${HOME:-/root}/.cargo}/bin:$PATH
 needed=$(sed -n 's/^rust-version = "\(.*\)"/\1/p' Cargo.toml)
 command -v cargo >/dev/null ||

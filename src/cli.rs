@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The command line, and nothing of what it leads to.
+//! Parses the command line into a [`Request`], without acting on it.
 
 mod flags;
 mod help;
@@ -16,7 +16,7 @@ use flags::{Flag, Form, Given, Invalid, Takes};
 
 pub use help::help;
 
-/// The stages that may be named, and what the hook is called for at each.
+/// The stages that the command line may name, with the kind of call at each.
 const STAGES: [(&str, Call); 4] = [
     ("prestart", Call::Create(Stage::CreateRuntime)),
     ("createRuntime", Call::Create(Stage::CreateRuntime)),
@@ -24,11 +24,11 @@ const STAGES: [(&str, Call); 4] = [
     ("poststop", Call::CleanUp),
 ];
 
-/// What was asked for.
+/// The request that a command line makes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Request {
     Hook {
-        /// What for, if that was given.
+        /// The kind of call, if the command line names a stage.
         call: Option<Call>,
         log_level: LevelFilter,
         policy: Policy,
@@ -42,7 +42,7 @@ pub enum Request {
     },
     Plan {
         bundle: PathBuf,
-        /// A file with a state.
+        /// The file with the container's state, for its ID and annotations.
         state: Option<PathBuf>,
         format: PlanFormat,
         policy: Policy,
@@ -58,44 +58,44 @@ pub enum PlanFormat {
     Json,
 }
 
-/// A wrong command line.
+/// Why a command line is invalid.
 #[derive(Debug, thiserror::Error)]
 pub enum UsageError {
-    /// Something that the parser refuses.
+    /// lexopt reports a syntax error or an unknown option.
     #[error("{0}; see --help")]
     Parser(String),
-    /// Neither a stage nor a subcommand.
+    /// The first argument is neither a stage nor a subcommand.
     #[error("invalid argument {0:?} (expected one of: {words}); see --help", words = words())]
     Word(String),
-    /// A value that an option can't have.
+    /// The value of an option is invalid.
     #[error("--{option}: invalid value {value:?} (expected {expected}); see --help")]
     Value {
         option: &'static str,
-        /// The value, or the part of it that is wrong.
+        /// The value, or the invalid part of it.
         value: String,
         expected: String,
     },
-    /// An option that the form doesn't take.
+    /// The option does not apply to this form of the command line.
     #[error("the option --{option} does not apply to {form} (only to: {takers}); see --help")]
     OtherForm {
         option: &'static str,
         form: &'static str,
-        /// The forms that take it.
+        /// The forms that take the option.
         takers: String,
     },
-    /// `plan` without its argument.
+    /// `plan` was given without a bundle.
     #[error("plan needs the bundle's directory; see --help")]
     NoBundle,
 }
 
-/// The words that may come first, for an error.
+/// Lists the stages and subcommands, for an error message.
 fn words() -> String {
     let stages = STAGES.iter().map(|(name, _)| *name);
     let subcommands = Form::ALL.into_iter().filter_map(|form| form.spec().subcommand);
     stages.chain(subcommands).collect::<Vec<_>>().join(", ")
 }
 
-/// The parser's errors, quoted as all others are.
+/// Rewords lexopt's errors so that they are quoted like all other messages.
 impl From<lexopt::Error> for UsageError {
     fn from(error: lexopt::Error) -> Self {
         Self::Parser(match error {
@@ -111,7 +111,8 @@ impl From<lexopt::Error> for UsageError {
     }
 }
 
-/// Reads the arguments, without the program's name. Options may stand before and after the words.
+/// Parses the arguments, which don't include the program's name. Options may come before
+/// or after the positional arguments.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, UsageError> {
     use lexopt::prelude::{Long, Short, Value, ValueExt as _};
     let mut parser = lexopt::Parser::from_args(arguments);
@@ -152,7 +153,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<Request, U
     }
 }
 
-/// The form that the first word chooses; if it is a stage, also what the hook is called for.
+/// Returns the form that the first positional argument selects, and the kind of call if the argument is a stage.
 fn first_word(word: String) -> Result<(Form, Option<Call>), UsageError> {
     if let Some((_, call)) = STAGES.iter().find(|(name, _)| *name == word) {
         return Ok((Form::Hook, Some(*call)));
@@ -160,7 +161,7 @@ fn first_word(word: String) -> Result<(Form, Option<Call>), UsageError> {
     Form::parse(&word).map(|form| (form, None)).ok_or(UsageError::Word(word))
 }
 
-/// What the options say, if the form takes all of them.
+/// Returns the values of the options. Fails if one of them does not apply to the form.
 fn given(form: Form, options: Vec<(&'static Flag, OsString)>) -> Result<Given, UsageError> {
     use lexopt::ValueExt as _;
     let mut given = Given::default();
@@ -266,7 +267,8 @@ mod tests {
                 };
                 let refusal = format!("the option --{} does not apply to {} (only to: ", flag.name, form.name());
                 for arguments in [[word, &option], [&option, word]] {
-                    // What is taken may still lack a bundle, or have another value.
+                    // An option that applies may still lead to another error, such as a missing
+                    // bundle or an invalid value.
                     let is_refused = read(&arguments).is_err_and(|error| error.to_string().starts_with(&refusal));
                     assert_eq!(is_refused, !flag.forms.contains(&form), "{arguments:?}");
                 }

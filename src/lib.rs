@@ -1,13 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! An OCI hook that makes systemd run as the first process of an unprivileged container.
 //!
-//! Data flows one way: [`gather`] reads facts, [`decide`] and [`prepare`] make a [`plan`] of them
-//! without touching anything, [`apply`] carries it out without seeing a fact. A module uses only its own group of this list
-//! and those above it. [`hooksd`] stands apart: it is how engines choose hooks, and how [`wrapper`] does, which
-//! is another program than the hook.
+//! Data flows one way: [`gather`] reads facts, [`decide`] and [`prepare`] turn them into a [`plan`] without side
+//! effects, and [`apply`] carries out the plan without access to the facts. A module uses only modules of its own
+//! group in the list below and of the groups above it. [`hooksd`] is independent of the rest: it implements how
+//! engines choose hooks. [`wrapper`], which uses it, is a separate program from the hook.
 
-/// The version, as both programs print it, with what a build lacks. The loader of a dynamically linked program obeys an
-/// environment that an image may set, see `.github/SECURITY.md`.
+/// The version that both programs print, including what the build lacks. The loader of a dynamically linked program
+/// obeys environment variables that an image may set; see `.github/SECURITY.md`.
 pub const VERSION: &str = match (cfg!(target_feature = "crt-static"), cfg!(feature = "selinux")) {
     (true, true) => env!("CARGO_PKG_VERSION"),
     (true, false) => concat!(env!("CARGO_PKG_VERSION"), " (without SELinux)"),
@@ -66,14 +66,14 @@ mod tests {
         entries.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
     }
 
-    /// A file without its comments and unit tests.
+    /// Returns the content of a file without its comments and unit tests.
     fn code(path: &Path) -> String {
         let text = fs::read_to_string(path).unwrap();
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
     }
 
-    /// The modules that follow `parent::` in a file's code, also those in braces.
+    /// Returns the modules that follow `parent::` in a file's code, including those in braces.
     fn used(code: &str, parent: &str) -> Vec<String> {
         let name = |path: &str| {
             path.trim_start().chars().take_while(|c| c.is_ascii_lowercase() || *c == '_').collect::<String>()
@@ -100,12 +100,12 @@ mod tests {
                 }
             }
         }
-        // What is left without a name is the parent's own.
+        // An empty name is an item of the parent itself.
         names.retain(|name| !name.is_empty());
         names
     }
 
-    /// Each use of one module in a file of another: the file, its module, and the module that it uses.
+    /// Returns each use of a module in a file of another module: the file, its module, and the module that it uses.
     fn uses() -> Vec<(PathBuf, String, String)> {
         let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
         let of_file = |path: PathBuf| {
@@ -137,8 +137,8 @@ mod tests {
         assert!(looked_at > 100, "only {looked_at} uses found");
     }
 
-    /// Finds modules below `directory`, which is the module `path`, that use each other, directly or not. They are returned
-    /// with those that use them.
+    /// Finds modules below `directory`, the directory of module `path`, that use each other directly or indirectly.
+    /// Returns them together with the modules that use them.
     fn cycle(directory: &Path, path: &str) -> Option<String> {
         let mut uses = BTreeMap::<String, BTreeSet<String>>::new();
         for entry in fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path()) {
@@ -160,7 +160,7 @@ mod tests {
                 others.extend(used(&code(&own), "super"));
             }
         }
-        // A module that uses none of those that are left is in no cycle.
+        // A module that uses none of the remaining modules is not part of a cycle.
         while let Some(name) = {
             let left = |(name, others): (&String, &BTreeSet<String>)| {
                 let is_free = others.iter().all(|other| other == name || !uses.contains_key(other));
@@ -196,8 +196,8 @@ mod tests {
         assert!(names.len() > 100, "only {} types found", names.len());
     }
 
-    /// Whoever chooses hooks by descriptors could be a crate of its own, and the wrapper knows of the hook only how it reads
-    /// a bundle, how it decides, and what config.json lacks.
+    /// `hooksd` could be a separate crate, and the wrapper uses the hook's code only to read a bundle, to decide, and
+    /// to add what config.json lacks.
     #[test]
     fn what_is_not_the_hook_knows_little_of_it() {
         const HOOKSD: [&str; 1] = ["hooksd"];

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The edge: arguments, standard streams and the exit status.
+//! The hook's entry point: handles the arguments, the standard streams and the exit status.
 
 use std::io::Write;
 use std::process::ExitCode;
@@ -71,7 +71,7 @@ fn print(text: &str) -> ExitCode {
 }
 
 fn complain(line: &str, status: ExitCode) -> ExitCode {
-    // Worst case: stderr is closed, and the status has to say it all.
+    // At worst, stderr is closed and only the exit status reports the error.
     let _ = writeln!(std::io::stderr(), "{}: {line}", report::NAME);
     status
 }

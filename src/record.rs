@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the hook made that outlives the container's mounts: written down before it is made, and the
-//! only thing that poststop works from, since then neither annotations nor the root may be there.
+//! Records of what the hook creates that outlives the container's mounts. A record is written before
+//! anything is created, and is the only thing that poststop works from, because the annotations and the root
+//! may be unavailable at that stage.
 //!
 //! A record is a file `<id>/<pid>-<start>` and belongs to one container, even if others have the same ID. A process
 //! that writes or cleans up a record locks the directory of the ID, so that a new container with that ID waits until
@@ -36,67 +37,67 @@ use crate::sys::time_limit::{self, Operation};
 use crate::sys::{self, Context, SysError, fs};
 
 const NAME: &str = "oci-systemd-hook";
-/// The largest record that is read. There are at most four mount points, each with a line for what will be made and one
-/// for what was made, which lists all missing directories (a path of 4096 bytes has up to 2048), and four lines for
-/// cgroups.
+/// The size limit of a record. There are at most four mount points, each with one line for what will be
+/// created and one for what was created, which lists all missing directories (a path of 4096 bytes has up to
+/// 2048), and four lines for cgroups.
 const LIMIT_BYTES: u64 = 1024 * 1024;
 
-/// Why a record can't be written or worked off.
+/// Why a record can't be written, or why what it names was not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Whose it is can't be told.
+    /// The directory for records can't be determined.
     #[error("cannot find the place of the container's record")]
     Place(#[source] SysError),
-    /// No place for it.
+    /// The record can't be written.
     #[error("cannot write the record {}: without it nothing is made that poststop would have to take back", path.display())]
     Write { path: PathBuf, source: SysError },
-    /// It can't be read.
+    /// The record can't be read.
     #[error("cannot read the record {}", path.display())]
     Read { path: PathBuf, source: SysError },
-    /// Something in it can't be taken back.
+    /// A file or directory that the record names can't be removed.
     #[error("cannot remove {at} from the root {}", root.display())]
     TakeBack { root: PathBuf, at: String, source: SysError },
-    /// Processes are in it, or are just ending.
+    /// The cgroup can't be removed, because processes are in it or are just ending.
     #[error("cannot remove the cgroup {cgroup}")]
     Cgroup { cgroup: Cgroup, source: SysError },
-    /// A file can't be proven to be the hook's. It stays, but the record is removed.
+    /// A file can't be proven to be the hook's. The file is kept, but the record is removed.
     #[error(
         "left {at} in the root {}: its file system does not tell when a file was made, so that it can't be proven to \
          be the hook's; remove it if nobody needs it", root.display()
     )]
     NoBirthTime {
-        /// The root that it is in.
+        /// The root that contains the file.
         root: PathBuf,
-        /// Its path in the root.
+        /// The path of the file in the root.
         at: String,
     },
-    /// Another container has mounts there. A call after that container's end removes it.
+    /// Another container has mounts on what should be removed. A call after that container has ended removes it.
     #[error(
         "left what was made in the root {}: the container of process {pid} still has mounts there, and a call after \
          its end will remove it", root.display()
     )]
     InUse {
-        /// The root that it is in.
+        /// The root that both containers use.
         root: PathBuf,
-        /// The pid of that container's first process.
+        /// The PID of that container's first process.
         pid: u32,
     },
-    /// Another container is being prepared on the same root. A later call removes it.
+    /// Another container is being prepared on the same root. A later call removes what was left.
     #[error(
         "left what was made in the root {}: another container is being created on it, and a later call will remove it",
         root.display()
     )]
     Busy {
-        /// The root that it is in.
+        /// The root that both containers use.
         root: PathBuf,
     },
-    /// The container that poststop was called for still runs.
+    /// The container that poststop was called for is still running.
     #[error("left the record: the container's first process {pid} still runs; call poststop after it has ended")]
     Alive {
-        /// The pid of its first process.
+        /// The PID of the container's first process.
         pid: u32,
     },
-    /// The state has no bundle, and without it there is no proof that the container is gone.
+    /// The state has no bundle, so it can't be proven that the container is gone.
     #[error(
         "left the record: without a bundle in the state it can't be determined whether the container is gone; add the \
          bundle {} to the state", bundle.display()
@@ -118,32 +119,32 @@ pub enum RecordError {
     )]
     Ambiguous {
         count: usize,
-        /// The directory that they are in.
+        /// The directory that contains the records.
         path: PathBuf,
     },
-    /// The record itself stays.
+    /// The record itself can't be removed.
     #[error("cannot remove the record {}", path.display())]
     Remove { path: PathBuf, source: SysError },
 }
 
 impl RecordError {
-    /// Whether the record must stay because a later call can still remove something.
+    /// Whether the record must be kept because a later call may be able to remove what is left.
     fn keeps_record(&self) -> bool {
         !matches!(self, Self::NoBirthTime { .. })
     }
 
-    /// Whether nothing went wrong and a later call will do the rest.
+    /// Whether nothing failed and a later call will remove the rest.
     #[must_use]
     pub fn is_for_later(&self) -> bool {
         matches!(self, Self::InUse { .. } | Self::Busy { .. })
     }
 }
 
-/// Where records are: in the runtime directory of the user on whose behalf the engine runs. Not
-/// where the environment says, since that may be the container's.
+/// Returns the directory below which records are kept: the runtime directory of the user on whose behalf the engine
+/// runs. The environment is not consulted, because it may be the container's.
 fn place() -> Result<PathBuf, RecordError> {
     let map = match fs::read_host_text("/proc/self/uid_map") {
-        // A kernel without user namespaces.
+        // The kernel has no user namespaces.
         Err(error) if error.errno() == Some(Errno::NOENT) => id_map::WHOLE.to_owned(),
         result => result.map_err(RecordError::Place)?,
     };
@@ -154,7 +155,7 @@ fn place() -> Result<PathBuf, RecordError> {
     })
 }
 
-/// The record of one container. Nothing is written until something lasting is to be made.
+/// The record of one container. Its file is created only when there is something to note.
 #[derive(Debug, Clone)]
 pub struct Record(Rc<RecordState>);
 
@@ -163,8 +164,8 @@ struct RecordState {
     id: String,
     bundle: PathBuf,
     seen: ContainerView,
-    /// The open record, from the first note on. It is locked until this process ends, so that nobody cleans it up
-    /// meanwhile.
+    /// The open record, or `None` before the first note. It is locked until this process ends, so that no other
+    /// process cleans it up in the meantime.
     written: RefCell<Option<OpenRecord>>,
 }
 
@@ -179,22 +180,22 @@ struct OpenRecord {
 }
 
 impl Record {
-    /// The record of a container that is being created.
+    /// Returns the record of a container that is being created. Nothing is written yet.
     #[must_use]
     pub fn of(id: &str, bundle: &Path, seen: ContainerView) -> Self {
         let (id, bundle) = (id.to_owned(), bundle.to_owned());
         Self(Rc::new(RecordState { id, bundle, seen, written: RefCell::new(None) }))
     }
 
-    /// Writes down that a cgroup will be made, and then which it is.
+    /// Notes that a cgroup will be created or, with its inode number, that it has been created.
     pub fn note_cgroup(&self, cgroup: &Cgroup, inode: Option<u64>) -> Result<(), RecordError> {
         let path = cgroup.path.as_path().as_os_str().to_owned();
         self.note(&Line::Cgroup { hierarchy: cgroup.hierarchy, path, inode })
     }
 
-    /// Writes down that a directory or an empty file will be made at `at` in `root`, with `above` missing directories
-    /// above it. Returns the temporary name for the topmost of them, which is used until [`Self::note_made`] has noted
-    /// what was made.
+    /// Notes that a directory or an empty file will be created at `at` in `root`, with `above` missing parent
+    /// directories. Returns the temporary name of the topmost of them, which is used until [`Self::note_made`]
+    /// has noted what was created.
     pub fn note_making(
         &self,
         root: &Root,
@@ -215,7 +216,7 @@ impl Record {
         Ok(temporary)
     }
 
-    /// Writes down what was made, the topmost directory first.
+    /// Notes what was created, the topmost directory first.
     pub fn note_made(&self, births: Vec<Birth>) -> Result<(), RecordError> {
         self.note(&Line::Made(births))
     }
@@ -230,8 +231,8 @@ impl Record {
         append(&written.file, &written.path, line).map_err(error)
     }
 
-    /// Removes what this call noted, the last thing first, and then its lines of the record. Goes on after an error and
-    /// returns all errors. It is no error if something is gone already.
+    /// Removes what this call noted, in reverse order, and then the lines that it added to the record. Continues
+    /// after an error and returns all errors. It is not an error if something is already gone.
     #[must_use]
     pub fn take_back(&self) -> Vec<RecordError> {
         let place = match place() {
@@ -289,7 +290,7 @@ impl RecordState {
             _ => append(&file, &path, &Line::Container(container)).map(|()| 0),
         });
         let before_bytes = begun.map_err(|source| {
-            // This call has noted nothing yet. Worst case: the empty file stays until this container's poststop.
+            // This call has noted nothing yet. At worst, the empty file is left until this container's poststop.
             if std::fs::metadata(&path).is_ok_and(|file| file.len() == 0) {
                 let _ = std::fs::remove_file(&path);
             }
@@ -306,13 +307,13 @@ fn append(mut file: &File, path: &Path, line: &Line) -> Result<(), SysError> {
     file.write_all(&text).call(|| format!("write({path:?})"))
 }
 
-/// Makes and locks the directory for the records of an ID.
+/// Creates and locks the directory for the records of an ID.
 fn make_directory(place: &Path, id: &str) -> Result<File, SysError> {
-    /// Another container's poststop may remove either directory between two system calls.
+    /// The number of attempts. Another container's poststop may remove either directory between two system calls.
     const TRIES_MAX: u32 = 100;
     let directory = place.join(NAME).join(id);
     for _ in 0..TRIES_MAX {
-        // The place itself isn't ours to make: nobody would take it back.
+        // `place` itself is not created, because nothing would remove it.
         let result = [&place.join(NAME), &directory].into_iter().try_for_each(|each| {
             match DirBuilder::new().mode(0o700).create(each) {
                 Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
@@ -345,7 +346,7 @@ enum Locked {
     Yes(File),
     /// The directory doesn't exist.
     Nothing,
-    /// Another process has locked it.
+    /// Another process holds the lock.
     Busy,
 }
 
@@ -365,7 +366,7 @@ fn lock(directory: &Path, wait: Wait) -> Result<Locked, SysError> {
         Err(Errno::WOULDBLOCK) => return Ok(Locked::Busy),
         result => result.call(|| format!("flock({directory:?})"))?,
     }
-    // The process that had the lock may have removed the directory, and another may have made a new one.
+    // The process that held the lock may have removed the directory, and another may have created a new one.
     let own = fs::stat(&file)?;
     match std::fs::symlink_metadata(directory) {
         Ok(now) if (now.dev(), now.ino()) == (own.st_dev, own.st_ino) => {
@@ -382,7 +383,7 @@ fn open_directory(path: &Path) -> Result<File, SysError> {
     rustix::fs::open(path, flags, rustix::fs::Mode::empty()).map(File::from).call(|| format!("open({path:?})"))
 }
 
-/// Removes a directory of records if it is empty. A read-only file system has no records.
+/// Removes a directory of records if it is empty. A read-only file system is not an error, because it has no records.
 fn remove_if_empty(path: PathBuf) -> Result<(), RecordError> {
     use ErrorKind::{DirectoryNotEmpty, NotADirectory, NotFound, ReadOnlyFilesystem};
     let harmless = [NotFound, NotADirectory, DirectoryNotEmpty, ReadOnlyFilesystem];

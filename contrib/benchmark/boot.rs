@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! How long images take to boot in the cgroup layout that the runtime mounts, and in one that the hook makes.
+//! Measures how long images take to boot in the cgroup layout that the runtime mounts, and in
+//! one that the hook creates.
 
 use std::path::Path;
 use std::time::Duration;
@@ -11,21 +12,21 @@ use crate::host::{Host, Order};
 use crate::measure::Subject;
 use crate::surroundings::shuffle;
 
-/// How a host, or a container, mounts its cgroups.
+/// The way in which a host or a container mounts its cgroups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
-    /// Version 1 alone.
+    /// Only cgroup v1 is mounted.
     Legacy,
-    /// Controllers on version 1, and version 2 without any.
+    /// All controllers are on cgroup v1, and cgroup v2 has none.
     Hybrid,
-    /// Version 2 alone.
+    /// Only cgroup v2 is mounted.
     Unified,
 }
 
 use Layout::{Hybrid, Legacy, Unified};
 
 impl Layout {
-    /// What the hook's annotation calls it.
+    /// Returns the layout's name in the hook's annotation.
     pub fn word(self) -> &'static str {
         match self {
             Legacy => "legacy",
@@ -34,7 +35,8 @@ impl Layout {
         }
     }
 
-    /// What a runtime mounts on such a host; runc 1.1 has no version 2 in a container on a hybrid one.
+    /// Returns the layout that a runtime mounts on such a host. On a hybrid host, runc 1.1 doesn't
+    /// mount v2 in a container.
     fn mounted(self) -> Self {
         match self {
             Legacy | Hybrid => Legacy,
@@ -43,16 +45,16 @@ impl Layout {
     }
 }
 
-/// An image on a host, in a layout.
+/// A combination of an image, a host's layout and a container's layout.
 #[derive(Debug)]
 pub struct Cell {
-    /// The name of its directory.
+    /// The name of the image's directory.
     pub image: &'static str,
-    /// What the host has.
+    /// The cgroup layout of the host.
     pub host: Layout,
-    /// What the container is to have.
+    /// The cgroup layout that the container should have.
     pub inside: Layout,
-    /// Whether the annotation asks for it; else it is what the hook chooses.
+    /// Whether the annotation requests the container's layout. Otherwise, the hook chooses it.
     pub is_forced: bool,
 }
 
@@ -61,7 +63,7 @@ impl Cell {
         self.inside == self.host.mounted()
     }
 
-    /// Whose layout it is.
+    /// Returns which program creates the container's layout, and whether the annotation forces it.
     pub fn origin(&self) -> &'static str {
         match (self.is_native(), self.is_forced) {
             (true, false) => "runtime",
@@ -80,7 +82,7 @@ const fn forced(image: &'static str, host: Layout, inside: Layout) -> Cell {
     Cell { image, host, inside, is_forced: true }
 }
 
-/// What is booted.
+/// The combinations that are booted.
 pub static CELLS: [Cell; 15] = [
     chosen("bullseye", Unified, Unified),
     forced("bullseye", Unified, Legacy),
@@ -99,32 +101,32 @@ pub static CELLS: [Cell; 15] = [
     chosen("sid", Hybrid, Unified),
 ];
 
-/// One boot.
+/// The result of one boot.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Boot {
-    /// From the start of the runtime until systemd says that it is running.
+    /// The time from the start of the runtime until systemd reports that it is running.
     pub time: Duration,
-    /// The version that systemd says it is.
+    /// The version that systemd reports.
     pub systemd: String,
 }
 
 /// The boots of one cell.
 #[derive(Debug)]
 pub struct Boots {
-    /// What was booted.
+    /// The combination that was booted.
     pub cell: &'static Cell,
-    /// Its systemd's version.
+    /// The version of the image's systemd.
     pub systemd: String,
     /// The time of each round.
     pub times: Vec<Duration>,
 }
 
-/// The same image in the layout that the runtime mounts on such a host.
+/// Finds the boots of the same image in the layout that the runtime mounts on the same host.
 pub fn same_host<'a>(all: &'a [Boots], cell: &Cell) -> Option<&'a Boots> {
     native(all, cell.image, |other| other.host == cell.host)
 }
 
-/// The same image in the same layout, mounted by the runtime.
+/// Finds the boots of the same image in the same layout, mounted by the runtime.
 pub fn same_layout<'a>(all: &'a [Boots], cell: &Cell) -> Option<&'a Boots> {
     native(all, cell.image, |other| other.inside == cell.inside)
 }
@@ -133,12 +135,12 @@ fn native<'a>(all: &'a [Boots], image: &str, fits: impl Fn(&Cell) -> bool) -> Op
     all.iter().find(|boots| boots.cell.image == image && boots.cell.is_native() && fits(boots.cell))
 }
 
-/// Boots everything once per round, in a mixed order, one after the other.
+/// Boots each combination once per round, one after the other in shuffled order.
 pub fn measure(roots: &Path, hook: &Subject, rounds: usize) -> Result<Vec<Boots>, String> {
     check(roots)?;
     let mut all: Vec<Boots> =
         CELLS.iter().map(|cell| Boots { cell, systemd: String::new(), times: Vec::with_capacity(rounds) }).collect();
-    // Dropped after the hosts, whose processes are in its cgroups.
+    // The janitor is dropped after the hosts, whose processes are in its cgroups.
     let janitor = Janitor::start_for_runtimes();
     let mut hosts = [Legacy, Hybrid, Unified].map(|layout| {
         let order = Order {
@@ -152,7 +154,7 @@ pub fn measure(roots: &Path, hook: &Subject, rounds: usize) -> Result<Vec<Boots>
     });
     let mut order: Vec<usize> = (0..CELLS.len()).collect();
     let mut random = 1;
-    // Round 0 does not count: it brings the images' files into memory.
+    // Round 0 isn't counted, because it reads the images' files into memory.
     for round in 0..=rounds {
         eprintln!("benchmark: booting: round {round} of {rounds} …");
         shuffle(&mut order, &mut random);
@@ -173,12 +175,12 @@ pub fn measure(roots: &Path, hook: &Subject, rounds: usize) -> Result<Vec<Boots>
     Ok(all)
 }
 
-/// Says what is missing before anything is made.
+/// Checks that nothing is missing before anything is created.
 fn check(roots: &Path) -> Result<(), String> {
     for hierarchy in ["systemd", "unified"] {
         let path = Path::new(cgroup::ROOT).join(hierarchy);
         if !path.join("cgroup.procs").exists() {
-            // What v2 has cannot be had on v1 at the same time.
+            // A controller that is on v2 isn't available on v1 at the same time.
             return Err(format!("hosts of all layouts can be made of a hybrid one alone: no {}", path.display()));
         }
     }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The cgroups of the benchmark's container, and who removes them.
+//! The cgroups of the benchmark's container, and the janitor process that removes them.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -8,12 +8,12 @@ use std::{fs, io, thread};
 
 use crate::measure::quiet;
 
-/// Where all cgroup hierarchies are mounted.
+/// The directory where all cgroup hierarchies are mounted.
 pub const ROOT: &str = "/sys/fs/cgroup";
 /// How long the janitor waits for the last process of a cgroup to end.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A process that removes the cgroups once its standard input ends, be it by a signal to us.
+/// A process that removes the cgroups once its standard input ends, which also happens if this program is killed.
 #[derive(Debug)]
 pub struct Janitor {
     process: Child,
@@ -26,7 +26,8 @@ fn name() -> String {
 }
 
 impl Janitor {
-    /// Makes the container's cgroups: in systemd's and the memory hierarchy and v2 on a hybrid host, or the one of v2.
+    /// Creates the container's cgroups: on a hybrid host in systemd's hierarchy, the memory hierarchy and
+    /// v2, otherwise only in v2.
     pub fn start() -> Self {
         let name = name();
         let parents: &[&str] =
@@ -36,8 +37,8 @@ impl Janitor {
         Self::make(name, &cgroups.clone(), cgroups)
     }
 
-    /// Makes the cgroups that runtimes run in, in systemd's hierarchy and v2: what has no cgroup of its own in a
-    /// hierarchy stays in these, and all that a container leaves in any hierarchy is below one name.
+    /// Creates the cgroups that runtimes run in, in systemd's hierarchy and v2. A process that has no separate cgroup
+    /// in a hierarchy stays in these, and everything that a container leaves in any hierarchy is below one name.
     pub fn start_for_runtimes() -> Self {
         let name = name();
         let hierarchies = fs::read_dir(ROOT).expect("no cgroups").map(|entry| entry.unwrap().path());
@@ -46,9 +47,9 @@ impl Janitor {
         Self::make(name, &tops, made.to_vec())
     }
 
-    /// Starts the process first: there must be nothing that nobody removes.
+    /// Starts the janitor before it creates the cgroups, so that there are never cgroups that no process will remove.
     fn make(name: String, removed: &[PathBuf], cgroups: Vec<PathBuf>) -> Self {
-        // In a process group of its own, or ^C would end it too.
+        // Without a separate process group, ^C would also end the janitor.
         let mut command = Command::new(std::env::current_exe().unwrap());
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let process = quiet(&mut command)
@@ -64,17 +65,17 @@ impl Janitor {
         janitor
     }
 
-    /// The name of the topmost of them, in each hierarchy.
+    /// Returns the name of the topmost cgroup in each hierarchy.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The container's cgroups where only v2 is mounted.
+    /// Returns the container's cgroups where only v2 is mounted.
     pub fn cgroups_of_v2(&self) -> Vec<PathBuf> {
         vec![Path::new(ROOT).join(&self.name)]
     }
 
-    /// The directories that were made.
+    /// Returns the directories that were created.
     pub fn cgroups(&self) -> &[PathBuf] {
         &self.cgroups
     }
@@ -83,12 +84,12 @@ impl Janitor {
 impl Drop for Janitor {
     fn drop(&mut self) {
         drop(self.process.stdin.take());
-        // Worst case: it still waits for a process to end when we are gone.
+        // At worst, the janitor is still waiting for a process to end when this program has ended.
         let _ = self.process.wait();
     }
 }
 
-/// What the janitor does.
+/// Runs in the janitor: waits for the end of standard input, and then removes the cgroups.
 pub fn clean_up_at_end_of_input(cgroups: impl Iterator<Item = PathBuf>) {
     io::copy(&mut io::stdin(), &mut io::sink()).expect("cannot read standard input");
     for cgroup in cgroups {
@@ -96,7 +97,7 @@ pub fn clean_up_at_end_of_input(cgroups: impl Iterator<Item = PathBuf>) {
     }
 }
 
-/// Removes a cgroup and those below it as soon as no process is in them any more.
+/// Removes a cgroup and its descendants as soon as no process is in them.
 pub fn remove_once_empty(cgroup: &Path) {
     let step = Duration::from_millis(5);
     let mut waited = Duration::ZERO;
@@ -106,7 +107,7 @@ pub fn remove_once_empty(cgroup: &Path) {
     }
 }
 
-/// Removes a cgroup and those below it.
+/// Removes a cgroup and its descendants.
 fn remove(cgroup: &Path) -> io::Result<()> {
     let entries = match fs::read_dir(cgroup) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),

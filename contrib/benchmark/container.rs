@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A container between its mounts and its `pivot_root`, made by a process with a mount namespace of
-//! its own that then starts a hook in it, or waits while one from outside enters it.
+//! A container that has its mounts, but has not called `pivot_root` yet. It is created by a process in a separate
+//! mount namespace, which then starts a hook there, or waits while a hook enters that namespace from outside.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
@@ -18,46 +18,47 @@ use crate::bundle::{Bundle, extra_mount};
 use crate::cgroup;
 use crate::measure::{self, Run, Subject};
 
-/// What the process is to make and to do.
+/// The instructions for the process that creates the container.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// The bundle's directory.
+    /// The directory of the bundle.
     pub bundle: PathBuf,
-    /// The container's cgroups, which are made for it.
+    /// The container's cgroups, which are created for it.
     pub cgroups: Vec<PathBuf>,
-    /// Whether they become the root of a cgroup namespace.
+    /// Whether the cgroups become the root of a cgroup namespace.
     pub has_cgroup_namespace: bool,
-    /// What plays systemd's binary.
+    /// The program that stands in for systemd's binary.
     pub any_elf: PathBuf,
-    /// Additional mounts of config.json.
+    /// The number of additional mounts in config.json.
     pub extra_mounts: usize,
-    /// The program to measure; without one, wait until standard input ends.
+    /// The program to measure. Without one, the process waits until standard input ends.
     pub run: Option<Subject>,
 }
 
-/// What the process says at its end.
+/// The report that the process prints at its end.
 #[derive(Debug, Serialize, Deserialize)]
 struct Outcome {
     run: Option<Run>,
     has_run_tmpfs: bool,
 }
 
-/// The namespaces of config.json, without the network namespace: no hook looks at it, and its removal slows down what is
-/// measured next. As under a runtime, the parent of the container's first process is in none of them.
+/// The arguments of unshare(1) for the namespaces of config.json, without the network namespace: no hook uses it, and
+/// its removal slows down what is measured next. As under a runtime, the parent of the container's first process is
+/// in none of these namespaces.
 const IN_OWN_NAMESPACES: [&str; 10] =
     ["--pid", "--ipc", "--uts", "--fork", "--kill-child", "unshare", "--mount", "--propagation", "private", "--"];
 
-/// Where this program is, in the namespace of a setting.
+/// Returns the path of this program in the mount namespace of a setting.
 pub fn program() -> PathBuf {
     PathBuf::from("/run/benchmark/self")
 }
 
-/// Makes a container and measures a program on it.
+/// Creates a container and measures a program on it.
 pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
     for cgroup in &order.cgroups {
         fs::create_dir(cgroup).expect("cannot make the container's cgroup");
     }
-    // An engine mounts the root where its runtime sees it, so that the hook finds systemd's program at createRuntime.
+    // An engine mounts the root where its runtime sees it, so that the hook finds systemd's binary at createRuntime.
     mount_on(&bundle.root(), "", "tmpfs", MountFlags::empty(), "mode=755");
     bundle.fill_root(&order.any_elf, order.extra_mounts);
     let mut process = Command::new("unshare")
@@ -90,7 +91,7 @@ pub fn run(order: &Order, bundle: &Bundle, subject: &Subject) -> Run {
     run
 }
 
-/// Makes the container that the order, as JSON, describes, and does what it says.
+/// Creates the container that an order in JSON describes, and carries out the order.
 #[allow(unsafe_code)]
 pub fn main(order: &str) {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
@@ -101,7 +102,7 @@ pub fn main(order: &str) {
     let bundle = Bundle::open(order.bundle);
     make_mounts(&bundle, order.extra_mounts);
     if order.has_cgroup_namespace {
-        // SAFETY: a cgroup namespace is nothing that other threads rely on, and there are none.
+        // SAFETY: there are no other threads that could rely on the cgroup namespace.
         unsafe { unshare_unsafe(UnshareFlags::NEWCGROUP) }.unwrap();
     }
     std::env::set_current_dir(bundle.root()).unwrap();
@@ -129,7 +130,7 @@ fn device(path: &Path) -> u64 {
     fs::symlink_metadata(path).unwrap().dev()
 }
 
-/// The mounts of config.json, in its order.
+/// Creates the mounts of config.json, in the same order.
 fn make_mounts(bundle: &Bundle, extra_mounts: usize) {
     let root = bundle.root();
     let strict = MountFlags::NOSUID | MountFlags::NODEV | MountFlags::NOEXEC;
@@ -164,7 +165,7 @@ fn mount_on(root: &Path, name: &str, kind: &str, flags: MountFlags, options: &st
         .unwrap_or_else(|error| panic!("cannot mount {kind} on {name}: {error}"));
 }
 
-/// The process's own cgroups, read-only: one mount on v2, on v1 one per hierarchy below a tmpfs.
+/// Mounts the process's own cgroups read-only: a single mount on v2, and one per hierarchy below a tmpfs on v1.
 fn make_cgroup_mounts(target: &Path) {
     let host = Path::new(cgroup::ROOT);
     let read_only = MountFlags::BIND | MountFlags::RDONLY;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A host's hooks.d with twenty descriptors, of which some are for a container, and a config.json of 100 KiB.
+//! A host's hooks.d with twenty descriptors, some of which match a container, and a config.json of 100 KiB.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -9,22 +9,21 @@ use serde_json::{Value, json};
 
 use crate::surroundings::write_program;
 
-/// As large as those that Kubernetes makes of a pod with many services.
+/// The size of config.json, which is as large as one that Kubernetes creates for a pod with many services.
 pub const CONFIG_BYTES: usize = 100 * 1024;
-/// An annotation that a descriptor asks for.
+/// An annotation that one of the descriptors requires.
 const ANNOTATION: &str = r#""com.example.trace/enabled":"true","#;
 
-/// Whose command is which.
+/// A kind of container, which determines the command.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Container {
-    /// A web server.
+    /// The container runs a web server.
     Ordinary,
-    /// systemd.
+    /// The container runs systemd.
     Systemd,
 }
 
 impl Container {
-    /// The command.
     pub fn command(self) -> &'static str {
         match self {
             Self::Ordinary => "/usr/sbin/nginx",
@@ -33,7 +32,7 @@ impl Container {
     }
 }
 
-/// The containers that a descriptor is for.
+/// The containers that a descriptor matches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum For {
     None,
@@ -41,7 +40,7 @@ enum For {
     One(Container),
 }
 
-/// Each descriptor's name and its `when`, and for whom that is.
+/// The name and the `when` of each descriptor, and the containers that it matches.
 const DESCRIPTORS: [(&str, &str, For); 20] = [
     ("00-trace", r#"{"annotations":{"^com\\.example\\.trace/enabled$":"^(true|1)$"}}"#, For::All),
     ("05-policy", r#"{"always":true}"#, For::All),
@@ -65,7 +64,7 @@ const DESCRIPTORS: [(&str, &str, For); 20] = [
     ("95-gpu", r#"{"annotations":{"(?i)^GPU$":"^(all|[0-9]+(,[0-9]+)*)$"}}"#, For::None),
 ];
 
-/// The descriptors' directory, and the hooks.
+/// The directory of the descriptors, and that of the hooks.
 #[derive(Debug)]
 pub struct HooksD {
     directory: PathBuf,
@@ -73,7 +72,7 @@ pub struct HooksD {
 }
 
 impl HooksD {
-    /// Writes all of it; a hook is a program that does nothing.
+    /// Writes the descriptors and the hooks. Each hook is a program that does nothing.
     pub fn write(directory: PathBuf, hooks: PathBuf, empty: &[u8]) -> Self {
         fs::create_dir_all(&directory).unwrap();
         fs::create_dir_all(&hooks).unwrap();
@@ -92,18 +91,18 @@ impl HooksD {
         json!({"path": self.hooks.join(name), "args": [name, "--log-level", "info"], "env": ["PATH=/usr/bin:/bin"]})
     }
 
-    /// Where the descriptors are.
+    /// Returns the directory of the descriptors.
     pub fn directory(&self) -> &Path {
         &self.directory
     }
 
-    /// The hooks of a container as oci-add-hooks reads them, which has no conditions.
+    /// Writes the hooks of a container in the format of oci-add-hooks, which has no conditions.
     pub fn write_for_add_hooks(&self, container: Container, to: &Path) {
         let entries: Vec<Value> = matching(container).map(|name| self.entry(name)).collect();
         fs::write(to, json!({"hooks": {"createRuntime": entries, "poststop": entries}}).to_string()).unwrap();
     }
 
-    /// Why a config.json doesn't have the hooks of a container, and no other's.
+    /// Returns why a config.json doesn't have exactly the hooks of a container, or `None` if it does.
     pub fn problem(&self, config: &str, container: Container) -> Option<String> {
         DESCRIPTORS.iter().find_map(|(name, _, _)| {
             let expected = if matching(container).any(|matching| matching == *name) { 2 } else { 0 };
@@ -118,7 +117,8 @@ fn matching(container: Container) -> impl Iterator<Item = &'static str> {
     DESCRIPTORS.into_iter().filter(move |(_, _, whose)| matches(*whose)).map(|(name, _, _)| name)
 }
 
-/// Makes the text of a config.json as long as it is to be: with a service's variables, and annotations.
+/// Extends the content of a config.json to [`CONFIG_BYTES`], with a service's
+/// environment variables and with annotations.
 pub fn lengthened(config: &str) -> String {
     let (mut variables, mut annotations) = (String::new(), ANNOTATION.to_owned());
     for number in 0..400 {

@@ -1,4 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-// Does nothing: what starting a process costs at least.
+// Does nothing: the minimum cost of starting a process.
 
 int main(void) { return 0; }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-// Becomes another program: what any wrapper costs at least.
+// Executes another program: the minimum cost of any wrapper.
 
 #include <unistd.h>
 

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A host of a cgroup layout that boots containers: a process in namespaces of its own. It is the first of a pid
-//! namespace, so that the kernel ends all containers and runtimes with it, whichever way it ends.
+//! A host with one cgroup layout that boots containers: a process in separate namespaces. It is the first process of
+//! a PID namespace, so that the kernel ends all containers and runtimes with it, no matter how it ends.
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, Lines, Write};
@@ -21,25 +21,24 @@ use crate::cgroup;
 use crate::measure::Subject;
 use crate::surroundings::{ROOM, cover_writable_places, show_cgroup_v1_only, write_program};
 
-/// How long one program, and a boot, may take.
+/// How long a program or a boot may take.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the host is like.
+/// The configuration of a host.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Order {
-    /// How cgroups are mounted.
+    /// The cgroup layout of the host.
     pub layout: Layout,
-    /// Where the images are.
+    /// The directory that contains the images.
     pub roots: PathBuf,
-    /// The hook.
     pub hook: Subject,
     /// The cgroups that the runtime is in.
     pub runtime_cgroups: Vec<PathBuf>,
-    /// The name of the cgroup that the container's is made in, in each hierarchy.
+    /// The name of the container's parent cgroup, in each hierarchy.
     pub parent_cgroup: String,
 }
 
-/// The process, as the benchmark sees it.
+/// The benchmark's handle to the process of a host.
 #[derive(Debug)]
 pub struct Host {
     process: Child,
@@ -48,7 +47,7 @@ pub struct Host {
 }
 
 impl Host {
-    /// Makes the namespaces.
+    /// Starts the process in new namespaces.
     pub fn start(order: &Order) -> Self {
         let mut process = Command::new("unshare")
             .args(["--mount", "--propagation", "private", "--pid", "--fork", "--kill-child", "--mount-proc", "--"])
@@ -63,7 +62,7 @@ impl Host {
         Self { process, orders, answers }
     }
 
-    /// Boots a cell, which is given by its place in the list, and removes the container.
+    /// Boots a cell, which is given by its index in [`CELLS`], and removes the container.
     pub fn boot(&mut self, index: usize) -> Result<Boot, String> {
         let mut orders = self.orders.as_ref().expect("it is there until the end");
         writeln!(orders, "{index}").map_err(|error| format!("the host takes no orders: {error}"))?;
@@ -75,12 +74,13 @@ impl Host {
 impl Drop for Host {
     fn drop(&mut self) {
         drop(self.orders.take());
-        // Worst case: it has ended before.
+        // At worst, the process has already ended.
         let _ = self.process.wait();
     }
 }
 
-/// What the process does: it boots what standard input says until that ends, then ends at once.
+/// Runs in the host's process. Boots the cells whose indices it reads from standard input, and exits
+/// as soon as that ends.
 pub fn main(order: &str) {
     let mut order: Order = serde_json::from_str(order).unwrap();
     let (sender, indices) = mpsc::channel();
@@ -88,14 +88,14 @@ pub fn main(order: &str) {
         for line in io::stdin().lines() {
             sender.send(line.unwrap().parse::<usize>().expect("a number")).unwrap();
         }
-        // Not later: a container that hangs must not, either.
+        // Exits immediately, even if a container hangs.
         std::process::exit(0);
     });
     for cgroup in &order.runtime_cgroups {
         fs::write(cgroup.join("cgroup.procs"), "0").expect("cannot move to the cgroup");
     }
     let hook = fs::read(&order.hook.program).expect("cannot read the hook");
-    // By paths from there, images are found also below /tmp.
+    // Because image paths are relative to this directory, images below /tmp are also found after /tmp is covered.
     std::env::set_current_dir(&order.roots).expect("cannot go to the images");
     cover_writable_places();
     order.hook.program = Path::new(ROOM).join("hook");
@@ -107,13 +107,13 @@ pub fn main(order: &str) {
     }
 }
 
-/// Makes the layout of a hybrid host's.
+/// Turns the layout of a hybrid host into this one.
 fn make_layout(layout: Layout) {
     match layout {
         Layout::Hybrid => {}
         Layout::Legacy => show_cgroup_v1_only(),
         Layout::Unified => {
-            // Not a new mount: its options would be those of all mounts of v2.
+            // The existing mount is moved, because the options of a new one would apply to all mounts of v2.
             let place = Path::new(ROOM).join("unified");
             fs::create_dir(&place).unwrap();
             mount_move(Path::new(cgroup::ROOT).join("unified"), &place).expect("cannot move cgroup v2");
@@ -123,7 +123,7 @@ fn make_layout(layout: Layout) {
     }
 }
 
-/// Boots one container, and removes it however that went.
+/// Boots one container, and removes it whether or not that succeeds.
 fn boot(order: &Order, cell: &Cell) -> Result<Boot, String> {
     let directory = Path::new(ROOM).join("boot");
     let mut hook = vec![order.hook.program.to_str().expect("a path of ours")];
@@ -134,7 +134,7 @@ fn boot(order: &Order, cell: &Cell) -> Result<Boot, String> {
     mount_image(cell.image, &bundle);
     let result = run(cell, &bundle);
     let deleted = output(&mut runc(&["delete", "--force", ID]));
-    // Containers' processes become children of the first of the namespace.
+    // The containers' processes become children of this process, the first one of the PID namespace.
     while let Ok(Some(_)) = wait(WaitOptions::NOHANG) {}
     let boot = result?;
     deleted?;
@@ -143,13 +143,13 @@ fn boot(order: &Order, cell: &Cell) -> Result<Boot, String> {
     Ok(boot)
 }
 
-/// Mounts an image as root, with what the container writes in memory.
+/// Mounts an image as the container's root. What the container writes stays in memory.
 fn mount_image(image: &str, bundle: &Bundle) {
     let upper = bundle.directory().join("upper");
     let work = bundle.directory().join("work");
     fs::create_dir(&upper).unwrap();
     fs::create_dir(&work).unwrap();
-    // As a root's top is: the container's users must get through.
+    // The container's users must be able to pass through the top directory of the root.
     fs::set_permissions(&upper, fs::Permissions::from_mode(0o755)).unwrap();
     let options = format!("lowerdir={image},upperdir={},workdir={}", upper.display(), work.display());
     let options = std::ffi::CString::new(options).unwrap();
@@ -157,7 +157,7 @@ fn mount_image(image: &str, bundle: &Bundle) {
         .expect("cannot mount the image");
 }
 
-/// Starts a container, takes the time, and asks what it is.
+/// Starts a container, measures the time until it is running, and checks its layout and systemd's version.
 fn run(cell: &Cell, bundle: &Bundle) -> Result<Boot, String> {
     let path = |name: &str| bundle.directory().join(name);
     let said = File::create(path("said")).unwrap();
@@ -184,19 +184,20 @@ fn run(cell: &Cell, bundle: &Bundle) -> Result<Boot, String> {
     if found != expected {
         return Err(format!("on /sys/fs/cgroup in the container is {found}, not {expected}"));
     }
-    // "systemd 252 (252.39-1~deb12u2)"
+    // The line is like "systemd 252 (252.39-1~deb12u2)".
     let systemd = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap_or("?").to_owned();
     Ok(Boot { time, systemd })
 }
 
-/// Waits until systemd says that all has come up.
+/// Waits until systemd reports that the boot is complete.
 fn wait_until_running(socket: &str, start: Instant) -> Result<(), String> {
-    // From outside: a process that looks inside would slow the boot, and be where systemd sorts its cgroups.
+    // The socket is checked from outside. A process inside the container would slow down the boot, and would be in
+    // the cgroup that systemd rearranges.
     while !Path::new(socket).exists() {
         pause(start, "systemd listens nowhere")?;
     }
     loop {
-        // Its status says the same, and fails also where systemd is not ready to talk.
+        // The exit status is of no use: it says the same, but is also a failure while systemd isn't ready to answer.
         let finished = finish(&mut runc(&["exec", ID, "systemctl", "is-system-running", "--wait"]));
         match String::from_utf8_lossy(&finished.stdout).trim() {
             "running" => return Ok(()),
@@ -217,7 +218,7 @@ fn pause(start: Instant, why: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// The runtime, with an end if it hangs; `timeout` costs each start the same millisecond.
+/// Returns a command that runs runc, and kills it if it hangs. `timeout` costs each start the same millisecond.
 fn runc(arguments: &[&str]) -> Command {
     let mut command = Command::new("timeout");
     command.arg(PATIENCE.as_secs().to_string()).args(["runc", "--root"]).arg(Path::new(ROOM).join("state"));
@@ -225,7 +226,7 @@ fn runc(arguments: &[&str]) -> Command {
     command
 }
 
-/// The output of a program that is to succeed.
+/// Returns the output of a program, or an error if it fails.
 fn output(command: &mut Command) -> Result<String, String> {
     let finished = finish(command);
     if finished.status.success() {

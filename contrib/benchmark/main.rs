@@ -1,13 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Times the hook against an empty program and any peers, in mount namespaces of its own.
+//! Measures the hook in comparison with an empty program and with any other hooks, in private mount namespaces.
 //!
-//! `contrib/benchmark.sh` builds what this needs and starts it. What is timed is one process,
-//! from its spawning to its end; the container around it is made before, anew for each run.
-//! Everything that runs makes lives in private mount namespaces and is gone with the last
-//! process; only the container's cgroups are not, and a janitor that outlives this program by a
-//! moment removes them, whichever way it ends.
+//! `contrib/benchmark.sh` builds what this program needs and starts it. A measurement covers one process, from its
+//! spawning to its end; the container around it is created before that, anew for each run. Everything that a run
+//! creates is in private mount namespaces and disappears with the last process, except for the container's cgroups. A
+//! janitor process, which briefly outlives this program, removes those no matter how this program ends.
 //!
-//! Other measures, of boot times and of the runtime wrapper, are in `boot` and `wrapper`.
+//! The measurements of boot times and of the runtime wrapper are in `boot` and `wrapper`.
 
 #![allow(
     clippy::unwrap_used,
@@ -36,15 +35,16 @@ use crate::measure::Subject;
 use crate::surroundings::{Layout, Results, Setting};
 use crate::wrapper::Runc;
 
-/// Mounts in the host's table of the second setting.
+/// The number of mounts in the host's mount table, in the setting for that.
 const HOST_MOUNTS: usize = 10_000;
-/// Mounts in config.json of the third setting.
+/// The number of mounts in config.json, in the setting for that.
 const CONFIG_MOUNTS: usize = 2_000;
-/// How often each program runs on the skip path.
+/// How many times each program runs on the skip path.
 const ROUNDS: usize = 400;
-/// How often each image boots in each layout.
+/// How many times each image boots in each layout.
 const BOOT_ROUNDS: usize = 10;
-/// A systemd container's rounds, as a part of the skip path's: each builds containers.
+/// The rounds on the skip path are divided by this for systemd containers, because each
+/// of those rounds creates containers.
 const CONTAINER_ROUNDS_DIVISOR: usize = 4;
 
 const USAGE: &str = "\
@@ -73,7 +73,7 @@ usage: benchmark.sh [--rounds N] [--peer 'PROGRAM [ARGUMENT…]']… [--only ski
   --exec P    the program that becomes another, likewise
   --empty P   the program that does nothing, likewise";
 
-/// What the command line asks for.
+/// The options on the command line.
 #[derive(Debug, Default)]
 struct Options {
     rounds: Option<usize>,
@@ -107,7 +107,7 @@ impl Options {
                 Long("add-hooks") => options.add_hooks = Some(parser.value()?.into()),
                 Long("only") => options.only = Some(parser.value()?.string()?),
                 Long("help") => options.help = true,
-                // What `cargo bench` adds.
+                // `cargo bench` adds this option.
                 Long("bench") => {}
                 other => return Err(other.unexpected()),
             }
@@ -131,7 +131,7 @@ impl Options {
         Ok(options)
     }
 
-    /// The programs to compare; the empty one, the measure of the others, is the first.
+    /// Returns the programs to compare. The first is the empty program, which is the reference for the others.
     fn subjects(&self) -> Option<Vec<Subject>> {
         let hook = self.hook.as_ref()?;
         let mut subjects = vec![
@@ -210,7 +210,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Measures the wrapper, and prints its tables.
+/// Measures the wrapper and prints the tables.
 fn measure_wrapper(options: &Options) -> ExitCode {
     let (Some(wrapper), Some(exec), Some(empty)) = (&options.wrapper, &options.exec, &options.empty) else {
         eprintln!("benchmark: --wrapper, --exec and --empty are needed\n{USAGE}");
@@ -263,7 +263,7 @@ fn compare(options: &Options, subjects: &[Subject]) {
             name: "cgroup v2".to_owned(),
             layout: Layout::V2,
             cgroups: janitor.cgroups_of_v2(),
-            // Nothing there depends on cgroups.
+            // Nothing on the skip path depends on cgroups.
             skip_rounds: None,
             ..plain.clone()
         },
@@ -284,7 +284,7 @@ fn compare(options: &Options, subjects: &[Subject]) {
     table::print(&results);
 }
 
-/// Runs one setting in a mount namespace of its own.
+/// Runs one setting in a new mount namespace.
 fn run_setting(setting: &Setting) -> Results {
     let order = serde_json::to_string(setting).expect("a setting is serialisable");
     let program = std::env::current_exe().expect("where is this program?");
@@ -296,7 +296,7 @@ fn run_setting(setting: &Setting) -> Results {
     serde_json::from_slice(&output.stdout).expect("cannot read the results")
 }
 
-/// This program, wherever it is, with other arguments, in a new private mount namespace.
+/// Returns a command that runs this program, wherever it is, with these arguments in a new private mount namespace.
 fn in_own_mount_namespace(program: &Path, arguments: &[OsString]) -> Command {
     let mut command = Command::new("unshare");
     command.args(["--mount", "--propagation", "private", "--"]).arg(program).args(arguments);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Starts one program, measures it, and knows medians.
+//! Starts and measures a program, and computes medians.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -8,32 +8,32 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-/// How a program takes part in the making of a container.
+/// Where a program runs while a container is being created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Role {
-    /// In the container's mount namespace, at createContainer.
+    /// The program runs in the container's mount namespace, at createContainer.
     Inside,
-    /// In the runtime's, with the pid of a process of the container, at createRuntime or prestart.
+    /// The program runs in the runtime's mount namespace, with the PID of a process of the
+    /// container, at createRuntime or prestart.
     Outside,
 }
 
 /// A program that is compared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Subject {
-    /// What the table calls it.
+    /// The program's name in the tables.
     pub name: String,
-    /// Its command line, as given.
+    /// The command line, as it was given.
     pub command: String,
-    /// Where the program is.
+    /// The path of the program.
     pub program: PathBuf,
-    /// Its arguments.
     pub arguments: Vec<String>,
-    /// Where it runs for a systemd container.
+    /// Where the program runs for a systemd container.
     pub role: Role,
 }
 
 impl Subject {
-    /// A program that runs in the runtime's namespaces.
+    /// Returns a program that runs in the runtime's namespaces.
     pub fn new(name: &str, command: &str) -> Self {
         let mut words = command.split_whitespace();
         Self {
@@ -45,22 +45,22 @@ impl Subject {
         }
     }
 
-    /// A program that runs in the container's mount namespace.
+    /// Returns a program that runs in the container's mount namespace.
     pub fn inside(name: &str, command: &str) -> Self {
         Self { role: Role::Inside, ..Self::new(name, command) }
     }
 }
 
-/// One run of a program.
+/// The result of one run of a program.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Run {
-    /// From before it was started until it was waited for.
+    /// The time from before the start of the program until it was waited for.
     pub time: Duration,
-    /// Why the figure is worth nothing.
+    /// Why the measurement is invalid, or `None` if it is valid.
     pub problem: Option<String>,
 }
 
-/// Runs a program as a runtime would: no environment, the state on its standard input.
+/// Runs a program as a runtime would: without an environment, and with the state on standard input.
 pub fn run(subject: &Subject, stdin: &Path, stderr: &Path) -> Run {
     let mut command = Command::new(&subject.program);
     command
@@ -75,7 +75,7 @@ pub fn run(subject: &Subject, stdin: &Path, stderr: &Path) -> Run {
     Run { time, problem: problem(status, stderr) }
 }
 
-/// Starts a program that counts for nothing, so that the next start finds our own code in memory.
+/// Runs a program without measuring it, so that the next start finds this program's own code in memory.
 pub fn warm_up(program: &Path) {
     let status = spawn_and_wait(&mut Command::new(program));
     assert!(status.expect("cannot start a program").success());
@@ -96,19 +96,20 @@ fn problem(status: std::io::Result<ExitStatus>, stderr: &Path) -> Option<String>
     }
 }
 
-/// Output that nobody reads.
+/// Discards the output of a command.
 pub fn quiet(command: &mut Command) -> &mut Command {
     command.stdout(Stdio::null()).stderr(Stdio::null())
 }
 
-/// The middle of some times.
+/// Returns the median of some times.
 pub fn median(times: &[Duration]) -> Duration {
     let mut sorted = times.to_vec();
     sorted.sort_unstable();
     sorted[sorted.len() / 2]
 }
 
-/// The middle of what each time takes more than the other's of the same round, in seconds; less is possible, too.
+/// Returns the median, in seconds, of the differences between each time and the other program's time in the same
+/// round. It can be negative.
 pub fn median_difference(times: &[Duration], others: &[Duration]) -> f64 {
     let mut differences: Vec<f64> =
         times.iter().zip(others).map(|(time, other)| time.as_secs_f64() - other.as_secs_f64()).collect();
@@ -116,7 +117,7 @@ pub fn median_difference(times: &[Duration], others: &[Duration]) -> f64 {
     differences[differences.len() / 2]
 }
 
-/// The middle of the ratios of each time to the other's of the same round.
+/// Returns the median of the ratios of each time to the other program's time in the same round.
 pub fn median_ratio(times: &[Duration], others: &[Duration]) -> f64 {
     let mut ratios: Vec<f64> =
         times.iter().zip(others).map(|(time, other)| time.as_secs_f64() / other.as_secs_f64()).collect();

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The host as a hook sees it: a mount namespace with a cgroup layout, room to write, and as many
-//! mounts as a setting wants.
+//! The host as a hook sees it: a mount namespace with a cgroup layout, writable directories, and as many
+//! mounts as a setting requires.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,69 +16,67 @@ use crate::cgroup;
 use crate::container::{self, Order};
 use crate::measure::{self, Role, Run, Subject};
 
-/// Everything of ours is below it: a tmpfs that only our namespace sees.
+/// The directory for all files of the benchmark: a tmpfs that only this mount namespace sees.
 pub const ROOM: &str = "/run/benchmark";
-/// Runs before those that count.
+/// The number of rounds before those that are counted.
 const WARM_UP_ROUNDS: usize = 10;
 
 /// The cgroup hierarchies that a hook sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Layout {
-    /// On a hybrid host, only those of v1.
+    /// Only the hierarchies of v1, which is mounted on a hybrid host.
     V1,
-    /// Only that of v2.
+    /// Only the hierarchy of v2.
     V2,
 }
 
 impl Layout {
-    /// Whether engines give a container a cgroup namespace of its own by default.
+    /// Whether engines create a cgroup namespace for a container by default.
     fn has_cgroup_namespace(self) -> bool {
         self == Self::V2
     }
 }
 
-/// What is measured in one namespace.
+/// What is measured in one mount namespace.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Setting {
-    /// What the table calls it.
+    /// The setting's name in the tables.
     pub name: String,
-    /// The programs; the first is the measure of the others.
+    /// The programs to compare. The first is the reference for the others.
     pub subjects: Vec<Subject>,
-    /// How cgroups are mounted.
+    /// The cgroup hierarchies that are mounted.
     pub layout: Layout,
-    /// The cgroups in which the container's are made.
+    /// The parents of the container's cgroups.
     pub cgroups: Vec<PathBuf>,
-    /// Rounds of the skip path, if it is wanted.
+    /// The number of rounds on the skip path, if that is measured.
     pub skip_rounds: Option<usize>,
-    /// Rounds of the making of a systemd container, if it is wanted.
+    /// The number of rounds that create a systemd container, if that is measured.
     pub create_rounds: Option<usize>,
-    /// Additional mounts in the host's table.
+    /// The number of additional mounts in the host's mount table.
     pub host_mounts: usize,
-    /// Additional mounts in config.json.
+    /// The number of additional mounts in config.json.
     pub config_mounts: usize,
 }
 
 /// One line of a table.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Line {
-    /// The program's name.
     pub name: String,
-    /// Its command line.
     pub command: String,
     /// The time of each round.
     pub times: Vec<Duration>,
-    /// What went wrong first.
+    /// The first problem, or `None` if the measurement is valid.
     pub problem: Option<String>,
 }
 
-/// What a setting gave.
+/// The results of a setting.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Results {
-    /// The container that is not ours.
+    /// The results for the container that the hook skips.
     pub skip: Vec<Line>,
-    /// The container with systemd.
+    /// The results for the container with systemd.
     pub create: Vec<Line>,
-    /// What reading alone costs, of which a hook can't need less if it has to read it.
+    /// The cost of reading alone, which is the minimum for a hook that has to read the files.
     pub reading: Vec<Line>,
 }
 
@@ -100,7 +98,7 @@ pub fn main(setting: &str) {
     println!("{}", serde_json::to_string(&results).unwrap());
 }
 
-/// On a hybrid host, hides v2, which hooks of cgroup v1's time fail on.
+/// Hides v2 on a hybrid host, because hooks from the time of cgroup v1 fail on it.
 pub fn show_cgroup_v1_only() {
     let unified = Path::new(cgroup::ROOT).join("unified");
     if unified.exists() {
@@ -108,21 +106,21 @@ pub fn show_cgroup_v1_only() {
     }
 }
 
-/// On a hybrid host, shows v2 where a host with v2 alone has it.
+/// Shows v2 on a hybrid host at the path where a host with only v2 has it.
 fn show_cgroup_v2_only() {
     let unified = Path::new(cgroup::ROOT).join("unified");
     if unified.exists() {
-        // Out of the way of the tmpfs that it lies on.
+        // v2 is mounted on the tmpfs that is about to be unmounted.
         mount_bind(&unified, "/tmp").expect("cannot bind cgroup v2");
         unmount(cgroup::ROOT, UnmountFlags::DETACH).expect("cannot unmount the hierarchies");
         mount_move("/tmp", cgroup::ROOT).expect("cannot move cgroup v2");
     }
 }
 
-/// Covers the places that hooks write to, and copies the programs where they stay in reach.
+/// Covers the directories that hooks write to, and copies the programs to where they stay accessible.
 ///
-/// Copies on one tmpfs are equal before the page cache, too: how a file came to be in that decides
-/// how many page faults starting it takes.
+/// Copies on one tmpfs are also equal with regard to the page cache: how a file got there determines the number of
+/// page faults when it is started.
 fn make_room(subjects: &mut [Subject]) {
     let read = |path: &Path| fs::read(path).unwrap_or_else(|error| panic!("cannot read {}: {error}", path.display()));
     let this = read(Path::new("/proc/self/exe"));
@@ -136,7 +134,7 @@ fn make_room(subjects: &mut [Subject]) {
     }
 }
 
-/// Hides the places that hooks and runtimes write to, and makes the room.
+/// Hides the directories that hooks and runtimes write to, and creates [`ROOM`].
 pub fn cover_writable_places() {
     for directory in ["/run", "/tmp", "/var/log"] {
         tmpfs(directory);
@@ -144,7 +142,7 @@ pub fn cover_writable_places() {
     fs::create_dir(ROOM).unwrap();
 }
 
-/// Makes an executable file.
+/// Writes an executable file.
 pub fn write_program(path: &Path, program: &[u8]) {
     fs::write(path, program).unwrap();
     fs::set_permissions(path, fs::Permissions::from_mode(0o755)).unwrap();
@@ -155,7 +153,7 @@ fn tmpfs(path: &str) {
         .unwrap_or_else(|error| panic!("cannot mount tmpfs on {path}: {error}"));
 }
 
-/// Fills the host's mount table, with paths about as long as those of containers.
+/// Fills the host's mount table with paths that are about as long as those of containers.
 fn add_host_mounts(count: usize) {
     let parent = Path::new(ROOM).join("mounts/var/lib/containers/storage/overlay");
     for index in 0..count {
@@ -165,18 +163,18 @@ fn add_host_mounts(count: usize) {
     }
 }
 
-/// A container that hooks have nothing to do with.
+/// Measures the programs with a container that hooks skip.
 fn skip(setting: &Setting, rounds: usize) -> Vec<Line> {
     let directory = Path::new(ROOM).join("skip");
     let bundle = Bundle::write(directory, "nginx", setting.config_mounts, setting.layout.has_cgroup_namespace());
     let state = bundle.write_state(None);
     std::env::set_current_dir(bundle.root()).unwrap();
-    // The stage makes no difference yet.
+    // The stage makes no difference on the skip path.
     let subjects: Vec<_> = setting.subjects.iter().filter(|subject| subject.role == Role::Outside).cloned().collect();
     interleave(&subjects, rounds, |subject| measure::run(subject, &state, &Path::new(ROOM).join("stderr")))
 }
 
-/// A container of systemd, made anew for each run.
+/// Measures the programs with a systemd container, which is created anew for each run.
 fn create(setting: &Setting, rounds: usize) -> Vec<Line> {
     let directory = Path::new(ROOM).join("create");
     let bundle = Bundle::write(directory, "/sbin/init", setting.config_mounts, setting.layout.has_cgroup_namespace());
@@ -193,12 +191,13 @@ fn create(setting: &Setting, rounds: usize) -> Vec<Line> {
         };
         container::run(&order, &bundle, subject)
     });
-    // That the empty program leaves the container as it was is no problem.
+    // The empty program leaves the container unmodified, which isn't a problem.
     lines[0].problem = None;
     lines
 }
 
-/// Runs each program once per round, in a mixed order, so that what slows the machine slows all of them.
+/// Runs each program once per round, in shuffled order, so that anything that slows down the
+/// machine affects all of them.
 pub fn interleave(subjects: &[Subject], rounds: usize, run: impl Fn(&Subject) -> Run) -> Vec<Line> {
     let mut lines: Vec<Line> = subjects
         .iter()
@@ -209,7 +208,7 @@ pub fn interleave(subjects: &[Subject], rounds: usize, run: impl Fn(&Subject) ->
             problem: None,
         })
         .collect();
-    // What ran just before bears on a program: no fixed order.
+    // The order varies, because a program is affected by what ran just before it.
     let mut order: Vec<usize> = (0..lines.len()).collect();
     let mut random = 1;
     for round in 0..WARM_UP_ROUNDS + rounds {
@@ -226,7 +225,7 @@ pub fn interleave(subjects: &[Subject], rounds: usize, run: impl Fn(&Subject) ->
     lines
 }
 
-/// Puts indices into an order that is another each time, but the same in each benchmark.
+/// Shuffles indices. The order is different each time, but the same in each run of the benchmark.
 pub fn shuffle(order: &mut [usize], random: &mut u64) {
     for last in (1..order.len()).rev() {
         // Knuth's MMIX generator, whose upper bits are good enough.
@@ -236,7 +235,7 @@ pub fn shuffle(order: &mut [usize], random: &mut u64) {
     }
 }
 
-/// What it costs to read the mount table and config.json, and nothing else.
+/// Measures how long it takes to read the mount table and config.json, and nothing else.
 fn reading(setting: &Setting) -> Vec<Line> {
     let directory = Path::new(ROOM).join("read");
     let bundle = Bundle::write(directory, "nginx", setting.config_mounts, setting.layout.has_cgroup_namespace());

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Prints what was measured.
+//! Prints the results as tables.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::measure::{median, median_difference, median_ratio};
 use crate::surroundings::{Line, Results};
 use crate::wrapper::Measures;
 
-/// Prints one table per measure, and the command that gave them.
+/// Prints one table per measurement, and the command that produced them.
 pub fn print(results: &[(String, Results)]) {
     print_machine();
     print_measure("Skip path: args[0] is nginx", results.iter().map(|(name, results)| (name, &results.skip)));
@@ -19,7 +19,7 @@ pub fn print(results: &[(String, Results)]) {
     print_reading(results);
 }
 
-/// Prints what each image took in each layout, next to what it takes where the runtime mounted its layout.
+/// Prints how long each image took to boot in each layout, next to its time in a layout that the runtime mounted.
 pub fn print_boots(all: &[Boots]) {
     print_machine();
     let rounds = all[0].times.len();
@@ -56,7 +56,7 @@ pub fn print_boots(all: &[Boots]) {
     }
 }
 
-/// Prints what the runtime wrapper adds, at the end as rows of the README's table.
+/// Prints what the runtime wrapper adds, and at the end the same as rows of the README's table.
 pub fn print_wrapper(measures: &Measures) {
     print_machine();
     print_measure("A call that is passed on", std::iter::once((&"--version".to_owned(), &measures.passed_on)));
@@ -95,7 +95,7 @@ pub fn print_wrapper(measures: &Measures) {
     }
 }
 
-/// What a line takes more than another, in microseconds: the difference of their medians.
+/// Returns how much longer one line's program takes than another's, in microseconds: the difference of their medians.
 fn added(line: &Line, reference: &Line) -> f64 {
     microseconds(median(&line.times)) - microseconds(median(&reference.times))
 }
@@ -166,7 +166,7 @@ fn microseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-/// What a hook can't go below if it reads these at all.
+/// Prints the minimum cost for a hook that reads these files at all.
 fn print_reading(results: &[(String, Results)]) {
     println!("\nFor comparison, inside one process, µs");
     for (setting, results) in results {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! What the runtime wrapper adds to a runtime: to a call that it passes on, and to a `create` for which it reads
-//! descriptors and writes config.json. A runtime that does nothing shows it best; runc shows what part of a container's
-//! creation it is.
+//! Measures what the runtime wrapper adds to the time of a runtime: for a call that it passes on, and for a `create`,
+//! for which it reads descriptors and writes config.json. A runtime that does nothing shows this best; runc shows
+//! what part of a container's creation it is.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -17,37 +17,37 @@ use crate::in_own_mount_namespace;
 use crate::measure::{self, Run, Subject, quiet};
 use crate::surroundings::{Line, ROOM, cover_writable_places, interleave, write_program};
 
-/// What is to be measured.
+/// What to measure, and with which programs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Order {
-    /// The wrapper.
     pub wrapper: PathBuf,
-    /// The program that becomes another.
+    /// The program that only executes another one.
     pub exec: PathBuf,
     /// The program that does nothing.
     pub empty: PathBuf,
-    /// The other wrapper.
+    /// oci-add-hooks, the other wrapper, if it is measured.
     pub add_hooks: Option<PathBuf>,
-    /// How often each runs.
+    /// How many times each program runs.
     pub rounds: usize,
-    /// How often runc creates a container by each.
+    /// How many times runc creates a container with each program.
     pub runc_rounds: usize,
-    /// What runc's containers need, where that can be measured.
+    /// What runc's containers need, or `None` if runc can't be measured.
     pub runc: Option<Runc>,
 }
 
-/// Where runc runs.
+/// The program runc, and the cgroups for it and its containers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Runc {
     program: PathBuf,
     /// The cgroups that the runtime is in.
     runtime_cgroups: Vec<PathBuf>,
-    /// The name of the cgroup that the container's is made in.
+    /// The name of the container's parent cgroup, in each hierarchy.
     parent_cgroup: String,
 }
 
 impl Runc {
-    /// Needs a host with a hybrid layout; or says why it can't be measured.
+    /// Finds runc and creates its cgroups, or returns why it can't be measured. This needs a
+    /// host with a hybrid layout.
     pub fn find(janitor: impl FnOnce() -> Janitor) -> Result<(Self, Janitor), String> {
         let path = std::env::var_os("PATH").unwrap_or_default();
         let program = std::env::split_paths(&path).map(|folder| folder.join("runc")).find(|file| file.is_file());
@@ -61,16 +61,17 @@ impl Runc {
     }
 }
 
-/// The measures; the first line of each is what the others are compared with.
+/// The results. The first line of each is the reference for the others.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct Measures {
-    /// A call that is passed on: the program that becomes another, the wrapper, and the other wrapper.
+    /// The results for a call that is passed on: of the program that executes another, the runtime alone, the
+    /// wrapper, and the other wrapper.
     pub passed_on: Vec<Line>,
-    /// `create`, by the row's name: the runtime alone, the wrapper, and the other wrapper.
+    /// The results for `create`, with the row's name: of the runtime alone, the wrapper, and the other wrapper.
     pub create: Vec<(String, Vec<Line>)>,
 }
 
-/// Measures in a mount namespace of its own.
+/// Runs the measurements in a new mount namespace.
 pub fn measure(order: &Order) -> Measures {
     let program = std::env::current_exe().expect("where is this program?");
     let order = serde_json::to_string(order).expect("an order is serialisable");
@@ -82,7 +83,7 @@ pub fn measure(order: &Order) -> Measures {
     serde_json::from_slice(&output.stdout).expect("cannot read the results")
 }
 
-/// What is done in that namespace.
+/// Runs in the new mount namespace. Measures what an order in JSON says, and prints the results as JSON.
 pub fn main(order: &str) {
     set_parent_process_death_signal(Some(Signal::KILL)).unwrap();
     let order: Order = serde_json::from_str(order).unwrap();
@@ -123,7 +124,7 @@ struct Stand {
 }
 
 impl Stand {
-    /// The ways to call a runtime: by itself, by our wrapper, and by the other one.
+    /// Returns the ways to call a runtime: directly, through our wrapper, and through the other one.
     fn ways(&self, runtime: &Path, arguments: &[&str], add_hooks: &Path) -> Vec<Subject> {
         let room = Path::new(ROOM);
         let subject = |name: &str, program: &Path, own: &[&str]| {
@@ -147,7 +148,7 @@ impl Stand {
         ways
     }
 
-    /// What makes no container.
+    /// Measures a call that doesn't create a container.
     fn passed_on(&self, rounds: usize) -> Vec<Line> {
         let room = Path::new(ROOM);
         let mut subjects = self.ways(&room.join("empty"), &["--version"], &room.join("nothing"));
@@ -157,7 +158,7 @@ impl Stand {
         interleave(&subjects, rounds, run)
     }
 
-    /// `create` by a runtime that does nothing.
+    /// Measures `create` with a runtime that does nothing.
     fn create(&self, container: Container, rounds: usize) -> Vec<Line> {
         let room = Path::new(ROOM);
         let bundle = Bundle::write(room.join(format!("{container:?}")), container.command(), 0, false);
@@ -176,7 +177,8 @@ impl Stand {
         })
     }
 
-    /// `create` by runc, which calls the hooks, too: alone it gets a config.json that has them.
+    /// Measures `create` with runc, which also calls the hooks. Without a wrapper, it gets a
+    /// config.json that already has them.
     fn create_by_runc(&self, runc: &Runc, container: Container, rounds: usize) -> Vec<Line> {
         let room = Path::new(ROOM);
         let cgroup = format!("/{}/{ID}", runc.parent_cgroup);
@@ -207,7 +209,7 @@ impl Stand {
     }
 }
 
-/// What our wrapper makes of a config.json, without any runtime's doing.
+/// Returns what our wrapper turns a config.json into, without the effects of any runtime.
 fn with_hooks(wrapper: &Subject, bundle: &Bundle, text: &str) -> String {
     fs::write(bundle.config(), text).unwrap();
     let arguments = wrapper.arguments.iter().map(String::as_str).map(|argument| match argument {
@@ -227,7 +229,7 @@ fn create_arguments<'a>(bundle: &'a Bundle, globals: &[&'a str]) -> Vec<&'a str>
     [globals, &["create", "--bundle", bundle.directory().to_str().unwrap(), ID]].concat()
 }
 
-/// A root with systemd, and with what an ordinary container runs.
+/// Fills the root with systemd and, for an ordinary container, with its command.
 fn fill_root(bundle: &Bundle, container: Container) {
     let empty = Path::new(ROOM).join("empty");
     bundle.fill_root(&empty, 0);

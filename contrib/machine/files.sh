@@ -1,7 +1,7 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Run by root in the machine, before the session begins. The second disk is a tar archive of what is installed, the
-# third of the session user's files.
+# Run as root in the machine before the session begins. The second disk is a tar archive of what is installed, and the
+# third one has the session user's files.
 set -eu
 setting() { sed -n "s/.*\<machine\.$1=\([^ ]*\).*/\1/p" /proc/cmdline; }
 
@@ -15,11 +15,11 @@ enforcing,Enforcing | off,Disabled) ;;
     ;;
 esac
 
-# The mount options are the first mount namespace's to change.
+# The mount options can be changed only in the first mount namespace.
 want=$(setting cgroup)
 if [ "$want" = no-nsdelegate ]; then
     options=$(findmnt -n -o OPTIONS /sys/fs/cgroup | sed 's/,nsdelegate//')
-    # With source and type given, mount(8) does not add the options that are there already.
+    # If the source and the type are given, mount(8) doesn't add the options that are already set.
     mount -t cgroup2 -o "remount,$options" cgroup2 /sys/fs/cgroup
 fi
 is=nsdelegate
@@ -32,7 +32,7 @@ grep -q '^cgroup2 /sys/fs/cgroup .*[, ]nsdelegate' /proc/mounts || is=no-nsdeleg
 chmod 666 /dev/ttyS1 /dev/ttyS2
 for line in ttyS1 ttyS2; do stty -F /dev/$line raw -echo; done
 
-# As udev would do it, which isn't there.
+# udev would do this, but isn't installed.
 modprobe -a tun fuse
 chmod 666 /dev/net/tun /dev/fuse
 
@@ -43,7 +43,7 @@ ip link set eth0 up
 ip link set eth1 up
 ip route add default via 10.0.2.2
 
-# Files are labelled by who makes them, and the hook is to have the label of an installed program.
+# A file's label depends on the process that creates it, but the hook must have the label of an installed program.
 tar -C / --no-overwrite-dir -xvf /dev/ubdb >/run/machine-files
 sed 's,^\.,,' /run/machine-files | xargs restorecon
 user=$(setting user)
@@ -53,8 +53,8 @@ tar -C "$home" --no-overwrite-dir --no-same-owner -xvf /dev/ubdc >/run/machine-f
 rm /run/machine-files
 restorecon -R "$home"
 
-# On a busy host, systemd-logind was seen to run without a connection to dbus-daemon. It does not connect again by itself, and
-# whoever logs in then gets no session and no /run/user/UID.
+# On a busy host, systemd-logind has been seen to run without a connection to dbus-daemon. It doesn't reconnect by
+# itself, and a user who then logs in gets no session and no /run/user/UID.
 tries=0
 until busctl status org.freedesktop.login1 >/dev/null 2>&1; do
     tries=$((tries + 1))

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# What the engine of whoever runs this, root or tester, is given in a boot of its own, whose disk is kept.
+# Imports the image into the engines. root and tester each run this in a separate boot, after which the disk is kept.
 set -eu
 
 if [ "$(id -u)" != 0 ]; then

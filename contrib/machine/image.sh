@@ -1,11 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Makes the disk that machine.sh boots from. As root: it writes labels and owners.
+# Makes the disk that machine.sh boots from. Must run as root, because it writes labels and owners.
 #
 #   image.sh DIRECTORY KERNEL ROOTS
 #
-# DIRECTORY gets disk.raw. KERNEL is the directory that kernel of prerequisites.sh makes. ROOTS has the containers' root file
-# systems by the names of Debian's suites; trixie becomes the engines' image.
+# disk.raw is created in DIRECTORY. KERNEL is the directory that the function kernel of prerequisites.sh creates.
+# ROOTS has the containers' root file systems, named after Debian's suites; trixie becomes the engines' image.
 set -eu
 umask 022
 here=$(cd "$(dirname "$0")" && pwd)
@@ -29,12 +29,12 @@ rm "$root/root/in-image.sh" "$root/root/policy.cil"
 
 cp -a "$roots/trixie" "$root/srv/systemd"
 cp -a "$roots/bullseye" "$roots/bookworm" "$root/srv/"
-# Without device nodes, which the rootless podman could not make.
+# Device nodes are left out, because rootless podman can't create them.
 tar -C "$root/srv/systemd" --exclude='./dev/*' -cf "$root/srv/systemd.tar" .
 
-# The labels are written here, so that the machine need not boot once to relabel itself.
+# The labels are written here, so that the machine need not boot just to relabel its files.
 chroot "$root" setfiles -m -F /etc/selinux/default/contexts/files/file_contexts /
-# A journal would protect a file system that is thrown away after each run.
+# A journal isn't needed, because the file system is discarded after each run.
 mkfs.ext4 -q -O '^has_journal' -L machine -d "$root" "$made/disk.raw" 8G
 debugfs -R 'ea_get /usr/bin/podman security.selinux' "$made/disk.raw" 2>/dev/null | grep -q :object_r: || {
     echo "image.sh: mkfs.ext4 did not keep the SELinux labels" >&2

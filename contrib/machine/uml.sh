@@ -1,27 +1,27 @@
 # shellcheck shell=sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Sourced by machine.sh: starts and ends one User Mode Linux, prepares its disks and reads its output. It uses $run, a directory
-# of this run alone, and $kernel.
+# Sourced by machine.sh. Starts and ends a User Mode Linux, prepares its disks and reads its output. Uses $run, a
+# private directory of this run, and $kernel.
 
 : "${run:?}" "${kernel:?}"
 machine=
 
-# keep FILE: of this run, and says where it is.
+# keep FILE: keeps a log of this run, and prints where it is.
 keep() {
     mv "$1" target/machine/failed.log
     echo "the whole log is target/machine/failed.log"
 }
 
-# archives INSTALLED [DIRECTORY COMMAND]: packs the machine's second disk, which is unpacked to /, and its third, which is
-# unpacked to the user's home directory. Without a command the user gets a shell.
+# archives INSTALLED [DIRECTORY COMMAND]: packs the machine's second disk, which is unpacked to /, and its third,
+# which is unpacked to the user's home directory. Without a command the user gets a shell.
 archives() {
     tar -C "$1" --owner=0 --group=0 -cf "$run/installed.tar" .
     rm -rf "${run:?}/home"
     mkdir "$run/home"
     if [ $# -gt 1 ]; then
         cp -a "$2" "$run/home/test"
-        # Through a pipe, since scripts and engines behave otherwise on a terminal. An engine's processes may hold it longer
-        # than the script does, so a line tells the end.
+        # Output goes through a pipe, because scripts and engines behave differently on a terminal. An engine's
+        # processes may keep the pipe open for longer than the script does, so a special line marks the end.
         end=$(cat /proc/sys/kernel/random/uuid)
         cat >"$run/home/session" <<END
 rm -f ~/session ~/status
@@ -38,8 +38,9 @@ END
     tar -C "$run/home" --owner=0 --group=0 -cf "$run/home.tar" .
 }
 
-# start_machine DISK USER SELINUX CGROUP [SETTING...]: boots, and logs USER in. What the script prints goes to descriptor 5.
-# A shell has its terminal on the descriptors 3 and 5; dash would give it /dev/null as standard input.
+# start_machine DISK USER SELINUX CGROUP [SETTING...]: boots, and logs USER in. What the script prints goes
+# to file descriptor 5. A shell has its terminal on the file descriptors 3 and 5, because dash would give
+# it /dev/null as standard input.
 start_machine() {
     ubd0=$1
     case $3 in
@@ -53,8 +54,8 @@ start_machine() {
     else
         lines="ssl0=fd:0,fd:5" time_limit=0
     fi
-    # Its memory is a file in /dev/shm. setpriv: should this shell be killed, the machine goes with it. A boot that hangs is
-    # ended after half an hour.
+    # The machine's memory is a file in /dev/shm. If this shell is killed, setpriv makes the kernel kill the machine
+    # as well. A machine that hangs is ended after half an hour.
     # shellcheck disable=SC2086 # one word a setting
     env -u TMPDIR -u TMP -u TEMP setpriv --pdeathsig KILL timeout --foreground --signal KILL "$time_limit" \
         setpriv --pdeathsig KILL "$kernel/usr/bin/linux.uml" "uml_dir=$run/" seccomp=auto mem=2048M noreboot panic=1 \
@@ -64,7 +65,7 @@ start_machine() {
     machine=$!
 }
 
-# wait_for_session: until the machine has ended; sets status, which is the script's.
+# wait_for_session: waits until the machine has ended, and sets $status to the script's exit status.
 wait_for_session() {
     wait "$machine" || true # The status of the machine says nothing about the script.
     machine=
@@ -79,7 +80,7 @@ end_machine() {
     machine=
 }
 
-# machine_failed WHY
+# machine_failed WHY: prints the machine's logs and fails.
 machine_failed() {
     tail -n 40 "$run/uml.log" "$run/login" "$run/console" >&2 2>/dev/null || true # There may be none yet.
     stop "the virtual machine: $*"

@@ -13,19 +13,19 @@ use crate::sys::time_limit;
 /// A form of the command line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
-    /// Without a subcommand: an OCI runtime calls the hook.
+    /// A hook call by an OCI runtime, which has no subcommand.
     Hook,
     Precreate,
     Plan,
 }
 
-/// What is fixed about one form.
+/// The static description of a form.
 pub(super) struct FormSpec {
-    /// The word that chooses it.
+    /// The subcommand that selects the form, or `None` for a hook call.
     pub subcommand: Option<&'static str>,
-    /// What follows the program's name.
+    /// The usage line, without the program's name.
     pub usage: &'static str,
-    /// What it does, for `--help`.
+    /// The description that `--help` prints.
     pub doc: &'static str,
 }
 
@@ -56,35 +56,36 @@ impl Form {
         }
     }
 
-    /// Reads a subcommand.
+    /// Returns the form that a subcommand selects.
     pub(super) fn parse(word: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|form| form.spec().subcommand == Some(word))
     }
 
-    /// What it is called in a sentence.
+    /// Returns the form's name in messages.
     pub(super) fn name(self) -> &'static str {
         self.spec().subcommand.unwrap_or("a hook call")
     }
 }
 
 pub(super) struct Flag {
-    /// Without the dashes.
+    /// The long option, without the leading dashes.
     pub name: &'static str,
     pub takes: Takes,
-    /// The forms that take it. Options of the same forms stand together, since `--help` has a heading for each group.
+    /// The forms that take the option. Options for the same forms must be adjacent, because `--help` prints
+    /// a heading for each group.
     pub forms: &'static [Form],
-    /// What it does, for `--help`.
+    /// The description that `--help` prints.
     pub doc: &'static str,
 }
 
-/// What follows an option, by the name that `--help` has for it, and where it goes.
+/// The kind of value that an option takes, its placeholder in `--help`, and the function that stores it.
 pub(super) enum Takes {
     Nothing(fn(&mut Given)),
     Text(&'static str, fn(&mut Given, &str) -> Result<(), Invalid>),
     Path(&'static str, fn(&mut Given, PathBuf)),
 }
 
-/// A value that an option can't have.
+/// An invalid value of an option, and a description of the valid ones.
 #[derive(Debug)]
 pub(super) struct Invalid {
     pub value: String,
@@ -97,7 +98,7 @@ impl Invalid {
     }
 }
 
-/// What the options say. An option that isn't given has its default here.
+/// The values of all options, which are the defaults for options that weren't given.
 pub(super) struct Given {
     pub log_level: LevelFilter,
     pub time_limit: Duration,
@@ -118,7 +119,7 @@ impl Default for Given {
     }
 }
 
-/// All options but `--help` and `--version`, which are instead of a form.
+/// All options except `--help` and `--version`, which take the place of a form.
 pub(super) const FLAGS: [Flag; 7] = [
     Flag {
         name: "log-level",

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The text of `--help`, from the tables of forms and options.
+//! Formats the output of `--help` from the tables of forms and options.
 
 use super::flags::{FLAGS, Flag, Form, Takes};
 use crate::facts::options::Key;
 
-/// Columns of a terminal.
+/// The number of columns of a terminal.
 const WIDTH: usize = 80;
 /// The column in which the descriptions of options begin.
 const DESCRIPTIONS: usize = 21;
@@ -12,7 +12,7 @@ const DESCRIPTIONS: usize = 21;
 const EXIT_STATUS: &str = "Exit status: 0, or 1 after an error, which is one line on stderr; 2 for a wrong command \
                            line. At poststop errors are logged and the status is 0.";
 
-/// What `--help` prints.
+/// Returns the output of `--help`.
 #[must_use]
 pub fn help() -> String {
     let mut lines = vec!["oci-systemd-hook - prepares a container whose first process is systemd".to_owned()];
@@ -41,7 +41,7 @@ pub fn help() -> String {
 }
 
 impl Flag {
-    /// As it is typed.
+    /// Returns the option as `--help` shows it, with the placeholder of its value.
     fn synopsis(&self) -> String {
         match self.takes {
             Takes::Nothing(_) => format!("--{}", self.name),
@@ -54,7 +54,7 @@ fn heading(text: &str) -> [String; 2] {
     [String::new(), format!("{text}:")]
 }
 
-/// An option and its description, which begins on the next line if the option takes more than its column.
+/// Formats an option and its description, which begins on the next line if the option is too long for its column.
 fn entry(option: &str, description: &str) -> Vec<String> {
     let mut option = format!("  {option}");
     let mut lines = Vec::new();
@@ -67,7 +67,7 @@ fn entry(option: &str, description: &str) -> Vec<String> {
     lines
 }
 
-/// Breaks a text into lines that are not longer than `width`.
+/// Wraps a string into lines that are at most `width` columns long.
 fn wrapped(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split_whitespace() {

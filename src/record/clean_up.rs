@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Chooses the records that a call cleans up. At poststop these are the records of the container that the state names.
-//! At each call that prepares or cleans up they also are those of containers that are provably gone, because an engine
-//! may never call poststop.
+//! Chooses the records that a call cleans up. At poststop these are the records of the container that the state
+//! names. Each call that prepares or cleans up a container also includes the records of containers that are provably
+//! gone, because an engine may never call poststop.
 
 use std::cell::OnceCell;
 use std::collections::HashSet;
@@ -22,19 +22,20 @@ use crate::oci::state::State;
 use crate::sys::cgroup::RemovalBudget;
 use crate::sys::{Context, SysError, fs, mount_table, others, process};
 
-/// The pause between two looks at a process that is ending.
+/// The pause between two checks of a process that is ending.
 const PAUSE: Duration = Duration::from_millis(5);
-/// How long to wait for the first process of a container that is being killed.
+/// How long to wait until the first process of a container that is being killed has ended.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// The most records of one ID that a call cleans up.
+/// The maximum number of records of one ID that a call cleans up.
 const OF_ID_MAX: usize = 64;
 
-/// The number of IDs for which a call checks whether their containers are gone. poststop checks more: if two containers
-/// have the same root, the poststop of the second one finds what that of the first one had to leave.
+/// The number of IDs for which a call checks whether their containers are gone. poststop checks more,
+/// because if two containers have the same root, the poststop of the second one finds what the poststop of
+/// the first one had to leave.
 const IDS_MAX_AT_POSTSTOP: usize = 256;
 const IDS_MAX_AT_CREATE: usize = 16;
-/// How long a call works for other containers. What their processes have left, such as a million cgroups, must not keep
-/// this one from starting.
+/// How long a call cleans up for other containers. What their processes have left, such as a million cgroups, must
+/// not keep this container from starting.
 const SPARE_AT_POSTSTOP: Duration = Duration::from_secs(10);
 const SPARE_AT_CREATE: Duration = Duration::from_secs(1);
 
@@ -43,11 +44,12 @@ const SPARE_AT_CREATE: Duration = Duration::from_secs(1);
 pub struct RecordProblem {
     pub id: String,
     pub error: RecordError,
-    /// Whether the record is another container's, which the next call will try to clean up again.
+    /// Whether the record belongs to another container, and the next call will try again to clean it up.
     pub is_of_another_call: bool,
 }
 
-/// Cleans up the record of the container that the state names, and then, as [`sweep`] does, those of others.
+/// Cleans up the record of the container that the state names, and then, as [`sweep`]
+/// does, those of other containers.
 #[must_use]
 pub fn clean_up(state: &State) -> Vec<RecordProblem> {
     let told = |error| RecordProblem { id: state.id.clone(), error, is_of_another_call: false };
@@ -66,7 +68,7 @@ pub fn clean_up(state: &State) -> Vec<RecordProblem> {
     all
 }
 
-/// Cleans up the records of containers that are provably gone. Each call looks at a limited number of records, and
+/// Cleans up the records of containers that are provably gone. Each call checks a limited number of records, and
 /// starts at a random one.
 #[must_use]
 pub fn sweep() -> Vec<RecordProblem> {
@@ -76,14 +78,14 @@ pub fn sweep() -> Vec<RecordProblem> {
     match sweep_below(&place, IDS_MAX_AT_CREATE, SPARE_AT_CREATE, None) {
         None => Vec::new(),
         Some(all) => {
-            // Worst case: an empty directory stays until the next call.
+            // At worst, an empty directory is left until the next call.
             let _ = remove_if_empty(place);
             all
         }
     }
 }
 
-/// The namespaces that still have processes, once they have been looked up.
+/// The namespaces that still have processes, determined on first use.
 type Living = OnceCell<Option<HashSet<Namespaces>>>;
 
 /// A record that was found on disk.
@@ -98,14 +100,15 @@ impl StoredRecord {
         self.made.container.as_ref().map_or(Life::Unknown, RecordedContainer::life)
     }
 
-    /// Whether its paths are valid in the namespaces of this process.
+    /// Whether this process's view of the container is conclusive; see [`RecordedContainer::is_here`].
     fn is_here(&self, living: &Living) -> bool {
         let living = || living.get_or_init(living_namespaces).as_ref();
         self.made.container.as_ref().is_some_and(|container| container.is_here(living))
     }
 
-    /// Whether a call for another container can work it off. It must not wait for the file server of a root, since nothing
-    /// ends a thread that waits for one. And if the root isn't mounted now, that may change as long as there is a bundle.
+    /// Whether a call for another container can clean up this record. Such a call must not wait for the file server
+    /// of a root, because nothing can end a thread that waits for one. If the root isn't mounted now, it may be
+    /// mounted again as long as there is a bundle.
     fn is_within_reach(&self) -> bool {
         let Some(container) = &self.made.container else { return false };
         let mut paths = self.made.roots().chain([container.bundle()]);
@@ -116,7 +119,7 @@ impl StoredRecord {
         !(may_come_back && self.made.roots().any(is_unmounted))
     }
 
-    /// Whether it was written by a release that didn't note which container a record belongs to.
+    /// Whether the record was written by a release that didn't note which container a record belongs to.
     fn is_old(&self) -> bool {
         self.path.file_name().is_some_and(|name| name == "made")
     }
@@ -134,10 +137,10 @@ impl StoredRecord {
         errors
     }
 
-    /// Notes that a process still uses what the record names, so that later calls need not examine all processes while
-    /// it runs. Worst case: they do.
+    /// Notes that a process still uses what the record names, so that later calls need not examine all processes
+    /// while it runs. If this fails, later calls examine all processes.
     fn note_user(&self, pid: u32) {
-        /// Far below the size up to which a record is read.
+        /// Far below `LIMIT_BYTES`, the size up to which a record is read.
         const RECORD_BYTES_MAX: u64 = 64 * 1024;
         let has_room = self.file.metadata().is_ok_and(|file| file.len() < RECORD_BYTES_MAX);
         let user = FirstProcess::of(pid).filter(|user| has_room && self.made.used_by != Some(*user));
@@ -170,8 +173,8 @@ fn of_id(directory: &Path, bundle: Option<&Path>) -> Vec<RecordError> {
     errors
 }
 
-/// The records in the directory of an ID that are `wanted`, and the errors about those that can't be read. Empty records,
-/// which a killed hook leaves, are removed.
+/// Returns the records in the directory of an ID that are `wanted`, and the errors for those that can't be read.
+/// Removes empty records, which a killed hook leaves behind.
 fn records(
     lock: &File,
     directory: &Path,
@@ -209,8 +212,9 @@ fn open(path: &Path) -> Result<Option<(File, Made)>, SysError> {
     Ok(Some((file, made)))
 }
 
-/// Cleans up the records of a bundle's containers whose first process has ended. Another container with the same ID
-/// may still run in the same bundle. If all of them run, waits a moment for a process that is being killed.
+/// Cleans up the records of a bundle's containers whose first process has ended. Another container with the
+/// same ID may still be running in the same bundle. If all of them are running, waits a moment for a
+/// process that is being killed.
 fn of_bundle(these: &[StoredRecord]) -> Vec<RecordError> {
     let deadline = Instant::now() + PATIENCE;
     loop {
@@ -246,11 +250,10 @@ fn of_any_bundle(found: &[StoredRecord], directory: &Path) -> Vec<RecordError> {
     }
 }
 
-/// Cleans up the records of containers that are gone, except those of the ID `but`, looking at no more than `most` IDs,
-/// and for no longer than `spare`.
-/// Returns `None` if there are no records at all.
+/// Cleans up the records of containers that are gone, except for those of the ID `but`. Checks at most `most` IDs,
+/// and takes no longer than `spare`. Returns `None` if there are no records at all.
 fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) -> Option<Vec<RecordProblem>> {
-    /// The most IDs whose names are read.
+    /// The maximum number of IDs whose names are read.
     const NAMES_MAX: usize = 4096;
     // Without a directory there are no records, and the call that has something to note reports other errors.
     let names = open_directory(place).and_then(|directory| names(&directory, NAMES_MAX)).ok()?;
@@ -276,7 +279,7 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
 }
 
 fn sweep_id(directory: &Path, budget: &RemovalBudget, living: &Living) -> Vec<RecordError> {
-    // The process that has the lock is working on these records.
+    // The process that holds the lock is working on these records.
     let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
     // A record that can't be read is reported at its own container's poststop.
     let is_used = |record: &StoredRecord| record.made.used_by.is_some_and(|user| user.life() != Life::Gone);
@@ -289,17 +292,17 @@ fn sweep_id(directory: &Path, budget: &RemovalBudget, living: &Living) -> Vec<Re
     };
     let Ok((of_the_dead, _)) = records(&lock, directory, is_of_dead) else { return Vec::new() };
     let errors: Vec<_> = of_the_dead.iter().flat_map(|record| record.replay(budget)).collect();
-    // Worst case: an empty directory stays until the next call.
+    // At worst, an empty directory is left until the next call.
     let _ = remove_if_empty(directory.to_owned());
     errors
 }
 
-/// Whether a root isn't mounted: its mount point is empty, or gone.
+/// Whether a root isn't mounted: its mount point is empty or gone.
 fn is_unmounted(root: &Path) -> bool {
     std::fs::read_dir(root).is_ok_and(|mut names| names.next().is_none()) || !root.exists()
 }
 
-/// Whether looking at a path of the host means to ask a file server.
+/// Whether access to a path of the host involves a file server.
 fn is_on_server(path: &Path) -> Result<bool, SysError> {
     let table = mount_table::read(mount_table::OWN, |entry| path.starts_with(entry.mount_point()))?;
     let mut holder = (PathBuf::new(), false);
@@ -308,15 +311,15 @@ fn is_on_server(path: &Path) -> Result<bool, SysError> {
         if at.as_os_str().len() > holder.0.as_os_str().len() {
             holder = (at, is_server);
         } else if at == holder.0 {
-            // Which of them is on top doesn't matter enough to find out.
+            // It isn't worth finding out which of these mounts is on top.
             holder.1 |= is_server;
         }
     }
     Ok(holder.1)
 }
 
-/// The namespaces of all processes. Returns `None` if they can't be determined, or if this process may not look into those
-/// of other engines.
+/// Returns the namespaces of all processes, or `None` if they can't be determined or this process isn't permitted to
+/// see those of other engines.
 fn living_namespaces() -> Option<HashSet<Namespaces>> {
     if !process::sees_all() {
         return None;
@@ -325,7 +328,7 @@ fn living_namespaces() -> Option<HashSet<Namespaces>> {
     Some(pids.into_iter().filter_map(|pid| Namespaces::of(&others::living_task(pid))).collect())
 }
 
-/// The names in a directory, but no more than `most` of them.
+/// Returns the names in a directory, but at most `most` of them.
 fn names(directory: &File, most: usize) -> Result<Vec<OsString>, SysError> {
     let (mut names, mut all) = (fs::Names::default(), Vec::new());
     while all.len() < most {

@@ -22,7 +22,7 @@ pub(super) struct RecordedContainer {
     bundle: OsString,
     /// The bundle's device and inode, because an engine may name it by another path at poststop.
     bundle_directory: Option<(u64, u64)>,
-    /// The boot ID, or `None` if the kernel doesn't tell it.
+    /// The boot ID, or `None` if the kernel doesn't provide it.
     boot: Option<String>,
     /// The first process, or `None` if it is unknown.
     first: Option<FirstProcess>,
@@ -30,19 +30,19 @@ pub(super) struct RecordedContainer {
     namespaces: Option<Namespaces>,
 }
 
-/// The namespaces that determine where a path leads. An engine may have mounts of its own that other processes don't
-/// see.
+/// The namespaces that determine where a path leads. An engine may have private mounts
+/// that other processes don't see.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Namespaces {
     mount: u64,
     cgroup: Option<u64>,
-    /// In another pid or time namespace, a pid and a start time mean nothing.
+    /// A PID is meaningless in another PID namespace, and so is a start time in another time namespace.
     pid: Option<u64>,
     time: Option<u64>,
 }
 
 impl Namespaces {
-    /// The namespaces of this process. Returns `None` if they can't be determined.
+    /// Returns the namespaces of this process, or `None` if they can't be determined.
     #[must_use]
     pub fn own() -> Option<Self> {
         Self::of("self")
@@ -54,7 +54,7 @@ impl Namespaces {
     }
 }
 
-/// A container's first process.
+/// A container's first process, identified by its PID and its start time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct FirstProcess {
@@ -66,16 +66,16 @@ pub(super) struct FirstProcess {
 /// Whether a container still exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Life {
-    /// Its first process, which has this pid, runs or waits for `start`.
+    /// The first process, which has this PID, is running or waits for `start`.
     Alive(u32),
-    /// Its first process has ended, and its mount namespace is gone.
+    /// The first process has ended, and its mount namespace is gone.
     Gone,
-    /// It can't be determined.
+    /// It can't be determined whether the container exists.
     Unknown,
 }
 
 impl RecordedContainer {
-    /// The container that is being created in `bundle`.
+    /// Identifies the container that is being created in `bundle`.
     pub(super) fn of(bundle: &Path, seen: &ContainerView) -> Self {
         let (pid, namespaces) = match seen {
             ContainerView::ByRuntime { first_process, namespaces } => (*first_process, *namespaces),
@@ -92,7 +92,7 @@ impl RecordedContainer {
         }
     }
 
-    /// A file name that no other container's record has.
+    /// Returns a file name that no other container's record has.
     pub(super) fn file_name(&self) -> String {
         match (self.first, self.bundle_directory) {
             (Some(first), _) => format!("{}-{}", first.pid, first.start_ticks),
@@ -101,13 +101,13 @@ impl RecordedContainer {
         }
     }
 
-    /// Whether a state with this bundle can be that of this container.
+    /// Whether a state with this bundle can belong to this container.
     pub(super) fn is_of(&self, bundle: &Path) -> bool {
         self.bundle == bundle.as_os_str()
             || (self.bundle_directory.is_some() && self.bundle_directory == directory(bundle))
     }
 
-    /// The bundle's path, for messages.
+    /// Returns the bundle's path, as the runtime gave it at creation.
     pub(super) fn bundle(&self) -> &Path {
         Path::new(&self.bundle)
     }
@@ -116,14 +116,14 @@ impl RecordedContainer {
         if self.is_of_another_boot() { Life::Gone } else { self.first.map_or(Life::Unknown, FirstProcess::life) }
     }
 
-    /// Whether the record was written before the last boot. Files below /run survive it if /run is not a tmpfs.
+    /// Whether the record was written before the last boot. Files below /run survive a reboot if /run is not a tmpfs.
     fn is_of_another_boot(&self) -> bool {
         self.boot.is_some() && boot().is_some_and(|now| self.boot.as_ref() != Some(&now))
     }
 
-    /// Whether what this process sees of the container is proof: it sees all processes, with the pids that the runtime
-    /// saw, and the paths of the record lead where they led for the runtime, or else the runtime's namespaces are gone.
-    /// `living` returns the namespaces that still have processes.
+    /// Whether this process's view of the container is conclusive: it sees all processes, under the PIDs that the
+    /// runtime saw, and either the paths of the record lead where they led for the runtime, or the runtime's
+    /// namespaces are gone. `living` returns the namespaces that still have processes.
     pub(super) fn is_here<'a>(&self, living: impl FnOnce() -> Option<&'a HashSet<Namespaces>>) -> bool {
         let Some(noted) = self.namespaces else { return self.is_of_another_boot() };
         let Some(own) = Namespaces::own() else { return false };
@@ -140,14 +140,14 @@ impl RecordedContainer {
         self.namespaces.is_some() && self.namespaces == Namespaces::own()
     }
 
-    /// Whether the bundle is still there.
+    /// Whether the bundle's directory still exists.
     pub(super) fn has_bundle(&self) -> bool {
         self.bundle_directory.is_some() && self.bundle_directory == directory(self.bundle())
     }
 }
 
 impl FirstProcess {
-    /// The process that has this pid now.
+    /// Returns the process that has this PID now.
     pub(super) fn of(pid: u32) -> Option<Self> {
         let stat = others::stat(pid).ok()??;
         let pid_namespace = others::namespace(&pid.to_string(), "pid");
@@ -178,28 +178,29 @@ fn directory(bundle: &Path) -> Option<(u64, u64)> {
     std::fs::metadata(bundle).ok().map(|status| (status.dev(), status.ino()))
 }
 
-/// How a call of the hook knows its container.
+/// How a call of the hook sees its container.
 #[derive(Debug, Clone, Copy)]
 pub enum ContainerView {
-    /// From the runtime's namespaces, at createRuntime.
+    /// The call runs in the runtime's namespaces, at createRuntime.
     ByRuntime {
-        /// The pid of the container's first process.
+        /// The PID of the container's first process.
         first_process: Option<u32>,
         /// The namespaces that the call started in, or `None` if they are unknown.
         namespaces: Option<Namespaces>,
     },
-    /// From inside the container, at createContainer.
+    /// The call runs inside the container, at createContainer.
     FromInside,
 }
 
-/// The pids, in the mounted /proc, of the container's first process and of the runtime, seen from createContainer. The
-/// first process is the topmost ancestor in this process's pid namespace, and the runtime is that one's parent.
+/// Returns the PIDs of the container's first process and of the runtime, as the mounted /proc shows them
+/// at createContainer. The first process is the topmost ancestor in this process's PID namespace, and
+/// the runtime is its parent.
 ///
-/// Returns `None` if the container has no pid namespace of its own, since then any ancestor may be its first process;
-/// or if it has a time namespace in which a process's start time differs from the one that the host sees,
-/// time_namespaces(7).
+/// Returns `None` if the container has no PID namespace of its own, because any ancestor may then be its
+/// first process; or if it has a time namespace in which a process's start time differs from the one
+/// that the host sees, time_namespaces(7).
 fn outermost() -> Option<(u32, u32)> {
-    /// Enough for a runtime's init process, and programs that wrap this hook.
+    /// Enough for a runtime's init process and for programs that wrap this hook.
     const ANCESTORS_MAX: usize = 8;
     let read = |pid: &str| fs::read_host_text(&format!("/proc/{pid}/status")).ok();
     if fs::read_host_text("/proc/self/timens_offsets").is_ok_and(|text| !time_offsets::are_none(&text)) {

@@ -23,7 +23,7 @@ struct Location {
 }
 
 impl Location {
-    /// The location of an open directory.
+    /// Returns the location of an open directory.
     fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
         let unknown =
             || SysError::Finding(format!("{} does not list the mount on which this root lies", mount_table::OWN));
@@ -35,24 +35,24 @@ impl Location {
         Ok(Self { device: entry.device(), path: entry.root().join(below) })
     }
 
-    /// The location of a path below this one, on the same mount and without links. An image can have longer paths than the
-    /// kernel can print.
+    /// Returns the location of a path below this one, which must be on the same mount and without symbolic links. It
+    /// is not looked up, because an image can have longer paths than the kernel can print.
     fn join(&self, at: &InnerPath) -> Self {
         let below = at.below(&InnerPath::root()).unwrap_or(Path::new(""));
         Self { device: self.device.clone(), path: self.path.join(below) }
     }
 }
 
-/// How long to look, and how much of one mount table to read. Whoever may make mounts in a namespace of his own can make
-/// a table as long as he likes.
+/// The time limit of the search, and the size limit of a mount table. A process that may mount in its own namespace
+/// can make its mount table arbitrarily long.
 const PATIENCE: Duration = Duration::from_secs(10);
 const TABLE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// For what is kept of a table while it is read.
+/// The size limit of what is kept of a mount table while it is read.
 const KEPT_BYTES_MAX: usize = 1024 * 1024;
 
-/// Finds a process whose container needs these paths in a root: it has mounts on one of them, or `root` is mounted as its
-/// root, so that it may mount there later. A process whose mount table can't be read as a whole counts as one. Returns
-/// `None` if there is no such process.
+/// Finds a process whose container uses these paths in a root: it has mounts on one of them, or `root` is mounted as
+/// its root, so that it may mount there later. A process whose mount table is too long to be read completely counts
+/// as one. Returns `None` if there is no such process.
 pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &RemovalBudget) -> Result<Option<u32>, SysError> {
     let budget = budget.within(PATIENCE);
     let root = Location::of(root.directory())?;
@@ -61,7 +61,7 @@ pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &RemovalBudget) -> 
     let own_roots = wanted.own_roots()?;
     let mut seen = HashSet::new();
     seen.extend(others::namespace("self", "mnt"));
-    // The namespaces of which only a part was seen, and the process that sees it.
+    // The mount namespaces of which only a part has been seen, and the process that sees that part.
     let mut seen_in_part = HashMap::new();
     for pid in others::pids()? {
         let task = others::living_task(pid);
@@ -94,14 +94,14 @@ struct RemovalTarget {
 }
 
 impl RemovalTarget {
-    /// Whether a mount namespace needs one of the places, by a mount table of it.
+    /// Whether a mount namespace uses one of the places, according to one of its mount tables.
     fn is_used(&self, table: &str, own_roots: &Roots, budget: &RemovalBudget) -> Result<bool, SysError> {
         let mut roots = own_roots.clone();
         let mut below: HashMap<u64, (String, PathBuf, PathBuf)> = HashMap::new();
         let mut kept_bytes = 0;
         let first = proves_use(table, budget, |entry| {
-            // The first thing that a runtime mounts in a container's namespace is the root itself. Other namespaces only
-            // have copies of the host's mounts.
+            // The first thing that a runtime mounts in a container's namespace is the root itself. Other namespaces
+            // only have copies of the host's mounts.
             if self.is_root(entry) && !roots.take(&entry.mount_point()) {
                 return true;
             }
@@ -124,8 +124,8 @@ impl RemovalTarget {
         })
     }
 
-    /// The same as a child of this process sees it that enters the namespace. If it has no right to, what was seen from
-    /// outside has to do.
+    /// Does the same in a child process that enters the mount namespace. Returns `false` if the child isn't permitted
+    /// to enter it; the view from outside must then suffice.
     fn is_used_inside(&self, task: &str, own_roots: &Roots, budget: &RemovalBudget) -> Result<bool, SysError> {
         const USED: &[u8] = b"used";
         let answer = process::in_child(None, || {
@@ -147,7 +147,7 @@ impl RemovalTarget {
         self.places.iter().any(|place| place.device == device && place.path.starts_with(&root))
     }
 
-    /// The mounts of the root in this process's namespace.
+    /// Counts the mounts of the root in this process's mount namespace.
     fn own_roots(&self) -> Result<Roots, SysError> {
         let table = mount_table::read(mount_table::OWN, |entry| self.is_root(entry))?;
         let mut roots = Roots::default();
@@ -163,7 +163,7 @@ impl RemovalTarget {
 struct Roots(HashMap<PathBuf, usize>);
 
 impl Roots {
-    /// Counts off one that is mounted there. Returns whether there was one.
+    /// Removes one mount at this mount point from the count. Returns whether there was one.
     fn take(&mut self, at: &Path) -> bool {
         match self.0.get_mut(at) {
             Some(count @ 1..) => {
@@ -175,7 +175,7 @@ impl Roots {
     }
 }
 
-/// Passes each line of a table to `proves`. Returns whether one proves a use, or the table is too long.
+/// Passes each entry of a mount table to `proves`. Returns whether an entry proves a use, or the table is too long.
 fn proves_use(
     table: &str,
     budget: &RemovalBudget,

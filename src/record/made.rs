@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The lines of a record, each of them JSON, and the removal of what they name: only what is provably what the hook
-//! made, is empty, and isn't used by a running container.
+//! Defines the lines of a record, each of which is a JSON document, and removes what they name. Something is removed
+//! only if the hook provably created it, it is empty, and no running container uses it.
 
 use std::ffi::{OsStr, OsString};
 use std::os::fd::AsFd;
@@ -28,16 +28,16 @@ use crate::sys::{self, SysError, fs};
 pub(super) enum Line {
     /// The first line: the container that the record belongs to.
     Container(RecordedContainer),
-    /// Something will be made in an image's root.
+    /// A file or directory will be created in an image's root.
     Making(PlannedFile),
-    /// What the last `PlannedFile` announced exists under its temporary name. The topmost directory comes first.
+    /// What the last `PlannedFile` announced now exists under its temporary name. The topmost directory comes first.
     Made(Vec<Birth>),
     /// A cgroup, which is removed with all its descendants.
     Cgroup {
         hierarchy: Hierarchy,
-        /// From the root of the runtime's cgroup namespace, in which poststop runs as well.
+        /// The path from the root of the runtime's cgroup namespace, in which poststop also runs.
         path: OsString,
-        /// `None` if it is about to be made.
+        /// The inode number, or `None` if the cgroup is about to be created.
         inode: Option<u64>,
     },
     /// Nothing could be removed from the root, because the container with this first process has mounts there.
@@ -46,8 +46,8 @@ pub(super) enum Line {
     MountPoint(OldMountPoint),
 }
 
-/// An empty file or directory in an image's root, with the missing directories above it. It is made under a random
-/// temporary name, noted, and only then renamed, so that at each moment it can be told apart from other files.
+/// An empty file or directory in an image's root, with its missing parent directories. It is created under a random
+/// temporary name, noted, and only then renamed, so that it can always be distinguished from other files.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub(super) struct PlannedFile {
@@ -55,16 +55,16 @@ pub(super) struct PlannedFile {
     // A byte string, because the names in an image need not be UTF-8.
     pub(super) at: OsString,
     pub(super) is_directory: bool,
-    /// The number of missing directories above it, which are made as well.
+    /// The number of missing parent directories, which are also created.
     pub(super) above: usize,
-    /// The temporary name of the topmost of them.
+    /// The temporary name of the topmost directory or file that is created.
     pub(super) temporary: String,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(super) struct OldMountPoint {
     root: OsString,
-    // The device and inode of the root directory, because another file system may be mounted at its path by then.
+    // The device and inode of the root directory, because another file system may later be mounted at its path.
     device: u64,
     inode: u64,
     at: OsString,
@@ -85,7 +85,7 @@ pub(super) struct Made {
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Locking {
     Needed,
-    /// This process holds the lock of those who mount, since it takes back what it has just made.
+    /// This process already holds the lock for mounting, because it is undoing what it has just created.
     Held,
 }
 
@@ -98,7 +98,7 @@ enum RootEntry {
 impl Made {
     pub(super) fn parse(text: &[u8]) -> Self {
         let mut all = Self::default();
-        // If the hook was killed in the middle of a line, what the line is about wasn't made.
+        // If the hook was killed while it wrote a line, it had not yet created what the line announces.
         for line in text.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()) {
             match line {
                 Line::Container(container) => all.container = Some(container),
@@ -118,8 +118,8 @@ impl Made {
         all
     }
 
-    /// Removes what was made, the last thing first. Goes on after an error and returns all errors. It is no error if
-    /// something is gone already.
+    /// Removes what was created, in reverse order. Continues after an error and returns all errors. It is not an
+    /// error if something is already gone.
     pub(super) fn take_back(&self, budget: &RemovalBudget, locking: Locking) -> Vec<RecordError> {
         let mut errors = self.empty_roots(budget, locking);
         for cgroup in self.cgroups.iter().rev() {
@@ -129,7 +129,7 @@ impl Made {
         errors
     }
 
-    /// The paths of the roots in which something was made.
+    /// Returns the paths of the roots in which something was created.
     pub(super) fn roots(&self) -> impl Iterator<Item = &Path> {
         self.in_roots.iter().map(RootEntry::root)
     }
@@ -143,12 +143,12 @@ impl Made {
             }
         }
         let mut rest = found.as_slice();
-        // One root at a time: a container has only one, but its path may have changed between two calls.
+        // Roots are handled one at a time. A container has only one, but its path may have changed between two calls.
         while let Some(first) = rest.first() {
             let count = rest.iter().take_while(|each| each.root.path() == first.root.path()).count();
             let (these, others) = rest.split_at(count);
             let places: Vec<_> = these.iter().map(|each| each.at.clone()).collect();
-            // Where a file system has no locks, the look at the users alone has to do.
+            // If the file system has no locks, the check for users must suffice.
             let lock = match locking {
                 Locking::Held => Ok(None),
                 Locking::Needed => match first.root.lock_for_removing(budget.patience()) {
@@ -175,14 +175,14 @@ impl Made {
 }
 
 impl PlannedFile {
-    /// The paths that are made, the last one first.
+    /// Returns the paths that are created, the last one first.
     fn all(&self) -> Vec<InnerPath> {
         let at = InnerPath::new(&self.at);
         std::iter::successors(Some(at), InnerPath::parent).take(self.above + 1).collect()
     }
 
-    /// Removes what has been made under the temporary name. Nobody else knows that name, so it proves that the hook
-    /// made it.
+    /// Removes what was created under the temporary name. No other process knows that name, so it proves
+    /// that the hook created it.
     fn remove_temporary(&self, root: &Root) -> Result<(), SysError> {
         let at = InnerPath::new(&self.at);
         let Some(top) = std::iter::successors(Some(at.clone()), InnerPath::parent).nth(self.above) else {
@@ -191,7 +191,8 @@ impl PlannedFile {
         let Some(above) = top.parent() else { return Ok(()) };
         let below = at.below(&top).unwrap_or(Path::new(""));
         let names: Vec<&OsStr> = std::iter::once(OsStr::new(&self.temporary)).chain(below).collect();
-        // Name by name, since the whole path can be longer than one with its own name, and than any may be.
+        // The path is opened name by name, because with the temporary name it can be longer than with the final one,
+        // and longer than any path may be.
         let mut way = Vec::with_capacity(names.len());
         let mut next = root.open_directory(&above);
         for name in &names {
@@ -207,7 +208,7 @@ impl PlannedFile {
         for (number, (directory, name)) in way.iter().zip(&names).enumerate().rev() {
             let is_last = number + 1 == names.len();
             let kind = if self.is_directory || !is_last { FileType::Directory } else { FileType::RegularFile };
-            // In a read-only file system, unlinkat(2) fails with `EROFS` even if there is nothing.
+            // On a read-only file system, unlinkat(2) fails with `EROFS` even if the file doesn't exist.
             if fs::stat_at(directory.as_fd(), name).is_err_and(|failed| is_gone(&failed)) {
                 continue;
             }
@@ -228,7 +229,7 @@ impl RootEntry {
         }
     }
 
-    /// What is still there.
+    /// Returns the files and directories that still exist.
     fn find(&self) -> Result<Vec<Remnant>, RecordError> {
         let (root, at) = match self {
             Self::New(made, _) => (&made.root, &made.at),
@@ -267,7 +268,7 @@ impl RootEntry {
     }
 }
 
-/// One file or directory in a root that may be the hook's.
+/// A file or directory in a root that may be the hook's.
 #[derive(Debug)]
 struct Remnant {
     root: Rc<Root>,
@@ -276,12 +277,12 @@ struct Remnant {
     proof: Ownership,
 }
 
-/// The proof that a file is the hook's.
+/// The proof that the hook created a file.
 #[derive(Debug, Clone, Copy)]
 enum Ownership {
-    /// It has the inode and birth time that were noted.
+    /// The file has the inode number and the birth time that were noted.
     Birth(Birth),
-    /// It is in the same root directory. Records of older releases have nothing better.
+    /// The file is in the same root directory. Records of older releases have no better proof.
     Root,
 }
 
@@ -320,7 +321,7 @@ struct FoundFile {
     newborn: Newborn,
 }
 
-/// Looks at a path. Returns `None` unless there is a directory, or an empty regular file, as expected.
+/// Looks up a path. Returns `None` unless it is a directory or an empty regular file, whichever is expected.
 fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<FoundFile>, SysError> {
     let found = root.parent(at).and_then(|(directory, name)| {
         let newborn = birth::at(directory.as_fd(), &name)?;
@@ -346,8 +347,8 @@ fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), S
     }
 }
 
-/// Whether an error proves that what the hook made is no longer reachable at its path: nothing is there, a component of
-/// the path is now a symbolic link, or the file server is gone. Any other error proves nothing.
+/// Whether an error proves that what the hook created is no longer reachable at its path: nothing is there, a
+/// component of the path is now a symbolic link, or the file server is gone. Any other error proves nothing.
 fn is_gone(error: &SysError) -> bool {
     let is_of_a_call = matches!(
         error.errno(),
@@ -356,7 +357,7 @@ fn is_gone(error: &SysError) -> bool {
     is_of_a_call || matches!(error, SysError::Elsewhere(_))
 }
 
-/// Whether a failure to remove means that the file is gone, isn't empty any more, or is now of another kind.
+/// Whether a failed removal means that the file is gone, is no longer empty, or now has another type.
 fn is_others_by_now(failed: &SysError) -> bool {
     matches!(failed.errno(), Some(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR))
 }

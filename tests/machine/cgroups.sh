@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Cgroup tests that need a machine with nothing but cgroup v2.
+# Cgroup tests that need a machine with only cgroup v2.
 #
 #   cgroups.sh limits|memory|layouts...
 #
-# limits: those of runtimes and engines, which containers keep, with nsdelegate or without.
-# memory: which cgroup is charged for the copy of an image's content.
-# layouts: v1's named hierarchy for old systemds, which nobody has mounted here.
+# limits: containers keep the limits of runtimes and engines, with nsdelegate or without.
+# memory: the right cgroup is charged for the copy of an image's content.
+# layouts: v1's named hierarchy, which is not mounted on this machine, is created for old versions of systemd.
 set -eu
 . ./lib.sh
 hook=/usr/libexec/oci/hooks.d/oci-systemd-hook
@@ -20,7 +20,7 @@ finish_in() {
     finish
 }
 
-# make_bundle NAME SUITE RUNTIME private|host HOOK LAYOUT: HOOK and LAYOUT may be empty.
+# make_bundle NAME SUITE RUNTIME private|host HOOK LAYOUT: creates a bundle. HOOK and LAYOUT may be empty.
 make_bundle() {
     mkdir -p "$bundle/$1/upper" "$bundle/$1/scratch" "$bundle/$1/rootfs"
     mount -t overlay overlay "$bundle/$1/rootfs" \
@@ -49,7 +49,7 @@ remove_bundle() {
     rm -r "${bundle:?}/$1"
 }
 
-# start NAME SUITE RUNTIME private|host HOOK LAYOUT: one more bundle, which is then the one that is asked.
+# start NAME SUITE RUNTIME private|host HOOK LAYOUT: starts another bundle, to which the checks then apply.
 start() {
     name=$1 runtime=$3
     make_bundle "$@"
@@ -58,7 +58,7 @@ start() {
         code=0
         "$runtime" run --bundle "$bundle/$name" "cgroup-test-$name" </dev/null 2>&1 || code=$?
         echo "$code" >"$work/code-$name"
-        # Not to this script's own output, which would stay open as long as the container runs.
+        # The output must not go to this script's own, which would stay open as long as the container runs.
     } 2>/dev/null | cat >"$work/console-$name" 2>/dev/null &
 }
 
@@ -68,7 +68,7 @@ bundles() {
     pid() { "$runtime" state "cgroup-test-$name" | jq .pid; }
 }
 
-# ended: sets code.
+# ended: waits until the container has ended, and sets $code to its exit code.
 ended() {
     until_ 120 test -s "$work/code-$name" || wrong "it does not end: $(cat "$work/console-$name")"
     wait
@@ -82,8 +82,8 @@ stops_in_order() {
     case $code in 0 | 130) ;; *) wrong "it stopped with $code: $(cat "$work/console-$name" "$work/said")" ;; esac
 }
 
-# has_layout legacy|unified: that is what systemd finds, with its own cgroup at its path; and of all that is
-# shown, only that is writable.
+# has_layout legacy|unified: checks that systemd finds this layout, with its own cgroup at the expected path, and that
+# this cgroup is all that is writable below /sys/fs/cgroup.
 has_layout() {
     case $1 in
     legacy) fs=tmpfs top=/sys/fs/cgroup/systemd line='.*:name=systemd:' ;;
@@ -98,7 +98,7 @@ has_layout() {
     same "what else is writable" "$more" ""
 }
 
-# keeps_limits CGROUP: of the host, whatever the container writes.
+# keeps_limits CGROUP: checks that the limits of a cgroup on the host stay as they are, whatever the container writes.
 keeps_limits() {
     # shellcheck disable=SC2016 # for the container
     ask sh -c 'find /sys/fs/cgroup -name memory.max -o -name pids.max |
@@ -107,7 +107,8 @@ keeps_limits() {
     same "pids.max" "$(cat "/sys/fs/cgroup$1/pids.max")" "$limit_tasks"
 }
 
-# nests_namespace: a process in a cgroup namespace of its own, whose root is further below, is not bound by nsdelegate.
+# nests_namespace: tries to change the limits from a nested cgroup namespace. A process there is not bound by
+# nsdelegate, because the root of its cgroup namespace is further below.
 nests_namespace() {
     # shellcheck disable=SC2016 # for the container
     tried=$(ask sh -c 'own=$(find /sys/fs/cgroup -type d -writable | head -n 1)
@@ -120,7 +121,7 @@ nests_namespace() {
     esac
 }
 
-# limits_services: by the controllers that the container has.
+# limits_services: checks that services can be limited by the controllers that the container has.
 limits_services() {
     # shellcheck disable=SC2016 # for the service
     limit=$(ask systemd-run --quiet --wait --pipe --property MemoryMax=64M \
@@ -128,10 +129,10 @@ limits_services() {
     same "a service's memory.max" "$limit" 67108864
 }
 
-# scope: of an engine's container, as the host sees it.
+# scope: prints the scope of an engine's container, as the host sees it.
 scope() { sed -n 's/^0:://; s,\(\.scope\).*,\1,p' "/proc/$(pid)/cgroup"; }
 
-# has_limits OPTION...: of an engine's container.
+# has_limits OPTION...: checks the limits of an engine's container.
 has_limits() {
     run --memory "$limit_bytes" --pids-limit "$limit_tasks" "$@"
     boots
@@ -173,10 +174,10 @@ limits() {
     done
 }
 
-# shmem CGROUP: the tmpfs pages that are charged to it, in whole MiB.
+# shmem CGROUP: prints the tmpfs pages that are charged to a cgroup, in whole MiB.
 shmem() { sed -n 's/^shmem //p' "/sys/fs/cgroup/$1/memory.stat" | awk '{ print int($1 / 1048576) }'; }
 
-# copies RUNTIME NAMESPACE MIB: starts a container whose image has this much in /tmp, from a cgroup of the engine.
+# copies RUNTIME NAMESPACE MIB: creates a container whose image has this much in /tmp, from the engine's cgroup.
 copies() {
     name=memory runtime=$1
     make_bundle memory systemd "$1" "$2" "$hook" ""
@@ -188,8 +189,8 @@ copies() {
         wrong "it was not created: $(cat "$work/console" "$work/said")"
 }
 
-# pays CGROUP FROM TO: checks what is charged to it, in whole MiB. A runtime's copy of its own program in memory, of
-# some 10 MiB, may be in either.
+# pays CGROUP FROM TO: checks what is charged to a cgroup, in whole MiB. A runtime's in-memory copy of its own
+# program, of some 10 MiB, may be charged to either cgroup.
 pays() {
     is=$(shmem "$1")
     if [ "$is" -lt "$2" ] || [ "$is" -gt "$3" ]; then wrong "$1 pays for $is MiB, not for $2 to $3"; fi
@@ -224,12 +225,12 @@ memory() {
     finish
 }
 
-# named: v1's hierarchies without a controller.
+# named: prints v1's hierarchies without a controller.
 named() { cut -d : -f 2 /proc/self/cgroup | grep name= || true; }
 
 has_no_named() { [ -z "$(named)" ]; }
 
-# again NAME: some rounds.
+# again NAME: creates and deletes a container several times.
 again() {
     for round in 1 2 3 4 5 6; do
         runc create --bundle "$bundle/$1" "cgroup-test-$1" </dev/null >"$work/console-$1" 2>&1 ||
@@ -271,7 +272,7 @@ layouts() {
     same "what is seen of the other" "$seen" ""
     runc kill cgroup-test-other KILL
     until_ 20 test -s "$work/code-other" || wrong "the other does not end"
-    # The hierarchy stays for the one that is left.
+    # The hierarchy is kept for the remaining container.
     boots
     runc kill cgroup-test-legacy KILL
     ended
@@ -298,7 +299,8 @@ layouts() {
     ended
     finish
 
-    # When the cgroup is made and the process in it, the hook's first mount of it fails, or the hook dies.
+    # After the cgroup has been created and the process is in it, the hook's first mount of it fails,
+    # or the hook is killed.
     for each in runc crun; do
         for how in error=EIO signal=KILL; do
             begin "legacy on a host of v2, $each, the hook fails by $how"
@@ -306,20 +308,21 @@ layouts() {
                 "$work/trace" "$how" "$hook" >"$work/fails"
             chmod +x "$work/fails"
             make_bundle fails bookworm "$each" private "$work/fails" legacy
-            # It knows itself by the file that runs.
+            # The hook recognizes itself by the file that runs.
             jq --arg hook "$hook" '.hooks.poststop[0].path = $hook' "$bundle/fails/config.json" >"$work/config.json"
             mv "$work/config.json" "$bundle/fails/"
             if "$each" create --bundle "$bundle/fails" cgroup-test-fails </dev/null >"$work/console" 2>&1; then
                 wrong "it was created"
             fi
             grep -q 'mkdirat.*"oci-systemd-hook-cgroup-test-fails".* = 0' "$work/trace" || wrong "it failed too early"
-            # An error takes all back at once, a death is poststop's.
+            # After an error, the hook removes everything immediately. If it was killed, this is left to poststop.
             if [ "$how" = error=EIO ]; then
                 same "what is noted" "$(ls -A /run/oci-systemd-hook 2>/dev/null)" ""
                 until_ 5 has_no_named || wrong "a cgroup is left: $(named)"
             fi
             "$each" delete --force cgroup-test-fails >>"$work/console" 2>&1 || true # It may be gone.
-            # crun runs no poststop for what it could not create; podman does, and any later one of this name.
+            # crun doesn't run poststop for a container that it could not create. podman does, and so does any
+            # later container with this name.
             [ "$each" = runc ] || echo '{"id": "cgroup-test-fails", "status": "stopped"}' | "$hook"
             rm "$work/trace"
             remove_bundle fails
@@ -345,7 +348,7 @@ layouts() {
     remove
     finish
 
-    # The kernel makes hierarchies of v1 in its first cgroup namespace alone.
+    # The kernel creates hierarchies of v1 only in its first cgroup namespace.
     begin "legacy in an engine that is in a container itself"
     make_bundle nested bookworm runc private "$hook" legacy
     jq 'del(.linux.resources)' "$bundle/nested/config.json" >"$work/config.json"

@@ -1,14 +1,14 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# containerd: its CRI plugin with contrib's configuration, and containers whose shim calls the wrapper as the runtime, by
-# the option that nerdctl's --runtime sets, too.
+# Tests containerd: its CRI plugin with contrib's configuration, and containers whose shim calls the wrapper as the
+# runtime, by the option that nerdctl's --runtime also sets.
 set -eu
 . ./lib.sh
 name=service-trial-shim
 
 ask() { ctr task exec --exec-id "ask-$(cat /proc/sys/kernel/random/uuid)" "$name" "$@" </dev/null; }
 
-# run OPTION...: of the config.json that the other runtimes get, too.
+# run OPTION...: runs a container with the same config.json as the other runtimes get.
 run() {
     mkdir "$work/bundle"
     root_in "$work/bundle"
@@ -17,7 +17,7 @@ run() {
 }
 
 has_stopped() { [ "$(ctr task ls | awk -v name="$name" '$1 == name { print $3 }')" = STOPPED ]; }
-# ends: by itself; sets code, which is empty for 0.
+# ends: waits until the container ends by itself, and sets $code to its exit code, which is empty for 0.
 ends() {
     until_ 60 has_stopped || wrong "it runs"
     ctr task delete "$name" >"$work/deleted" 2>&1
@@ -27,7 +27,7 @@ ends() {
     rm -r "$work/bundle"
 }
 
-# loads FILE: a containerd of its own, with that configuration.
+# loads FILE: checks that a separate containerd starts with that configuration.
 answers() { ctr --address "$work/own/socket" version >/dev/null 2>&1; }
 loads() {
     mkdir "$work/own"

@@ -1,12 +1,12 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# podman of today on a host with a systemd and logind of its own, as whoever runs this: root, or a user with a login
-# session.
+# Tests a current podman on a host with systemd and logind, as the user who runs this: root, or a
+# user with a login session.
 set -eu
 . ./lib.sh
 engine podman
 
-# run_image IMAGE OPTION...: a container of that image.
+# run_image IMAGE OPTION...: runs a container of that image.
 run_image() {
     image=$1
     shift
@@ -15,7 +15,7 @@ run_image() {
 
 machine_id() { ask cat /etc/machine-id; }
 
-# The hook alone, where the engine does nothing for systemd.
+# These options test the hook alone, because the engine then does nothing for systemd.
 alone="--systemd=false --stop-signal=RTMIN+3"
 
 begin "restart three times"
@@ -38,7 +38,7 @@ begin "its own systemd mode, completed"
 run
 boots
 same "the machine id" "$(machine_id)" "$(podman inspect --format '{{.Id}}' podman-trial | cut -c 1-32)"
-# podman's is /run/.containerenv and `container`; the rest of /run/host is this hook's.
+# podman provides /run/.containerenv and `container`; the rest, in /run/host, is this hook's.
 for path in /run/.containerenv /run/host/container-manager /run/host/os-release /run/host/inaccessible/reg; do
     ask test -e $path || wrong "there is no $path"
 done
@@ -129,7 +129,7 @@ warns 'the annotation oci-systemd-hook.run-size is "much": it must be a number o
 remove
 finish
 
-# quadlet FRAGMENT...: makes a unit of these.
+# quadlet FRAGMENT...: creates a unit from web.container and these drop-ins.
 if [ "$(id -u)" = 0 ]; then quadlets=/etc/containers/systemd; else quadlets=$HOME/.config/containers/systemd; fi
 quadlet() {
     mkdir -p "$quadlets/web.container.d"
@@ -142,7 +142,7 @@ quadlet() {
     manager daemon-reload
 }
 
-# starts_quadlet: and says so when the container's systemd has booted, not before.
+# starts_quadlet: starts the unit, which may count as started only when the container's systemd has booted.
 starts_quadlet() {
     manager start web.service || wrong "it was not started: $(manager --no-pager --full status web.service)"
     same "what systemd says first" "$(ask systemctl is-system-running)" running

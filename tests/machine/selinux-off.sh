@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# The same hook in the same machine, where the kernel has SELinux off.
+# Tests the same hook in the same machine, with SELinux off in the kernel.
 set -eu
 . ./lib.sh
 
@@ -14,7 +14,7 @@ stops
 remove
 finish
 
-# The hook looks for selinuxfs, and libselinux, which would look elsewhere, too, doesn't run.
+# The hook looks for selinuxfs. libselinux, which would also look elsewhere, must not run.
 begin "what is opened without SELinux"
 hook=/usr/libexec/oci/hooks.d/oci-systemd-hook
 mv "$hook" "$hook.traced"

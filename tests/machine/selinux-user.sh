@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Rootless podman with the hook, enforcing.
+# Tests rootless podman with the hook and with SELinux enforcing.
 set -eu
 . ./lib.sh
 

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# podman, Docker, and bundles under runc and crun with the hook, as root, enforcing.
+# Tests podman, Docker, and bundles under runc and crun with the hook, as root and with SELinux enforcing.
 set -eu
 . ./lib.sh
 hook=/usr/libexec/oci/hooks.d/oci-systemd-hook
@@ -8,7 +8,7 @@ hook=/usr/libexec/oci/hooks.d/oci-systemd-hook
 same "enforce" "$(cat /sys/fs/selinux/enforce)" 1
 podman_trials podman
 
-# What the policy says when podman is the engine.
+# What the policy permits with podman as the engine.
 
 lacks_capabilities podman container_use_host_all_caps "chown, dac_override, fowner, kill, setgid, setpcap, setuid"
 lacks_capabilities "podman, a user namespace" container_use_userns_all_caps setpcap --uidmap 0:100000:65536
@@ -32,7 +32,7 @@ run --systemd=false --stop-signal=RTMIN+3 --security-opt label=nested
 boots
 has_labels
 says_nothing
-# The policy denies this one; with context= the file system has no labels of files.
+# The policy denies this. On a file system with context=, there would be no labels of individual files.
 relabelled=$(ask chcon -t container_ro_file_t /tmp/by-a-service 2>&1) || true # It fails; the words tell by what.
 case $relabelled in *"Permission denied"*) ;; *) wrong "chcon says '$relabelled'" ;; esac
 stops
@@ -42,7 +42,7 @@ end_but "container_t: relabelto container_ro_file_t:file"
 
 # The commands of share/doc/selinux.md, one after the other.
 
-# plain: without what differs from time to time, or from kernel to kernel.
+# plain: removes what differs between two runs or two kernels.
 plain() { sed -E 's/^ +//; s/:c[0-9]+,c[0-9]+/:c_,c_/g; s/,inode64//; s/size=[0-9]+k/size=_/; s/^[0-9a-f]{64}$/ID/'; }
 
 begin "the commands of selinux.md"
@@ -58,7 +58,8 @@ awk -v shown="$work/shown" '
     }
     output { print >output }' "$documents/selinux.md"
 for command in "$work"/shown.*.command; do
-    # setsebool may not write to a file of this script's. What fails prints something else.
+    # The output goes through a pipe, because setsebool may not write to a file of this script. A command
+    # that fails prints something else.
     sh "$command" 2>&1 </dev/null | cat >"$work/printed"
     same "what '$(cat "$command")' prints" "$(plain <"$work/printed")" "$(plain <"${command%.command}.output")"
     case $(cat "$command") in "podman run "*) boots ;; esac
@@ -76,7 +77,7 @@ lives --runtime systemd
 begin "docker, without the hook"
 dies
 
-# Docker's hooks may not ask this policy, and are left to compare.
+# Under Docker, hooks may not query this policy, and can only compare the labels.
 begin "docker, labels that disagree in level"
 run --runtime mislabelled || true # systemd may not even be read.
 warns "linux.mountLabel in config.json disagree"
@@ -90,8 +91,8 @@ files_label=system_u:object_r:container_file_t:s0:c10,c20
 ask() { "$runtime" exec selinux-test "$@" </dev/null; }
 pid() { "$runtime" state selinux-test | jq .pid; }
 
-# make_bundle RUNTIME PROCESS-LABEL MOUNT-LABEL HOOK [on-disk]: the image has something of each kind in
-# /run, and no label for all that is on it if it is on-disk.
+# make_bundle RUNTIME PROCESS-LABEL MOUNT-LABEL HOOK [on-disk]: creates a bundle whose image has a file of each type
+# in /run. With on-disk, the mount of the image has no label that applies to all its files.
 bundle=$work/bundle
 make_bundle() {
     runtime=$1
@@ -112,7 +113,7 @@ make_bundle() {
         | .process.capabilities = {bounding: $granted, effective: $granted, permitted: $granted}
         | if $process == "" then . else .process.selinuxLabel = $process | .linux.mountLabel = $files end
         | .linux.cgroupsPath = "/selinux-test"
-        # As the engines do without CAP_SYS_ADMIN, before SELinux is asked.
+        # The engines do this without CAP_SYS_ADMIN. It applies before SELinux is asked.
         | .linux.seccomp = {defaultAction: "SCMP_ACT_ALLOW", syscalls: [{names: ["bpf"], action: "SCMP_ACT_ERRNO"}]}
         | .linux.namespaces |= (map(select(.type != "cgroup")) + [{type: "cgroup"}])
         | if $hook == "" then . else
@@ -128,8 +129,8 @@ remove_bundle() {
 
 start_bundle() {
     rm -f "$work/code"
-    # Through a pipe: a container may not write a file that it isn't given. And without this script's own output, which
-    # would not be at its end before the container is.
+    # The output goes through a pipe, because a container may not write to a file that it isn't given. It doesn't go
+    # to this script's own output, which would stay open as long as the container runs.
     {
         code=0
         "$runtime" run --bundle "$bundle" selinux-test </dev/null 2>&1 || code=$?
@@ -137,13 +138,13 @@ start_bundle() {
     } 2>/dev/null | cat >"$work/console" 2>/dev/null &
 }
 
-# bundle RUNTIME PROCESS-LABEL MOUNT-LABEL HOOK: made and started.
+# bundle RUNTIME PROCESS-LABEL MOUNT-LABEL HOOK: creates and starts a bundle.
 bundle() {
     make_bundle "$@"
     start_bundle
 }
 
-# ended: sets code.
+# ended: waits until the container has ended, and sets $code to its exit code.
 ended() {
     until_ 120 test -s "$work/code" || wrong "it does not end: $(cat "$work/console")"
     wait $!
@@ -180,14 +181,15 @@ ended
 warns "a process at level s0:c1,c2 may not write files at s0:c10,c20"
 end_of_wrong_labels
 
-# The kernel refuses the option context=, which is the second that the hook gives to any tmpfs.
+# The kernel is made to refuse the option context=, which is the second one that the hook sets on any tmpfs.
 refused=$work/refused
 printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=fsconfig -e inject=fsconfig:error=EACCES:when=2 %s\n' \
     "$hook" >"$refused"
 chmod +x "$refused"
 chcon -t bin_t "$refused"
 chmod 755 "$work"
-# A volume in /run keeps its labels, which isn't of the image, and so does what a link in the image leads to.
+# A volume in /run keeps its labels, because it isn't part of the image, and so does the target of
+# a link in the image.
 volume=$work/volume
 mkdir "$volume"
 echo text >"$volume/file"
@@ -212,7 +214,7 @@ runc kill selinux-test 37
 ended
 end
 
-# Neither is possible, and systemd will be denied its own files.
+# Neither way of labeling is possible, so systemd will be denied access to its own files.
 printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=fsconfig,setxattr -e inject=fsconfig:error=EACCES:when=2 %s %s\n' \
     "-e inject=setxattr:error=EPERM" "$hook" >"$refused"
 begin "a bundle that gets no label"
@@ -236,7 +238,7 @@ kill_and_delete runc selinux-test
 remove_bundle
 end
 
-# The machine id can't be mounted, when the cgroup has its label already.
+# The mount of the machine ID fails after the cgroup has been labeled.
 setsebool container_manage_cgroup off
 cat >"$work/fails" <<END
 #!/bin/sh
@@ -261,7 +263,7 @@ remove_bundle
 end
 setsebool container_manage_cgroup on
 
-# Neither label: the policy's own are on what the hook makes.
+# Without either label, what the hook creates has the policy's own labels.
 begin "a bundle without labels"
 bundle runc "" "" "$hook"
 boots

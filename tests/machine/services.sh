@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0 OR MIT
-# Containers of plain runc as services of a host whose systemd starts and stops them: by the unit for a bundle, and as
-# `atomic install --system` makes them of a system container's files.
+# Tests containers of plain runc as services that the host's systemd starts and stops: with the unit for a bundle, and
+# with what `atomic install --system` generates from a system container's files.
 set -eu
 . ./lib.sh
 
@@ -16,7 +16,7 @@ runc_asks() {
 }
 runc_asks
 
-# make_bundle FILTER: without hooks, and without a path of its cgroup.
+# make_bundle FILTER: creates a bundle without hooks and without the path of a cgroup.
 make_bundle() {
     root_in "$bundle"
     write_config "$1" "$bundle"
@@ -73,7 +73,7 @@ systemctl reset-failed
 remove_bundle
 finish
 
-# render FILE: as atomic does it, with what it has of its own and the defaults of the manifest.
+# render FILE: fills in a template like atomic does, with atomic's own variables and the defaults of the manifest.
 render() {
     jq -r '(.defaultValues + {
             NAME: $name, DESTDIR: $destination, IMAGE_NAME: "systemd", RUNTIME: "/usr/sbin/runc",

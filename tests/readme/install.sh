@@ -2,15 +2,17 @@
 # SPDX-License-Identifier: Apache-2.0 OR MIT
 # tests/readme/install.sh ROOT TO
 #
-# Does what the README's section "Install" says, line by line, as the ordinary user `reader` in a copy of the root file system
-# ROOT, and copies what was installed to TO. Debian 13's Rust is apt's, and there the same is done before that without
-# libselinux, and copied to TO-no-selinux. Where apt has only an older Rust, the user has this machine's as rustup lays it out.
-# Of this machine the root sees the network, the certificates, and cargo's configuration and downloads.
+# Follows the README's section "Install" line by line, as the ordinary user `reader` in a copy of the root file
+# system ROOT, and copies what was installed to TO. On Debian 13, Rust is installed by apt, and the same is done
+# first without libselinux and copied to TO-no-selinux. If apt has only an older Rust, the user has this
+# machine's Rust in rustup's layout. Of this machine, the root file system has access to the network, the
+# certificates, and cargo's configuration and downloads.
 set -eu
 root=$1 to=$2
 cd "$(dirname "$0")/../.."
 
-# All is mounted in a namespace of its own, and what is below the mounts is removed once that is gone.
+# Everything is mounted in a separate mount namespace, and the directory with the mount points is removed
+# once that namespace is gone.
 if [ -z "${WORK:-}" ]; then
     work=$(mktemp -d "$PWD/target/readme.XXXXXX")
     trap 'rm -rf "$work"' EXIT
@@ -25,7 +27,7 @@ wrong() {
     exit 1
 }
 
-# bind FROM TO: shows something of this machine, read-only.
+# bind FROM TO: makes something of this machine available, read-only.
 bind() {
     mount --bind "$1" "$2"
     mount -o remount,bind,ro "$2"
@@ -37,7 +39,7 @@ mount -t proc proc "$work/root/proc"
 mount --rbind /dev "$work/root/dev"
 cp -L /etc/resolv.conf "$work/root/etc/resolv.conf"
 bind /etc/ssl/certs "$work/root/etc/ssl/certs"
-# What apt downloads is kept for the next run.
+# Packages that apt downloads are kept for the next run.
 mkdir -p "$to.packages/partial"
 mount --bind "$to.packages" "$work/root/var/cache/apt/archives"
 
@@ -82,14 +84,15 @@ lines=$(awk -v block="$block" '
 ' README.md)
 [ "$(echo "$lines" | wc -l)" = 3 ] || wrong "the README's section \"Install\" has other lines than expected: $lines"
 
-# reader COMMAND: as who reads the README.
+# reader COMMAND: runs a command as a reader of the README does.
 reader() {
     chroot --userspec=reader:reader "$work/root" env -i HOME=/home/reader USER=reader LOGNAME=reader "PATH=$path" \
         ${SSL_CERT_FILE:+"SSL_CERT_FILE=$SSL_CERT_FILE"} ${CARGO_HTTP_CAINFO:+"CARGO_HTTP_CAINFO=$CARGO_HTTP_CAINFO"} \
         sh -euc "cd ~/oci-systemd-hook; $1"
 }
 
-# follow LINES TO SUFFIX: the programs must give their version with SUFFIX.
+# follow LINES TO SUFFIX: runs the lines and copies what they install to TO. The programs must
+# report their version with SUFFIX.
 follow() {
     echo "$1"
     reader "$1" >"$work/log" 2>&1 || {
@@ -101,7 +104,7 @@ follow() {
     echo "$said"
     expected="oci-systemd-hook $(sed -n '/^version = /{s/.*"\(.*\)"/\1/p;q}' Cargo.toml)$3"
     [ "$said" = "$expected" ] || wrong "the installed hook says '$said' and not '$expected'"
-    # What is mounted there is this machine's.
+    # What is mounted there belongs to this machine.
     of_root=$(find "$home" \( -path "$home/.cargo/bin" -o -path "$home/.rustup/toolchains" \) -prune -o -user root -print)
     [ -z "$of_root" ] || wrong "root owns files of the user: $of_root"
     rm -rf "$2"
@@ -110,7 +113,7 @@ follow() {
     cp "$work/root/usr/bin/oci-hooks-runtime" "$2/usr/bin"
 }
 
-# First with less: afterwards the packages that it must do without are there.
+# The build without libselinux comes first, because the packages that it must do without are installed afterwards.
 without=$(echo "$lines" | sed -e 's/ clang libselinux1-dev$//' -e 's|^contrib/build.sh|SELINUX=no contrib/build.sh|')
 [ "$block" = 2 ] || follow "$without" "$to-no-selinux" " (without SELinux)"
 follow "$lines" "$to" ""

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Annotations: lines of a key and, after a space, its value. An option is what it says, or one line says what is wrong.
+//! Fuzzes annotations. Each line of the input has a key and, after a space, its value. An option is either set or
+//! refused with an error of one line.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! /proc/<pid>/cgroup, and the other small texts of /proc and cgroups.
+//! Fuzzes `/proc/<pid>/cgroup` and the other small files of /proc and of cgroups.
 #![no_main]
 
 use std::path::Component;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! RuntimeCommand lines, an argument a line: the runtimes' as the wrapper reads them, and the hook's own. The wrapper invents
-//! nothing: what it finds is in the arguments.
+//! Fuzzes command lines, with one argument per line: those of runtimes, as the wrapper parses them, and the hook's
+//! own. Everything that the wrapper finds must be in the arguments.
 #![no_main]
 
 use std::ffi::OsString;

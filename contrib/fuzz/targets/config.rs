@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! config.json: a text with fields that come twice says the same as one without them, and what is read of it is consistent.
+//! Fuzzes config.json. A document with duplicate fields must mean the same as one without them, and what is read
+//! from it must be consistent.
 #![no_main]
 
 use std::path::Path;
@@ -18,7 +19,7 @@ fuzz_target!(|text: &[u8]| {
         assert!(!(mount.is_bind() && mount.is_cgroup()), "{mount:?}");
         let _ = (mount.is_read_only(), mount.has_propagation());
     }
-    // A `Value` has the last field of each name, but takes `null` for a value like others.
+    // A `Value` keeps the last field of each name, but treats `null` like any other value.
     if document.text().contains("null") {
         return;
     }

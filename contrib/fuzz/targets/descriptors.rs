@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A descriptor of hooks.d and what it is matched against: whatever its patterns are, that doesn't take long.
+//! Fuzzes a descriptor of hooks.d and matches it against containers. Whatever its patterns are,
+//! this must not take long.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -9,7 +10,7 @@ use std::sync::LazyLock;
 use libfuzzer_sys::fuzz_target;
 use oci_systemd_hook::hooksd::{self, MatchedContainer};
 
-/// A directory for one file, below $TMPDIR, which is to be this program's own.
+/// A directory for a single file, below $TMPDIR, which must be private to this program.
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {
     let directory = std::env::temp_dir().join("hooks.d");
     std::fs::create_dir_all(&directory).expect("a directory");

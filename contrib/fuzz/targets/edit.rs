@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Changes to a config.json: after the first line, which says what to change, comes the text. What is written can be read
-//! again, has what was to be changed, and every other field as it was.
+//! Fuzzes changes to a config.json. The first line of the input says what to change, and the rest is the document.
+//! The result must be readable, must have the change, and must have every other field as it was.
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
@@ -45,7 +45,8 @@ fn changed(
     for (name, _) in before.fields().filter(|(name, _)| *name != path[0]) {
         assert_eq!(before.written(name), after.written(name), "{name} in {written}");
     }
-    // A `Value` knows neither a number as large as 1e400, nor nesting as deep as a text's may be that nobody reads.
+    // A `Value` supports neither numbers as large as 1e400, nor the deep nesting that a document may have
+    // in fields that aren't read.
     if let (Ok(old), Ok(new)) = (serde_json::from_str(before.text()), serde_json::from_str(&written)) {
         assert!(is_right(find(&old, path), find(&new, path)), "{written}");
     }

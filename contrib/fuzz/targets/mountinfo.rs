@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! mountinfo: each line is a mount or passed over, what is escaped is read again, and each path is held by a mount above it.
+//! Fuzzes mountinfo. Each line must be a mount or be skipped, an escaped path must be parsed to the same path again,
+//! and each path must be held by a mount at or above it.
 #![no_main]
 
 use std::os::unix::ffi::OsStrExt;
@@ -19,7 +20,7 @@ fuzz_target!(|table: &[u8]| {
     assert!(mountinfo::entries(table).count() <= lines);
     for entry in mountinfo::entries(table) {
         let at = entry.mount_point();
-        // Whatever the path is, its escaped form is that of one mount.
+        // Whatever the path is, a line with its escaped form must be a single mount.
         let escaped = mountinfo::escape(at.as_os_str().as_bytes());
         let line = [b"1 0 0:1 / ", escaped.as_slice(), b" rw - tmpfs tmpfs rw"].concat();
         let again: Vec<_> = mountinfo::entries(&line).collect();

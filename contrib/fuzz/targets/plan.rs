@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! A whole world, as tests/world prints it: its plan keeps the rules that those of the cases keep.
+//! Fuzzes the plan. The input is a complete world, as tests/world prints it, and its plan must obey the same rules as
+//! the plans of the test cases.
 #![no_main]
 
 use std::collections::BTreeMap;
@@ -33,7 +34,8 @@ fuzz_target!(|text: &str| {
     }
 });
 
-/// No kernel has two mounts of one number, or one mount beside another at one place, or one that isn't below its parent.
+/// Whether a kernel can have this mount table: no two mounts have the same ID, or the same parent and mount point,
+/// and each mount is below its parent.
 fn is_tree(table: &str) -> bool {
     let (mut mounts, mut places) = (BTreeMap::new(), BTreeMap::new());
     for entry in mountinfo::entries(table.as_bytes()) {
@@ -53,7 +55,7 @@ fn is_tree(table: &str) -> bool {
     })
 }
 
-/// The hook and the container read of the same cgroup; by another path only from another namespace.
+/// Whether the hook and the container are in the same cgroup. Its path may differ only between cgroup namespaces.
 fn is_one_cgroup(world: &World) -> bool {
     let text = |name| world.get(name).unwrap_or_default();
     let Some(inside) = world.get("cgroup-inside") else { return true };
@@ -73,7 +75,8 @@ fn is_one_cgroup(world: &World) -> bool {
         })
 }
 
-/// What is found on one way must be what is found there on another.
+/// Whether the findings in the image are consistent: what is found at a place must not depend on
+/// the path that leads there.
 fn is_image(facts: &Surroundings) -> bool {
     let found: Vec<_> = PATHS.into_iter().map(|path| (InnerPath::new(path), facts.image.at(path))).collect();
     found.iter().all(|(path, what)| {
@@ -83,12 +86,12 @@ fn is_image(facts: &Surroundings) -> bool {
         !(matches!(what, Found::Nothing(_)) && has_mounts)
             && found.iter().all(|(other_path, other)| match other.place() {
                 None => true,
-                // Where nothing is, nothing is below.
+                // Nothing can exist below a place where nothing exists.
                 Some(other_at) if other_at.is_below(at) => {
                     matches!(what, Found::Directory(_)) || (is_empty && matches!(other, Found::Nothing(_)))
                 }
                 Some(other_at) => {
-                    // No link is on a way that has been followed.
+                    // A path that was resolved has no symbolic link in it.
                     (at == path || !other_at.is_at_or_below(path))
                         && (at != other_at || what == other)
                         && (!other_path.is_below(path) || matches!(what, Found::Directory(_)))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! systemd's version: a number that is in the program, after one of three words, however the program is read.
+//! Fuzzes the search for systemd's version. The version must be a number in the program that follows one of three
+//! prefixes, no matter how the program is read.
 #![no_main]
 
 use std::io::Read;
@@ -7,7 +8,7 @@ use std::io::Read;
 use libfuzzer_sys::fuzz_target;
 use oci_systemd_hook::systemd::Version;
 
-/// Reads a byte at a time.
+/// A reader that returns one byte at a time.
 struct Slow<'a>(&'a [u8]);
 
 impl Read for Slow<'_> {

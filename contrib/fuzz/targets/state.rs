@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! The state: an id that is safe as a file's name, and a bundle that is a plain path.
+//! Fuzzes the state. Its ID must be safe as a file name, and its bundle must be an absolute path without `..`.
 #![no_main]
 
 use std::path::Path;
