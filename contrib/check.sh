@@ -13,10 +13,10 @@ Runs the test suite on a Debian machine, as root or with sudo: all parts that ne
 or those named, two at a time, until one fails. Packages are installed by apt; everything else is made below target/ (5 GB,
 18 GB with --full, for which amd64 and 5 GiB of memory are needed; KVM isn't).
 
-  --list  the parts, which option chooses each, what it needs, and what it tests. A part needs the programs that build the
-          project, and "lint" shellcheck and groff, "man" groff, "engines" the container engines, "hook" an installed hook,
-          "images" root file systems, "suites" those with other projects' tests, "readme" those in which the README is
-          followed, "machine" the virtual machine, "fuzzer" cargo-fuzz.
+  --list  prints the parts, which option chooses each, what it needs, and what it tests. All need the programs that build
+          the project. "lint" is shellcheck, codespell and groff, "man" groff, "engines" the container engines, "hook" an
+          installed hook, "images" root file systems, "suites" those with other projects' tests, "readme" those in which
+          the README is followed, "machine" the virtual machine, "fuzzer" cargo-fuzz.
 
 kernel/FILTER, runtime/FILTER, e2e/FILTER and suites/FILTER are the trials of these parts whose names contain FILTER, such as
 e2e/docker.
@@ -178,7 +178,7 @@ prepare() {
     for what in $(needs "$1"); do
         case $what in
         lint)
-            need $BUILD groff-base shellcheck
+            need $BUILD codespell groff-base shellcheck
             need_lints
             ;;
         build) need $BUILD ;;
@@ -274,6 +274,7 @@ form() {
     shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
     shellcheck -x tests/readme/*.sh
     (cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
+    codespell
     groff -man -ww -z share/man/man*/*
 }
 
