@@ -71,8 +71,8 @@ fn json_is_documented() -> Result<(), Failed> {
         };
         note("plan", &plan, "");
         for (list, tag) in [("steps", "action"), ("notes", "note")] {
-            for object in plan[list].as_array().into_iter().flatten() {
-                note(object[tag].as_str().unwrap_or_default(), object, tag);
+            for object in plan.get(list).and_then(Value::as_array).into_iter().flatten() {
+                note(object.get(tag).and_then(Value::as_str).unwrap_or_default(), object, tag);
             }
         }
     }
