@@ -23,7 +23,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     match &found {
         // A path on a file server is on a mount of the user's, and is left alone below.
         Found::File(at) | Found::OnServer(at) => {
-            mount_over(facts, plan, at, Need::Required, "an image's own id is the same in all its containers");
+            mount_over(facts, plan, at, Need::Required, "the image's own ID is the same in all its containers");
         }
         Found::Nothing(at) => missing(facts, plan, at),
         Found::Directory(at) | Found::EmptyDirectory(at) => no_file(plan, at, "a directory"),
@@ -42,9 +42,9 @@ fn mount_over(facts: &Surroundings, plan: &mut Plan, at: &InnerPath, need: Need,
         return write(facts, plan, at);
     }
     match facts.mounts.holding(at) {
-        Some(mount) if mount.at == *at => plan.leave(at.clone(), "a file is mounted there already"),
+        Some(mount) if mount.at == *at => plan.leave(at.clone(), "a file is already mounted there"),
         Some(mount) if mount.at != InnerPath::root() => {
-            plan.leave(at.clone(), format!("it lies on the mount at {}, which config.json asks for", mount.at));
+            plan.leave(at.clone(), format!("it is on the mount at {}, which config.json asks for", mount.at));
         }
         _ => {
             let context = facts.selinux.context().map(str::to_owned);
@@ -58,19 +58,22 @@ fn missing(facts: &Surroundings, plan: &mut Plan, at: &InnerPath) {
         return write(facts, plan, at);
     }
     if facts.mounts.holding(at).is_some_and(|mount| mount.at != InnerPath::root()) {
-        return plan.leave(at.clone(), "it would lie on a mount that config.json asks for; systemd makes one");
+        return plan.leave(
+            at.clone(),
+            "it would be on a mount that config.json asks for, where systemd creates a machine ID itself",
+        );
     }
     plan.step(
         Need::Required,
         Action::MountPoint { at: at.clone(), node: Node::Reg },
-        "the image has no such file to mount on",
+        "the image has no file there to mount on",
     );
-    mount_over(facts, plan, at, Need::Required, "without one systemd can't boot on a read-only /etc");
+    mount_over(facts, plan, at, Need::Required, "without a machine ID, systemd can't boot on a read-only /etc");
 }
 
 fn write(facts: &Surroundings, plan: &mut Plan, at: &InnerPath) {
     let action = Action::WriteFile { at: at.clone(), mode: 0o444, content: line(facts) };
-    plan.step(Need::Required, action, "/etc/machine-id leads there");
+    plan.step(Need::Required, action, "/etc/machine-id leads to this file");
 }
 
 fn no_file(plan: &mut Plan, at: &InnerPath, kind: &str) {

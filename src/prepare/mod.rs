@@ -80,11 +80,11 @@ fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -
     match facts.mounts.holding(&at) {
         Some(mount) if mount.is_own_tmpfs() && mount.at != InnerPath::root() => Some(at),
         Some(mount) if mount.at == InnerPath::root() => {
-            plan.leave(at, "it lies in the image's root, where what is written would outlive the container");
+            plan.leave(at, "it is in the image's root, where files would outlive the container");
             None
         }
         Some(mount) => {
-            plan.leave(at, format!("the mount at {} is not proven to be this container's alone", mount.at));
+            plan.leave(at, format!("it can't be proven that the mount at {} is this container's alone", mount.at));
             None
         }
         None => None,
@@ -105,7 +105,7 @@ fn unless_there(
         found if plan.covers(&at) || matches!(found, Found::Nothing(_)) => {
             plan.step(Need::BestEffort, action(at), why);
         }
-        _ => plan.leave(at, "it is there already"),
+        _ => plan.leave(at, "it already exists"),
     }
 }
 
