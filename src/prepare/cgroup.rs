@@ -349,8 +349,8 @@ fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
         Sharing::AnotherContainer => "stop that container first",
         // This is the case under su(1) and cron(8), which don't start a systemd instance for the user.
         Sharing::Engine if facts.cgroups.making == CgroupCreation::Rootless => {
-            "only the host's root can make one: let root run the engine, or let systemd give a rootless engine one: log in, \
-             not by su, or run loginctl enable-linger"
+            "run the engine as root, because only the host's root can create one; for a rootless engine systemd can \
+             create one: log in directly instead of using su, or run loginctl enable-linger"
         }
         Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::remedy(facts.cgroups.making),
     };

@@ -287,7 +287,7 @@ fn occupied(plan: &mut Plan, wanted: &WantedTmpfs<'_>, at: InnerPath, kind: &str
     match wanted.need {
         Need::Required => Err(Refusal::Occupied { at, kind: kind.to_owned() }),
         Need::BestEffort => {
-            plan.warn(format!("no tmpfs on {}: {at} in the image is {kind}", wanted.path));
+            plan.warn(format!("no tmpfs is mounted on {}: {at} in the image is {kind}", wanted.path));
             Ok(())
         }
     }

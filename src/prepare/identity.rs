@@ -15,8 +15,8 @@ use crate::plan::{Action, Need, Node, Plan};
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     if let Some(bad) = &facts.bad_uuid {
         plan.warn(format!(
-            "container_uuid={bad:?} in the environment is no machine id (32 hexadecimal digits, not all zero); the \
-             container's id gives one instead"
+            "container_uuid={bad:?} in the environment is not a machine ID (32 hexadecimal digits, not all zero): the \
+             machine ID is derived from the container's ID instead"
         ));
     }
     let found = facts.image.at(MACHINE_ID);
@@ -28,7 +28,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         Found::Nothing(at) => missing(facts, plan, at),
         Found::Directory(at) | Found::EmptyDirectory(at) => no_file(plan, at, "a directory"),
         Found::Other(at, kind) => no_file(plan, at, kind),
-        Found::Unreachable(why) => no_file(plan, &InnerPath::new(MACHINE_ID), why),
+        Found::Unreachable(why) => no_file(plan, &InnerPath::new(MACHINE_ID), &format!("unreachable ({why})")),
     }
     // This is usually a symbolic link to the file above, and then there is nothing to do.
     let copy = facts.image.at(DBUS_MACHINE_ID);
@@ -77,7 +77,9 @@ fn write(facts: &Surroundings, plan: &mut Plan, at: &InnerPath) {
 }
 
 fn no_file(plan: &mut Plan, at: &InnerPath, kind: &str) {
-    plan.warn(format!("no machine id: {at} in the image is {kind}, where systemd needs a file; mend the image"));
+    plan.warn(format!(
+        "cannot set the machine ID: {at} in the image is {kind}, but systemd needs a file; fix the image"
+    ));
 }
 
 fn line(facts: &Surroundings) -> String {

@@ -91,9 +91,9 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
         return Err(Refusal::V1WithSysAdmin { why: chosen.why.clone() });
     }
     plan.warn(
-        "cgroup v1's name=systemd is made for a privileged container, which can set the program that the kernel runs \
-         as the host's root (release_agent, cgroups(7)); such a container can become the host's root in other ways as \
-         well",
+        "cgroup v1's name=systemd is created for a privileged container, which can set the program that the kernel \
+         runs as the host's root (release_agent, cgroups(7)); such a container can become the host's root in other \
+         ways as well",
     );
     Ok(())
 }
@@ -102,9 +102,9 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
 pub(super) fn remedy(making: CgroupCreation) -> &'static str {
     match making {
         CgroupCreation::Possible | CgroupCreation::Inside => {
-            "let this hook run at createRuntime, too, where it can make one"
+            "run this hook at createRuntime as well, where it can create one"
         }
-        CgroupCreation::Forever => "let this hook run at poststop, too, which takes back what it would have to make",
-        CgroupCreation::Rootless => "only the host's root can make one: let root run the engine",
+        CgroupCreation::Forever => "run this hook at poststop as well, where it removes what it has to create",
+        CgroupCreation::Rootless => "run the engine as root, because only the host's root can create one",
     }
 }

@@ -45,7 +45,7 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
     let label = facts.selinux.label().map(str::to_owned);
     let mut plan = Plan { owner: facts.owner, label, ..Plan::default() };
     for key in &facts.options.not_allowed {
-        plan.remark(format!("the annotation {key} has no effect: this host's --allow-options leaves it out"));
+        plan.remark(format!("the annotation {key} has no effect: this host's --allow-options doesn't list it"));
     }
     selinux::plan(facts, &mut plan);
     filesystems::plan(facts, &mut plan)?;
@@ -66,7 +66,7 @@ fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -
     let at = match facts.image.at(directory) {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) | Found::OnServer(at) => at,
         Found::File(at) | Found::Other(at, _) => {
-            plan.warn(format!("nothing is written to {directory}: {at} is no directory in the image"));
+            plan.warn(format!("nothing is written to {directory}: {at} in the image is not a directory"));
             return None;
         }
         Found::Unreachable(why) => {
