@@ -13,13 +13,13 @@ pub struct Needed {
     /// The units that fail, by their names on Debian, and also on Fedora if they differ.
     pub units: &'static [&'static str],
     pub effect: &'static str,
-    pub remedy: &'static str,
+    /// The setting with which the units work without the capability, if there is one.
+    pub drop_in: Option<&'static str>,
 }
 
 /// Units that run as a user other than root.
 const OF_OTHER_USERS: [&str; 5] =
     ["dbus.service", "polkit.service", "systemd-resolved.service", "avahi-daemon.service", "man-db.service"];
-const GRANT: &str = "grant it (--cap-add), or mask these units";
 
 /// All capabilities that stock units need. Of Docker's 14, no unit missed AUDIT_WRITE, MKNOD and FSETID, and
 /// only ping missed NET_RAW.
@@ -29,70 +29,70 @@ pub const NEEDED: [Needed; 11] = [
         since: None,
         units: &OF_OTHER_USERS,
         effect: "logins and services with User= fail",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_SETGID",
         since: None,
         units: &OF_OTHER_USERS,
         effect: "logins and services with User= fail",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_SETPCAP",
         since: None,
         units: &["systemd-journald.service", "systemd-logind.service", "systemd-resolved.service", "logrotate.service"],
         effect: "services with CapabilityBoundingSet= fail",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_CHOWN",
         since: None,
         units: &["user-runtime-dir@.service", "systemd-resolved.service", "nginx.service", "avahi-daemon.service"],
         effect: "services with User= and RuntimeDirectory= fail",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_FOWNER",
         since: None,
         units: &["user-runtime-dir@.service", "systemd-resolved.service"],
         effect: "services with User= and RuntimeDirectory= fail",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_DAC_OVERRIDE",
         since: None,
         units: &["nginx.service"],
         effect: "root can't read other users' files, such as ssh's authorized_keys",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_NET_BIND_SERVICE",
         since: None,
         units: &["ssh.service", "sshd.service", "nginx.service"],
         effect: "no service can listen on a port below 1024",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_SYS_CHROOT",
         since: None,
         units: &["ssh.service", "sshd.service", "avahi-daemon.service"],
         effect: "logins through ssh fail",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_SETFCAP",
         since: None,
         units: &["redis-server.service"],
         effect: "services with PrivateUsers= fail",
-        remedy: GRANT,
+        drop_in: None,
     },
     Needed {
         capability: "CAP_KILL",
         since: None,
         units: &[],
         effect: "systemd can't stop services with User=",
-        remedy: GRANT,
+        drop_in: None,
     },
     // The units fail with 217/USER: https://github.com/systemd/systemd/issues/29860
     Needed {
@@ -100,6 +100,6 @@ pub const NEEDED: [Needed; 11] = [
         since: Some(Version(255)),
         units: &["polkit.service", "systemd-resolved.service", "man-db.service"],
         effect: "services with User= and SystemCallFilter= or a similar option fail",
-        remedy: "add a drop-in with PrivateUsers=yes to each of these units, or grant it (--cap-add)",
+        drop_in: Some("PrivateUsers=yes"),
     },
 ];

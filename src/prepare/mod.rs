@@ -12,6 +12,7 @@ mod places;
 mod privileges;
 mod propagation;
 mod refusal;
+mod remedy;
 mod rights;
 mod selinux;
 mod units;

@@ -2,6 +2,7 @@
 //! What systemd and its services will lack in the container, as far as config.json shows. The plan gets a warning for
 //! what makes a unit of the image fail, and a remark for everything else.
 
+use super::remedy;
 use crate::facts::Surroundings;
 use crate::interface::capabilities::NEEDED;
 use crate::interface::{FIRST_ORDINARY_ID, STATE, STOP_SIGNALS};
@@ -30,7 +31,11 @@ fn capabilities(facts: &Surroundings, plan: &mut Plan) {
         let (capability, effect) = (needed.capability, needed.effect);
         if !units.is_empty() {
             let units = units.join(", ");
-            let remedy = needed.remedy;
+            let grant = remedy::grant(facts.engine, capability);
+            let remedy = match needed.drop_in {
+                Some(setting) => format!("add a drop-in with {setting} to each of these units, or {grant}"),
+                None => format!("{grant}, or mask these units"),
+            };
             plan.warn(format!("the container has no {capability}, so {units} will fail ({effect}); {remedy}"));
         } else if needed.since.is_none() {
             plan.remark(format!("the container has no {capability}: {effect}"));
@@ -63,9 +68,9 @@ fn read_only_root(facts: &Surroundings, plan: &mut Plan) {
     let on = facts.mounts.holding(&state).filter(|mount| mount.at != InnerPath::root());
     if on.is_none_or(|mount| mount.read_only) {
         plan.warn(format!(
-            "the container's root is read-only, and {state} isn't on a writable mount, so {} will fail; mount a \
-             volume or a tmpfs on /var (--tmpfs /var)",
-            units.join(", ")
+            "the container's root is read-only, and {state} isn't on a writable mount, so {} will fail; {}",
+            units.join(", "),
+            remedy::writable_var(facts.engine)
         ));
     }
 }
@@ -75,7 +80,8 @@ fn stop_signal(facts: &Surroundings, plan: &mut Plan) {
     if !STOP_SIGNALS.contains(&signal) {
         plan.warn(format!(
             "the engine will stop this container with the signal {signal:?}, and kill it if that doesn't end it: \
-             systemd shuts down on SIGRTMIN+3 (37); set that with --stop-signal, or with STOPSIGNAL in the image"
+             systemd shuts down on SIGRTMIN+3 (37); {}",
+            remedy::stop_signal(facts.engine)
         ));
     }
 }

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What the administrator should know about SELinux. The labels themselves are part of the steps that create files.
 
+use super::remedy;
 use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
-use crate::facts::{Selinux, Surroundings};
+use crate::facts::{Engine, Selinux, Surroundings};
 use crate::interface::MANAGE_CGROUP;
 use crate::kernel::selinux::{Label, dominates};
 use crate::plan::Plan;
@@ -20,16 +21,16 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
              policy's default labels, and containers may not write to them; install a build with the feature selinux",
         ),
         Selinux::On(confinement) => {
-            labels(confinement, plan);
+            labels(facts.engine, confinement, plan);
             // If the policy only logs, nothing is denied.
             if confinement.enforcing != Some(false) {
-                denials(confinement, plan);
+                denials(facts.engine, confinement, plan);
             }
         }
     }
 }
 
-fn labels(confinement: &Confinement, plan: &mut Plan) {
+fn labels(engine: Engine, confinement: &Confinement, plan: &mut Plan) {
     match &confinement.mount {
         None | Some((_, Labelling::ByMount)) => {}
         Some((_, Labelling::ByFile(why))) => {
@@ -41,11 +42,10 @@ fn labels(confinement: &Confinement, plan: &mut Plan) {
         )),
     }
     match (&confinement.process, &confinement.mount) {
-        (None, _) => plan.warn(
-            "SELinux doesn't confine this container: config.json has no process.selinuxLabel; if that isn't intended, \
-             remove --privileged and --security-opt label=disable (in a pod privileged, hostPID and hostIPC), or set \
-             \"selinux-enabled\": true in Docker's daemon.json or enable_selinux = true in containerd's config.toml",
-        ),
+        (None, _) => plan.warn(format!(
+            "SELinux doesn't confine this container: config.json has no process.selinuxLabel; if that isn't intended, {}",
+            remedy::confinement(engine)
+        )),
         (Some(_), None) => plan.warn(
             "config.json has process.selinuxLabel but no linux.mountLabel: the files that this hook creates have the \
              policy's default labels, and the container may be unable to write to them; set both",
@@ -54,7 +54,7 @@ fn labels(confinement: &Confinement, plan: &mut Plan) {
     }
 }
 
-fn denials(confinement: &Confinement, plan: &mut Plan) {
+fn denials(engine: Engine, confinement: &Confinement, plan: &mut Plan) {
     let Some(process) = &confinement.process else { return };
     if confinement.enforcing.is_none() {
         plan.remark(format!(
@@ -64,15 +64,15 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
         ));
     }
     if let Some((label, _)) = &confinement.mount {
-        files(process, label, confinement.files, plan);
+        files(engine, process, label, confinement.files, plan);
     }
     if let Some(cgroup) = &confinement.cgroup {
-        manage_cgroup(process, cgroup, plan);
+        manage_cgroup(engine, process, cgroup, plan);
     }
     if !confinement.denied_capabilities.is_empty() {
         let how = match confinement.capability_boolean {
             Some(boolean) => turn_on(boolean),
-            None => "choose another type with --security-opt label=type:…".to_owned(),
+            None => format!("choose another type with {}", remedy::selinux_type(engine)),
         };
         plan.warn(format!(
             "SELinux denies {} the capabilities that services need, although config.json grants them: {}; {how}",
@@ -82,33 +82,39 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
     }
 }
 
-fn files(process: &Label, label: &Label, said: Option<Files>, plan: &mut Plan) {
+fn files(engine: Engine, process: &Label, label: &Label, said: Option<Files>, plan: &mut Plan) {
     // If the policy can't be queried, this assumes that it has the same rules for levels as all other policies.
     let told = said.or_else(|| (dominates(&process.level, &label.level) == Some(false)).then_some(Files::OtherLevel));
     match told {
         None | Some(Files::Writable) => {}
         Some(Files::OtherLevel) => plan.warn(format!(
             "process.selinuxLabel and linux.mountLabel in config.json disagree: a process at level {} may not write \
-             files at {}; set the same level for both with --security-opt label=level:… (level in a pod's \
-             seLinuxOptions), or set none",
-            process.level, label.level
+             files at {}; set the same level for both with {}, or set none",
+            process.level,
+            label.level,
+            remedy::selinux_level(engine)
         )),
         Some(Files::OtherType) => plan.warn(format!(
-            "SELinux doesn't let {} write to files of the type {}, which linux.mountLabel in config.json sets; remove \
-             --security-opt label=type:… or filetype:… (type in a pod's seLinuxOptions), or choose matching types",
-            process.kind, label.kind
+            "SELinux doesn't let {} write to files of the type {}, which linux.mountLabel in config.json sets; choose \
+             matching types with {}, or set none",
+            process.kind,
+            label.kind,
+            remedy::selinux_type(engine)
         )),
     }
 }
 
-fn manage_cgroup(process: &Label, cgroup: &CgroupLabel, plan: &mut Plan) {
+fn manage_cgroup(engine: Engine, process: &Label, cgroup: &CgroupLabel, plan: &mut Plan) {
     if cgroup.manageable != Some(false) || cgroup.manageable_if_labelled == Some(true) {
         return;
     }
     let how = match cgroup.boolean {
         Some(boolean) => turn_on(boolean),
         None => {
-            "choose a type that may, with --security-opt label=type:… (container_init_t in Fedora's policy)".to_owned()
+            format!(
+                "choose a type that may, with {} (container_init_t in Fedora's policy)",
+                remedy::selinux_type(engine)
+            )
         }
     };
     plan.warn(format!(

@@ -170,7 +170,7 @@ impl World {
                     .collect(),
             },
             id_maps: [self.get("id-map").unwrap_or("0 0 4294967295"); 2].map(str::to_owned),
-            engine: Engine::of(|key| annotations.get(key).map(AsRef::as_ref), None),
+            engine: Engine::of(|key| annotations.get(key).map(AsRef::as_ref), state.bundle().ok()),
             stop_signal: self.word("stop-signal").map(str::to_owned),
             units: asked_units(&config, systemd)
                 .into_iter()
