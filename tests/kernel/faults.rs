@@ -304,7 +304,7 @@ fn fault(bundle: &mut Bundle, set_up: SetUp, point: &Point, model: &Model) -> Ch
         (Fault::Kill, None) => {}
         _ if may_abort(point, &finished) => {}
         // In this case the hook can't determine whether the container runs systemd.
-        (Fault::Error(error), Some(0)) if told.iter().any(|line| line.contains(": left alone at ")) => {
+        (Fault::Error(error), Some(0)) if told.iter().any(|line| line.contains(": skipped at ")) => {
             ensure!(told.len() == 1 && told[0].contains(error), "expected one line with {error}: {told:?}");
             untouched(&stand, &watch, &before)?;
         }

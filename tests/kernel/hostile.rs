@@ -418,7 +418,7 @@ pub fn up_behind_a_name(realm: Realm) -> Check {
         bundle.start(Cgroup::Mounted);
         let watch = bundle.watch();
         // The kernel resolves it to /srv/inside/run2, but as a string it would be /run2.
-        bundle.create()?.refused(&["/run", "`..` behind a name"])?;
+        bundle.create()?.refused(&["/run", "`..` after a component"])?;
         watch.everything(bundle)
     })
 }

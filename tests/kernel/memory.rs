@@ -201,7 +201,7 @@ pub fn is_what_is_free(realm: Realm) -> Check {
         ensure!(status.success(), "cannot fill the cgroup: {status}");
         fill(&bundle.image("tmp"), 30);
         create(bundle, stage, container, engine, "", |_, finished| {
-            finished.with_warning(&["cannot copy all", "/tmp", "memory that the container has left"])?;
+            finished.with_warning(&["cannot copy all", "/tmp", "three quarters of the container's free memory"])?;
             let its = container.shmem();
             ensure!((50 * MIB..61 * MIB).contains(&its), "the container pays for {its} bytes");
             ensure!(container.kills() == 0, "somebody was killed");
@@ -235,7 +235,7 @@ pub fn who_copies_is_killed(realm: Realm) -> Check {
 /// If no more processes can be started, a small amount is copied nevertheless.
 pub fn nobody_can_copy(realm: Realm) -> Check {
     let none = "strace -f -qq -o /dev/null -e trace=clone -e inject=clone:error=EAGAIN";
-    copies_by(realm, none, &["cannot charge the container for what is copied to /tmp", "EAGAIN"], |copied| {
+    copies_by(realm, none, &["cannot charge the container for the files that are copied to /tmp", "EAGAIN"], |copied| {
         copied > 12 * MIB && copied <= 16 * MIB
     })
 }

@@ -882,7 +882,7 @@ pub fn without_birth_time(realm: Realm) -> Check {
         let lines: Vec<&str> = finished.stderr.lines().collect();
         ensure!(finished.code == Some(0) && lines.len() == 2, "expected two warnings: {finished:?}");
         for (line, path) in lines.iter().zip(["/etc/machine-id", "/run"]) {
-            ensure!(line.contains(path) && line.contains("does not tell when"), "expected {path}: {line:?}");
+            ensure!(line.contains(path) && line.contains("does not report when"), "expected {path}: {line:?}");
         }
         guest.has(true)?;
         // This is reported only once.
