@@ -435,7 +435,7 @@ pub fn init_inside(realm: Realm) -> Check {
             fs::write(bundle.image("usr/lib/systemd/systemd"), ELF).unwrap();
             bundle.start(Cgroup::Mounted);
             bundle.create()?.silently()?;
-            ensure!(crate::table::at(&bundle.root("run")).is_some(), "it was not recognised");
+            ensure!(crate::table::at(&bundle.root("run")).is_some(), "systemd was not recognized");
             Ok(())
         })
         .map_err(|message| format!("{target}: {message}"))?;

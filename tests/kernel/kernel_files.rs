@@ -329,7 +329,7 @@ pub fn volumes(realm: Realm) -> Check {
             if is_read {
                 finished.silently()?;
                 ensure!(watch.nothing().is_err(), "it was not read");
-                ensure!(table::at(&bundle.root("run")).is_some(), "it was left alone");
+                ensure!(table::at(&bundle.root("run")).is_some(), "the container was skipped");
                 return Ok(());
             }
             watch.nothing()?;

@@ -110,8 +110,8 @@ pub fn volume(realm: Realm) -> Check {
                 let asked = server.asked() - before;
                 ensure!(asked == 0, "it was asked {asked} times, and said {finished:?}");
                 finished.in_order()?;
-                // It is no error if the user mounted the volume there, but it may be one if a symlink in the
-                // image leads to it.
+                // A volume that the user mounted there must not cause an error, but one to which a symlink in the
+                // image leads may.
                 ensure!(at == "data" || finished.code == Some(0), "{finished:?}");
                 Ok(())
             };
@@ -131,7 +131,7 @@ pub fn poststop(realm: Realm) -> Check {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
         bundle.start(Cgroup::Mounted);
         bundle.create()?.silently()?;
-        ensure!(bundle.records().exists(), "nothing was noted");
+        ensure!(bundle.records().exists(), "nothing was recorded");
         bundle.end();
         let served = bundle.elsewhere("served");
         let Some(server) = Server::mount(&served) else { return skipped("FUSE is missing") };
