@@ -13,10 +13,11 @@ Runs the test suite on a Debian machine, as root or with sudo: all parts that ne
 or those named, two at a time, until one fails. Packages are installed with apt; everything else is created below target/ (5 GB,
 18 GB with --full, for which amd64 and 5 GiB of memory are needed; KVM isn't).
 
-  --list  the parts, which option chooses each, what it needs, and what it tests. Every part needs the programs that build
-          the project. "lint" stands for shellcheck and groff, "man" for groff, "engines" for the container engines, "hook"
-          for an installed hook, "images" for root file systems, "suites" for those with other projects' tests, "readme" for
-          those in which the README is followed, "machine" for the virtual machine, and "fuzzer" for cargo-fuzz.
+  --list  prints the parts, which option chooses each, what it needs, and what it tests. Every part needs the programs that
+          build the project. "lint" stands for shellcheck, codespell and groff, "man" for groff, "engines" for the container
+          engines, "hook" for an installed hook, "images" for root file systems, "suites" for those with other projects'
+          tests, "readme" for those in which the README is followed, "machine" for the virtual machine, and "fuzzer" for
+          cargo-fuzz.
 
 kernel/FILTER, runtime/FILTER, e2e/FILTER and suites/FILTER are the trials of these parts whose names contain FILTER, such as
 e2e/docker.
@@ -178,7 +179,7 @@ prepare() {
     for what in $(needs "$1"); do
         case $what in
         lint)
-            need $BUILD groff-base shellcheck
+            need $BUILD codespell groff-base shellcheck
             need_lints
             ;;
         build) need $BUILD ;;
@@ -274,11 +275,12 @@ form() {
     shellcheck -x .ci/run contrib/*.sh contrib/machine/*.sh
     shellcheck -x tests/readme/*.sh
     (cd tests/machine && shellcheck -x ./*.sh mislabelled-runc)
+    codespell
     groff -man -ww -z share/man/man*/*
 }
 
 units() {
-    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test documents --test fragments --test man --test prose --test set_up --test workflow
+    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test documents --test fragments --test man --test set_up --test workflow
     # This uses a separate directory, because another part may be running the programs in the usual one.
     cargo test --quiet --locked --target-dir target/no-selinux --no-default-features --lib --test golden --test plan --test precreate --test hooksd
     cargo test --quiet --locked --test properties -- --nocapture

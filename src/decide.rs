@@ -62,9 +62,11 @@ impl fmt::Display for Reason {
                 write!(f, "the command {name:?} is {path} in the image, which is not systemd")
             }
             Self::NoProgram(name) => write!(f, "the command {name:?} is not in the image"),
-            Self::Unreachable(name, why) => write!(f, "what the command {name:?} is in the image can't be told: {why}"),
-            Self::Disabled(by) => write!(f, "{by} says disabled"),
-            Self::Sandbox => f.write_str("it is a pod's sandbox, which only holds namespaces"),
+            Self::Unreachable(name, why) => {
+                write!(f, "it can't be determined whether the command {name:?} is systemd: {why}")
+            }
+            Self::Disabled(by) => write!(f, "{by} is set to disabled"),
+            Self::Sandbox => f.write_str("it is a pod's sandbox, which only holds the pod's namespaces"),
         }
     }
 }
@@ -72,7 +74,7 @@ impl fmt::Display for Reason {
 impl fmt::Display for PrepareReason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Enabled(key) => write!(f, "the annotation {key} says enabled"),
+            Self::Enabled(key) => write!(f, "the annotation {key} is set to enabled"),
             Self::RunsSystemd(name, path) => {
                 write!(f, "the command {name:?} is systemd, {path} in the image")
             }

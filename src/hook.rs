@@ -296,10 +296,14 @@ fn tell(all: Vec<RecordProblem>) {
     }
 }
 
+/// The version of the JSON document. It is raised when a field or a value is removed, renamed, or changes its meaning; see
+/// share/doc/plan.md.
+const PLAN_VERSION: u32 = 1;
+
 /// The JSON document that `plan --json` prints.
 #[derive(Serialize)]
-#[serde(rename_all = "kebab-case")]
 struct Printed<'a> {
+    version: u32,
     id: &'a str,
     decision: &'static str,
     because: String,
@@ -328,7 +332,7 @@ pub fn plan(bundle: &Path, state: Option<&Path>, format: PlanFormat, policy: &Po
             ("prepare", because.to_string(), prepare(&gather::predict::surroundings(&bundle, policy)?)?)
         }
     };
-    let printed = Printed { id: &state.id, decision, because, plan };
+    let printed = Printed { version: PLAN_VERSION, id: &state.id, decision, because, plan };
     Ok(match format {
         PlanFormat::Text => printed.text(),
         PlanFormat::Json => format!("{:#}\n", serde_json::json!(printed)),

@@ -26,7 +26,7 @@ pub struct Plan {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub label: Option<String>,
     /// The cgroup layout that systemd will find in the container.
-    #[serde(rename = "cgroup-layout", skip_serializing_if = "Option::is_none")]
+    #[serde(rename = "cgroup_layout", skip_serializing_if = "Option::is_none")]
     pub layout: Option<ChosenLayout>,
     /// How much of the image's content all steps together may copy. `None` if no step copies anything.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -98,7 +98,7 @@ fn gives_the_same_to_programs() {
     fs::write(&state, json!({"id": id, "bundle": "/elsewhere", "status": "running"}).to_string()).unwrap();
     let output = plan(&[Path::new("--json"), Path::new("--state"), &state, &bundle]);
     let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-    assert_eq!((&json["id"], &json["decision"]), (&json!(id), &json!("prepare")));
+    assert_eq!((&json["version"], &json["id"], &json["decision"]), (&json!(1), &json!(id), &json!("prepare")));
     let steps = json["steps"].as_array().unwrap();
     let run = steps.iter().find(|step| step["action"] == "tmpfs" && step["at"] == "/run").expect("/run");
     assert_eq!(
@@ -139,8 +139,8 @@ fn takes_the_cgroup_layout_from_the_annotation() {
     for layout in ["legacy", "hybrid", "unified"] {
         let output = asking_for(layout);
         let json: Value = serde_json::from_slice(&output.stdout).expect("JSON");
-        assert_eq!(json["cgroup-layout"]["layout"], layout);
-        let why = json["cgroup-layout"]["why"].as_str().unwrap();
+        assert_eq!(json["cgroup_layout"]["layout"], layout);
+        let why = json["cgroup_layout"]["why"].as_str().unwrap();
         assert!(why.contains("oci-systemd-hook.cgroup"), "{why}");
     }
     let output = asking_for("v2");

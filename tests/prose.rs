@@ -26,7 +26,7 @@ const BANNED: [(&str, &str); 15] = [
     (r"(?i)\b(take|takes|took|taken|taking) back\b", "undo, remove, revert"),
     (r"^//! Knows ", "what the file contains"),
     (r"^/// (Nor|And|Or|But) ", "a sentence that can be understood alone"),
-    (r"(?i)\b(it|this|that|which|what|path|file|value|text|name|program) is no (a-z|[a-z])", "is not a"),
+    (r"(?i)\b(it|this|that|which|what|path|file|value|text|name|program) is no ([a-km-z]|l[a-np-z])", "is not a"),
     (r"(?i)\bas good as\b", "equivalent to, or what differs"),
 ];
 

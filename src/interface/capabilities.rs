@@ -19,7 +19,7 @@ pub struct Needed {
 /// Units that run as a user other than root.
 const OF_OTHER_USERS: [&str; 5] =
     ["dbus.service", "polkit.service", "systemd-resolved.service", "avahi-daemon.service", "man-db.service"];
-const GRANT: &str = "grant it (--cap-add), or mask them";
+const GRANT: &str = "grant it (--cap-add), or mask these units";
 
 /// All capabilities that stock units need. Of Docker's 14, no unit missed AUDIT_WRITE, MKNOD and FSETID, and
 /// only ping missed NET_RAW.
@@ -28,14 +28,14 @@ pub const NEEDED: [Needed; 11] = [
         capability: "CAP_SETUID",
         since: None,
         units: &OF_OTHER_USERS,
-        effect: "services with User= fail, and logins",
+        effect: "logins and services with User= fail",
         remedy: GRANT,
     },
     Needed {
         capability: "CAP_SETGID",
         since: None,
         units: &OF_OTHER_USERS,
-        effect: "services with User= fail, and logins",
+        effect: "logins and services with User= fail",
         remedy: GRANT,
     },
     Needed {
@@ -63,7 +63,7 @@ pub const NEEDED: [Needed; 11] = [
         capability: "CAP_DAC_OVERRIDE",
         since: None,
         units: &["nginx.service"],
-        effect: "root may not read others' files, such as ssh's authorized_keys",
+        effect: "root can't read other users' files, such as ssh's authorized_keys",
         remedy: GRANT,
     },
     Needed {
@@ -77,7 +77,7 @@ pub const NEEDED: [Needed; 11] = [
         capability: "CAP_SYS_CHROOT",
         since: None,
         units: &["ssh.service", "sshd.service", "avahi-daemon.service"],
-        effect: "ssh ends each login",
+        effect: "logins through ssh fail",
         remedy: GRANT,
     },
     Needed {
@@ -91,7 +91,7 @@ pub const NEEDED: [Needed; 11] = [
         capability: "CAP_KILL",
         since: None,
         units: &[],
-        effect: "services with User= are not stopped",
+        effect: "systemd can't stop services with User=",
         remedy: GRANT,
     },
     // The units fail with 217/USER: https://github.com/systemd/systemd/issues/29860
@@ -99,7 +99,7 @@ pub const NEEDED: [Needed; 11] = [
         capability: "CAP_SYS_ADMIN",
         since: Some(Version(255)),
         units: &["polkit.service", "systemd-resolved.service", "man-db.service"],
-        effect: "services with User= and SystemCallFilter= or its like fail",
-        remedy: "give each a drop-in with PrivateUsers=yes, or grant it",
+        effect: "services with User= and SystemCallFilter= or a similar option fail",
+        remedy: "add a drop-in with PrivateUsers=yes to each of these units, or grant it (--cap-add)",
     },
 ];

@@ -275,7 +275,7 @@ impl Action {
             Self::Tmpfs { at, .. } => format!("mount tmpfs on {at}"),
             Self::WriteFile { at, .. } => format!("write {at}"),
             Self::MountFile { at, .. } => format!("mount a file on {at}"),
-            Self::Delegate { at, .. } => format!("give {at} to the container, which may not write it as it is"),
+            Self::Delegate { at, .. } => format!("delegate {at} to the container, which otherwise may not write to it"),
             Self::MakeSlave { .. }
             | Self::Directory { .. }
             | Self::Symlink { .. }

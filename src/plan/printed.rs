@@ -18,10 +18,10 @@ impl fmt::Display for Plan {
             f.write_char('\n')
         };
         if let Some(Owner { uid, gid }) = self.owner {
-            line(format_args!("owner {uid}:{gid} on the host: the container's root"))?;
+            line(format_args!("owner {uid}:{gid} on the host: the container's root owns everything that is created"))?;
         }
         if let Some(label) = &self.label {
-            line(format_args!("label {label}: for all that is made"))?;
+            line(format_args!("label {label}: everything that is created gets this SELinux label"))?;
         }
         if let Some(ChosenLayout { layout, why }) = &self.layout {
             line(format_args!("cgroup layout {layout}: {why}"))?;
@@ -40,17 +40,17 @@ impl fmt::Display for Copying {
             bytes if bytes < MIB => format!("{}K", bytes / 1024),
             bytes => format!("{}M", bytes / MIB),
         };
-        write!(f, "copy at most {most} of the image's content in all: {}; ", self.why)?;
+        write!(f, "copy at most {most} of the image's content in total: {}; ", self.why)?;
         match (self.payer, &self.cgroup) {
-            (Payer::Container, _) => f.write_str("the container pays"),
+            (Payer::Container, _) => f.write_str("the copies are charged to the container"),
             (Payer::Caller, Some(cgroup)) => {
-                write!(f, "the container pays, by a process that enters the cgroup {cgroup}")?;
+                write!(f, "the copies are charged to the container by a process that enters the cgroup {cgroup}")?;
                 match self.most_unentered_bytes {
-                    Some(bytes) => write!(f, ", or {}M at most if it can't", bytes / MIB),
+                    Some(bytes) => write!(f, "; if that fails, at most {}M are copied", bytes / MIB),
                     None => Ok(()),
                 }
             }
-            (Payer::Caller, None) => f.write_str("the engine pays, since the container's cgroup can't be entered"),
+            (Payer::Caller, None) => f.write_str("the copies are charged to the engine"),
         }
     }
 }
@@ -68,7 +68,7 @@ impl fmt::Display for Step {
 impl fmt::Display for Note {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Leave { at, why } => write!(f, "leave {at}: {why}"),
+            Self::Leave { at, why } => write!(f, "leave {at} alone: {why}"),
             Self::Remark { text } => write!(f, "note  {text}"),
             Self::Warning { text } => write!(f, "warn  {text}"),
         }
@@ -103,16 +103,21 @@ impl fmt::Display for Action {
                             f.write_str(" as far as it fits")?;
                         }
                         if most_bytes < size_bytes {
-                            write!(f, " ({}M at most)", most_bytes / MIB)?;
+                            write!(f, " (at most {}M)", most_bytes / MIB)?;
                         }
                     }
                 }
+                let mounts = if keep.len() == 1 { "mount" } else { "mounts" };
                 for (index, path) in keep.iter().enumerate() {
-                    write!(f, "{} {path}", if index == 0 { ", keep" } else { "," })?;
+                    if index == 0 {
+                        write!(f, ", keep the {mounts} at {path}")?;
+                    } else {
+                        write!(f, ", {path}")?;
+                    }
                 }
                 Ok(())
             }
-            Self::Directory { at, mode } => write!(f, "make directory {at} (mode={mode:o})"),
+            Self::Directory { at, mode } => write!(f, "create the directory {at} (mode={mode:o})"),
             Self::WriteFile { at, mode, content } => match content.strip_suffix('\n') {
                 Some(line) if !line.contains('\n') => {
                     write!(f, "write {line:?} to {at} (mode={mode:o})")
@@ -122,14 +127,14 @@ impl fmt::Display for Action {
             Self::Symlink { at, target } => write!(f, "link {at} to {target}"),
             Self::Inaccessible { at, nodes } => {
                 let names: Vec<_> = nodes.iter().map(|node| node.name()).collect();
-                write!(f, "make {at}/{{{}}} (mode=000)", names.join(","))
+                write!(f, "create {at}/{{{}}} (mode=000)", names.join(","))
             }
             Self::MountPoint { at, node } => {
                 let kind = if *node == Node::Dir { "directory" } else { "file" };
-                write!(f, "make an empty {kind} {at} in the image's root, until poststop")
+                write!(f, "create an empty {kind} {at} in the image's root, and remove it at poststop")
             }
             Self::MountFile { at, content, context } => {
-                write!(f, "mount a file with {:?} on {at}", content.trim_end())?;
+                write!(f, "mount a file that contains {:?} on {at}", content.trim_end())?;
                 context.iter().try_for_each(|context| write!(f, " (context={context:?})"))
             }
             Self::MakeWritable { at } => write!(f, "make {at} writable"),
@@ -137,8 +142,8 @@ impl fmt::Display for Action {
             Self::MakeCgroup { cgroup, until, .. } => {
                 write!(
                     f,
-                    "make the cgroup {cgroup}{}",
-                    if *until == Lifetime::PostStop { ", until poststop" } else { "" }
+                    "create the cgroup {cgroup}{}",
+                    if *until == Lifetime::PostStop { ", and remove it at poststop" } else { "" }
                 )
             }
             Self::EnterCgroup { cgroup, from, processes: Processes::First } => {
@@ -147,13 +152,15 @@ impl fmt::Display for Action {
             Self::EnterCgroup { cgroup, from, processes: Processes::All } => {
                 write!(f, "move all processes from {} to the cgroup {cgroup}", from.path)
             }
-            Self::EnableControllers { cgroup } => write!(f, "enable all controllers of the cgroup {cgroup} below it"),
+            Self::EnableControllers { cgroup } => {
+                write!(f, "enable all controllers of the cgroup {cgroup} for its children")
+            }
             Self::LimitCgroups { cgroup, most, .. } => {
                 write!(f, "allow at most {most} cgroups below the cgroup {cgroup}")
             }
-            Self::ShowCgroup { cgroup, at } => write!(f, "mount {cgroup} on {at}, read-only"),
+            Self::ShowCgroup { cgroup, at } => write!(f, "mount the cgroup {cgroup} on {at}, read-only"),
             Self::Delegate { at, files, owner, label } => {
-                write!(f, "give {at}, and in it {}, to the container (", files.join(" "))?;
+                write!(f, "delegate {at} and its files {} to the container (", files.join(", "))?;
                 if let Some(Owner { uid, gid }) = owner {
                     write!(f, "owner {uid}:{gid}")?;
                 }
@@ -163,7 +170,7 @@ impl fmt::Display for Action {
                 f.write_str(")")
             }
             Self::BindHost { from, at } => {
-                write!(f, "bind the host's {} on {at}, read-only", from.display())
+                write!(f, "bind-mount the host's {} on {at}, read-only", from.display())
             }
             Self::MakeShared { at } => write!(f, "make the mount at {at} shared"),
         }
@@ -193,9 +200,9 @@ mod tests {
         };
         plan.step(Need::Required, Action::BindHost { from, at }, "\u{1b}[2J");
         plan.remark("a\nb");
-        let expected = "label u:r:t\\n:s0: for all that is made\n\
+        let expected = "label u:r:t\\n:s0: everything that is created gets this SELinux label\n\
                         cgroup layout legacy (v1): the annotation oci-systemd-hook.cgroup/a\\nb asks for it\n\
-                        must  bind the host's /a\\n\u{fffd} on /sys, read-only: \\u{1b}[2J\n\
+                        must  bind-mount the host's /a\\n\u{fffd} on /sys, read-only: \\u{1b}[2J\n\
                         note  a\\nb\n";
         assert_eq!(plan.to_string(), expected);
         let json = serde_json::to_value(&plan).unwrap();

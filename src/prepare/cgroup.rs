@@ -13,7 +13,7 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerCgroupPath, InnerPath};
 use crate::plan::{Action, Cgroup, Content, Lifetime, Need, Plan, Processes, Writer};
 
-const WHY: &str = "systemd makes a cgroup for each service below its own";
+const WHY: &str = "systemd creates a cgroup for each service below its own";
 
 /// The name of the cgroup that systemd gets if the cgroup above it must not be writable. systemd-nspawn
 /// uses the same name.
@@ -24,7 +24,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
         if !facts.privileges.capabilities.may_have("CAP_SYS_ADMIN") {
             return Err(Refusal::NoCgroup);
         }
-        let why = "no cgroup hierarchy is mounted; systemd has CAP_SYS_ADMIN and mounts it itself";
+        let why = "no cgroup hierarchy is mounted, and systemd has CAP_SYS_ADMIN to mount one itself";
         plan.leave(InnerPath::new(CGROUP), why);
         return Ok(());
     };
@@ -71,7 +71,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
             plan.step(
                 Need::Required,
                 Action::Directory { at: at.clone(), mode: 0o755 },
-                "a hierarchy is mounted there",
+                "it is the mount point of a hierarchy",
             );
         }
         show(facts, plan, *hierarchy, &at)?;
@@ -80,7 +80,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
         plan.step(
             Need::Required,
             Action::MakeReadOnly { at: base },
-            "systemd would try to mount v1's controllers on it",
+            "otherwise systemd tries to mount v1's controllers there",
         );
     }
     Ok(())
@@ -123,20 +123,20 @@ fn writable(
     };
     let member = facts.cgroups.of(hierarchy);
     let Some((member, inside)) = member.and_then(|member| Some((member, member.inside.as_ref()?))) else {
-        let why = "the container is in no cgroup of this hierarchy";
+        let why = "the container isn't in any cgroup of this hierarchy";
         return unless_needed(plan, Refusal::NoMembership { at: at.clone() }, why);
     };
     let own = at.join(inside.as_path());
     if is_bound(facts, hierarchy, &member.path, &own) {
         match member.owner {
             CgroupOwner::Container => {
-                plan.leave(own.clone(), "writable already, by a mount of its own");
+                plan.leave(own.clone(), "it is already writable through its own mount");
                 delegate(facts, plan, own);
                 return Ok(());
             }
             // An earlier run of this hook may have been able to see more processes.
             CgroupOwner::Shared(Sharing::Unknown) => {
-                plan.leave(own, "writable already, by a mount of its own");
+                plan.leave(own, "it is already writable through its own mount");
                 return Ok(());
             }
             CgroupOwner::Shared(Sharing::Engine | Sharing::Others | Sharing::AnotherContainer) => {}
@@ -160,7 +160,7 @@ fn writable(
     if below.is_none() && matches!(mount_root, CgroupRoot::At(_)) {
         // A volume with another cgroup is mounted there.
         let refusal = Refusal::CoveredCgroup { at: own, fs_type: mount.fs_type.clone(), by: at.clone() };
-        return unless_needed(plan, refusal, "another cgroup than the container's is mounted there");
+        return unless_needed(plan, refusal, "a cgroup other than the container's is mounted there");
     }
     if is_at_own_path {
         // A volume with another cgroup, even one of the host's, may be mounted there.
@@ -183,19 +183,19 @@ fn writable(
         // for the path from /proc/1/cgroup, which doesn't exist there.
         let Some(from) = &member.on_host else {
             let refusal = Refusal::HiddenCgroup { at: at.clone(), path: inside.clone() };
-            return unless_needed(plan, refusal, "the hierarchy is mounted nowhere as a whole");
+            return unless_needed(plan, refusal, "no mount shows the whole hierarchy");
         };
-        let why = format!("/proc/1/cgroup says {inside}, which must exist below {at}");
+        let why = format!("the path {inside} in /proc/1/cgroup must exist below {at}");
         plan.step(need, Action::BindHost { from: from.clone(), at: at.clone() }, why);
     }
     let place = below_limits(facts, plan, member, cgroup.clone(), own.clone(), need);
     let is_as_mounted = is_at_own_path && !hides;
     if place != own && is_as_mounted && !mount.read_only {
-        let why = "the limits there are the engine's";
+        let why = "the engine set the limits there, and the container must not change them";
         plan.step(need, Action::MakeReadOnly { at: at.clone() }, why);
     }
     if place == own && is_as_mounted && !mount.read_only && facts.cgroups.is_asked_writable(&own) {
-        plan.leave(own.clone(), "writable already, as config.json asks for it");
+        plan.leave(own.clone(), "config.json already makes it writable");
         delegate(facts, plan, own.clone());
     } else {
         make_writable(facts, plan, place, need);
@@ -221,14 +221,14 @@ fn below_limits(
         limit(facts, plan, cgroup, Writer::Outside);
         return own;
     }
-    let why = "the limits on the cgroup above must stay out of the container's reach";
+    let why = "the container must not be able to change the limits of the cgroup above it";
     let payload = make(plan, need, &cgroup, PAYLOAD, Lifetime::WithParent, why);
-    let why = "a cgroup with controllers below has no processes itself";
+    let why = "a cgroup can't have both processes and children with controllers";
     enter(plan, need, payload, &cgroup, Processes::All, why);
     // In other layouts the limits are in v1. There, runc moves the processes that it starts later into the cgroup
     // above, which the kernel refuses if that cgroup has controllers enabled for its children.
     if mounted(facts) == Some(Layout::Unified) {
-        let why = "systemd limits its services by them";
+        let why = "systemd uses them to limit its services";
         plan.step(Need::BestEffort, Action::EnableControllers { cgroup: cgroup.clone() }, why);
     }
     limit(facts, plan, cgroup, Writer::Inside);
@@ -254,7 +254,7 @@ fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) 
     if cgroup.hierarchy != Hierarchy::Unified || is_out_of_reach {
         return;
     }
-    let why = "most of the kernel memory that they take is not charged to the container";
+    let why = "most of the kernel memory that they use is not charged to the container";
     plan.step(Need::BestEffort, Action::LimitCgroups { cgroup, most, writer }, why);
 }
 
@@ -290,7 +290,7 @@ fn show_own(
     own: InnerPath,
 ) {
     if facts.cgroups.namespace == CgroupNamespace::Private {
-        let why = "it is the container's own, and `/` in its cgroup namespace";
+        let why = "it is the container's own cgroup, and `/` in its cgroup namespace";
         view::show(plan, Need::Required, cgroup.clone(), at.clone(), why);
         let place = below_limits(facts, plan, member, cgroup, own, Need::Required);
         make_writable(facts, plan, place, Need::Required);
@@ -321,8 +321,16 @@ fn show_made(
         _ => "the container has no cgroup of its own there",
     };
     let made = make(plan, Need::Required, above, name, Lifetime::PostStop, why_made);
-    let payload = make(plan, Need::Required, &made, PAYLOAD, Lifetime::WithParent, "what is above stays read-only");
-    enter(plan, Need::Required, payload.clone(), above, Processes::First, "its services are found by it");
+    let payload =
+        make(plan, Need::Required, &made, PAYLOAD, Lifetime::WithParent, "the cgroup above it stays read-only");
+    enter(
+        plan,
+        Need::Required,
+        payload.clone(),
+        above,
+        Processes::First,
+        "systemd creates its services' cgroups below the one that it is in",
+    );
     limit(facts, plan, made.clone(), Writer::Inside);
     let place = above_at.join(name).join(PAYLOAD);
     let is_private = facts.cgroups.namespace == CgroupNamespace::Private;
@@ -341,8 +349,8 @@ fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
         Sharing::AnotherContainer => "stop that container first",
         // This is the case under su(1) and cron(8), which don't start a systemd instance for the user.
         Sharing::Engine if facts.cgroups.making == CgroupCreation::Rootless => {
-            "only the host's root can make one: let root run the engine, or let systemd give a rootless engine one: log in, \
-             not by su, or run loginctl enable-linger"
+            "run the engine as root, because only the host's root can create one; for a rootless engine systemd can \
+             create one: log in directly instead of using su, or run loginctl enable-linger"
         }
         Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::remedy(facts.cgroups.making),
     };
@@ -353,9 +361,9 @@ fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
 fn because(sharing: Sharing) -> &'static str {
     match sharing {
         Sharing::Engine => "the engine gave the container no cgroup of its own there",
-        Sharing::Others => "processes that are not the container's are in its cgroup there, or in one below",
-        Sharing::AnotherContainer => "processes of another container are in its cgroup there, or in one below",
-        Sharing::Unknown => "it can't be determined whose processes are in its cgroup there, or in one below",
+        Sharing::Others => "processes that are not the container's are in its cgroup there or in one below it",
+        Sharing::AnotherContainer => "processes of another container are in its cgroup there or in one below it",
+        Sharing::Unknown => "it can't be determined whose processes are in its cgroup there or in one below it",
     }
 }
 
@@ -375,10 +383,11 @@ fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
     let why = match (facts.owner, &label) {
         (None, None) => return,
         // Some runtimes change the owner themselves on v2, with some cgroup drivers.
-        (Some(_), None) => "in the user namespace others own it",
-        (None, Some(_)) => "as it is, the SELinux policy lets the container write none of it",
+        (Some(_), None) => "its owner is outside the container's user namespace",
+        (None, Some(_)) => "with its current label, the SELinux policy doesn't let the container write to it",
         (Some(_), Some(_)) => {
-            "in the user namespace others own it, and the SELinux policy lets the container not write it"
+            "its owner is outside the container's user namespace, and with its current label, the SELinux policy \
+             doesn't let the container write to it"
         }
     };
     let files = facts.delegated.clone();

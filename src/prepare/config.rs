@@ -35,12 +35,12 @@ fn propagation(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let mut changes: Vec<_> = cgroups
         .map(|(number, _)| Change {
             field: Field::MoreMountOption { mount: number, value: PRIVATE },
-            why: "otherwise what is mounted on it appears on the host, with the root's propagation",
+            why: "otherwise, with the root's new propagation, what is mounted on it appears on the host",
         })
         .collect();
     changes.push(Change {
         field: Field::RootfsPropagation("private"),
-        why: "otherwise crun makes /run a private mount after its hooks, and services miss their credentials",
+        why: "otherwise crun makes /run a private mount after its hooks, and services don't get their credentials",
     });
     changes
 }
@@ -51,16 +51,15 @@ const PRIVATE: &str = "rprivate";
 /// Adds the variables in the section "Environment Variables" of systemd's Container Interface. A variable that the
 /// user has set is kept, even if it is empty.
 fn environment(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
-    let mut wanted = vec![(
-        "container",
-        Some(before.engine.container_variable().to_owned()),
-        "systemd sees that it is in a container",
-    )];
+    let mut wanted =
+        vec![("container", Some(before.engine.container_variable().to_owned()), "systemd detects the container by it")];
     let id = before.machine_id.as_ref().map(ToString::to_string);
-    wanted.push(("container_uuid", id, "the machine id"));
+    wanted.push(("container_uuid", id, "it is the machine ID"));
     let host = |name| os_release::field(before.host_os_release.as_deref()?, name);
     let of_host = HOST_FIELDS.into_iter();
-    wanted.extend(of_host.map(|(variable, name)| (variable, host(name), "systemd tells its services of the host")));
+    wanted.extend(of_host.map(|(variable, name)| {
+        (variable, host(name), "systemd passes this information about the host to its services")
+    }));
     let missing = wanted.into_iter().filter(|(variable, ..)| config.env(variable).is_none());
     missing.filter_map(|(name, value, why)| Some(Change { field: Field::Variable(name, value?), why })).collect()
 }
@@ -86,7 +85,7 @@ fn cgroups(config: &Config, before: &PrecreateFacts) -> Option<Change> {
             kind: "cgroup",
             options: vec!["nosuid", "noexec", "nodev", "relatime", PRIVATE, access],
         },
-        why: "systemd exits without",
+        why: "systemd exits without a cgroup mount",
     })
 }
 
@@ -96,7 +95,7 @@ fn made_writable(config: &Config, base: &InnerPath) -> Option<Change> {
     let option = mount.options.last_read_only()?;
     (mount.is_cgroup() && mount.is_read_only()).then_some(Change {
         field: Field::MountOption { mount: number, option, value: "rw" },
-        why: "systemd makes a cgroup for each service below its own, and doesn't own its limits",
+        why: "systemd creates a cgroup for each service below its own; the limits of its own belong to another user",
     })
 }
 

@@ -70,7 +70,7 @@ fn copying(facts: &Surroundings) -> Copying {
             Copying { most_bytes, why, payer, cgroup, most_unentered_bytes: Some(unentered_bytes) }
         }
         (Payer::Caller, None) => {
-            let why = "it can't be charged to the container".to_owned();
+            let why = "the container's cgroup can't be entered".to_owned();
             Copying { most_bytes: unentered_bytes, why, payer, cgroup, most_unentered_bytes: None }
         }
     }
@@ -116,10 +116,10 @@ impl Limit<'_> {
                     let (key, asked_bytes, memory_bytes) = ((*key).to_owned(), *bytes, memory.bytes);
                     return Err(Refusal::TooLarge { key, asked_bytes, memory_bytes });
                 }
-                (whole(*bytes), format!("the annotation {key}"))
+                (whole(*bytes), format!("set by the annotation {key}"))
             }
             Self::Share { chosen: Some(OptionChoice { value: Size::Percent(percent), key }), .. } => {
-                (part((*percent).into()), format!("{percent} % {of}, the annotation {key}"))
+                (part((*percent).into()), format!("{percent} % {of}, set by the annotation {key}"))
             }
             Self::Share { chosen: None, percent, least, .. } if *least > MIB => {
                 (part(*percent).max(*least), format!("{percent} % {of}, at least {} MiB", least / MIB))
@@ -167,7 +167,7 @@ fn wanted(options: &Options) -> [WantedTmpfs<'_>; 4] {
             need: Need::Required,
             if_missing: IfMissing::Make,
             excess: Excess::Refused,
-            why: "systemd exits without",
+            why: "systemd exits without a tmpfs on /run",
         },
         WantedTmpfs {
             path: RUN_LOCK,
@@ -197,7 +197,7 @@ fn wanted(options: &Options) -> [WantedTmpfs<'_>; 4] {
             need: Need::BestEffort,
             if_missing: IfMissing::Leave,
             excess: Excess::LeftOut,
-            why: "the journal doesn't fill the image's root",
+            why: "otherwise the journal can fill the root file system",
         },
     ]
 }
@@ -228,7 +228,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &WantedTmpfs<'_>) -> Res
     if missing {
         let on_tmpfs = plan.covers(&at) || facts.mounts.holding(&at).is_some_and(|mount| mount.at != InnerPath::root());
         let (action, why) = if on_tmpfs {
-            (Action::Directory { at: at.clone(), mode: wanted.mode }, "the mount point")
+            (Action::Directory { at: at.clone(), mode: wanted.mode }, "it is the mount point")
         } else {
             (Action::MountPoint { at: at.clone(), node: Node::Dir }, "the image has no such directory")
         };
@@ -249,7 +249,7 @@ fn tmpfs(facts: &Surroundings, plan: &mut Plan, wanted: &WantedTmpfs<'_>) -> Res
             content,
             keep,
         },
-        format!("{}; {}", wanted.why, size_why),
+        format!("{}; the size is {}", wanted.why, size_why),
     );
     Ok(())
 }
@@ -266,11 +266,11 @@ fn leave(plan: &mut Plan, wanted: &WantedTmpfs<'_>, at: InnerPath, why: &str) {
 /// there, or a mount that the user asked for is there or above it.
 fn taken(facts: &Surroundings, plan: &Plan, wanted: &WantedTmpfs<'_>, at: &InnerPath) -> Option<String> {
     if plan.steps.iter().any(|step| step.action.mounts_at() == Some(at)) {
-        return Some(format!("{} leads to the same directory as a path before it", wanted.path));
+        return Some(format!("{} leads there as well, and an earlier step mounts a tmpfs on it", wanted.path));
     }
     let holder = facts.mounts.holding(at)?;
     if holder.at == *at {
-        return Some(format!("{} is mounted there already", holder.fs_type));
+        return Some(format!("{} is already mounted there", holder.fs_type));
     }
     if plan.covers(at) || holder.at == InnerPath::root() {
         return None;
@@ -280,14 +280,14 @@ fn taken(facts: &Surroundings, plan: &Plan, wanted: &WantedTmpfs<'_>, at: &Inner
     if wanted.path == RUN_LOCK && holder.is_own_tmpfs() {
         return None;
     }
-    Some(format!("it lies on the mount at {}, which config.json asks for", holder.at))
+    Some(format!("it is on the mount at {}, which config.json asks for", holder.at))
 }
 
 fn occupied(plan: &mut Plan, wanted: &WantedTmpfs<'_>, at: InnerPath, kind: &str) -> Result<(), Refusal> {
     match wanted.need {
         Need::Required => Err(Refusal::Occupied { at, kind: kind.to_owned() }),
         Need::BestEffort => {
-            plan.warn(format!("no tmpfs on {}: {at} in the image is {kind}", wanted.path));
+            plan.warn(format!("no tmpfs is mounted on {}: {at} in the image is {kind}", wanted.path));
             Ok(())
         }
     }

@@ -19,10 +19,10 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         (
             CONTAINER_MANAGER,
             Some(format!("{}\n", facts.container_manager)),
-            "systemd sees that it is in a container without $container",
+            "systemd detects the container by it if $container is not set",
         ),
-        (CONTAINER_UUID, uuid, "the machine id for other readers"),
-        (HOST_OS_RELEASE, facts.host_os_release.clone(), "the host's os-release"),
+        (CONTAINER_UUID, uuid, "programs in the container can read the machine ID there"),
+        (HOST_OS_RELEASE, facts.host_os_release.clone(), "it is a copy of the host's os-release"),
     ];
     for (path, content, why) in files {
         let Some(content) = content else { continue };
@@ -35,7 +35,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     // Without the device nodes, systemd uses the socket instead.
     let may_make = |node: &Node| facts.rights.may_make_devices() || !matches!(node, Node::Chr | Node::Blk);
     let nodes = NODES.into_iter().filter(may_make).collect();
-    let why = "systemd binds them over what InaccessiblePaths= hides";
+    let why = "systemd bind-mounts them over the paths that InaccessiblePaths= hides";
     unless_there(facts, plan, (INACCESSIBLE, moved(INACCESSIBLE, RUN_HOST, &directory)), why, |at| {
         Action::Inaccessible { at, nodes }
     });

@@ -15,20 +15,20 @@ use crate::plan::{Action, Need, Node, Plan};
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     if let Some(bad) = &facts.bad_uuid {
         plan.warn(format!(
-            "container_uuid={bad:?} in the environment is no machine id (32 hexadecimal digits, not all zero); the \
-             container's id gives one instead"
+            "container_uuid={bad:?} in the environment is not a machine ID (32 hexadecimal digits, not all zero): the \
+             machine ID is derived from the container's ID instead"
         ));
     }
     let found = facts.image.at(MACHINE_ID);
     match &found {
         // A path on a file server is on a mount of the user's, and is left alone below.
         Found::File(at) | Found::OnServer(at) => {
-            mount_over(facts, plan, at, Need::Required, "an image's own id is the same in all its containers");
+            mount_over(facts, plan, at, Need::Required, "the image's own ID is the same in all its containers");
         }
         Found::Nothing(at) => missing(facts, plan, at),
         Found::Directory(at) | Found::EmptyDirectory(at) => no_file(plan, at, "a directory"),
         Found::Other(at, kind) => no_file(plan, at, kind),
-        Found::Unreachable(why) => no_file(plan, &InnerPath::new(MACHINE_ID), why),
+        Found::Unreachable(why) => no_file(plan, &InnerPath::new(MACHINE_ID), &format!("unreachable ({why})")),
     }
     // This is usually a symbolic link to the file above, and then there is nothing to do.
     let copy = facts.image.at(DBUS_MACHINE_ID);
@@ -42,9 +42,9 @@ fn mount_over(facts: &Surroundings, plan: &mut Plan, at: &InnerPath, need: Need,
         return write(facts, plan, at);
     }
     match facts.mounts.holding(at) {
-        Some(mount) if mount.at == *at => plan.leave(at.clone(), "a file is mounted there already"),
+        Some(mount) if mount.at == *at => plan.leave(at.clone(), "a file is already mounted there"),
         Some(mount) if mount.at != InnerPath::root() => {
-            plan.leave(at.clone(), format!("it lies on the mount at {}, which config.json asks for", mount.at));
+            plan.leave(at.clone(), format!("it is on the mount at {}, which config.json asks for", mount.at));
         }
         _ => {
             let context = facts.selinux.context().map(str::to_owned);
@@ -58,23 +58,28 @@ fn missing(facts: &Surroundings, plan: &mut Plan, at: &InnerPath) {
         return write(facts, plan, at);
     }
     if facts.mounts.holding(at).is_some_and(|mount| mount.at != InnerPath::root()) {
-        return plan.leave(at.clone(), "it would lie on a mount that config.json asks for; systemd makes one");
+        return plan.leave(
+            at.clone(),
+            "it would be on a mount that config.json asks for, where systemd creates a machine ID itself",
+        );
     }
     plan.step(
         Need::Required,
         Action::MountPoint { at: at.clone(), node: Node::Reg },
-        "the image has no such file to mount on",
+        "the image has no file there to mount on",
     );
-    mount_over(facts, plan, at, Need::Required, "without one systemd can't boot on a read-only /etc");
+    mount_over(facts, plan, at, Need::Required, "without a machine ID, systemd can't boot on a read-only /etc");
 }
 
 fn write(facts: &Surroundings, plan: &mut Plan, at: &InnerPath) {
     let action = Action::WriteFile { at: at.clone(), mode: 0o444, content: line(facts) };
-    plan.step(Need::Required, action, "/etc/machine-id leads there");
+    plan.step(Need::Required, action, "/etc/machine-id leads to this file");
 }
 
 fn no_file(plan: &mut Plan, at: &InnerPath, kind: &str) {
-    plan.warn(format!("no machine id: {at} in the image is {kind}, where systemd needs a file; mend the image"));
+    plan.warn(format!(
+        "cannot set the machine ID: {at} in the image is {kind}, but systemd needs a file; fix the image"
+    ));
 }
 
 fn line(facts: &Surroundings) -> String {

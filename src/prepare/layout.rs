@@ -33,23 +33,25 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
             (layout, format!("the annotation {key} asks for it"))
         }
         (None, Some(version)) if version >= FIRST_ON_V2_ALONE => {
-            (Layout::Unified, format!("{version} in the image runs on cgroup v2 alone"))
+            (Layout::Unified, format!("{version} in the image supports only cgroup v2"))
         }
         // In the hybrid layout, such a version finds v1 where it expects it.
         (None, Some(version)) if version <= LAST_ON_V1_ALONE => {
             let layout = if mounted == Layout::Hybrid { mounted } else { Layout::Legacy };
-            (layout, format!("{version} in the image knows cgroup v1 alone"))
+            (layout, format!("{version} in the image supports only cgroup v1"))
         }
         (None, Some(version)) if version >= FIRST_THAT_WARNS_OF_V1 && mounted != Layout::Unified => {
             let is_had = within_reach(&facts.cgroups, Layout::Unified).is_ok();
             if is_had && facts.cgroups.is_showable(Hierarchy::Unified) {
-                (Layout::Unified, format!("for {version} in the image cgroup v1 is obsolete"))
+                (Layout::Unified, format!("{version} in the image prefers cgroup v2"))
             } else {
-                (mounted, format!("{version} in the image would rather have cgroup v2, which is out of reach"))
+                (mounted, format!("{version} in the image prefers cgroup v2, but the container can't get it"))
             }
         }
-        (None, Some(version)) => (mounted, format!("the runtime mounted it, and {version} in the image takes it")),
-        (None, None) => (mounted, "the runtime mounted it, and which systemd is in the image can't be told".to_owned()),
+        (None, Some(version)) => (mounted, format!("the runtime mounted it, and {version} in the image supports it")),
+        (None, None) => {
+            (mounted, "the runtime mounted it, and the version of systemd in the image is unknown".to_owned())
+        }
     };
     if layout != mounted {
         within_reach(&facts.cgroups, layout).map_err(|making| Refusal::OutOfReach {
@@ -89,9 +91,9 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
         return Err(Refusal::V1WithSysAdmin { why: chosen.why.clone() });
     }
     plan.warn(
-        "cgroup v1's name=systemd is made for a privileged container, which can set the program that the kernel runs \
-         as the host's root (release_agent, cgroups(7)); such a container can become the host's root in other ways as \
-         well",
+        "cgroup v1's name=systemd is created for a privileged container, which can set the program that the kernel \
+         runs as the host's root (release_agent, cgroups(7)); such a container can become the host's root in other \
+         ways as well",
     );
     Ok(())
 }
@@ -100,9 +102,9 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
 pub(super) fn remedy(making: CgroupCreation) -> &'static str {
     match making {
         CgroupCreation::Possible | CgroupCreation::Inside => {
-            "let this hook run at createRuntime, too, where it can make one"
+            "run this hook at createRuntime as well, where it can create one"
         }
-        CgroupCreation::Forever => "let this hook run at poststop, too, which takes back what it would have to make",
-        CgroupCreation::Rootless => "only the host's root can make one: let root run the engine",
+        CgroupCreation::Forever => "run this hook at poststop as well, where it removes what it has to create",
+        CgroupCreation::Rootless => "run the engine as root, because only the host's root can create one",
     }
 }

@@ -45,7 +45,7 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
     let label = facts.selinux.label().map(str::to_owned);
     let mut plan = Plan { owner: facts.owner, label, ..Plan::default() };
     for key in &facts.options.not_allowed {
-        plan.remark(format!("the annotation {key} has no effect: this host's --allow-options leaves it out"));
+        plan.remark(format!("the annotation {key} has no effect: this host's --allow-options doesn't list it"));
     }
     selinux::plan(facts, &mut plan);
     filesystems::plan(facts, &mut plan)?;
@@ -66,7 +66,7 @@ fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -
     let at = match facts.image.at(directory) {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) | Found::OnServer(at) => at,
         Found::File(at) | Found::Other(at, _) => {
-            plan.warn(format!("nothing is written to {directory}: {at} is no directory in the image"));
+            plan.warn(format!("nothing is written to {directory}: {at} in the image is not a directory"));
             return None;
         }
         Found::Unreachable(why) => {
@@ -80,11 +80,11 @@ fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -
     match facts.mounts.holding(&at) {
         Some(mount) if mount.is_own_tmpfs() && mount.at != InnerPath::root() => Some(at),
         Some(mount) if mount.at == InnerPath::root() => {
-            plan.leave(at, "it lies in the image's root, where what is written would outlive the container");
+            plan.leave(at, "it is in the image's root, where files would outlive the container");
             None
         }
         Some(mount) => {
-            plan.leave(at, format!("the mount at {} is not proven to be this container's alone", mount.at));
+            plan.leave(at, format!("it can't be proven that the mount at {} is this container's alone", mount.at));
             None
         }
         None => None,
@@ -105,7 +105,7 @@ fn unless_there(
         found if plan.covers(&at) || matches!(found, Found::Nothing(_)) => {
             plan.step(Need::BestEffort, action(at), why);
         }
-        _ => plan.leave(at, "it is there already"),
+        _ => plan.leave(at, "it already exists"),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::plan::Plan;
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     capabilities(facts, plan);
     if facts.privileges.no_new_privileges {
-        plan.remark("noNewPrivileges in config.json: sudo, su and crontab don't work for ordinary users");
+        plan.remark("noNewPrivileges is set in config.json: sudo, su and crontab don't work for ordinary users");
     }
     ids(facts, plan);
     read_only_root(facts, plan);
@@ -31,7 +31,7 @@ fn capabilities(facts: &Surroundings, plan: &mut Plan) {
         if !units.is_empty() {
             let units = units.join(", ");
             let remedy = needed.remedy;
-            plan.warn(format!("the container has no {capability}, so {units} will fail ({effect}): {remedy}"));
+            plan.warn(format!("the container has no {capability}, so {units} will fail ({effect}); {remedy}"));
         } else if needed.since.is_none() {
             plan.remark(format!("the container has no {capability}: {effect}"));
         }
@@ -43,13 +43,13 @@ fn ids(facts: &Surroundings, plan: &mut Plan) {
     let Some(first) = user.into_iter().chain(group).min() else { return };
     if first < FIRST_ORDINARY_ID {
         plan.warn(format!(
-            "the container's user namespace has no id {first}: dbus.service and all services that run as other users fail; \
-             map 65536 ids"
+            "the container's user namespace has no ID {first}: dbus.service and all services that run as other users \
+             fail; map 65536 IDs"
         ));
     } else {
         plan.remark(format!(
-            "the container's user namespace has no id {first}: services with User=nobody (65534) or DynamicUser= (61184 to \
-             65519) fail"
+            "the container's user namespace has no ID {first}: services with User=nobody (65534) or DynamicUser= \
+             (61184 to 65519) fail"
         ));
     }
 }
@@ -63,8 +63,8 @@ fn read_only_root(facts: &Surroundings, plan: &mut Plan) {
     let on = facts.mounts.holding(&state).filter(|mount| mount.at != InnerPath::root());
     if on.is_none_or(|mount| mount.read_only) {
         plan.warn(format!(
-            "the container's root is read-only, and {state} is on no writable mount, so {} will fail: mount a volume or a \
-             tmpfs on /var (--tmpfs /var)",
+            "the container's root is read-only, and {state} isn't on a writable mount, so {} will fail; mount a \
+             volume or a tmpfs on /var (--tmpfs /var)",
             units.join(", ")
         ));
     }
@@ -74,8 +74,8 @@ fn stop_signal(facts: &Surroundings, plan: &mut Plan) {
     let Some(signal) = facts.privileges.stop_signal.as_deref() else { return };
     if !STOP_SIGNALS.contains(&signal) {
         plan.warn(format!(
-            "the engine will stop this container by the signal {signal:?}, and kill it when that doesn't end it: systemd shuts \
-             down on SIGRTMIN+3 (37); set that by --stop-signal, or by STOPSIGNAL in the image"
+            "the engine will stop this container with the signal {signal:?}, and kill it if that doesn't end it: \
+             systemd shuts down on SIGRTMIN+3 (37); set that with --stop-signal, or with STOPSIGNAL in the image"
         ));
     }
 }

@@ -24,7 +24,7 @@ fn keep_inside(facts: &Surroundings, plan: &mut Plan) {
                     action: Action::MakeSlave { at: holder.at.clone() },
                     on: Vec::new(),
                     need: step.need,
-                    why: "it is shared with the host, where our mounts must not appear".to_owned(),
+                    why: "it is shared with the host, where the hook's mounts must not appear".to_owned(),
                 });
                 done.push(holder.at.clone());
             }
@@ -54,7 +54,7 @@ fn share_run(facts: &Surroundings, plan: &mut Plan) {
             plan.step(Need::BestEffort, Action::MakeShared { at }, why);
         }
         Propagation::Lost => plan.remark(format!(
-            "{at} will be a private mount, so services may miss their credentials: crun makes every mount private \
+            "{at} will be a private mount, so services may not get their credentials: crun makes every mount private \
              after its hooks; set linux.rootfsPropagation to \"private\" in config.json to keep it shared"
         )),
     }

@@ -19,9 +19,9 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal>
 /// Warns of what copies of the image's content will lack. Whether this matters can only be determined while copying.
 fn copies(facts: &Surroundings, plan: &mut Plan) {
     const EFFECTS: [(Capability, &str); 4] = [
-        (Capability::CAP_CHOWN, "what isn't root's becomes root's"),
-        (Capability::CAP_DAC_OVERRIDE, "a file that only others may read fails the container"),
-        (Capability::CAP_FOWNER, "a file that isn't root's fails the container"),
+        (Capability::CAP_CHOWN, "root becomes the owner of other users' files"),
+        (Capability::CAP_DAC_OVERRIDE, "a file that only other users may read keeps the container from being created"),
+        (Capability::CAP_FOWNER, "a file of another user keeps the container from being created"),
         (Capability::CAP_MKNOD, "device nodes are left out"),
     ];
     let copied = plan.steps.iter().filter_map(|step| match &step.action {
@@ -32,7 +32,9 @@ fn copies(facts: &Surroundings, plan: &mut Plan) {
     for (capability, effect) in EFFECTS {
         let is_usual = capability == Capability::CAP_MKNOD && facts.rights.user_namespaces.any();
         if !copied.is_empty() && !facts.rights.has(capability) && !is_usual {
-            plan.warn(format!("this process has no {capability}: of what the image has in {copied}, {effect}"));
+            plan.warn(format!(
+                "this process has no {capability}: when the image's content of {copied} is copied, {effect}"
+            ));
         }
     }
 }

@@ -11,11 +11,13 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     match &facts.selinux {
         Selinux::Off { has_label: false } => {}
         Selinux::Off { has_label: true } => {
-            plan.remark("SELinux is off here, or selinuxfs read-only: linux.mountLabel in config.json has no effect");
+            plan.remark(
+                "SELinux is off on this host, or selinuxfs is read-only: linux.mountLabel in config.json has no effect",
+            );
         }
         Selinux::NotBuilt => plan.warn(
-            "this host has SELinux, and this oci-systemd-hook was built without: what it makes has the policy's \
-             default labels, which containers may not write; install one with the feature selinux",
+            "this host has SELinux, but this oci-systemd-hook was built without it: the files that it creates have the \
+             policy's default labels, and containers may not write to them; install a build with the feature selinux",
         ),
         Selinux::On(confinement) => {
             labels(confinement, plan);
@@ -31,22 +33,22 @@ fn labels(confinement: &Confinement, plan: &mut Plan) {
     match &confinement.mount {
         None | Some((_, Labelling::ByMount)) => {}
         Some((_, Labelling::ByFile(why))) => {
-            plan.remark(format!("each file is labelled on its own: {why}"));
+            plan.remark(format!("each file is labeled individually: {why}"));
         }
         Some((label, Labelling::Refused(why))) => plan.warn(format!(
-            "nothing gets the label {}, and the container may be denied what it needs: {why}",
+            "new files don't get the label {}, so SELinux may deny the container access to them: {why}",
             label.text
         )),
     }
     match (&confinement.process, &confinement.mount) {
         (None, _) => plan.warn(
-            "SELinux doesn't confine this container: config.json has no process.selinuxLabel. Where that isn't meant, \
-             leave out --privileged and --security-opt label=disable (in a pod privileged, hostPID and hostIPC), or set \
-             \"selinux-enabled\": true in Docker's daemon.json, enable_selinux = true in containerd's config.toml",
+            "SELinux doesn't confine this container: config.json has no process.selinuxLabel; if that isn't intended, \
+             remove --privileged and --security-opt label=disable (in a pod privileged, hostPID and hostIPC), or set \
+             \"selinux-enabled\": true in Docker's daemon.json or enable_selinux = true in containerd's config.toml",
         ),
         (Some(_), None) => plan.warn(
-            "config.json has process.selinuxLabel and no linux.mountLabel: what this hook makes has the policy's \
-             default labels, which the container may not be able to write; set both",
+            "config.json has process.selinuxLabel but no linux.mountLabel: the files that this hook creates have the \
+             policy's default labels, and the container may be unable to write to them; set both",
         ),
         (Some(_), Some(_)) => {}
     }
@@ -56,8 +58,8 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
     let Some(process) = &confinement.process else { return };
     if confinement.enforcing.is_none() {
         plan.remark(format!(
-            "the SELinux policy doesn't let this hook ask what a {} may do: the engine that runs it is confined; {} and the \
-             boolean for its capabilities have to be on, where the policy has them",
+            "the SELinux policy doesn't let this hook query what {} may do: the engine that runs it is confined; \
+             check that {} and the boolean for its capabilities are on, if the policy has them",
             process.kind, MANAGE_CGROUP
         ));
     }
@@ -70,10 +72,10 @@ fn denials(confinement: &Confinement, plan: &mut Plan) {
     if !confinement.denied_capabilities.is_empty() {
         let how = match confinement.capability_boolean {
             Some(boolean) => turn_on(boolean),
-            None => "choose another type by --security-opt label=type:…".to_owned(),
+            None => "choose another type with --security-opt label=type:…".to_owned(),
         };
         plan.warn(format!(
-            "SELinux denies {} the capabilities that services need, though config.json grants them: {}; {how}",
+            "SELinux denies {} the capabilities that services need, although config.json grants them: {}; {how}",
             process.kind,
             confinement.denied_capabilities.join(", ")
         ));
@@ -87,12 +89,13 @@ fn files(process: &Label, label: &Label, said: Option<Files>, plan: &mut Plan) {
         None | Some(Files::Writable) => {}
         Some(Files::OtherLevel) => plan.warn(format!(
             "process.selinuxLabel and linux.mountLabel in config.json disagree: a process at level {} may not write \
-             files at {}; set one level by --security-opt label=level:… (level in a pod's seLinuxOptions), or none at all",
+             files at {}; set the same level for both with --security-opt label=level:… (level in a pod's \
+             seLinuxOptions), or set none",
             process.level, label.level
         )),
         Some(Files::OtherType) => plan.warn(format!(
-            "SELinux lets no {} write files that are {}, as linux.mountLabel in config.json says; leave out \
-             --security-opt label=type:… or filetype:… (type in a pod's seLinuxOptions), or choose types that fit",
+            "SELinux doesn't let {} write to files of the type {}, which linux.mountLabel in config.json sets; remove \
+             --security-opt label=type:… or filetype:… (type in a pod's seLinuxOptions), or choose matching types",
             process.kind, label.kind
         )),
     }
@@ -104,14 +107,17 @@ fn manage_cgroup(process: &Label, cgroup: &CgroupLabel, plan: &mut Plan) {
     }
     let how = match cgroup.boolean {
         Some(boolean) => turn_on(boolean),
-        None => "choose a type that may by --security-opt label=type:…, in Fedora's policy container_init_t".to_owned(),
+        None => {
+            "choose a type that may, with --security-opt label=type:… (container_init_t in Fedora's policy)".to_owned()
+        }
     };
     plan.warn(format!(
-        "SELinux lets no {} write the container's cgroup, which is {}, and systemd will exit; {how}",
+        "SELinux doesn't let {} write to the container's cgroup, which has the type {}, so systemd will \
+         exit; {how}",
         process.kind, cgroup.label.kind
     ));
 }
 
 fn turn_on(boolean: &str) -> String {
-    format!("turn that on for all containers by 'setsebool -P {boolean} on'")
+    format!("allow it for all containers with 'setsebool -P {boolean} on'")
 }

@@ -21,7 +21,7 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
         facts.mounts.at(at).is_some() || plan.steps.iter().any(|step| step.action.mounts_at() == Some(at))
     };
     if machine_id.as_ref().is_some_and(is_mount) {
-        masks.push((MACHINE_ID_COMMIT, "the machine id is a mount, and stays one"));
+        masks.push((MACHINE_ID_COMMIT, "this unit would write the mounted machine ID into the image"));
     }
     if masks.is_empty() {
         return;

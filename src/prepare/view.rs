@@ -39,15 +39,15 @@ pub(super) fn hides_others(
     let why = if facts.cgroups.is_asked_from_host(at) {
         "config.json mounts the host's cgroups there"
     } else if below == MountsBelow::Kept && !facts.mounts.directly_below(at).is_empty() {
-        "something is mounted below it"
+        "something is mounted below that path"
     } else if facts.cgroups.making == CgroupCreation::Inside && facts.rights.user_namespaces.any() {
-        "in the container's user namespace the hook can't make a cgroup that covers them"
+        "in the container's user namespace the hook can't create a cgroup that hides them"
     } else if member.is_some_and(lacks_room) {
-        "its cgroup's limits on what is below leave no room for a copy of the path"
+        "the limits of its cgroup leave no room to repeat the path below it"
     } else {
         return true;
     };
-    plan.remark(format!("the container may see the names of all of the host's cgroups at {at}: {why}"));
+    plan.remark(format!("the container can see the names of all of the host's cgroups at {at}: {why}"));
     false
 }
 
@@ -77,14 +77,14 @@ pub(super) fn show_at_path(plan: &mut Plan, need: Need, top: Cgroup, own: Cgroup
     below.iter().fold(top.clone(), |above, name| {
         make(plan, need, &above, name, Lifetime::WithParent, "it is part of the path of the container's own cgroup")
     });
-    show(plan, need, top, at.clone(), "the container must not see the cgroups of others");
-    show(plan, need, own, path.clone(), "/proc/1/cgroup has this path");
+    show(plan, need, top, at.clone(), "the container must not see any other cgroup");
+    show(plan, need, own, path.clone(), "this is the path in /proc/1/cgroup");
 }
 
 /// Shows a whole hierarchy, starting at its root.
 pub(super) fn show_whole(plan: &mut Plan, hierarchy: Hierarchy, at: &InnerPath) {
     let whole = Cgroup { hierarchy, path: CgroupPath::root(), inode: None };
-    show(plan, Need::Required, whole, at.clone(), "/proc/1/cgroup has the path from the top");
+    show(plan, Need::Required, whole, at.clone(), "the path in /proc/1/cgroup starts at the root of the hierarchy");
 }
 
 pub(super) fn show(plan: &mut Plan, need: Need, cgroup: Cgroup, at: InnerPath, why: &str) {

@@ -307,7 +307,7 @@ pub fn hosts_ids_and_cgroup(realm: Realm) -> Check {
         let (word, run) = FULL_STAGES[1];
         let script = FULL.replace("@RUN", run);
         let finished = by_runtime(bundle, &script, "creating", r#""@FIRST""#, Some(word))?;
-        finished.refused(&["only the host's root can make one"])?;
+        finished.refused(&["only the host's root can create one"])?;
         watch.everything(bundle)
     })
 }

@@ -396,7 +396,7 @@ lacks_capabilities() {
     shift 3
     as_root setsebool "$boolean" off
     run --systemd=false --stop-signal=RTMIN+3 "$@"
-    warns "SELinux denies container_t the capabilities that services need, though config.json grants them: $capabilities; turn that on for all containers by 'setsebool -P $boolean on'"
+    warns "SELinux denies container_t the capabilities that services need, although config.json grants them: $capabilities; allow it for all containers with 'setsebool -P $boolean on'"
     # A boot must fail, which shows that the capabilities that are denied are needed.
     if (boots) 2>"$work/failed"; then wrong "it boots"; fi
     remove

@@ -119,7 +119,7 @@ finish
 
 begin "a stop signal that systemd doesn't stop on"
 run --systemd=false
-warns 'the engine will stop this container by the signal "15"'
+warns 'the engine will stop this container with the signal "15"'
 remove
 finish
 

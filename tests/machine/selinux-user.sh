@@ -20,7 +20,7 @@ begin "rootless podman, a cgroup layout that only root can make"
 if run --systemd=false --annotation oci-systemd-hook.cgroup=legacy 2>/dev/null; then
     wrong "it was created"
 fi
-warns "only the host's root can make one: let root run the engine"
+warns "run the engine as root, because only the host's root can create one"
 remove
 end
 all_passed

@@ -220,7 +220,7 @@ printf '#!/bin/sh\nexec strace -qq -o /dev/null -e trace=fsconfig,setxattr -e in
 begin "a bundle that gets no label"
 make_bundle runc "$process_label" "$files_label" "$refused"
 runc create --bundle "$bundle" selinux-test </dev/null >"$work/console" 2>&1 || wrong "runc: $(cat "$work/console")"
-warns "nothing gets the label $files_label, and the container may be denied what it needs"
+warns "new files don't get the label $files_label, so SELinux may deny the container access to them"
 kill_and_delete runc selinux-test
 remove_bundle
 end_of_wrong_labels
