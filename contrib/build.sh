@@ -12,7 +12,7 @@ it switches to the owner of this directory. contrib/install.sh installs what is 
 Needs Rust 1.85 or newer, a C compiler, a static libselinux and libclang.
 
 Environment:
-  SELINUX=no  builds without libselinux, for hosts without SELinux; libclang isn't needed then either
+  SELINUX=no  builds without libselinux, for hosts without SELinux; libclang isn't needed in this case
 END
 }
 

@@ -10,13 +10,14 @@ contrib/check.sh PART...
 contrib/check.sh --list
 
 Runs the test suite on a Debian machine, as root or with sudo: all parts that need no virtual machine, or all with --full,
-or those named, two at a time, until one fails. Packages are installed by apt; everything else is made below target/ (5 GB,
+or those named, two at a time, until one fails. Packages are installed with apt; everything else is created below target/ (5 GB,
 18 GB with --full, for which amd64 and 5 GiB of memory are needed; KVM isn't).
 
-  --list  prints the parts, which option chooses each, what it needs, and what it tests. All need the programs that build
-          the project. "lint" is shellcheck, codespell and groff, "man" groff, "engines" the container engines, "hook" an
-          installed hook, "images" root file systems, "suites" those with other projects' tests, "readme" those in which
-          the README is followed, "machine" the virtual machine, "fuzzer" cargo-fuzz.
+  --list  prints the parts, which option chooses each, what it needs, and what it tests. Every part needs the programs that
+          build the project. "lint" stands for shellcheck, codespell and groff, "man" for groff, "engines" for the container
+          engines, "hook" for an installed hook, "images" for root file systems, "suites" for those with other projects'
+          tests, "readme" for those in which the README is followed, "machine" for the virtual machine, and "fuzzer" for
+          cargo-fuzz.
 
 kernel/FILTER, runtime/FILTER, e2e/FILTER and suites/FILTER are the trials of these parts whose names contain FILTER, such as
 e2e/docker.
@@ -140,7 +141,7 @@ images() {
     image bookworm "$OCI_SYSTEMD_HOOK_ROOTS/web" ,nginx-light,curl
     # The same as the base image of contrib/images/debian.
     base=$OCI_SYSTEMD_HOOK_ROOTS/base
-    once "$base" "making a Debian trixie without systemd" bootstrap trixie "$base.new" "" --variant=minbase
+    once "$base" "creating a Debian trixie without systemd" bootstrap trixie "$base.new" "" --variant=minbase
 }
 
 # Makes an image with packages whose own tests exercise their services. What most of these tests need is installed and
@@ -231,11 +232,11 @@ draw() {
 
 suites() {
     seed=${OCI_SYSTEMD_HOOK_SUITES_SEED:-$(od -A n -N 2 -t u2 /dev/urandom | tr -d ' ')}
-    echo "OCI_SYSTEMD_HOOK_SUITES_SEED=$seed draws the same"
+    echo "to repeat this choice, set OCI_SYSTEMD_HOOK_SUITES_SEED=$seed"
     for kind in systemd-tests autopkgtest; do
         drawn=$(draw "suites/$kind/")
         [ -n "$drawn" ] || stop "there is no trial suites/$kind/"
-        trials e2e "$drawn" --ignored || stop "$drawn failed; this runs it alone: contrib/check.sh $drawn"
+        trials e2e "$drawn" --ignored || stop "$drawn failed; to run only this: contrib/check.sh $drawn"
     done
 }
 
@@ -351,7 +352,7 @@ in_turn() {
         say "$name, after $(($(date +%s) - start)) s"
         cat "$log"
         if [ "$status" != 0 ]; then
-            echo "check.sh: $name failed; this runs it alone: contrib/check.sh $name" >&2
+            echo "check.sh: $name failed; to run only this part: contrib/check.sh $name" >&2
             exit 1
         fi
     done
@@ -374,7 +375,7 @@ case ${1:-} in
     exit
     ;;
 --full)
-    [ $# = 1 ] || wrong "--full takes no arguments, but there is $2"
+    [ $# = 1 ] || wrong "--full takes no arguments, but was given $2"
     which=full
     shift
     ;;

@@ -19,7 +19,7 @@ in_demo() { $AS_ROOT "$runtime" --root "$work/state" "$@"; }
 
 clean_up() {
     [ -z "$teller" ] || kill "$teller"
-    [ -z "$started" ] || in_demo delete --force "$id" || true # Worst case: it never got that far.
+    [ -z "$started" ] || in_demo delete --force "$id" || true # At worst, the container was never created.
     ! mountpoint -q "$work/demo/rootfs" || $AS_ROOT umount "$work/demo/rootfs"
     $AS_ROOT rm -rf "$work/demo" "$work/state"
 }
@@ -34,7 +34,7 @@ until_() {
     while :; do
         now=$("$@" 2>/dev/null) || true # It prints a state and fails until the last one.
         case " $states " in *" $now "*) return 0 ;; esac
-        [ "$(date +%s)" -lt "$deadline" ] || stop "waited $seconds s for '$states', it is still '$now'"
+        [ "$(date +%s)" -lt "$deadline" ] || stop "waited $seconds s for the state '$states', but it is still '$now'"
         sleep 0.2
     done
 }
@@ -108,11 +108,11 @@ DESTDIR=$work contrib/install.sh >/dev/null
 say "3. an image"
 root=$PWD/target/roots/bookworm
 if is_there mmdebstrap; then
-    slowly "making the image" image bookworm "$root"
+    slowly "creating the image" image bookworm "$root"
 else
     root=$PWD/target/roots/demo
     mkdir -p "$work" "$PWD/target/roots"
-    slowly "making the image" unpacked "$root"
+    slowly "creating the image" unpacked "$root"
 fi
 
 say "4. a bundle: what '$runtime spec' writes, the capabilities that Docker grants, and the hook"
@@ -157,4 +157,4 @@ in_demo kill "$id" 37
 until_ stopped 60 sh -c "$AS_ROOT '$runtime' --root '$work/state' state $id | jq -r .status"
 in_demo delete "$id"
 started=
-echo "stopped; nothing is left but target/"
+echo "stopped; only target/ is left"

@@ -12,7 +12,7 @@ VERSION=0.13.2
 
 seconds=${1:-20}
 case $seconds in
-*[!0-9]*) stop "$seconds is no number of seconds" ;;
+*[!0-9]*) stop "$seconds is not a number of seconds" ;;
 esac
 [ $# -eq 0 ] || shift
 
@@ -48,7 +48,7 @@ report() {
     fi
     grep -a -A 1 -e ' panicked at ' -e 'ERROR: libFuzzer' "$work/$1.log" || tail -n 20 "$work/$1.log"
     for input in "$work/found/$1"/*; do
-        echo "$1 fails on $input; again: $programs/$1 $input"
+        echo "$1 fails on $input; to reproduce: $programs/$1 $input"
         od -A d -t x1z "$input" | head -n 16
     done
     exit 1

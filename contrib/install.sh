@@ -9,19 +9,19 @@ contrib/install.sh [--build]
 contrib/install.sh --uninstall
 
 Installs what contrib/build.sh has built: the hook, the runtime wrapper, the hook's descriptors, manual pages, documents and
-examples. Of a static build and a plain one (cargo build --release) it takes the newer.
+examples. If there are a static build and a plain one (cargo build --release), the newer one is installed.
 
   --build      runs contrib/build.sh first, as the owner of this directory
   --uninstall  removes what it installs, from the same DESTDIR, PREFIX and LIBEXECDIR
 
 Environment:
-  PREFIX      installation prefix, /usr by default; podman and CRI-O must be told of descriptors elsewhere, by hooks_dir
+  PREFIX      installation prefix, /usr by default; for another prefix, podman and CRI-O need the option hooks_dir
   LIBEXECDIR  directory of the hook, PREFIX/libexec by default
   DESTDIR     staging directory for packages, prepended to every path that is written
   STAGES      the stages at which the descriptors call the hook: "createRuntime poststop", or "createRuntime createContainer
               poststop". By default the latter if at least one of runc and crun is found, and each crun found is 1.27 or newer
-  PRECREATE   yes installs descriptors for podman's stage precreate as well, in a directory of their own, since CRI-O doesn't
-              start with them; no by default
+  PRECREATE   yes also installs descriptors for podman's stage precreate, in a separate directory, since CRI-O doesn't start
+              with them; no by default
 END
 }
 
@@ -55,8 +55,8 @@ PREFIX=${PREFIX%/}
 : "${LIBEXECDIR:=$PREFIX/libexec}"
 for directory in "$PREFIX" "$LIBEXECDIR"; do
     case $directory in
-    */../* | */..) stop "\"$directory\": PREFIX and LIBEXECDIR must have no .." ;;
-    *[\"\&\\\|[:space:]]*) stop "\"$directory\": PREFIX and LIBEXECDIR must have no white space and none of \" & \\ |" ;;
+    */../* | */..) stop "\"$directory\": PREFIX and LIBEXECDIR must not contain .." ;;
+    *[\"\&\\\|[:space:]]*) stop "\"$directory\": PREFIX and LIBEXECDIR must contain no white space and none of \" & \\ |" ;;
     /*) ;;
     *) stop "\"$directory\": PREFIX and LIBEXECDIR must be absolute paths" ;;
     esac
@@ -206,10 +206,10 @@ install_all() {
     done
     echo "The descriptors call the hook at $(echo "$stages" | sed 's/ /, /g'): $reason."
     ! grep -q '(dynamically linked' "$built/oci-systemd-hook" ||
-        echo "install.sh: warning: these programs are linked dynamically, and an image could have them load its code" \
+        echo "install.sh: warning: these programs are linked dynamically, so an image could make them load its code" \
             "($documents/SECURITY.md); contrib/build.sh builds static ones" >&2
     [ ! -e /sys/fs/selinux/enforce ] || ! grep -q 'without SELinux)' "$built/oci-systemd-hook" ||
-        echo "install.sh: warning: SELinux is on here, and these programs were built without it (SELINUX=no)" >&2
+        echo "install.sh: warning: SELinux is enabled on this host, and these programs were built without it (SELINUX=no)" >&2
     [ -n "$DESTDIR" ] || next
 }
 
@@ -231,12 +231,12 @@ next() {
     [ "$PREFIX" = /usr ] || set -- "$@" "$hooks_dir"
     [ "$PRECREATE" = no ] || set -- "$@" "$precreate_dir"
     if [ "$PREFIX$PRECREATE" = /usrno ]; then
-        podman="nothing; podman run -d IMAGE /sbin/init"
+        podman="nothing to configure; podman run -d IMAGE /sbin/init"
     else
         podman="in the [engine] section of /etc/containers/containers.conf: hooks_dir = $(listed "$@" /etc/containers/oci/hooks.d)"
     fi
     if [ "$PREFIX" = /usr ]; then
-        crio=nothing
+        crio="nothing to configure"
     else
         crio="in the [crio.runtime] section of a file in /etc/crio/crio.conf.d: hooks_dir = $(listed \
             /usr/share/containers/oci/hooks.d "$hooks_dir" /etc/containers/oci/hooks.d); systemctl restart crio"
@@ -254,7 +254,7 @@ next() {
     if ! command -v podman >/dev/null && ! command -v crio >/dev/null && ! command -v containerd >/dev/null &&
         ! command -v dockerd >/dev/null; then
         echo "  no engine was found; for plain runc or crun add the \"hooks\" of $documents/examples/runc-hooks.json to" \
-            "config.json, and look at: oci-systemd-hook plan BUNDLE"
+            "config.json, and check the plan: oci-systemd-hook plan BUNDLE"
     fi
 }
 
@@ -269,7 +269,7 @@ uninstall_all() {
     for directory in "$documents" "${precreate_dir%/*}" "$LIBEXECDIR/oci" "$PREFIX/share/containers/oci"; do
         [ ! -d "$DESTDIR$directory" ] || find "$DESTDIR$directory" -depth -type d -empty -delete
     done
-    [ -n "$DESTDIR" ] || echo "What you wrote yourself is still there: the runtime in /etc/docker/daemon.json and the like," \
+    [ -n "$DESTDIR" ] || echo "Your own configuration is kept: the runtime in /etc/docker/daemon.json and similar files," \
         "hooks_dir in containers.conf and crio.conf, /etc/oci-hooks-runtime.json."
 }
 
@@ -289,7 +289,7 @@ done
 case $work in
 install)
     [ -n "$built" ] || stop "nothing is built in $target yet: run contrib/build.sh, as an ordinary user, or add --build"
-    [ -n "$DESTDIR" ] || [ ! -d "$PREFIX" ] || [ -w "$PREFIX" ] || stop "you may not write to $PREFIX: run this as root, by sudo"
+    [ -n "$DESTDIR" ] || [ ! -d "$PREFIX" ] || [ -w "$PREFIX" ] || stop "no permission to write to $PREFIX: run this as root, for example with sudo"
     install_all
     ;;
 uninstall) uninstall_all ;;

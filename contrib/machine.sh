@@ -11,7 +11,7 @@ contrib/machine.sh [OPTION...] SCRIPT [ARGUMENT...]
 contrib/machine.sh [OPTION...] --shell
 
 Copies the script's directory into the machine, runs the script there and exits with its status.
-Every run starts from the same state and leaves none.
+Every run starts from the same state, and its changes are discarded.
 
   --selinux enforcing|off            enforcing
   --cgroup nsdelegate|no-nsdelegate  how the machine's cgroup2 is mounted: nsdelegate
@@ -22,7 +22,7 @@ In the machine: podman with localhost/systemd:latest (root's and tester's), dock
 the same as a directory in /srv/systemd, older ones in /srv/bookworm and /srv/bullseye, runc, crun.
 There is no network, and one processor. Root and tester have login sessions; tester may use sudo.
 
-  OCI_SYSTEMD_HOOK_STAGE  what contrib/install.sh made, as DESTDIR; otherwise it is built
+  OCI_SYSTEMD_HOOK_STAGE  the DESTDIR of an installation by contrib/install.sh; by default, the project is built
 END
     exit
 }
@@ -52,9 +52,9 @@ done
 case $selinux_mode in enforcing | off) ;; *) wrong "--selinux $selinux_mode is neither enforcing nor off" ;; esac
 case $cgroup in nsdelegate | no-nsdelegate) ;; *) wrong "--cgroup $cgroup is neither nsdelegate nor no-nsdelegate" ;; esac
 if [ -n "$shell" ]; then
-    [ $# = 0 ] || wrong "--shell takes no script, but there is $1"
+    [ $# = 0 ] || wrong "--shell takes no script, but was given $1"
 else
-    [ $# -gt 0 ] || wrong "there is no script"
+    [ $# -gt 0 ] || wrong "no script was given"
     if [ ! -f "$1" ] || [ ! -x "$1" ]; then
         wrong "$1 is not an executable file"
     fi
@@ -84,7 +84,7 @@ mkdir -p target/machine
 # The lock is held until the machine runs, because a process that makes a new machine removes the old one.
 exec 9>target/machine/lock
 flock -n 9 || {
-    say "waiting for somebody else who starts the machine"
+    say "waiting for another run that is starting the machine"
     flock 9
 }
 
@@ -124,11 +124,11 @@ disk=$made/$selinux_mode.raw
 
 if [ ! -d "$made" ]; then
     room 10 target/machine
-    say "making the machine (a minute or two)"
+    say "creating the machine (a minute or two)"
     # mmdebstrap fails if its own file descriptors have two digits, so others are closed.
     if ! $AS_ROOT contrib/machine/image.sh "$run/made" "$kernel" target/roots >"$run/log" 2>&1 3<&- 5>&- 6>&- 7>&- 8>&- 9>&-; then
         tail -n 20 "$run/log" >&2
-        stop "the virtual machine could not be made; $(keep "$run/log")"
+        stop "the virtual machine could not be created; $(keep "$run/log")"
     fi
     $AS_ROOT chown -R "$(id -u):$(id -g)" "$run/made"
     for old in target/machine/*; do
@@ -155,7 +155,7 @@ if [ ! -e "$disk" ]; then
         }
     done
     # A machine that ended before its shutdown was complete may have left half of a file.
-    dumpe2fs -h "$run/disk.raw" 2>/dev/null | grep -q '^Filesystem state: *clean$' || machine_failed "it did not shut down in order"
+    dumpe2fs -h "$run/disk.raw" 2>/dev/null | grep -q '^Filesystem state: *clean$' || machine_failed "it did not shut down cleanly"
     mv "$run/disk.raw" "$disk"
 fi
 
@@ -167,7 +167,7 @@ else
     trap 'stty "$terminal"; end_machine; $AS_ROOT rm -rf "$run"' EXIT
     stty raw -echo
 fi
-ln "$disk" "$run/disk.raw" # A second name, since whoever makes a new machine removes the first.
+ln "$disk" "$run/disk.raw" # A second name, since a process that creates a new machine removes the first.
 exec 9>&-
 start_machine "$run/changes,$run/disk.raw" "$login" "$selinux_mode" "$cgroup"
 [ -z "$shell" ] || { wait "$machine"; exit 0; }

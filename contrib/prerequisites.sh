@@ -53,8 +53,8 @@ need() {
         is_there "$package" || missing="$missing $package"
     done
     [ -n "$missing" ] || return 0
-    is_debian || stop "missing here:$missing (Debian's package names); install them"
-    echo "installing by apt:$missing"
+    is_debian || stop "these packages are missing, by Debian's names:$missing; install them"
+    echo "installing with apt:$missing"
     log=$(mktemp)
     if ! install_packages >"$log" 2>&1; then
         tail -n 20 "$log" >&2
@@ -117,7 +117,7 @@ once() {
 # doesn't exist. PACKAGES are additional packages, with a comma before each. HOOK is a command for mmdebstrap that
 # changes the root file system, whose path is in $1.
 image() {
-    once "$2" "making a Debian $1 with systemd (half a minute, some 250 MB in $2)" bootstrap "$1" "$2.new" "${5:-}" \
+    once "$2" "creating a Debian $1 with systemd (half a minute, some 250 MB in $2)" bootstrap "$1" "$2.new" "${5:-}" \
         --variant=minbase --include="systemd,systemd-sysv,dbus${3:-}" --customize-hook="${4:-true}"
 }
 
@@ -138,7 +138,7 @@ bootstrap() (
             return
         fi
         tail -n 20 "$log" >&2
-        echo "mmdebstrap could not make a Debian $release from ${from:-"Debian's mirror"}" >&2
+        echo "mmdebstrap could not create a Debian $release from ${from:-"Debian's mirror"}" >&2
     done
     stop "the log of the last attempt is $log"
 )

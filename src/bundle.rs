@@ -32,7 +32,7 @@ pub enum BundleError {
     #[error("{} has no root.path", .0.display())]
     NoRoot(PathBuf),
     #[error(
-        "{} has no mount namespace, so that what is mounted for the container would be mounted on the host", .0.display()
+        "{} has no mount namespace, so the container's mounts would be created on the host", .0.display()
     )]
     NoMountNamespace(PathBuf),
 }

@@ -144,7 +144,7 @@ pub enum Found {
     File(InnerPath),
     /// Nothing exists at the path. If it were created, it would be here.
     Nothing(InnerPath),
-    /// A file of another type, such as `a fifo`.
+    /// A file of another type, such as `a FIFO`.
     Other(InnerPath, &'static str),
     /// The path is at or below the mount of a file server. It isn't resolved further, since file
     /// servers are never asked.
@@ -215,8 +215,8 @@ impl Image {
     #[must_use]
     pub fn at(&self, path: &str) -> Found {
         let found = self.0.get(&InnerPath::new(path)).cloned();
-        debug_assert!(found.is_some(), "nobody looked at {path}, which interface::PATHS must list");
-        found.unwrap_or_else(|| Found::Unreachable("nobody looked there".to_owned()))
+        debug_assert!(found.is_some(), "{path} was not looked up; interface::PATHS must list it");
+        found.unwrap_or_else(|| Found::Unreachable("the path was not looked up".to_owned()))
     }
 }
 

@@ -48,12 +48,11 @@ pub enum HookError {
     /// The dynamic loader has acted on an environment variable that the container's author can set.
     #[error(
         "this program is linked dynamically and was started with {0} in its environment, which the container's author \
-         can set and the dynamic loader obeys, so that code from the image may have run on the host; install the \
-         static build of contrib/build.sh, or set an `env` without {0} for the hook in config.json or in its \
-         descriptor"
+         can set; the dynamic loader obeys it and may have run code from the image on the host; install the static \
+         build of contrib/build.sh, or set an `env` without {0} for the hook in config.json or in its descriptor"
     )]
     Loader(String),
-    #[error("cannot change config.json on standard input")]
+    #[error("cannot change the config.json from standard input")]
     Edit(#[from] EditError),
     #[error("cannot write config.json to standard output")]
     Write(#[source] std::io::Error),
@@ -122,7 +121,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         Err(error @ GatherError::Stage(_)) => return Err(error.into()),
         // Any other failure also occurs at createContainer, and is reported there.
         Err(error) if gather::follow_up(bundle.config()?, stage).is_ok_and(|after| after != FollowUp::None) => {
-            info!("{label}: left alone at {}: {}", stage.name(), chain(&error));
+            info!("{label}: skipped at {}: {}", stage.name(), chain(&error));
             return Ok(());
         }
         result => result?,
@@ -175,12 +174,12 @@ fn seen(state: &State, stage: Stage) -> ContainerView {
 /// Logs why a plan has no steps.
 fn say_why_left_alone(label: &ContainerLabel<'_>, stage: Stage, follow_up: FollowUp) {
     let why = match follow_up {
-        FollowUp::None => "nothing is left to do, as after an earlier call",
+        FollowUp::None => "there is nothing to do; an earlier call has done it",
         FollowUp::CreateContainer | FollowUp::CreateContainerOnReadOnlyRoot => {
-            "createContainer follows, and nothing needs the host's side"
+            "the call at createContainer prepares the container, and no step has to be done outside it"
         }
     };
-    debug!("{label}: left alone at {}: {why}", stage.name());
+    debug!("{label}: skipped at {}: {why}", stage.name());
 }
 
 /// Logs the plan for debugging, and its warnings.
@@ -216,7 +215,7 @@ fn to_prepare(state: &State, stage: Stage) -> Result<Option<(Bundle<'_>, Option<
         Decision::Skip(reason) => {
             // A command that can't be determined may be systemd, and then the container will not start.
             let level = if matches!(reason, Reason::Unreachable(..)) { Level::Warn } else { Level::Debug };
-            log!(level, "{label}: left alone at {at}: {reason}");
+            log!(level, "{label}: skipped at {at}: {reason}");
             Ok(None)
         }
         Decision::Prepare(because) => {
@@ -238,17 +237,17 @@ fn without_config(
 ) -> Option<Config> {
     let path = path.display();
     match told {
-        Assessment::LeaveAlone(why) => info!("{label}: left alone at {at}: cannot read {path}, and {why}"),
+        Assessment::LeaveAlone(why) => info!("{label}: skipped at {at}: cannot read {path}, and {why}"),
         Assessment::Enabled(config) => {
-            debug!("{label}: prepare at {at}: cannot read {path}, and the annotation in the state says enabled");
+            debug!("{label}: prepare at {at}: cannot read {path}, and the annotation in the state enables the hook");
             return Some(*config);
         }
         // This isn't an error, since the call at createRuntime may have determined that the container
         // isn't to be prepared.
         Assessment::MayBeSystemd => warn!(
-            "{label}: left alone at {at}: whether the command is systemd can't be told, since {path} can't be read in \
-             this user namespace ({source}); if it is, let this hook run at createRuntime, too, as its descriptors do, \
-             or give the container the annotation oci-systemd-hook=enabled"
+            "{label}: skipped at {at}: it can't be determined whether the command is systemd, since {path} can't be \
+             read in this user namespace ({source}); if it is, let this hook also run at createRuntime, as its \
+             descriptors do, or set the container's annotation oci-systemd-hook to enabled"
         ),
     }
     None
@@ -270,7 +269,7 @@ fn change(bundle: &Bundle<'_>, output: &mut dyn Write) -> Result<(), HookError> 
     let label = ContainerLabel::of(bundle.state);
     let (decision, changes) = precreate::changes(bundle)?;
     match decision {
-        Decision::Skip(reason) => debug!("{label}: left alone at precreate: {reason}"),
+        Decision::Skip(reason) => debug!("{label}: skipped at precreate: {reason}"),
         Decision::Prepare(because) => debug!("{label}: change config.json at precreate: {because}"),
     }
     for change in &changes {

@@ -58,7 +58,7 @@ pub struct Problem {
 
 /// The error that it can't be determined whether a descriptor's hook applies to a container.
 #[derive(Debug, thiserror::Error)]
-#[error("the conditions of {path:?} can't be gone through")]
+#[error("cannot evaluate the conditions of {path:?}")]
 pub struct MatchError {
     /// The path of the descriptor's file.
     pub path: PathBuf,

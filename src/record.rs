@@ -46,10 +46,10 @@ const LIMIT_BYTES: u64 = 1024 * 1024;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// The directory for records can't be determined.
-    #[error("cannot find the place of the container's record")]
+    #[error("cannot determine the path of the container's record")]
     Place(#[source] SysError),
     /// The record can't be written.
-    #[error("cannot write the record {}: without it nothing is made that poststop would have to take back", path.display())]
+    #[error("cannot write the record {}; the hook creates nothing outside the container without it", path.display())]
     Write { path: PathBuf, source: SysError },
     /// The record can't be read.
     #[error("cannot read the record {}", path.display())]
@@ -62,8 +62,8 @@ pub enum RecordError {
     Cgroup { cgroup: Cgroup, source: SysError },
     /// A file can't be proven to be the hook's. The file is kept, but the record is removed.
     #[error(
-        "left {at} in the root {}: its file system does not tell when a file was made, so that it can't be proven to \
-         be the hook's; remove it if nobody needs it", root.display()
+        "kept {at} in the root {}: its file system does not report when a file was created, so it can't be proven that \
+         the hook created it; remove it if it is not needed", root.display()
     )]
     NoBirthTime {
         /// The root that contains the file.
@@ -73,8 +73,8 @@ pub enum RecordError {
     },
     /// Another container has mounts on what should be removed. A call after that container has ended removes it.
     #[error(
-        "left what was made in the root {}: the container of process {pid} still has mounts there, and a call after \
-         its end will remove it", root.display()
+        "kept what the hook created in the root {}: the container of process {pid} still has mounts there, and a call \
+         after its end will remove it", root.display()
     )]
     InUse {
         /// The root that both containers use.
@@ -84,7 +84,8 @@ pub enum RecordError {
     },
     /// Another container is being prepared on the same root. A later call removes what was left.
     #[error(
-        "left what was made in the root {}: another container is being created on it, and a later call will remove it",
+        "kept what the hook created in the root {}: another container is being created on it, and a later call will \
+         remove it",
         root.display()
     )]
     Busy {
@@ -92,14 +93,14 @@ pub enum RecordError {
         root: PathBuf,
     },
     /// The container that poststop was called for is still running.
-    #[error("left the record: the container's first process {pid} still runs; call poststop after it has ended")]
+    #[error("kept the record: the container's first process {pid} still runs; call poststop after it has ended")]
     Alive {
         /// The PID of the container's first process.
         pid: u32,
     },
     /// The state has no bundle, so it can't be proven that the container is gone.
     #[error(
-        "left the record: without a bundle in the state it can't be determined whether the container is gone; add the \
+        "kept the record: without a bundle in the state it can't be determined whether the container is gone; add the \
          bundle {} to the state", bundle.display()
     )]
     Unproven {
@@ -108,13 +109,13 @@ pub enum RecordError {
     },
     /// The record was written in other namespaces.
     #[error(
-        "left the record: its paths are valid only in the engine's mount and cgroup namespaces, which differ from this \
+        "kept the record: its paths are valid only in the engine's mount and cgroup namespaces, which differ from this \
          process's; call poststop there, see nsenter(1)"
     )]
     Elsewhere,
     /// Several containers have the same ID, and the state has no bundle.
     #[error(
-        "left the records of {count} containers with this ID below {}: without a bundle in the state it can't be \
+        "kept the records of {count} containers with this ID below {}: without a bundle in the state it can't be \
          determined which one is meant; add the bundle to the state", path.display()
     )]
     Ambiguous {
@@ -330,7 +331,7 @@ fn make_directory(place: &Path, id: &str) -> Result<File, SysError> {
     }
     let directory = directory.display();
     Err(SysError::Finding(format!(
-        "others removed {directory} each of the {TRIES_MAX} times that this process made it"
+        "other processes removed {directory} each of the {TRIES_MAX} times that this process created it"
     )))
 }
 

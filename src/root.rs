@@ -185,7 +185,7 @@ impl Root {
                         if fs::answers(&next)? == DataSource::Kernel {
                             let link = at.display();
                             return Err(SysError::Elsewhere(format!(
-                                "{path} leads through {link}, a link of the kernel's own"
+                                "{path} leads through {link}, which is a magic link of the kernel"
                             )));
                         }
                         let target = fs::readlink_at(next.as_fd(), OsStr::new(""))?;
@@ -236,10 +236,10 @@ impl Root {
             FileType::Directory if self.has_empty(file, &stat)? => Found::EmptyDirectory(at),
             FileType::Directory => Found::Directory(at),
             FileType::RegularFile => Found::File(at),
-            FileType::Fifo => Found::Other(at, "a fifo"),
+            FileType::Fifo => Found::Other(at, "a FIFO"),
             FileType::Socket => Found::Other(at, "a socket"),
             FileType::CharacterDevice | FileType::BlockDevice => Found::Other(at, "a device"),
-            FileType::Symlink | FileType::Unknown => Found::Other(at, "of an unknown kind"),
+            FileType::Symlink | FileType::Unknown => Found::Other(at, "a file of unknown type"),
         })
     }
 
@@ -283,7 +283,7 @@ impl Root {
                     // The name before the `..` may be a link, and then `..` means the parent directory
                     // of the link's target.
                     return Err(SysError::Elsewhere(format!(
-                        "{path}: the symbolic link to {target:?} has `..` behind a name, which may be a link itself"
+                        "{path}: the symbolic link to {target:?} has `..` after a component that may itself be a symbolic link"
                     )));
                 }
                 // `at` has no links, so that each leading `..` can be resolved lexically.
@@ -323,7 +323,7 @@ impl Root {
 
     /// Opens the directory that holds a path, and returns it with the path's last component.
     pub fn parent(&self, at: &InnerPath) -> Result<(OwnedFd, OsString), SysError> {
-        let (parent, name) = at.split().ok_or_else(|| SysError::Finding(format!("no directory holds {at}")))?;
+        let (parent, name) = at.split().ok_or_else(|| SysError::Finding(format!("{at} has no parent directory")))?;
         Ok((self.open_directory(&parent)?, name.to_owned()))
     }
 
@@ -398,7 +398,7 @@ fn is_unknown(error: &SysError) -> bool {
 }
 
 fn on_server(at: &InnerPath) -> SysError {
-    SysError::Elsewhere(format!("{at} lies on the mount of a file server (FUSE, NFS), which the hook does not ask"))
+    SysError::Elsewhere(format!("{at} is on the mount of a file server (FUSE, NFS), which the hook does not access"))
 }
 
 /// Converts an error that is due to the path itself into [`Found::Unreachable`].
@@ -418,9 +418,7 @@ fn of_pathrs(path: &InnerPath, error: &pathrs::error::Error) -> SysError {
         ErrorKind::OsError(Some(number)) => {
             SysError::new(format!("open(\"{path}\")"), Errno::from_raw_os_error(number))
         }
-        ErrorKind::SafetyViolation => {
-            SysError::Elsewhere(format!("{path} led out of the container's root while it was followed"))
-        }
-        _ => SysError::Finding(format!("{path} can't be followed: {error}")),
+        ErrorKind::SafetyViolation => SysError::Elsewhere(format!("resolving {path} led out of the container's root")),
+        _ => SysError::Finding(format!("{path} can't be resolved: {error}")),
     }
 }

@@ -38,10 +38,12 @@ pub enum RuntimeError {
     #[error(transparent)]
     RuntimeProgram(#[from] ProgramError),
     /// The runtime exists but can't be started.
-    #[error("cannot become the OCI runtime {path:?}")]
+    #[error("cannot execute the OCI runtime {path:?}")]
     Execute { path: PathBuf, source: SysError },
     /// A descriptor, or a directory of descriptors, has a fatal problem.
-    #[error("cannot choose the container's hooks; mend this, or go without it by --skip-bad-descriptors")]
+    #[error(
+        "cannot choose the container's hooks; fix the following problem, or use --skip-bad-descriptors to ignore it"
+    )]
     Descriptor(#[source] Problem),
     #[error("cannot choose the container's hooks")]
     Match(#[from] MatchError),

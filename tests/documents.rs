@@ -89,7 +89,7 @@ fn fixed_parts(message: &str) -> impl Iterator<Item = &str> {
         "/var/lib/systemd",
         "\"15\"",
         "45 s",
-        "looking at",
+        "looking up",
         "container_t",
         "CAP_",
         "oci-systemd-hook",

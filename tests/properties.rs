@@ -317,7 +317,7 @@ fn of_all_worlds(question: impl Fn(&Model) -> Result<bool, String>) {
         panic!("{why}\n{model:?}");
     }
     println!("{cases} worlds, {} of them with a plan", counted.get());
-    assert!(counted.get() > cases / 5, "most worlds are refused, so little was asked");
+    assert!(counted.get() > cases / 5, "most worlds are refused, so little was tested");
 }
 
 #[test]

@@ -13,7 +13,7 @@ const SHORT_ONE_IN: usize = 25;
 
 /// Phrases that a reader has to decode, and what to write instead.
 const BANNED: [(&str, &str); 15] = [
-    (r"(?i)\bnone: ", "`None` if …"),
+    (r"\b[Nn]one: ", "`None` if …"),
     (r"(?i), none (if|where|without)\b", "`None` if …"),
     (r"(?i)\b(can|could|may) be had\b|\b(is|are) had\b", "available"),
     (r"(?i)\bshall\b", "must, should, will"),

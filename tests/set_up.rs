@@ -64,7 +64,7 @@ fn text(bytes: &[u8]) -> String {
 #[test]
 fn what_is_there_is_not_installed() {
     if !Path::new("/etc/debian_version").exists() {
-        println!("skipped: this is no Debian");
+        println!("skipped: this is not Debian");
         return;
     }
     let machine = Machine::new()
@@ -78,7 +78,7 @@ fn what_is_there_is_not_installed() {
     assert!(output.status.success() && output.stdout.is_empty() && machine.log().is_empty(), "{output:?}");
     let output = machine.run(". contrib/prerequisites.sh; need runc docker.io jq uidmap", &[]);
     let (said, log) = (text(&output.stdout), machine.log());
-    assert!(output.status.success() && said == "installing by apt: jq uidmap\n", "{output:?}");
+    assert!(output.status.success() && said == "installing with apt: jq uidmap\n", "{output:?}");
     let install = log.lines().find(|line| line.starts_with("apt-get install")).unwrap_or_else(|| panic!("{log:?}"));
     assert!(install.ends_with(" jq uidmap") && install.contains(" --no-remove "), "{install}");
     // No daemon is started during the installation, unless the administrator has a separate policy-rc.d.

@@ -69,9 +69,9 @@ usage: benchmark.sh [--rounds N] [--peer 'PROGRAM [ARGUMENT…]']… [--only ski
               quarter of the rounds with runc, on a host with a hybrid layout
   --add-hooks P  awslabs' oci-add-hooks, to compare with
   --hook P    the hook, instead of the one that was just built
-  --wrapper P the runtime wrapper, likewise
-  --exec P    the program that becomes another, likewise
-  --empty P   the program that does nothing, likewise";
+  --wrapper P the runtime wrapper to use instead
+  --exec P    the program to use instead that executes another
+  --empty P   the program to use instead that does nothing";
 
 /// The options on the command line.
 #[derive(Debug, Default)]

@@ -45,7 +45,7 @@ impl Interpreter<'_> {
 
     /// Opens the parent of a cgroup, and returns it with the cgroup's name in it.
     fn above<'c>(&mut self, cgroup: &'c Cgroup, inode: Option<u64>) -> Result<(OwnedFd, &'c OsStr), StepCause> {
-        let is_root = || SysError::Finding(format!("no cgroup is above the root of {}", cgroup.hierarchy));
+        let is_root = || SysError::Finding(format!("the root of {} has no parent cgroup", cgroup.hierarchy));
         let (path, name) = cgroup.path.split().ok_or_else(is_root)?;
         Ok((self.cgroup(&Cgroup { hierarchy: cgroup.hierarchy, path, inode })?, name))
     }
@@ -153,7 +153,7 @@ fn empty(from: &OwnedFd, to: &OwnedFd, moved: &mut Vec<u32>) -> Result<(), SysEr
         }
     }
     Err(SysError::Finding(format!(
-        "processes are still in the cgroup, though all of them were moved {ROUNDS_MAX} times"
+        "processes are still in the cgroup, although all of them were moved {ROUNDS_MAX} times"
     )))
 }
 

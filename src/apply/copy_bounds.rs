@@ -85,12 +85,14 @@ impl fmt::Display for BoundOf<'_> {
             Bound::Free(most) => {
                 write!(
                     f,
-                    "{most} bytes in the directories that get a tmpfs (three quarters of the memory that the container \
-                     has left)"
+                    "{most} bytes in the directories that get a tmpfs (three quarters of the container's free memory)"
                 )
             }
             Bound::Unentered(most) => {
-                write!(f, "{most} bytes in the directories that get a tmpfs (for which the container can't be charged)")
+                write!(
+                    f,
+                    "{most} bytes in the directories that get a tmpfs (the copies can't be charged to the container)"
+                )
             }
             Bound::Read(most) => write!(f, "{most} bytes of zeros or of content that doesn't fit in {top}"),
             Bound::Files => write!(f, "{FILES_MAX} files in {top}"),

@@ -107,7 +107,7 @@ impl OpenDirectory {
             // The mounts are known, and all of them are skipped. But a process that may rename their mount
             // points can move /proc here, for example, and then the container would get everything that this
             // process may read in it.
-            return Err(SysError::Elsewhere(format!("{name:?} changed while it was copied: it is a mount now")));
+            return Err(SysError::Elsewhere(format!("{name:?} changed while it was copied: it is a mount point now")));
         }
         Ok(Self { from, to: fs::open_at(to, name, flags)?, names: Names::default() })
     }

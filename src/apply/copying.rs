@@ -121,7 +121,7 @@ impl Interpreter<'_> {
             self.charged(plan, source, labels, |all| source.copy_to(&new, CopyLimit { here, all, excess }, labels));
         let what = format!("copy all that the image has in {}", source.at);
         match copied {
-            Some(copied) => {
+            Ok(copied) => {
                 self.budget.taken_bytes += copied.taken_bytes;
                 if let Some(trouble) = copied.failed {
                     return Err(source.cause(trouble, option, 0));
@@ -131,39 +131,35 @@ impl Interpreter<'_> {
                 }
                 Ok(new)
             }
-            None => {
-                let killed = "the process that copied it was killed because the container's memory is full";
-                let killed = SysError::Finding(killed.to_owned());
-                if excess == Excess::Refused {
-                    return Err(killed.into());
-                }
-                self.budget.warn(what, killed.into());
+            Err(error) if excess == Excess::Refused => Err(error.into()),
+            Err(error) => {
+                self.budget.warn(what, error.into());
                 Ok(empty()?)
             }
         }
     }
 
     /// Copies so that the container is charged. This process copies if it is in the container's cgroup, and otherwise
-    /// a child that enters it. Returns `None` if that child was killed.
+    /// a child that enters it. Fails if that child reports no result.
     fn charged(
         &mut self,
         plan: &Copying,
         source: &Source<'_>,
         labels: &Labels<'_>,
         copy: impl Fn(Allowance) -> Copied,
-    ) -> Option<Copied> {
+    ) -> Result<Copied, SysError> {
         let place = plan.cgroup.as_ref();
         let cgroup = || place.map(|cgroup| MemoryController::open(cgroup.hierarchy, &cgroup.path)).transpose();
         // The container's cgroup may be frozen, or have no memory left, or hardly any processor time.
         time_limit::watch();
         time_limit::note(Operation::Copying, source.at.as_path());
         let Some(most_unentered_bytes) = plan.most_unentered_bytes else {
-            return Some(copy(self.budget.left(plan.most_bytes, cgroup().ok().flatten().as_ref())));
+            return Ok(copy(self.budget.left(plan.most_bytes, cgroup().ok().flatten().as_ref())));
         };
         let (budget, first_process) = (&self.budget, self.first_process);
         let enter = || {
             let cgroup = cgroup()?.zip(first_process);
-            let unknown = || SysError::Finding("the container's first process, or its cgroup, is not known".to_owned());
+            let unknown = || SysError::Finding("the container's first process, or its cgroup, is unknown".to_owned());
             let (cgroup, pid) = cgroup.ok_or_else(unknown)?;
             cgroup.enter_beside(pid)?;
             Ok::<_, SysError>(budget.left(plan.most_bytes, Some(&cgroup)))
@@ -174,11 +170,17 @@ impl Interpreter<'_> {
                 Err(error) => (budget.unentered(most_unentered_bytes), Some(error)),
             };
             let told = ChildResult { copied: copy(all), label: labels.failure(), unentered };
-            serde_json::to_vec(&told).unwrap_or_default()
+            serde_json::to_vec(&told).unwrap_or_else(|error| error.to_string().into_bytes())
         });
         let (copied, unentered) = match told {
             Ok(said) => {
-                let ChildResult { copied, label, unentered } = serde_json::from_slice(&said?).ok()?;
+                let killed =
+                    || "the process that copied it was killed because the container's memory is full".to_owned();
+                let said = said.ok_or_else(|| SysError::Finding(killed()))?;
+                let result = serde_json::from_slice(&said);
+                let ChildResult { copied, label, unentered } = result.map_err(|error| {
+                    SysError::Finding(format!("the process that copied it reported an invalid result: {error}"))
+                })?;
                 if let Some(error) = label {
                     labels.note(error);
                 }
@@ -188,9 +190,10 @@ impl Interpreter<'_> {
             Err(error) => (copy(budget.unentered(most_unentered_bytes)), Some(error)),
         };
         if let Some(error) = unentered {
-            self.budget.warn(format!("charge the container for what is copied to {}", source.at), error.into());
+            self.budget
+                .warn(format!("charge the container for the files that are copied to {}", source.at), error.into());
         }
-        Some(copied)
+        Ok(copied)
     }
 }
 

@@ -156,7 +156,7 @@ impl Interpreter<'_> {
         let Some((top, below)) = missing.split_first() else { return Ok(true) };
         if missing.len() > MISSING_MAX {
             let found =
-                format!("{at} has {} missing directories above it, and at most {MISSING_MAX} are made", below.len());
+                format!("{at} has {} missing parent directories, and at most {MISSING_MAX} are created", below.len());
             return Err(SysError::TooMuch(found).into());
         }
         self.note();

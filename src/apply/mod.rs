@@ -41,7 +41,7 @@ pub struct StepError {
 
 impl StepError {
     fn of_labelling(action: &Action, source: SysError) -> Self {
-        Self { step: format!("label all that '{}' made", action.brief()), source: source.into() }
+        Self { step: format!("label everything that '{}' created", action.brief()), source: source.into() }
     }
 
     fn of_undoing(source: StepCause) -> Self {
@@ -64,7 +64,7 @@ pub enum StepCause {
     },
     /// The image has more content than may be copied.
     #[error(
-        "at {path}{}: the image has more than {}, which is the most that is copied; remove what is not needed from the \
+        "at {path}{}: the image has more than {}, which is the limit for copies; remove what is not needed from the \
          image, or mount a volume on {top}{}",
         and(*others), BoundOf(*bound, top), raised_by(*option)
     )]
@@ -100,7 +100,7 @@ pub enum StepCause {
     )]
     Changed(InnerPath),
     /// The plan has no identity for a file that a step acts on.
-    #[error("the plan has no identity for {0}; please report this bug of the hook")]
+    #[error("the plan has no identity for {0}; please report this bug")]
     Unidentified(InnerPath),
     /// A cgroup is no longer the one that was found when facts were gathered, or the one that a step created.
     #[error(
@@ -111,7 +111,7 @@ pub enum StepCause {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The engine may already have called poststop.
-    #[error("poststop would not take it back: the runtime, or the container's first process, has ended meanwhile")]
+    #[error("poststop might not undo it: the runtime, or the container's first process, has ended in the meantime")]
     GivenUp,
 }
 
@@ -120,7 +120,7 @@ fn and(others: u32) -> String {
 }
 
 fn raised_by(option: Option<&str>) -> String {
-    option.map(|key| format!(", or choose a size by the annotation {key}")).unwrap_or_default()
+    option.map(|key| format!(", or set the size with the annotation {key}")).unwrap_or_default()
 }
 
 /// The result of carrying out a plan.

@@ -37,21 +37,21 @@ impl Form {
             Self::Hook => FormSpec {
                 subcommand: None,
                 usage: "[OPTION...] [STAGE] < state.json",
-                doc: "A hook call comes from an OCI runtime, with the container's state on standard input. The stage \
-                      is detected; STAGE overrides that: prestart, createRuntime, createContainer or poststop. \
-                      Containers whose command is not systemd are left alone, unless their annotation \
-                      oci-systemd-hook is \"enabled\". The options belong in `args` of the hook's descriptors.",
+                doc: "An OCI runtime calls the hook with the container's state on standard input. The stage is \
+                      detected; STAGE overrides that: prestart, createRuntime, createContainer or poststop. The hook \
+                      skips containers whose command is not systemd, unless their annotation oci-systemd-hook is \
+                      \"enabled\". The options belong in `args` of the hook's descriptors.",
             },
             Self::Precreate => FormSpec {
                 subcommand: Some("precreate"),
                 usage: "precreate [OPTION...] < config.json",
-                doc: "precreate is podman's stage of that name: it writes config.json to standard output, with what \
-                      can't be added later.",
+                doc: "precreate is podman's stage of that name: it writes config.json to standard output, and adds \
+                      what can't be added later.",
             },
             Self::Plan => FormSpec {
                 subcommand: Some("plan"),
                 usage: "plan [OPTION...] BUNDLE",
-                doc: "plan prints what the hook would do for a bundle, and why, and does nothing.",
+                doc: "plan prints what the hook would do for a bundle, and why, without doing it.",
             },
         }
     }
@@ -125,46 +125,47 @@ pub(super) const FLAGS: [Flag; 7] = [
         name: "log-level",
         takes: Takes::Text("LEVEL", log_level),
         forms: &[Form::Hook, Form::Precreate],
-        doc: "error, warn (the default), info or debug; on stderr and, but for debug, in the host's journal or syslog",
+        doc: "which messages are logged: error, warn (the default), info or debug; they go to stderr and, except for \
+              debug, to the host's journal or syslog",
     },
     Flag {
         name: "time-limit",
         takes: Takes::Text("SECONDS", time_limit),
         forms: &[Form::Hook, Form::Precreate],
         doc: "how long a call may take, from 1 to 3600; 45 by default; must be less than the timeout in the \
-              descriptors, which is 60, and after which the runtime kills the hook without a message",
+              descriptors, 60, after which the runtime kills the hook without a message",
     },
     Flag {
         name: "allow-options",
         takes: Takes::Text("LIST", allow_options),
         forms: &[Form::Hook, Form::Plan],
-        doc: "which options in annotations are honored, as in cgroup,run-size; by default all of them; an empty LIST \
-              allows none",
+        doc: "which options annotations may set, as in cgroup,run-size; by default all of them; an empty LIST allows \
+              none",
     },
     Flag {
         name: "allow-v1-with-cap-sys-admin",
         takes: Takes::Nothing(|given| given.policy.v1_with_sys_admin = V1WithSysAdmin::Allowed),
         forms: &[Form::Hook, Form::Plan],
-        doc: "create cgroup v1's name=systemd even for a container that may have CAP_SYS_ADMIN, and that could take \
-              over the host by means of release_agent, cgroups(7)",
+        doc: "create cgroup v1's name=systemd even for a container that may have CAP_SYS_ADMIN; it could take over \
+              the host by means of release_agent, see cgroups(7)",
     },
     Flag {
         name: "max-cgroups",
         takes: Takes::Text("N", max_cgroups),
         forms: &[Form::Hook, Form::Plan],
-        doc: "how many cgroups a container may create below its own in v2, or max for no limit; 16384 by default",
+        doc: "how many cgroups a container may create below its own on v2, or max for no limit; 16384 by default",
     },
     Flag {
         name: "json",
         takes: Takes::Nothing(|given| given.format = PlanFormat::Json),
         forms: &[Form::Plan],
-        doc: "the plan as JSON",
+        doc: "print the plan as JSON",
     },
     Flag {
         name: "state",
         takes: Takes::Path("FILE", |given, path| given.state = Some(path)),
         forms: &[Form::Plan],
-        doc: "the container's state, for its id and annotations; otherwise the id is in the bundle's path",
+        doc: "the container's state, for its ID and annotations; without it, the ID is taken from the bundle's path",
     },
 ];
 

@@ -9,8 +9,8 @@ const WIDTH: usize = 80;
 /// The column in which the descriptions of options begin.
 const DESCRIPTIONS: usize = 21;
 
-const EXIT_STATUS: &str = "Exit status: 0, or 1 after an error, which is one line on stderr; 2 for a wrong command \
-                           line. At poststop errors are logged and the status is 0.";
+const EXIT_STATUS: &str = "Exit status: 0, or 1 after an error, which is one line on stderr, or 2 for a wrong command \
+                           line. At poststop, errors are logged and the status is 0.";
 
 /// Returns the output of `--help`.
 #[must_use]
@@ -29,8 +29,8 @@ pub fn help() -> String {
         lines.extend(group.iter().flat_map(|flag| entry(&flag.synopsis(), flag.doc)));
     }
     lines.extend(heading("Other options"));
-    lines.extend(entry("-h, --help", "this text"));
-    lines.extend(entry("-V, --version", "the version"));
+    lines.extend(entry("-h, --help", "print this help"));
+    lines.extend(entry("-V, --version", "print the version"));
     lines.extend(heading("Options in a container's annotations"));
     for spec in Key::ALL.iter().map(|key| key.spec()) {
         lines.extend(entry(spec.annotation, &format!("{}; by default {}", spec.doc, spec.default)));

@@ -357,7 +357,7 @@ mod tests {
     fn finds_what_to_keep() {
         let mounts = mounts("");
         let kept: Vec<_> = mounts.directly_below(&InnerPath::new("/run")).iter().map(|m| m.at.to_string()).collect();
-        assert_eq!(kept, ["/run/secrets"], "what lies on it moves with it");
+        assert_eq!(kept, ["/run/secrets"], "a mount on it moves with it");
     }
 
     #[test]
@@ -421,7 +421,7 @@ mod tests {
         };
         assert!(is_own(&["/run"], ""));
         assert!(!is_own(&["/tmp"], ""), "config.json asks for none there");
-        assert!(!is_own(&["/run"], "21 1 0:60 / /srv rw - tmpfs tmpfs rw\n"), "it is mounted on the host, too");
+        assert!(!is_own(&["/run"], "21 1 0:60 / /srv rw - tmpfs tmpfs rw\n"), "it is also mounted on the host");
         assert!(!is_own(&["/run"], "21 1 0:60 /a /srv rw - tmpfs tmpfs rw\n"), "a part of it is mounted on the host");
         assert!(!is_own(&["/run"], "21 20 0:61 / /b/rootfs/run rw - tmpfs tmpfs rw\n"), "one of two is a volume's");
         assert!(!is_own(&["/run"], "21 20 0:61 /a /b/rootfs/run rw - tmpfs tmpfs rw\n"), "a part of one");

@@ -74,8 +74,8 @@ options! {
     StopSignal {
         annotation: "oci-systemd-hook.stop-signal",
         kind: Kind::Word("unchanged"),
-        doc: "unchanged makes oci-hooks-runtime pass on the engine's stop signal as it is",
-        default: "it becomes one on which systemd shuts down",
+        doc: "with the value unchanged, oci-hooks-runtime passes on the engine's stop signal",
+        default: "it is replaced by one on which systemd shuts down",
     }
     TmpSize {
         annotation: "oci-systemd-hook.tmp-size",
@@ -138,7 +138,7 @@ impl fmt::Display for Kind {
         match self {
             Self::Layout => f.write_str("`legacy`, `hybrid` or `unified`"),
             Self::Size => f.write_str(
-                "a number of bytes with or without `k`, `m` or `g` behind it, at least `1m`, or a percentage of the \
+                "a number of bytes, optionally followed by `k`, `m` or `g`, of at least `1m`, or a percentage of the \
                  container's memory, as in `512m` or `20%`",
             ),
             Self::Word(word) => write!(f, "`{word}`"),
@@ -413,7 +413,7 @@ mod tests {
             (Key::Cgroup, "it must be `legacy`, `hybrid` or `unified`"),
             (
                 Key::RunSize,
-                "it must be a number of bytes with or without `k`, `m` or `g` behind it, at least `1m`, or a ",
+                "it must be a number of bytes, optionally followed by `k`, `m` or `g`, of at least `1m`, or a ",
             ),
             (Key::StopSignal, "it must be `unchanged`"),
         ] {

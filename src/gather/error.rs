@@ -39,7 +39,7 @@ pub enum GatherError {
     #[error("cannot open the container's root {}", path.display())]
     Root { path: PathBuf, source: SysError },
     /// A path in the container's root can't be looked up.
-    #[error("cannot look at {at} in the container's root")]
+    #[error("cannot look up {at} in the container's root")]
     Look { at: InnerPath, source: SysError },
     /// A path is on another mount than the mount table says.
     #[error(
@@ -74,9 +74,9 @@ pub enum GatherError {
     #[error(transparent)]
     Stage(#[from] StageError),
     #[error(
-        "cannot enter a namespace of the container's process {pid}, for which this process needs CAP_SYS_ADMIN and \
-         CAP_SYS_CHROOT in the user namespaces of both; run the engine as root, or list the hook at createContainer, \
-         too"
+        "cannot enter a namespace of the container's process {pid}: this process needs CAP_SYS_ADMIN and \
+         CAP_SYS_CHROOT in its own user namespace and in that process's; run the engine as root, or list the hook at \
+         createContainer as well"
     )]
     Enter { pid: u32, source: SysError },
 }
@@ -86,8 +86,8 @@ pub enum GatherError {
 pub enum StageError {
     /// At createContainer, this process is outside the container.
     #[error(
-        "at createContainer this process must be in the container's mount namespace, but it is not: {0}; to call it \
-         from outside, use createRuntime, with the pid of the container's first process in the state"
+        "at createContainer this process must be in the container's mount namespace, but it is not: {0}; to call the \
+         hook from outside, use createRuntime, with the pid of the container's first process in the state"
     )]
     Outside(Outside),
     /// At createContainer, /proc doesn't show enough for a proof.
@@ -123,7 +123,7 @@ pub enum StageError {
     },
     /// The mount namespace doesn't appear to be a container's: before they call any hook, runtimes mount the root
     /// and what config.json lists.
-    #[error("the mount namespace of {of} is not the container's, because in it {lacking}")]
+    #[error("the mount namespace of {of} is not the container's: {lacking}")]
     NotMounted {
         /// The process that is in the mount namespace.
         of: NamespaceHolder,
@@ -171,9 +171,9 @@ impl fmt::Display for NamespaceHolder {
 #[derive(Debug, thiserror::Error)]
 pub enum MissingMount {
     /// The root isn't a mount point. Every runtime mounts it, if necessary on itself.
-    #[error("the container's root {} is not a mount point", .0.display())]
+    #[error("the container's root {} is not a mount point in it", .0.display())]
     Root(PathBuf),
     /// None of config.json's mounts exists. Runtimes create at least the first ones before they call any hook.
-    #[error("none of config.json's mounts is below {}", .0.display())]
+    #[error("none of config.json's mounts is below {} in it", .0.display())]
     Mounts(PathBuf),
 }

@@ -104,11 +104,11 @@ pub(super) fn labelling(label: &str, mount_context: Option<&str>) -> Labelling {
         Some(why) => why,
         None => match mount::new_tmpfs(&[("context", label.to_owned())]) {
             Ok(_) => return Labelling::ByMount,
-            Err(error) => format!("the kernel refuses it for a mount: {error}"),
+            Err(error) => format!("the kernel refuses it as a mount option: {error}"),
         },
     };
     match mount::new_tmpfs(&[]).and_then(|mount| selinux::set_label(mount, label)) {
         Ok(()) => Labelling::ByFile(why),
-        Err(error) => Labelling::Refused(format!("{why}; and for a file: {error}")),
+        Err(error) => Labelling::Refused(format!("{why}; setting it on a file also failed: {error}")),
     }
 }

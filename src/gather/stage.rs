@@ -57,7 +57,9 @@ fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
     let its = match process::namespace(&of, "mnt") {
         Ok(Some(its)) => its,
         Ok(None) => {
-            return Err(StageError::Unproven(SysError::Finding(format!("process {of} has ended meanwhile"))).into());
+            return Err(
+                StageError::Unproven(SysError::Finding(format!("process {of} has ended in the meantime"))).into()
+            );
         }
         // This process has no rights over the runtime, for instance because it is in the container's own user
         // namespace. If that user namespace owns this mount namespace, only processes of the user namespace can be

@@ -34,13 +34,15 @@ pub enum Assessment {
 pub fn assess(state: &State) -> Result<Assessment, GatherError> {
     let switch = Annotations::of_state(state).switch(None)?;
     if matches!(switch, Switch::Disabled(_)) {
-        return Ok(Assessment::LeaveAlone("an annotation says disabled"));
+        return Ok(Assessment::LeaveAlone("an annotation disables the hook"));
     }
     let Some(StartDirectory { path, root, mounts }) = place(state) else {
-        return Ok(Assessment::LeaveAlone("neither the state nor the working directory is a root"));
+        return Ok(Assessment::LeaveAlone("neither the state nor the working directory gives the container's root"));
     };
     if mounts.at(&InnerPath::new(interface::RUN)).is_some() {
-        return Ok(Assessment::LeaveAlone("/run is mounted already: createRuntime or the engine has prepared it"));
+        return Ok(Assessment::LeaveAlone(
+            "/run is already mounted, so createRuntime or the engine has prepared the container",
+        ));
     }
     if live::programs(&root).next().transpose()?.is_none() {
         return Ok(Assessment::LeaveAlone("the image has no systemd"));

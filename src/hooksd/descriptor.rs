@@ -44,7 +44,7 @@ pub enum Fault {
     },
     /// The stage is defined neither by the specification nor by the caller.
     #[error(
-        "its stage {0:?} is unknown, expected createRuntime, createContainer, startContainer, poststart, poststop or prestart"
+        "its stage {0:?} is unknown; expected createRuntime, createContainer, startContainer, poststart, poststop or prestart"
     )]
     Stage(String),
 }

@@ -17,16 +17,16 @@ use serde::de::{DeserializeOwned, DeserializeSeed, Deserializer, Error, IntoDese
 #[derive(Debug, thiserror::Error)]
 pub enum FormatFault {
     /// The content is not JSON, or a field has the wrong type.
-    #[error("invalid descriptor, it has to be JSON in the format of oci-hooks(5)")]
+    #[error("invalid descriptor: it must be JSON in the format of oci-hooks(5)")]
     Json(#[source] serde_json::Error),
     /// The version of the format is unknown.
-    #[error("its version {0:?} is unknown, expected \"1.0.0\", \"0.1.0\" or none")]
+    #[error("its version {0:?} is unknown; expected \"1.0.0\", \"0.1.0\" or no version")]
     VersionField(String),
     /// A required field is missing.
-    #[error("it has no {0:?}, which is required")]
+    #[error("the required field {0:?} is missing")]
     Missing(&'static str),
     /// Two fields of version 0.1.0 with the same meaning are present.
-    #[error("it has both {0:?} and {1:?}, expected one of them")]
+    #[error("it has both {0:?} and {1:?}; expected only one of them")]
     Both(&'static str, &'static str),
 }
 

@@ -25,7 +25,7 @@ impl Environment {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
         let at = ASKED_FOR.iter().position(|known| *known == name);
-        debug_assert!(at.is_some(), "{name} is not among those that are kept");
+        debug_assert!(at.is_some(), "{name} is not one of the kept variables");
         self.0.get(at?)?.as_deref()
     }
 

@@ -120,7 +120,7 @@ impl<'de, E: Error> MapAccess<'de> for FoundFields<'de, E> {
     }
 
     fn next_value_seed<S: serde::de::DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, E> {
-        let (name, value) = self.next.take().ok_or_else(|| E::custom("a value without a name"))?;
+        let (name, value) = self.next.take().ok_or_else(|| E::custom("value without a key"))?;
         seed.deserialize(LastFieldWins(value))
             .map_err(|error| E::custom(format_args!("{name}: {}", without_position(&error))))
     }

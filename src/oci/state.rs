@@ -15,11 +15,11 @@ use super::object::Object;
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
     /// The input isn't JSON, or a field has the wrong type.
-    #[error("it is no OCI state")]
+    #[error("the input is not an OCI state")]
     Json(#[source] serde_json::Error),
     /// The ID is used in file names; see [`State::id`].
     #[error(
-        "the state's id {0:?} can't be a container's: it is empty, too long, begins with a dot, or has a `/` or a control character in it"
+        "the state's ID {0:?} is invalid: it is empty, too long, begins with a dot, or contains a `/` or a control character"
     )]
     Id(String),
     /// The specification requires an absolute path.

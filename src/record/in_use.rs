@@ -26,7 +26,7 @@ impl Location {
     /// Returns the location of an open directory.
     fn of(directory: BorrowedFd<'_>) -> Result<Self, SysError> {
         let unknown =
-            || SysError::Finding(format!("{} does not list the mount on which this root lies", mount_table::OWN));
+            || SysError::Finding(format!("{} does not list the mount that this root is on", mount_table::OWN));
         let id = mountinfo::mount_of(&fs::fd_info(directory)?).ok_or_else(unknown)?;
         let path = fs::path_of(directory)?;
         let table = mount_table::read(mount_table::OWN, |entry| entry.id() == Some(id))?;

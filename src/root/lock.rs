@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! A lock on a container's root, which several containers can share. While one of them is prepared, no mount
-//! point may be removed on which something is about to be mounted. Likewise, nothing may be mounted while
+//! point may be removed on which something is about to be mounted, and nothing may be mounted while
 //! mount points are removed.
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -25,17 +25,17 @@ pub enum ReadError {
     Kind(InnerPath),
     /// Reading such a file can have side effects on the host; for instance, reading /proc/kmsg
     /// consumes the kernel's messages.
-    #[error("{0} is on one of the kernel's own file systems, whose files the hook does not read for an image")]
+    #[error("{0} is on a file system of the kernel, and the hook does not read such files for an image")]
     OfTheKernel(InnerPath),
     /// The content of volumes is the container's business.
     #[error(
-        "{0} lies on another mount than the container's root, where the hook reads only systemd's own path in /usr/lib \
-         or /lib"
+        "{0} is on a different mount than the container's root; the hook reads only systemd's own path there, in \
+         /usr/lib or /lib"
     )]
     OnAVolume(InnerPath),
     /// A server that is unreachable or malicious would block the hook.
     #[error(
-        "{0} lies on the mount of a file server (FUSE, NFS), which the hook reads only if it is the container's root"
+        "{0} is on the mount of a file server (FUSE, NFS), which the hook reads only if it is the container's root"
     )]
     OfAServer(InnerPath),
 }

@@ -73,7 +73,7 @@ impl RemovalBudget {
     /// Fails once the deadline has passed. `doing` says what there is no time left for, such as `to remove …`.
     pub fn check(&self, doing: impl FnOnce() -> String) -> Result<(), SysError> {
         if self.is_over() {
-            Err(SysError::Finding(format!("no time is left {}, which a later call will do", doing())))
+            Err(SysError::Finding(format!("no time is left {}; a later call will do it", doing())))
         } else {
             Ok(())
         }
@@ -109,7 +109,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
             result.map_err(|error| match error.errno() {
                 Some(Errno::NOENT) => error.with_hint("the kernel was booted with cgroup_no_v1=named"),
                 Some(Errno::PERM) => {
-                    error.with_hint("only on the host itself, in its first cgroup namespace, v1 can be had")
+                    error.with_hint("v1 can only be mounted on the host itself, in the initial cgroup namespace")
                 }
                 _ => error,
             })
@@ -200,7 +200,7 @@ pub fn is_one(directory: impl AsFd) -> Result<(), SysError> {
     if MAGIC.contains(&found.f_type) {
         Ok(())
     } else {
-        Err(SysError::Elsewhere("what is there now is not a cgroup".to_owned()))
+        Err(SysError::Elsewhere("the directory is no longer part of a cgroup hierarchy".to_owned()))
     }
 }
 
@@ -275,7 +275,7 @@ fn limit(cgroup: BorrowedFd<'_>, name: &str) -> Result<Option<u32>, SysError> {
         number => number
             .parse()
             .map(Some)
-            .map_err(|_| SysError::Finding(format!("{name} holds {number:?}, which is not a number"))),
+            .map_err(|_| SysError::Finding(format!("{name} contains {number:?}, which is not a number"))),
     }
 }
 
@@ -309,7 +309,7 @@ fn descendants(cgroup: BorrowedFd<'_>) -> Result<u32, SysError> {
     const STAT: &str = "cgroup.stat";
     let text = read(cgroup, STAT)?;
     let number = text.lines().find_map(|line| line.strip_prefix("nr_descendants ")?.parse().ok());
-    number.ok_or_else(|| SysError::Finding(format!("{STAT} does not tell the number of cgroups below")))
+    number.ok_or_else(|| SysError::Finding(format!("{STAT} does not report the number of descendants")))
 }
 
 /// Sets the limit on the number of descendants of a v2 cgroup, or removes it if `most` is `None`.
@@ -442,7 +442,7 @@ fn walk(
                 match open_in(directory, &name, OFlags::RDONLY | OFlags::DIRECTORY) {
                     Ok(cgroup) => {
                         if way.len() == DEPTH_MAX {
-                            let found = format!("{name:?} is more than {DEPTH_MAX} cgroups deep");
+                            let found = format!("{name:?} is nested more than {DEPTH_MAX} cgroups deep");
                             return Err(SysError::TooMuch(found));
                         }
                         match enter(cgroup.as_fd()) {

@@ -169,7 +169,7 @@ pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
 /// Returns the ID in mountinfo of the mount that an open file is on, for kernels before Linux 5.8.
 fn mount_by_fdinfo(file: BorrowedFd<'_>) -> Result<u64, SysError> {
     mountinfo::mount_of(&fd_info(file)?)
-        .ok_or_else(|| SysError::Finding("/proc/self/fdinfo does not tell on which mount a file lies".to_owned()))
+        .ok_or_else(|| SysError::Finding("/proc/self/fdinfo does not report which mount a file is on".to_owned()))
 }
 
 /// Returns the status of the file system that an open file is on.
@@ -464,7 +464,7 @@ pub fn read_host_lines(path: &Path, mut wanted: impl FnMut(&[u8]) -> bool) -> Re
     })?;
     if is_too_long {
         let path = path.display();
-        Err(SysError::TooMuch(format!("{path} has more than {LIMIT_BYTES} bytes that matter here")))
+        Err(SysError::TooMuch(format!("the relevant lines of {path} exceed {LIMIT_BYTES} bytes")))
     } else {
         Ok(lines)
     }

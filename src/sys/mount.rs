@@ -40,7 +40,7 @@ pub fn new_mount(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> R
 }
 
 fn or_older_kernel(error: SysError) -> SysError {
-    if error.errno() == Some(Errno::NOSYS) { error.with_hint("Linux 5.2 or newer is needed") } else { error }
+    if error.errno() == Some(Errno::NOSYS) { error.with_hint("this requires Linux 5.2 or newer") } else { error }
 }
 
 fn configured(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd, SysError> {
@@ -149,7 +149,7 @@ pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysEr
 fn is_as_wanted(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     match access {
         Access::ReadWrite if fs::stat_fs(mount)?.f_flag.contains(StatVfsMountFlags::RDONLY) => {
-            Err(SysError::Finding("its file system is read-only as a whole".to_owned()))
+            Err(SysError::Finding("the file system itself is read-only".to_owned()))
         }
         Access::ReadOnly | Access::ReadWrite => Ok(()),
     }

@@ -83,7 +83,7 @@ fn stat_at(path: &str) -> Result<Option<Stat>, SysError> {
     match fs::read_host_text(path) {
         Err(error) if is_gone(&error) => Ok(None),
         result => match Stat::parse(&result?) {
-            None => Err(SysError::Finding(format!("{path} has an unknown form"))),
+            None => Err(SysError::Finding(format!("{path} has an unknown format"))),
             stat => Ok(stat),
         },
     }

@@ -320,7 +320,7 @@ pub fn become_program(path: &Path, arguments: &[OsString]) -> SysError {
     let string = |text: &OsStr| CString::new(text.as_bytes());
     let texts: Result<Vec<_>, _> = arguments.iter().map(|argument| string(argument)).collect();
     let (Ok(program), Ok(texts)) = (string(path.as_os_str()), texts) else {
-        return SysError::Finding(format!("the path {path:?} or an argument has a NUL byte in it"));
+        return SysError::Finding(format!("the path {path:?} or an argument contains a NUL byte"));
     };
     // A timer outlives execve(2).
     time_limit::stop_timer();

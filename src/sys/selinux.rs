@@ -120,7 +120,8 @@ mod library {
     /// opened with `O_PATH`. An error mentions the file as `name`.
     pub(super) fn set_label(link: &Path, name: &OsStr, label: &str) -> Result<(), SysError> {
         let call = || format!("setfilecon({name:?}, {label:?})");
-        let text = CString::new(label).map_err(|_| SysError::Finding(format!("the label {label:?} has a NUL byte")))?;
+        let text =
+            CString::new(label).map_err(|_| SysError::Finding(format!("the label {label:?} contains a NUL byte")))?;
         SecurityContext::from_c_str(&text, true).set_for_path(link, true, true).map_err(|error| {
             match error.source().and_then(|cause| cause.downcast_ref()) {
                 Some(cause) => SysError::of_std(call(), cause),
@@ -177,7 +178,7 @@ mod library {
     }
 
     pub(super) fn set_label(_: &Path, name: &OsStr, label: &str) -> Result<(), SysError> {
-        let found = format!("this program was built without libselinux, and can't give {name:?} the label {label}");
+        let found = format!("this program was built without libselinux and can't label {name:?} as {label}");
         Err(SysError::Finding(found))
     }
 

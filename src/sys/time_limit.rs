@@ -27,7 +27,7 @@ pub const USUAL: Duration = Duration::from_secs(45);
 /// The stack size of the thread, which formats a line and sends it. Without optimization that takes about 20 KiB.
 const STACK_BYTES: usize = 64 * 1024;
 
-/// What a call is doing, as in the message `looking at /run`.
+/// What a call is doing, as in the message `looking up /run`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Operation {
     /// Resolving a path in the container's root.
@@ -41,8 +41,8 @@ pub enum Operation {
 impl fmt::Display for Operation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Looking => "looking at",
-            Self::Locking => "waiting for the lock of",
+            Self::Looking => "looking up",
+            Self::Locking => "waiting for the lock on",
             Self::Copying => "copying",
         })
     }
@@ -117,7 +117,7 @@ fn start_timer_of(left: Duration) {
     const AFTER_THREAD: Duration = Duration::from_millis(500);
     extern "C" fn expired(_: libc::c_int) {
         const LINE: &[u8] =
-            b"oci-systemd-hook: gave up because of the time limit: it was waiting, or got hardly any processor time\n";
+            b"oci-systemd-hook: time limit exceeded: the hook was blocked, or got hardly any processor time\n";
         let mut stderr = libc::pollfd { fd: libc::STDERR_FILENO, events: libc::POLLOUT, revents: 0 };
         // SAFETY: all these calls are allowed in a signal handler, signal-safety(7).
         unsafe {
@@ -199,8 +199,8 @@ fn end() -> ! {
     if let Some((_, limit, say)) = &call.limit {
         let (doing, at) = (call.doing, &call.at);
         say(&format!(
-            "gave up after {} s while {doing} {at}, or soon after: a file server (FUSE, NFS) or another call of this \
-             program does not answer there, or the container's cgroup is frozen",
+            "gave up after {} s while {doing} {at} or shortly afterwards: a file server (FUSE, NFS) or another call of \
+             this program is not responding, or the container's cgroup is frozen",
             limit.as_secs()
         ));
     }
@@ -219,7 +219,9 @@ pub fn await_input(stream: impl AsFd) -> Result<(), SysError> {
     if is_readable(stream, deadline)? {
         Ok(())
     } else {
-        Err(SysError::Finding("the program that writes it did not close it within the time limit".to_owned()))
+        Err(SysError::Finding(
+            "the program that writes to the stream did not close it within the time limit".to_owned(),
+        ))
     }
 }
 

@@ -151,12 +151,12 @@ fn without_hook(state: &State, because: &PrepareReason, settings: &Settings, pro
     let is_missing = |problem: &&Problem| matches!(problem.fault, Fault::Directory(_));
     let none = match directories.as_slice() {
         [] => "no directory of descriptors is set".to_owned(),
-        directories => format!("no usable descriptor in {} is for this container", quoted(directories)),
+        directories => format!("no usable descriptor in {} matches this container", quoted(directories)),
     };
     let mut line = format!(
         "{}: {because}, but no hook called {} runs when the container is created, and without it systemd usually exits \
-         at once: {none}; install the hook with contrib/install.sh, or name the directory of its descriptors by hooksDirs \
-         in {}",
+         at once: {none}; install the hook with contrib/install.sh, or set hooksDirs in {} to the directory of its \
+         descriptors",
         ContainerLabel::of(state),
         report::NAME,
         settings::FILE,

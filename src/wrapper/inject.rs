@@ -56,7 +56,7 @@ pub enum InjectError {
     #[error("cannot add hooks to config.json")]
     Edit(#[from] EditError),
     /// `hooks` is duplicated or in another case, which runtimes interpret in different ways.
-    #[error("cannot add hooks to config.json: it has more than one field `hooks`, or writes it otherwise")]
+    #[error("cannot add hooks to config.json: the field `hooks` is duplicated or not in lower case")]
     Ambiguous,
     #[error("cannot add the hook {path:?} to config.json")]
     HookEntry { path: PathBuf, source: oci_spec::OciSpecError },
@@ -203,8 +203,8 @@ mod tests {
         for (text, says) in [
             (r#"{"hooks":{"poststop":7}}"#, "hooks.poststop is not a list"),
             (r#"{"hooks":[]}"#, "expected a map"),
-            (r#"{"hooks":{},"hooks":{}}"#, "more than one field"),
-            (r#"{"Hooks":{}}"#, "or writes it otherwise"),
+            (r#"{"hooks":{},"hooks":{}}"#, "the field `hooks` is duplicated"),
+            (r#"{"Hooks":{}}"#, "or not in lower case"),
         ] {
             let error = crate::report::chain(&with(text, &json!({})).unwrap_err());
             assert!(error.contains(says), "{error}");

@@ -23,18 +23,20 @@ pub struct RuntimeProgram {
 pub enum ProgramError {
     /// None of the usual runtimes was found.
     #[error(
-        "cannot find an OCI runtime: neither runc nor crun is in {0:?}; install one, or name one by --runtime-path or \
+        "cannot find an OCI runtime: neither runc nor crun is in {0:?}; install one, or specify one with --runtime-path or \
          runtimePath"
     )]
     None(OsString),
     /// The configured runtime was not found on `PATH`.
-    #[error("cannot find the OCI runtime {0:?} in {1:?}; --runtime-path or runtimePath names it")]
+    #[error("cannot find the OCI runtime {0:?}, set by --runtime-path or runtimePath, in {1:?}")]
     NotOnPath(OsString, OsString),
     /// The configured runtime can't be used at its path.
-    #[error("cannot use the OCI runtime {path:?}, which --runtime-path or runtimePath names")]
+    #[error("cannot use the OCI runtime {path:?}, set by --runtime-path or runtimePath")]
     Unusable { path: PathBuf, source: SysError },
     /// The wrapper would call itself forever.
-    #[error("the OCI runtime {0:?} is oci-hooks-runtime itself; name the real one by --runtime-path or runtimePath")]
+    #[error(
+        "the OCI runtime {0:?} is oci-hooks-runtime itself; specify the real one with --runtime-path or runtimePath"
+    )]
     Itself(PathBuf),
 }
 

@@ -24,28 +24,29 @@ oci-hooks-runtime - adds the hooks of hooks.d to containers of any OCI runtime
 Usage:
   oci-hooks-runtime [OPTION…] [the runtime's own arguments…]
 
-On create and run the hooks that match are written to the bundle's config.json;
-then this program becomes the runtime, with the same arguments. `kill ID TERM` and
-`kill ID INT` stop a container whose command is systemd by SIGRTMIN+3. All else is
-left to the runtime.
+On create and run, matching hooks are added to the bundle's config.json; then this
+program executes the runtime with the same arguments. If a container's command is
+systemd, `kill ID TERM` and `kill ID INT` send it SIGRTMIN+3, on which it shuts
+down. All other commands are passed to the runtime unchanged.
 
 Options, before the runtime's own:
-  --runtime-path PATH       the runtime; by default runc on PATH, or else crun
-  --hooks-dir DIRECTORY     where descriptors are, oci-hooks(5); may be given more
-                            than once, a later one wins; by default
+  --runtime-path PATH       the runtime; by default runc on PATH, or crun if there
+                            is no runc
+  --hooks-dir DIRECTORY     a directory with descriptors, see oci-hooks(5); may be
+                            given more than once, and a later one takes
+                            precedence; by default
                             /usr/share/containers/oci/hooks.d, then
                             share/containers/oci/hooks.d of the prefix in whose bin
                             this program is, and /etc/containers/oci/hooks.d
-  --hook-config-path FILE   hooks that all containers get, before all others, as
-                            \"hooks\" in config.json has them
-  --skip-bad-descriptors    do without a descriptor that engines would refuse to
-                            work with, or that this program can't read as they
-                            do, and log it
-  --wrapper-help            this text
-  --wrapper-version         the version
+  --hook-config-path FILE   hooks for all containers, which run before all others,
+                            as in \"hooks\" of config.json
+  --skip-bad-descriptors    ignore and log a descriptor that engines would reject,
+                            or that this program can't interpret as they do
+  --wrapper-help            print this help
+  --wrapper-version         print the version
 
-/etc/oci-hooks-runtime.json may have the same as fields: runtimePath, hooksDirs,
-hookConfigPath, skipBadDescriptors. An option wins over it.
+/etc/oci-hooks-runtime.json may set the same with the fields runtimePath, hooksDirs,
+hookConfigPath and skipBadDescriptors. Options take precedence.
 
 Exit status: the runtime's, or 1 after an error, which is one line on stderr and in
 the runtime's --log.
@@ -79,7 +80,7 @@ pub enum SettingsError {
     #[error("cannot read {FILE}")]
     Read(#[source] SysError),
     /// The file's content is invalid.
-    #[error("cannot use {FILE}; see --wrapper-help for what it may have")]
+    #[error("cannot use {FILE}; see --wrapper-help for the supported fields")]
     Json(#[source] serde_json::Error),
 }
 

@@ -61,7 +61,7 @@ fn looks_like_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: 
 
 fn is_not_changed(id: &str, error: &dyn std::error::Error) {
     let (id, why) = (short(id), chain(error));
-    let line = format!("{id}: the stop signal isn't changed, whatever the command is: {why}");
+    let line = format!("{id}: cannot determine whether the command is systemd, so the stop signal is unchanged: {why}");
     journal::send(Priority::Warning, &line);
 }
 

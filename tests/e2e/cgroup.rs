@@ -59,7 +59,7 @@ pub fn found(container: &Container) -> Result<Layout, Failed> {
         ["cgroup2fs", ..] => Ok(Layout::Unified),
         ["tmpfs", "cgroupfs", "cgroup2fs"] => Ok(Layout::Hybrid),
         ["tmpfs", "cgroupfs", "none" | "tmpfs"] => Ok(Layout::Legacy),
-        _ => Err(format!("no layout that systemd knows: {told}").into()),
+        _ => Err(format!("not a layout that systemd supports: {told}").into()),
     }
 }
 
@@ -125,7 +125,7 @@ fn writes_there_alone(container: &Container, own: &[String]) -> Result<(), Faile
     for place in own.iter().map(Path::new) {
         for needed in [place, &place.join("cgroup.procs")] {
             if !writable.iter().any(|(_, path)| *path == needed) {
-                return Err(format!("{} should be writable; what is: {told}", needed.display()).into());
+                return Err(format!("{} should be writable, but only these paths are: {told}", needed.display()).into());
             }
         }
     }
@@ -136,7 +136,7 @@ fn writes_there_alone(container: &Container, own: &[String]) -> Result<(), Faile
         .iter()
         .filter(|(kind, path)| !(runtimes_tmpfs && *kind == "tmpfs" || own.iter().any(|own| path.starts_with(own))))
         .collect();
-    if strange.is_empty() { Ok(()) } else { Err(format!("writable beside {own:?}: {strange:?}").into()) }
+    if strange.is_empty() { Ok(()) } else { Err(format!("paths other than {own:?} are writable: {strange:?}").into()) }
 }
 
 /// Checks that cgroups that are mounted writable also belong to the container on the host, whatever
@@ -163,7 +163,7 @@ fn sees_no_others(container: &Container, cgroupns: CgroupNs) -> Result<(), Faile
     let foreign = |name: &str| (name.starts_with(MARK) || name.starts_with(HOOKS)) && !is_on_the_way(name);
     let others: Vec<&str> = told.lines().filter(|line| line.split('/').any(foreign)).collect();
     if !others.is_empty() {
-        return Err(format!("other containers' cgroups are to be seen: {others:?}").into());
+        return Err(format!("other containers' cgroups are visible: {others:?}").into());
     }
     // The container doesn't see the cgroups of the host's units either: everything in the root of a hierarchy that
     // systemd uses is part of the path to the container's own cgroup.

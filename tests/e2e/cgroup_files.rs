@@ -78,12 +78,12 @@ fn is_the_cgroups_own(site: &Arc<Site>, cell: Cell, config: &Config, volume: Vol
         if look(&path)? != before {
             return Err(format!("the volume was {before:?} and is {:?}", look(&path)?).into());
         }
-        let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no version 2")?;
+        let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no cgroup v2")?;
         let own = whole.path().join(container.cgroup().trim_start_matches('/'));
         let has_payload = own.join("payload").is_dir();
         // In a user namespace the limits belong to the host, and the container gets the cgroup itself.
         if created.status.success() && !has_payload && config.users == Users::Hosts {
-            return Err("the container got the cgroup with its limits".into());
+            return Err("the container owns the cgroup with its limits".into());
         }
         // This is the only case in which the hook has no other way to find out which processes are in the cgroup.
         let may_be_refused = config.stages == Stages::CreateContainerOnly && file == "cgroup.procs";

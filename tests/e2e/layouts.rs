@@ -45,7 +45,7 @@ pub fn old_systemd(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         let kind = |point| mounts::at(&seen, point).map(|mount| mount.kind.as_str());
         match (kind("/sys/fs/cgroup"), kind("/sys/fs/cgroup/systemd"), kind("/sys/fs/cgroup/unified")) {
             (Some("tmpfs"), Some("cgroup"), None) => {}
-            other => return Err(format!("no legacy layout: {other:?} of {seen:?}").into()),
+            other => return Err(format!("not a legacy layout: {other:?} of {seen:?}").into()),
         }
         container.delete(&["--force"])
     })?;

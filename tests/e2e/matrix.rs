@@ -40,7 +40,7 @@ type Seen = Vec<&'static str>;
 
 impl Matrix {
     pub fn note(&self, cell: Cell, seen: &'static str) {
-        let mut all = self.0.lock().expect("no test panics while it notes");
+        let mut all = self.0.lock().expect("no holder of the lock panics");
         all.entry((cell.layout, cell.runtime, cell.suite)).or_default().push(seen);
     }
 
@@ -59,12 +59,12 @@ impl Matrix {
             return Ok(());
         }
         let path = path.display();
-        Err(format!("{path} has another table than what was seen (UPDATE_EXPECT=1 writes it there):\n{table}").into())
+        Err(format!("{path} has a different table than the one observed (UPDATE_EXPECT=1 updates it):\n{table}").into())
     }
 
     /// Returns `None` if a test was skipped or has failed.
     fn table(&self, site: &Site) -> Result<Option<String>, Failed> {
-        let all = self.0.lock().expect("no test panics while it notes");
+        let all = self.0.lock().expect("no holder of the lock panics");
         if all.len() != ROWS.len() * Suite::ALL.len() || all.values().any(|seen| seen.len() != WAYS) {
             return Ok(None);
         }

@@ -91,7 +91,7 @@ impl Namespace {
     /// Returns the error for a script that didn't write the expected line.
     pub fn failed(&self) -> Failed {
         let said = fs::read_to_string(&self.said).unwrap_or_default();
-        format!("the namespace was not made: {said}").into()
+        format!("the namespace was not created: {said}").into()
     }
 
     /// Returns the path of a file in the /proc directory of the namespace's process.

@@ -186,18 +186,18 @@ pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
         container.explain(|container| {
             container.start()?;
             has_come_up(container)?;
-            let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no version 2")?;
+            let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no cgroup v2")?;
             let own = [container.cgroup(), container.hooks_cgroup()];
             let bounds = own.iter().map(|own| whole.path().join(own.trim_start_matches('/')));
             let bounds: Vec<_> = bounds.map(|own| fs::read_to_string(own.join("cgroup.max.descendants"))).collect();
             let is_expected = |bound: &Result<String, _>| bound.as_ref().is_ok_and(|bound| bound.trim() == expected);
             if !bounds.iter().any(is_expected) {
-                return Err(format!("no bound of {expected}: {bounds:?}").into());
+                return Err(format!("no limit is {expected}: {bounds:?}").into());
             }
             let told = container.ask(&["sh", "-c", MAKE])?;
             let made: u32 = told.lines().next().unwrap_or_default().parse()?;
             if made >= 60 || !told.contains("Resource temporarily unavailable") {
-                return Err(format!("it could make {made}, and then: {told}").into());
+                return Err(format!("it could create {made} cgroups, and then: {told}").into());
             }
             container.kill_and_delete()
         })?;
@@ -207,7 +207,7 @@ pub fn are_bounded(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     let container = Container::new(site, cell, &Config::default(), &PROBE)?;
     container.explain(|container| {
         container.create()?.expect_success()?;
-        let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no version 2")?;
+        let whole = Hierarchy::Unified.whole()?.ok_or("the kernel has no cgroup v2")?;
         let own = whole.path().join(container.cgroup().trim_start_matches('/'));
         same("the bound", fs::read_to_string(own.join("cgroup.max.descendants"))?.trim(), "16384")?;
         container.delete(&["--force"])

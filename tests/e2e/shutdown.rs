@@ -57,7 +57,7 @@ pub fn is_in(mut unshare: Command, journal: &Path, root: &Path) -> Result<(), Fa
     let mut rest = journal.as_str();
     for words in MILESTONES {
         let Some(at) = words.iter().filter_map(|words| rest.find(words)).min() else {
-            return Err(format!("{words:?} is not in its place in the journal:\n{told}").into());
+            return Err(format!("the journal does not have {words:?} in the expected order:\n{told}").into());
         };
         rest = &rest[at..];
     }

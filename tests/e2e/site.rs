@@ -195,7 +195,7 @@ impl Site {
         if root.join("srv").read_dir().is_ok_and(|mut sources| sources.next().is_some()) {
             return Ok(root);
         }
-        Err(format!("{} holds no sources; `contrib/check.sh suites` makes it", root.display()))
+        Err(format!("{} contains no sources; `contrib/check.sh suites` creates it", root.display()))
     }
 
     /// Returns a root file system without systemd, like the base images on which users build theirs.
@@ -204,7 +204,7 @@ impl Site {
         if root.join("etc/debian_version").exists() {
             return Ok(root);
         }
-        Err(format!("{} is missing; `contrib/check.sh e2e/podman` makes it", root.display()))
+        Err(format!("{} is missing; `contrib/check.sh e2e/podman` creates it", root.display()))
     }
 
     /// Returns the root file system with a web server, for tests of what users see.
@@ -214,7 +214,7 @@ impl Site {
             return Ok(root);
         }
         let root = root.display();
-        Err(format!("{root} holds no nginx; make it with `mmdebstrap {WITH},nginx-light,curl bookworm {root}`"))
+        Err(format!("{root} contains no nginx; create it with `mmdebstrap {WITH},nginx-light,curl bookworm {root}`"))
     }
 
     /// Returns the reason why a test can't run on this machine, if there is one.
@@ -236,7 +236,9 @@ impl Site {
             match (self.machine, layout) {
                 (Layout::Hybrid, Layout::Legacy) | (Layout::Hybrid | Layout::Legacy, Layout::Unified) => {}
                 (machine, layout) => {
-                    return Some(format!("the layout {layout} can't be made on a machine that is {machine}"));
+                    return Some(format!(
+                        "the layout {layout} can't be created on a machine with the layout {machine}"
+                    ));
                 }
             }
         }
@@ -249,7 +251,7 @@ impl Site {
 /// tests that cover /tmp.
 fn copied(variable: &str, built: &str, scratch: &Path) -> Result<PathBuf, Failed> {
     let given = env::var_os(variable).map_or_else(|| PathBuf::from(built), PathBuf::from);
-    let name = given.file_name().ok_or_else(|| format!("{variable} names no file"))?;
+    let name = given.file_name().ok_or_else(|| format!("{variable} is not the path of a file"))?;
     let copy = scratch.join(name);
     fs::copy(&given, &copy).map_err(|error| format!("{variable}, {}: {error}", given.display()))?;
     Ok(copy)

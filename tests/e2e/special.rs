@@ -285,7 +285,9 @@ pub fn memory_of_copies(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
                 };
                 let pays = seen("memory.stat", "shmem ")? / MIB;
                 if !pays_mib.contains(&pays) {
-                    return Err(format!("{what}: the container pays for {pays} MiB of {pays_mib:?}").into());
+                    return Err(
+                        format!("{what}: the container is charged for {pays} MiB, expected {pays_mib:?}").into()
+                    );
                 }
                 same(
                     &format!("{what}: how many were killed"),

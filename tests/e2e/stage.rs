@@ -117,7 +117,7 @@ pub fn hidden_runtime(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
             if said.contains("cannot prove that this process is in the container's mount namespace") {
                 Ok(())
             } else {
-                Err("the hook does not say why".into())
+                Err("the hook does not print the reason".into())
             }
         })?;
         container.host_is_as_before()?;

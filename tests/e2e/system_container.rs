@@ -103,7 +103,7 @@ impl Installed {
         let defaults = manifest["defaultValues"].as_object().ok_or("the manifest has no defaultValues")?;
         let mut values: BTreeMap<&str, String> = BTreeMap::new();
         for (name, value) in defaults {
-            values.insert(name, value.as_str().ok_or("a default value that is no text")?.to_owned());
+            values.insert(name, value.as_str().ok_or("a default value is not a string")?.to_owned());
         }
         // Corresponds to --set, for values that differ from the manifest's.
         for (name, value) in [("HOOK", site.hook().display().to_string()), ("CGROUPS_PATH", container.cgroup())] {
@@ -204,7 +204,7 @@ fn render(template: &str, values: &BTreeMap<&str, String>) -> Result<String, Fai
     let mut rest = template;
     while let Some((before, after)) = rest.split_once('$') {
         let (name, after) = match after.strip_prefix('{') {
-            Some(after) => after.split_once('}').ok_or("an open brace in a template")?,
+            Some(after) => after.split_once('}').ok_or("an unclosed brace in a template")?,
             None => after.split_at(after.find(|character| !is_of_a_name(character)).unwrap_or(after.len())),
         };
         made += before;

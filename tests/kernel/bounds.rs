@@ -141,7 +141,10 @@ fn refused(bundle: &mut Bundle, top: &str, is_needed: bool, case: &Case) -> Chec
         ensure!(!bundle.records().exists(), "a record is left");
     } else {
         finished.with_warning(&["cannot copy all", &path, case.says])?;
-        ensure!(table::at(&bundle.root(top)).is_some_and(|mount| mount.fs_type == "tmpfs"), "no tmpfs is on it");
+        ensure!(
+            table::at(&bundle.root(top)).is_some_and(|mount| mount.fs_type == "tmpfs"),
+            "no tmpfs is mounted on it"
+        );
         let is_there = |path: &Path| path.symlink_metadata().is_ok();
         // Only the directories below the limit are left out.
         let is_left_out = !named.is_empty() && !case.name.ends_with("deep");
@@ -205,7 +208,7 @@ pub fn in_all(realm: Realm) -> Check {
         finished.with_warning(&["cannot copy all", "/var/log/journal", "in all directories that get a tmpfs"])?;
         let copied: usize = TOPS.iter().map(|(top, _)| fs::read_dir(bundle.root(top)).unwrap().count()).sum();
         let most = usize::try_from(ALL_BYTES / page_bytes(&bundle.root("run"))).unwrap();
-        ensure!(copied > 120_000 && copied <= most + 10, "{copied} names were copied, and {most} may be");
+        ensure!(copied > 120_000 && copied <= most + 10, "{copied} names were copied, but at most {most} may be");
         Ok(())
     })
 }
@@ -243,7 +246,7 @@ pub fn much(realm: Realm) -> Check {
         bundle.create_as(&How { first: Some(MEMORY), ..How::default() })?.silently()?;
         let copied = fs::read_dir(bundle.root("tmp")).unwrap().count();
         ensure!(copied == 60_001, "{copied} names were copied");
-        ensure!(bundle.root("tmp").join(deep).is_dir(), "not to the bottom");
+        ensure!(bundle.root("tmp").join(deep).is_dir(), "the deepest directory was not copied");
         Ok(())
     })
 }

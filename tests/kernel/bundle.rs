@@ -296,7 +296,7 @@ pub struct Watch {
 impl Watch {
     /// Checks what must hold whatever the hook does: nothing outside the root was changed or read.
     pub fn host(&self, bundle: &Bundle) -> Check {
-        self.opened.nothing().map_err(|seen| format!("of the host's files, {seen}"))?;
+        self.opened.nothing().map_err(|seen| format!("files of the host were {seen}"))?;
         self.unchanged(bundle)
     }
 

@@ -47,9 +47,9 @@ pub fn are_the_same(realm: Realm) -> Check {
             let failed = done(bundle, action).err().unwrap_or_default();
             ensure!(failed.contains("changed while the container was being created"), "{name}, another: {failed:?}");
         }
-        ensure!(fs::read_dir(own.path()).unwrap().count() == before, "something was made in another cgroup");
+        ensure!(fs::read_dir(own.path()).unwrap().count() == before, "something was created in another cgroup");
         let bound = fs::read_to_string(own.path().join("cgroup.max.descendants")).unwrap();
-        ensure!(bound.trim() == "7", "the bound is {bound:?}");
+        ensure!(bound.trim() == "7", "the limit is {bound:?}");
         Ok(())
     })
 }
@@ -136,7 +136,7 @@ pub fn come_and_go(_: Realm) -> Check {
         });
         is_over.store(true, Ordering::Relaxed);
         let rounds = others.join().unwrap();
-        ensure!(rounds > 10, "nothing came and went: {rounds} rounds");
+        ensure!(rounds > 10, "too few processes came and went: {rounds} rounds");
         looked
     })
 }
@@ -203,7 +203,7 @@ pub fn of_volumes(realm: Realm) -> Check {
                 let names = fs::read_dir(path).unwrap().filter(|each| each.as_ref().unwrap().path().is_dir()).count();
                 ensure!(names == usize::from(path == another.path()), "{names} cgroups are in {path:?}");
                 let bound = fs::read_to_string(path.join("cgroup.max.descendants")).unwrap();
-                ensure!(bound.trim() == "max", "the bound of {path:?} is {bound}");
+                ensure!(bound.trim() == "max", "the limit of {path:?} is {bound}");
             }
             Ok(())
         })

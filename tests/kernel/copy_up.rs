@@ -138,7 +138,10 @@ fn devices_in_a_user_namespace(realm: Realm) -> Check {
         bundle.config["annotations"] = serde_json::json!({"oci-systemd-hook": "enabled"});
         bundle.start_from(&image, Cgroup::Mounted);
         bundle.create()?.silently()?;
-        ensure!(bundle.root("run/kept").exists() && !bundle.root("run/null").exists(), "no copy, or a device");
+        ensure!(
+            bundle.root("run/kept").exists() && !bundle.root("run/null").exists(),
+            "a file was not copied, or a device was"
+        );
         Ok(())
     })
 }

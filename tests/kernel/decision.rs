@@ -130,7 +130,7 @@ fn check(bundle: &mut Bundle, case: &Case) -> Check {
     let finished = bundle.create()?;
     finished.silently()?;
     if case.is_ours {
-        ensure!(table::at(&bundle.root("run")).is_some(), "it was left alone");
+        ensure!(table::at(&bundle.root("run")).is_some(), "the container was skipped");
         watch.image(bundle)
     } else {
         watch.everything(bundle)?;
@@ -191,7 +191,7 @@ pub fn while_others_mount(realm: Realm) -> Check {
             with_bundle(realm, |bundle| {
                 bundle.start(Cgroup::Mounted);
                 bundle.create()?.silently()?;
-                ensure!(table::at(&bundle.root("run")).is_some(), "it was left alone");
+                ensure!(table::at(&bundle.root("run")).is_some(), "the container was skipped");
                 Ok(())
             })
             .map_err(|message| format!("call {call}: {message}"))

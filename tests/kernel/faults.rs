@@ -298,13 +298,13 @@ fn fault(bundle: &mut Bundle, set_up: SetUp, point: &Point, model: &Model) -> Ch
     let mut stand = Stand::new(bundle, set_up)?;
     let (watch, before) = (stand.bundle.watch(), stand.surroundings());
     let finished = stand.create(&point.injector(&stand.log))?;
-    ensure!(has_happened(point, &stand), "it did not come about: {finished:?}");
+    ensure!(has_happened(point, &stand), "the fault did not occur: {finished:?}");
     let told: Vec<&str> = finished.stderr.lines().filter(|line| !model.stderr.contains(line)).collect();
     match (point.fault, finished.code) {
         (Fault::Kill, None) => {}
         _ if may_abort(point, &finished) => {}
         // In this case the hook can't determine whether the container runs systemd.
-        (Fault::Error(error), Some(0)) if told.iter().any(|line| line.contains(": left alone at ")) => {
+        (Fault::Error(error), Some(0)) if told.iter().any(|line| line.contains(": skipped at ")) => {
             ensure!(told.len() == 1 && told[0].contains(error), "expected one line with {error}: {told:?}");
             untouched(&stand, &watch, &before)?;
         }
@@ -313,10 +313,10 @@ fn fault(bundle: &mut Bundle, set_up: SetUp, point: &Point, model: &Model) -> Ch
         }
         (Fault::Error(error), Some(1)) => {
             let is_one = told.len() == 1 && told[0].starts_with(SAYS) && told[0].contains(error);
-            ensure!(is_one, "expected one line of the hook's with {error}: {told:?}");
+            ensure!(is_one, "expected one line from the hook with {error}: {told:?}");
             untouched(&stand, &watch, &before).map_err(|message| format!("{message}\n  it said {told:?}"))?;
         }
-        _ => return Err(format!("it ended so: {finished:?}")),
+        _ => return Err(format!("unexpected outcome: {finished:?}")),
     }
     watch.host(stand.bundle)?;
     stand.end();
@@ -364,7 +364,7 @@ fn as_told(stand: &Stand<'_>, expected: &Prepared, told: &[&str]) -> Check {
         .filter(|(path, _)| !told.iter().any(|line| names(line, path)))
         .map(|(path, how)| format!("{} is {how}", path.display()))
         .collect();
-    ensure!(untold.is_empty(), "{} things differ, and nothing says so:\n  {}", untold.len(), untold.join("\n  "));
+    ensure!(untold.is_empty(), "{} differences are not reported:\n  {}", untold.len(), untold.join("\n  "));
     Ok(())
 }
 
@@ -409,7 +409,7 @@ fn ended(bundle: &mut Bundle, set_up: SetUp) -> Result<(Stand<'_>, Watch), Strin
 fn stopped(bundle: &mut Bundle, set_up: SetUp, point: &Point) -> Check {
     let (stand, watch) = ended(bundle, set_up)?;
     let finished = stand.poststop(&point.injector(&stand.log))?;
-    ensure!(has_happened(point, &stand), "it did not come about: {finished:?}");
+    ensure!(has_happened(point, &stand), "the fault did not occur: {finished:?}");
     let lines = finished.stderr.lines().count();
     match (point.fault, finished.code) {
         (Fault::Kill, None) => {}
@@ -420,7 +420,7 @@ fn stopped(bundle: &mut Bundle, set_up: SetUp, point: &Point) -> Check {
             gone(&stand, &watch).or_else(|message| if is_told { Ok(()) } else { Err(message) })?;
         }
         _ if may_abort(point, &finished) => {}
-        _ => return Err(format!("it ended so: {finished:?}")),
+        _ => return Err(format!("unexpected outcome: {finished:?}")),
     }
     stand.bundle.poststop()?.silently()?;
     gone(&stand, &watch)

@@ -68,8 +68,8 @@ impl Finished {
 
     fn one_line(&self, words: &[&str]) -> Check {
         let lines: Vec<&str> = self.stderr.lines().collect();
-        ensure!(lines.len() == 1 && lines[0].starts_with(SAYS), "expected one line of the hook's: {:?}", self.stderr);
-        ensure!(self.stderr.ends_with('\n'), "the line has no end: {:?}", self.stderr);
+        ensure!(lines.len() == 1 && lines[0].starts_with(SAYS), "expected one line from the hook: {:?}", self.stderr);
+        ensure!(self.stderr.ends_with('\n'), "the line does not end in a newline: {:?}", self.stderr);
         for word in words {
             ensure!(self.stderr.contains(word), "expected {word:?} in {:?}", self.stderr);
         }
@@ -81,7 +81,7 @@ impl Finished {
         match self.code {
             Some(0) => {
                 let all_ours = self.stderr.lines().all(|line| line.starts_with(SAYS));
-                ensure!(all_ours, "not all lines are the hook's: {:?}", self.stderr);
+                ensure!(all_ours, "not all lines are from the hook: {:?}", self.stderr);
                 Ok(())
             }
             _ => self.refused(&[]),

@@ -418,7 +418,7 @@ pub fn up_behind_a_name(realm: Realm) -> Check {
         bundle.start(Cgroup::Mounted);
         let watch = bundle.watch();
         // The kernel resolves it to /srv/inside/run2, but as a string it would be /run2.
-        bundle.create()?.refused(&["/run", "`..` behind a name"])?;
+        bundle.create()?.refused(&["/run", "`..` after a component"])?;
         watch.everything(bundle)
     })
 }
@@ -435,7 +435,7 @@ pub fn init_inside(realm: Realm) -> Check {
             fs::write(bundle.image("usr/lib/systemd/systemd"), ELF).unwrap();
             bundle.start(Cgroup::Mounted);
             bundle.create()?.silently()?;
-            ensure!(crate::table::at(&bundle.root("run")).is_some(), "it was not recognised");
+            ensure!(crate::table::at(&bundle.root("run")).is_some(), "systemd was not recognized");
             Ok(())
         })
         .map_err(|message| format!("{target}: {message}"))?;

@@ -34,8 +34,8 @@ const INPUTS: [(&str, &str); 13] = [
 const STATES: [(&str, &str, &str); 14] = [
     ("id", r#""a/b""#, "a/b"),
     ("id", r#""..""#, r#"".."#),
-    ("id", r#""""#, "id"),
-    ("id", r#""a\nb""#, "id"),
+    ("id", r#""""#, "ID"),
+    ("id", r#""a\nb""#, "ID"),
     ("id", "null", "id"),
     ("bundle", r#""relative/bundle""#, "relative/bundle"),
     ("bundle", r#""""#, "bundle"),

@@ -296,7 +296,7 @@ pub fn no_memory_limit(realm: Realm) -> Check {
         let watch = Opened::watch_one(target);
         let finished = bundle.create()?;
         watch.map_or(Ok(()), |watch| watch.nothing())?;
-        finished.refused(&["memory.limit_in_bytes", "is not a cgroup"])
+        finished.refused(&["memory.limit_in_bytes", "no longer part of a cgroup hierarchy"])
     })
 }
 
@@ -329,11 +329,11 @@ pub fn volumes(realm: Realm) -> Check {
             if is_read {
                 finished.silently()?;
                 ensure!(watch.nothing().is_err(), "it was not read");
-                ensure!(table::at(&bundle.root("run")).is_some(), "it was left alone");
+                ensure!(table::at(&bundle.root("run")).is_some(), "the container was skipped");
                 return Ok(());
             }
             watch.nothing()?;
-            finished.with_warning(&["can't be told", "lies on another mount than the container's root"])
+            finished.with_warning(&["can't be determined", "is on a different mount than the container's root"])
         })
         .map_err(|why| format!("a volume at /{at}, {link:?}: {why}"))?;
     }

@@ -35,7 +35,7 @@ pub fn is_taken_back(realm: Realm) -> Check {
                 ensure!(found == *mode, "{} has mode {found:o}", path.display());
             }
             for path in missing.iter().filter(|path| **path != "run/lock") {
-                ensure!(bundle.image(path).exists(), "{path} was not made");
+                ensure!(bundle.image(path).exists(), "{path} was not created");
             }
             end(bundle, &watch)?;
             // A second call changes nothing.
@@ -61,12 +61,12 @@ pub fn too_many_are_missing(realm: Realm) -> Check {
         ensure!(bundle.image(&MOST.to_string()).symlink_metadata().is_err(), "a directory is in the wrong place");
         end(bundle, &watch)
     })
-    .map_err(|message| format!("as many as there may be: {message}"))?;
+    .map_err(|message| format!("as many as are allowed: {message}"))?;
     with_bundle(realm, |bundle| {
         link_to(bundle, MOST + 1);
         bundle.start(Cgroup::Mounted);
         let watch = bundle.watch();
-        bundle.create()?.refused(&["missing directories", "at most 64"])?;
+        bundle.create()?.refused(&["missing parent directories", "at most 64"])?;
         watch.everything(bundle)?;
         watch.restored(bundle)
     })
@@ -81,7 +81,7 @@ pub fn is_taken_back_with_what_is_above(realm: Realm) -> Check {
         ("a link that dangles", |bundle| relink(bundle, "etc/machine-id", "/new/machine-id")),
         ("a link that dangles far", |bundle| relink(bundle, "etc/machine-id", "../srv/new/and/newer/machine-id")),
         ("/tmp dangles far", |bundle| relink(bundle, "tmp", "var/new/and/newer")),
-        ("a name that is no text", |bundle| relink(bundle, "etc/machine-id", OsStr::from_bytes(b"/srv/\xff\xfe"))),
+        ("a name that is not UTF-8", |bundle| relink(bundle, "etc/machine-id", OsStr::from_bytes(b"/srv/\xff\xfe"))),
         ("names that are long when they are quoted", |bundle| {
             for (path, byte) in [("run", 1), ("tmp", 2), ("etc/machine-id", 3)] {
                 let name = "/".to_owned() + &String::from(char::from(byte)).repeat(250);
@@ -292,8 +292,8 @@ pub fn needs_a_place(realm: Realm) -> Check {
         let before = crate::table::whole();
         bundle.create()?.refused(&["/etc/machine-id", "record"])?;
         crate::harness::tree::same("the mount table", &before, &crate::table::whole())?;
-        ensure!(!bundle.image("etc/machine-id").exists(), "it was made");
-        ensure!(!runtime_directory().exists(), "the runtime directory was made, which nobody takes back");
+        ensure!(!bundle.image("etc/machine-id").exists(), "/etc/machine-id was created");
+        ensure!(!runtime_directory().exists(), "the runtime directory was created, and nothing removes it");
         Ok(())
     })
 }

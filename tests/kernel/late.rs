@@ -110,8 +110,8 @@ pub fn volume(realm: Realm) -> Check {
                 let asked = server.asked() - before;
                 ensure!(asked == 0, "it was asked {asked} times, and said {finished:?}");
                 finished.in_order()?;
-                // It is no error if the user mounted the volume there, but it may be one if a symlink in the
-                // image leads to it.
+                // A volume that the user mounted there must not cause an error, but one to which a symlink in the
+                // image leads may.
                 ensure!(at == "data" || finished.code == Some(0), "{finished:?}");
                 Ok(())
             };
@@ -131,7 +131,7 @@ pub fn poststop(realm: Realm) -> Check {
         fs::remove_file(bundle.image("etc/machine-id")).unwrap();
         bundle.start(Cgroup::Mounted);
         bundle.create()?.silently()?;
-        ensure!(bundle.records().exists(), "nothing was noted");
+        ensure!(bundle.records().exists(), "nothing was recorded");
         bundle.end();
         let served = bundle.elsewhere("served");
         let Some(server) = Server::mount(&served) else { return skipped("FUSE is missing") };
@@ -162,7 +162,7 @@ pub fn slow(realm: Realm) -> Check {
             let inject = format!("inject={call}:delay_enter=200000");
             let under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", &inject].map(str::to_owned);
             let finished = bundle.create_as(&How { options: LIMIT, under: &under, ..How::default() })?;
-            finished.refused(&["gave up because of the time limit"])?;
+            finished.refused(&["time limit exceeded"])?;
             watch.host(bundle)
         })
         .map_err(|message| format!("{call}: {message}"))?;
@@ -181,16 +181,16 @@ pub fn lock(realm: Realm) -> Check {
         fs::create_dir_all(&records).unwrap();
         let held = File::open(&records).unwrap();
         rustix::fs::flock(&held, FlockOperation::LockExclusive).unwrap();
-        create(bundle, Some(&bundle.directory()))?.refused(&[SAYS, "waiting for the lock of", ID])?;
+        create(bundle, Some(&bundle.directory()))?.refused(&[SAYS, "waiting for the lock on", ID])?;
         // The container's limit on processes doesn't allow another thread.
         let under = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", "inject=clone,clone3:error=EAGAIN"];
         let under = under.map(str::to_owned);
         let how = How { cwd: Some(bundle.directory()), options: LIMIT, under: &under, ..How::default() };
-        bundle.create_as(&how)?.refused(&["gave up because of the time limit"])?;
+        bundle.create_as(&how)?.refused(&["time limit exceeded"])?;
         let how = How { cwd: Some("/".into()), word: Some("poststop"), ..how };
-        bundle.poststop_as(&how)?.with_warning(&["gave up because of the time limit"])?;
+        bundle.poststop_as(&how)?.with_warning(&["time limit exceeded"])?;
         let how = How { cwd: Some("/".into()), options: LIMIT, ..How::default() };
-        bundle.poststop_as(&how)?.with_warning(&[SAYS, "waiting for the lock of"])?;
+        bundle.poststop_as(&how)?.with_warning(&[SAYS, "waiting for the lock on"])?;
         drop(held);
         bundle.poststop()?.silently()?;
         watch.everything(bundle)

@@ -156,8 +156,8 @@ pub fn is_charged_to_the_container(realm: Realm) -> Check {
         create(bundle, stage, container, engine, "", |_, finished| {
             finished.silently()?;
             let (its, engines) = (container.shmem(), engine.shmem());
-            ensure!((64 * MIB..65 * MIB).contains(&its), "the container pays for {its} bytes");
-            ensure!(engines <= OTHERS_BYTES, "the engine pays for {engines} bytes");
+            ensure!((64 * MIB..65 * MIB).contains(&its), "the container is charged for {its} bytes");
+            ensure!(engines <= OTHERS_BYTES, "the engine is charged for {engines} bytes");
             Ok(())
         })
     })
@@ -182,9 +182,9 @@ pub fn is_half_of_the_limit(realm: Realm) -> Check {
                 ensure!(words.iter().all(|word| line.contains(word)), "expected {words:?} in {line}");
             }
             let (its, engines) = (container.shmem(), engine.shmem());
-            ensure!(its > 28 * MIB && its <= 32 * MIB + OTHERS_BYTES, "the container pays for {its} bytes");
-            ensure!(engines <= OTHERS_BYTES, "the engine pays for {engines} bytes");
-            ensure!(container.kills() == 0, "somebody was killed");
+            ensure!(its > 28 * MIB && its <= 32 * MIB + OTHERS_BYTES, "the container is charged for {its} bytes");
+            ensure!(engines <= OTHERS_BYTES, "the engine is charged for {engines} bytes");
+            ensure!(container.kills() == 0, "a process was killed");
             Ok(())
         })
     })
@@ -201,10 +201,10 @@ pub fn is_what_is_free(realm: Realm) -> Check {
         ensure!(status.success(), "cannot fill the cgroup: {status}");
         fill(&bundle.image("tmp"), 30);
         create(bundle, stage, container, engine, "", |_, finished| {
-            finished.with_warning(&["cannot copy all", "/tmp", "memory that the container has left"])?;
+            finished.with_warning(&["cannot copy all", "/tmp", "three quarters of the container's free memory"])?;
             let its = container.shmem();
-            ensure!((50 * MIB..61 * MIB).contains(&its), "the container pays for {its} bytes");
-            ensure!(container.kills() == 0, "somebody was killed");
+            ensure!((50 * MIB..61 * MIB).contains(&its), "the container is charged for {its} bytes");
+            ensure!(container.kills() == 0, "a process was killed");
             Ok(())
         })
     })
@@ -218,7 +218,7 @@ pub fn is_needed_for_run(realm: Realm) -> Check {
         create(bundle, stage, container, engine, "", |bundle, finished| {
             finished.refused(&["cannot mount tmpfs on /run", "the image has more than"])?;
             ensure!(!bundle.records().exists(), "a record is left");
-            ensure!(container.kills() == 0, "somebody was killed");
+            ensure!(container.kills() == 0, "a process was killed");
             let left = container.shmem() + engine.shmem();
             ensure!(left <= OTHERS_BYTES, "{left} bytes are left");
             Ok(())
@@ -235,7 +235,7 @@ pub fn who_copies_is_killed(realm: Realm) -> Check {
 /// If no more processes can be started, a small amount is copied nevertheless.
 pub fn nobody_can_copy(realm: Realm) -> Check {
     let none = "strace -f -qq -o /dev/null -e trace=clone -e inject=clone:error=EAGAIN";
-    copies_by(realm, none, &["cannot charge the container for what is copied to /tmp", "EAGAIN"], |copied| {
+    copies_by(realm, none, &["cannot charge the container for the files that are copied to /tmp", "EAGAIN"], |copied| {
         copied > 12 * MIB && copied <= 16 * MIB
     })
 }

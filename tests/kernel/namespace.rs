@@ -92,7 +92,7 @@ pub fn isolated<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Res
         });
         worker.join().unwrap_or_else(|panic| {
             let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
-            Err(format!("panicked: {}", text.unwrap_or("with something that is no text")))
+            Err(format!("panicked: {}", text.unwrap_or("with a value that is not a string")))
         })
     })
 }

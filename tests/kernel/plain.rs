@@ -53,10 +53,10 @@ pub fn whole(realm: Realm) -> Check {
             .filter(|at| !at.starts_with("/proc") && !at.starts_with("/sys/fs/cgroup"))
             .collect();
         expected.sort_unstable();
-        ensure!(mounts == expected, "mounted are {mounts:?}");
+        ensure!(mounts == expected, "the mounts are {mounts:?}");
         watch.image(bundle)?;
         watch.host(bundle)?;
-        ensure!(!bundle.records().exists(), "a record of a container for which nothing lasting was made");
+        ensure!(!bundle.records().exists(), "there is a record, although nothing was created outside the container");
         bundle.end();
         watch.image(bundle)
     })
@@ -77,7 +77,7 @@ pub fn choices(realm: Realm) -> Check {
         ensure!(manager == "podman\n", "container-manager is {manager:?}");
         let id = fs::read_to_string(bundle.root("etc/machine-id")).unwrap();
         ensure!(id == "00112233445566778899aabbccddeeff\n", "the machine id is {id:?}");
-        ensure!(!bundle.root("var/log/journal").exists(), "a journal directory was made");
+        ensure!(!bundle.root("var/log/journal").exists(), "a journal directory was created");
         watch.image(bundle)?;
         watch.host(bundle)
     })
@@ -139,8 +139,8 @@ fn check_machine_id(bundle: &Bundle) -> Check {
     let text = fs::read_to_string(&at).unwrap();
     ensure!(text == format!("{}\n", &ID[..32]), "the machine id is {text:?}");
     let mode = fs::metadata(&at).unwrap().mode();
-    ensure!(mode == 0o100_444, "the machine id has mode {mode:o}");
-    let mount = table::at(&at).ok_or("the machine id is no mount")?;
+    ensure!(mode == 0o100_444, "/etc/machine-id has mode {mode:o}");
+    let mount = table::at(&at).ok_or("/etc/machine-id is not a mount point")?;
     ensure!(mount.has("ro") && mount.has("nosuid") && mount.has("nodev"), "{mount:?}");
     Ok(())
 }

@@ -192,7 +192,9 @@ pub fn pair(realm: Realm, (path, other): (&'static str, Other)) -> Check {
                 let finished = finished?;
                 in_order(&finished)?;
                 watch.host(bundle)?;
-                opened.nothing().map_err(|seen| format!("what is no file was {seen}: {finished:?}"))?;
+                opened
+                    .nothing()
+                    .map_err(|seen| format!("something that is not a regular file was {seen}: {finished:?}"))?;
                 for path in ["run", "other", "tmp/deep/d"] {
                     let is_volume = inode(bundle.root(path)) == inode(volume.clone());
                     let copy = bundle.root(path).join("of-the-volume");
@@ -240,7 +242,12 @@ pub fn new_directory(realm: Realm) -> Check {
                 let (finished, swaps) = racer.during(|| bundle.create_as(&how));
                 in_order(&finished?)?;
                 let status = fs::metadata(&volume).unwrap();
-                ensure!((status.uid(), status.gid()) == (0, 0), "the volume is {}:{}'s", status.uid(), status.gid());
+                ensure!(
+                    (status.uid(), status.gid()) == (0, 0),
+                    "the volume's owner is {}:{}",
+                    status.uid(),
+                    status.gid()
+                );
                 drop(container);
                 unmount(bundle.root(""), UnmountFlags::DETACH).unwrap();
                 in_order(&bundle.poststop()?)?;
@@ -272,7 +279,7 @@ fn during_poststop(bundle: &mut Bundle, path: &str, target: &str) -> Check {
             bundle.start(Cgroup::Mounted);
             let watch = bundle.watch();
             bundle.create()?.silently()?;
-            ensure!(bundle.image("srv/new/newer/machine-id").exists(), "nothing was made");
+            ensure!(bundle.image("srv/new/newer/machine-id").exists(), "nothing was created");
             bundle.end();
             let (finished, swaps) = racer.during(|| bundle.poststop());
             let finished = finished?;
@@ -313,7 +320,7 @@ fn rounds(mut round: impl FnMut() -> Result<(u64, u64), String>) -> Check {
 }
 
 /// Checks that the hook succeeded, or failed with a message. It may also report that something could not be undone,
-/// since it is no longer the hook's at that point.
+/// since at that point the hook no longer owns it.
 fn in_order(finished: &Finished) -> Check {
     let all_ours = finished.stderr.lines().all(|line| line.starts_with("oci-systemd-hook: "));
     let is_clear = match finished.code {

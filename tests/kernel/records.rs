@@ -113,11 +113,11 @@ impl<'a> Guest<'a> {
 
     /// Checks that everything that was mounted for the container is still there.
     fn runs(&self) -> Check {
-        let process = self.process.as_ref().ok_or("it has ended")?;
+        let process = self.process.as_ref().ok_or("the process has ended")?;
         for path in ["run/lock", "run/host/container-manager", "etc/machine-id"] {
             let found = fs::metadata(process.path(&self.root.join(path)));
             let found = found.map_err(|error| format!("in the container, {path} is lost: {error}"))?;
-            ensure!(path != "etc/machine-id" || found.size() > 0, "in the container, {path} is not mounted any more");
+            ensure!(path != "etc/machine-id" || found.size() > 0, "in the container, {path} is no longer mounted");
         }
         Ok(())
     }
@@ -404,7 +404,7 @@ pub fn one_root_failed(realm: Realm) -> Check {
             let other = scope.spawn(|| {
                 let deadline = Instant::now() + DEADLINE;
                 while !at.exists() {
-                    ensure!(Instant::now() < deadline, "/run was not made");
+                    ensure!(Instant::now() < deadline, "/run was not created");
                     std::thread::sleep(Duration::from_millis(1));
                 }
                 Container::with_mounts(|| tmpfs(&at, "mode=755"))
@@ -414,13 +414,13 @@ pub fn one_root_failed(realm: Realm) -> Check {
         });
         let (finished, other) = (finished?, other?);
         ensure!(finished.code == Some(1), "it should have failed: {finished:?}");
-        ensure!(finished.stderr.contains("still has mounts there"), "it should say what it leaves: {finished:?}");
+        ensure!(finished.stderr.contains("still has mounts there"), "it should report what it keeps: {finished:?}");
         let mounts = fs::read_to_string(format!("/proc/{}/mountinfo", other.id())).unwrap();
         let at = at.display().to_string();
         ensure!(mounts.lines().any(|line| line.contains(&at)), "the other container's mount is gone");
         guest.end();
         guest.poststop()?.silently()?;
-        ensure!(guest.root.join("run").exists(), "poststop took it away");
+        ensure!(guest.root.join("run").exists(), "poststop removed it");
         drop(other);
         guest.poststop()?.silently()?;
         same("the image", &before, &guest.image())?;
@@ -557,7 +557,7 @@ pub fn of_the_previous_release(realm: Realm) -> Check {
             fs::write(&record, text).unwrap();
             // Only the container's own poststop knows whether the container is gone.
             Guest::new(bundle, "other", "other").poststop()?.silently()?;
-            ensure!(record.exists(), "another container's call worked it off");
+            ensure!(record.exists(), "another container's call removed the record");
             if with_its_bundle { guest.poststop() } else { guest.poststop_without_bundle() }?.silently()?;
             same("the image", &before, &guest.image())?;
             none(bundle)
@@ -614,7 +614,7 @@ pub fn of_a_zombie(realm: Realm) -> Check {
         let stat = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
         until("a zombie", || stat().contains(") Z "))?;
         guest.poststop()?.silently()?;
-        ensure!(stat().contains(") Z "), "it is no zombie any more");
+        ensure!(stat().contains(") Z "), "the process is no longer a zombie");
         same("the image", &before, &guest.image())?;
         none(bundle)
     })
@@ -882,7 +882,7 @@ pub fn without_birth_time(realm: Realm) -> Check {
         let lines: Vec<&str> = finished.stderr.lines().collect();
         ensure!(finished.code == Some(0) && lines.len() == 2, "expected two warnings: {finished:?}");
         for (line, path) in lines.iter().zip(["/etc/machine-id", "/run"]) {
-            ensure!(line.contains(path) && line.contains("does not tell when"), "expected {path}: {line:?}");
+            ensure!(line.contains(path) && line.contains("does not report when"), "expected {path}: {line:?}");
         }
         guest.has(true)?;
         // This is reported only once.
@@ -1000,10 +1000,10 @@ pub fn forged_engine(realm: Realm) -> Check {
             let finished =
                 bundle.create_as(&How { cwd: Some(bundle.directory()), under: &conmon, ..How::default() })?;
             if is_podmans {
-                ensure!(finished.code == Some(0) && cgroup.exists(), "nothing was made: {finished:?}");
+                ensure!(finished.code == Some(0) && cgroup.exists(), "nothing was created: {finished:?}");
             } else {
                 finished.refused(&["cgroup", "poststop"])?;
-                ensure!(!cgroup.exists(), "a cgroup was made");
+                ensure!(!cgroup.exists(), "a cgroup was created");
                 watch.restored(bundle)?;
                 none(bundle)?;
             }

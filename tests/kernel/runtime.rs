@@ -156,7 +156,7 @@ pub fn does_the_whole_job(realm: Realm) -> Check {
         ] {
             let file = fs::metadata(container.path(&bundle.root(path))).map_err(|error| format!("{path}: {error}"))?;
             let owner = if is_ours && may_chown { OWNER } else { 0 };
-            ensure!((file.uid(), file.gid()) == (owner, owner), "{path} is {}:{}'s", file.uid(), file.gid());
+            ensure!((file.uid(), file.gid()) == (owner, owner), "{path} has the owner {}:{}", file.uid(), file.gid());
         }
         // A second call finds everything done.
         let before = container.mounts();
@@ -250,7 +250,7 @@ pub fn given_up(realm: Realm) -> Check {
             drop(record);
             let said = || fs::read_to_string(bundle.host("../said")).unwrap();
             until("what the hook says", || said().ends_with('\n'))?;
-            let words = "poststop would not take it back: the runtime, or the container's first process, has ended";
+            let words = "poststop might not undo it: the runtime, or the container's first process, has ended";
             ensure!(said().lines().count() == 1 && said().contains(words), "it said {:?}", said());
             // The message may come before the hook's exit, but it comes after everything else that the hook does.
             watch.everything(bundle)
@@ -279,7 +279,7 @@ fn begun(bundle: &Bundle) -> Result<Child, String> {
 pub fn until(what: &str, is_so: impl Fn() -> bool) -> Check {
     let deadline = Instant::now() + DEADLINE;
     while !is_so() {
-        ensure!(Instant::now() < deadline, "waited in vain for {what}");
+        ensure!(Instant::now() < deadline, "timed out while waiting for {what}");
         std::thread::sleep(Duration::from_millis(1));
     }
     Ok(())

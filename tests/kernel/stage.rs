@@ -288,7 +288,7 @@ fn full(bundle: &mut Bundle, word: &str, run: &str) -> Check {
     ensure!(tried.contains("S_IFIFO"), "nothing was traced: {tried}");
     ensure!(bundle.records().is_dir(), "there is no record");
     bundle.poststop()?.silently()?;
-    ensure!(!bundle.records().exists() && !bundle.image("etc/machine-id").exists(), "not all is taken back");
+    ensure!(!bundle.records().exists() && !bundle.image("etc/machine-id").exists(), "not everything was undone");
     Ok(())
 }
 

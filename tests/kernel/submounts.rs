@@ -93,7 +93,7 @@ pub fn of_the_users_are_left_alone(realm: Realm) -> Check {
             let kept = fs::read_to_string(bundle.root(mounted).join("kept")).unwrap_or_default();
             ensure!(kept == mounted, "the file on it is {kept:?}");
             for path in left.iter().filter(|path| **path != mounted) {
-                ensure!(table::at(&bundle.root(path)).is_none(), "{path} was mounted on");
+                ensure!(table::at(&bundle.root(path)).is_none(), "something was mounted on {path}");
             }
             for path in others {
                 let mount = table::at(&bundle.root(path));
@@ -119,7 +119,7 @@ pub fn volume_on_run(realm: Realm) -> Check {
         ensure!(table::at(&bundle.root("tmp")).is_some(), "no tmpfs on /tmp");
         // The hook recognizes paths where it leaves no traces by their tmpfs, and this volume is on a tmpfs.
         let made: Vec<_> = fs::read_dir(&volume).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        ensure!(made.is_empty(), "in the volume are {made:?}");
+        ensure!(made.is_empty(), "the volume contains {made:?}");
         watch.image(bundle)
     })
 }
@@ -198,7 +198,7 @@ pub fn peers(realm: Realm) -> Check {
                 let watch = bundle.watch();
                 bundle.create()?.silently()?;
                 let mounts = table::below(&peer);
-                ensure!(mounts == ["/"], "in the peer are {mounts:?}");
+                ensure!(mounts == ["/"], "the peer has the mounts {mounts:?}");
                 ensure!(table::at(&bundle.root("run/secrets")).is_some(), "the submount is gone");
                 let id = fs::read_to_string(peer.join("etc/machine-id"));
                 ensure!(!id.is_ok_and(|id| id.starts_with(&ID[..32])), "the peer sees the id");
@@ -225,7 +225,7 @@ pub fn root_on_a_shared_mount(realm: Realm) -> Check {
         let before = table::below(&peer);
         let finished = bundle.create()?;
         finished.in_order()?;
-        ensure!(before == table::below(&peer), "{finished:?}: in the peer are {:?}", table::below(&peer));
+        ensure!(before == table::below(&peer), "{finished:?}: the peer has the mounts {:?}", table::below(&peer));
         ensure!(finished.code == Some(0) || !bundle.records().exists(), "a record is left: {finished:?}");
         Ok(())
     })

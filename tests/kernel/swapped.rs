@@ -70,7 +70,7 @@ pub enum Way {
 pub fn others_cgroups(realm: Realm) -> Check {
     let Some(victim) = Victim::new() else {
         // The trial has to create a cgroup, which requires privileges.
-        ensure!(realm == Realm::User, "no cgroup can be made");
+        ensure!(realm == Realm::User, "no cgroup can be created");
         return Ok(());
     };
     let paths = ["sys", "sys/fs", "sys/fs/cgroup"];

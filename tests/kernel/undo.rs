@@ -105,7 +105,7 @@ fn check(bundle: &mut Bundle, case: &Case) -> Check {
     ensure!(blocking || !bundle.records().exists(), "a record is left");
     for path in ["run/secrets", "run/secrets/nested", "run/a/b", "run/lock/x"] {
         let kept = fs::read_to_string(bundle.root(path).join("kept")).unwrap_or_default();
-        ensure!(kept == path, "in {path} is {kept:?}");
+        ensure!(kept == path, "{path} contains {kept:?}");
     }
     Ok(())
 }
@@ -123,7 +123,7 @@ pub fn shared_root(realm: Realm) -> Check {
         let before = table::below(&bundle.root(""));
         bundle.create()?.refused(CASES[0].words)?;
         let after = table::below(&bundle.root(""));
-        ensure!(before == after, "mounted were {before:?}, are {after:?}");
+        ensure!(before == after, "the mounts were {before:?} and are {after:?}");
         watch.host(bundle)?;
         watch.restored(bundle)
     })

@@ -137,7 +137,7 @@ fn stays(bundle: &mut Bundle, path: &str, way: Way, hosts: Hosts, is_create_runt
         .filter(|mount| mount.at.starts_with(bundle.root(shown)) && mount.at != bundle.root(shown))
         .map(|mount| mount.at)
         .collect();
-    ensure!(on_it.is_empty(), "on the volume are {on_it:?}: {finished:?}");
+    ensure!(on_it.is_empty(), "the volume has the mounts {on_it:?}: {finished:?}");
     drop(container);
     bundle.end();
     bundle.poststop()?.silently()?;

@@ -362,7 +362,7 @@ layouts() {
         wrong "it was created"
     fi
     rmdir "$engine"
-    grep -q "only on the host itself, in its first cgroup namespace, v1 can be had" "$work/console" ||
+    grep -q "v1 can only be mounted on the host itself, in the initial cgroup namespace" "$work/console" ||
         wrong "it was refused in other words: $(cat "$work/console")"
     remove_bundle nested
     finish

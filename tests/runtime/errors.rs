@@ -297,7 +297,7 @@ pub fn full(site: &Site) -> Check {
     let finished = room.run(&mut host::command_after(&room.filled_in(script), &command))?;
     is_one(&room, &finished, &["config.json"])?;
     let left = fs::read_to_string(room.path("left")).unwrap();
-    ensure!(left == "config.json\n", "in the bundle is {left:?}");
+    ensure!(left == "config.json\n", "the bundle contains {left:?}");
     Ok(())
 }
 

@@ -59,7 +59,7 @@ pub fn each(site: &Site, runtime: Runtime) -> Check {
             // runc 1.1 already calls poststart after it has created the container.
             names.retain(|name| name != "poststart");
         }
-        ensure!(names == expected, "after {line} were called {names:?}, expected {expected:?}");
+        ensure!(names == expected, "{line} called {names:?}, expected {expected:?}");
         ensure!(states.iter().all(|state| state["id"] == "c"), "the states are {states:?}");
     }
     ensure!(stand.cgroups().is_empty(), "left: {:?}", stand.cgroups());
@@ -118,7 +118,7 @@ pub fn failing_hook(site: &Site, runtime: Runtime) -> Check {
     ensure!(failed && wrapped.code == bare.code, "with the wrapper {wrapped}\nwithout {bare}");
     let without_time = |text: &str| text.split_once("level=").map_or(text.to_owned(), |(_, rest)| rest.to_owned());
     let (wrapped, bare) = (without_time(&wrapped.errors), without_time(&bare.errors));
-    ensure!(wrapped.contains("hook"), "nothing of a hook in {wrapped}");
+    ensure!(wrapped.contains("hook"), "no hook is mentioned in {wrapped}");
     // crun's message begins with the time.
     let tail = |text: &str| text.split_once(": ").map_or(String::new(), |(_, rest)| rest.to_owned());
     ensure!(wrapped == bare || tail(&wrapped) == tail(&bare), "with the wrapper {wrapped}\nwithout {bare}");

@@ -15,12 +15,12 @@ const SAYS: &str = "oci-hooks-runtime: ";
 /// Checks that the wrapper failed with one line that contains all of these words, and that no runtime was started.
 pub fn is_one(room: &Room, finished: &Finished, words: &[&str]) -> Check {
     ensure!(finished.code == Some(1), "expected code 1, not {finished}");
-    ensure!(finished.output.is_empty(), "something on standard output: {finished}");
+    ensure!(finished.output.is_empty(), "output on standard output: {finished}");
     let line = finished.errors.strip_suffix('\n').unwrap_or_default();
     let is_line = line.starts_with(SAYS) && !line.contains('\n') && line.chars().count() < 1_000;
-    ensure!(is_line, "not one line of the wrapper's: {finished}");
+    ensure!(is_line, "expected one line from the wrapper: {finished}");
     for word in words {
-        ensure!(line.contains(word), "nothing of {word:?} in {line:?}");
+        ensure!(line.contains(word), "{word:?} is not in {line:?}");
     }
     ensure!(room.record().is_none(), "the runtime was started: {finished}");
     Ok(())
@@ -33,7 +33,7 @@ pub fn is_logged(room: &Room, finished: &Finished, format: &str, words: &[&str])
     let (level, message) = only_entry(&log, format)?;
     ensure!(level == "error", "its level is {level:?}: {log}");
     for word in words {
-        ensure!(message.contains(word), "nothing of {word:?} in the log: {log}");
+        ensure!(message.contains(word), "{word:?} is not in the log: {log}");
     }
     Ok(())
 }
@@ -43,24 +43,26 @@ pub fn is_warned(log: &str, words: impl Iterator<Item = String>, sent: &str) -> 
     let (level, message) = only_entry(log, "text")?;
     ensure!(level == "warning", "its level is {level:?}: {log}");
     for word in words {
-        ensure!(message.contains(&word), "nothing of {word:?} in {message:?}");
+        ensure!(message.contains(&word), "{word:?} is not in {message:?}");
     }
-    let line = message.strip_prefix(SAYS).ok_or(format!("the log doesn't say whose it is: {message:?}"))?;
+    let line = message
+        .strip_prefix(SAYS)
+        .ok_or(format!("the message in the log doesn't begin with the wrapper's name: {message:?}"))?;
     ensure!(sent.split_once("]: ").is_some_and(|(_, told)| told == line), "the journal has {sent:?}, not {line:?}");
     Ok(())
 }
 
 /// Returns the level and the message of a log's only entry.
 fn only_entry(log: &str, format: &str) -> Result<(String, String), String> {
-    let entry = log.strip_suffix('\n').ok_or(format!("not a line: {log:?}"))?;
-    ensure!(!entry.contains('\n'), "more than a line: {log:?}");
+    let entry = log.strip_suffix('\n').ok_or(format!("the log does not end in a newline: {log:?}"))?;
+    ensure!(!entry.contains('\n'), "more than one line: {log:?}");
     let (time, level, message) = match format {
         "json" => {
             let entry: Value = serde_json::from_str(entry).map_err(|error| format!("{error}: {entry}"))?;
             let part = |name: &str| entry[name].as_str().unwrap_or_default().to_owned();
             (part("time"), part("level"), part("msg"))
         }
-        _ => text(entry).ok_or(format!("not logrus's form: {entry}"))?,
+        _ => text(entry).ok_or(format!("not in the format of logrus: {entry}"))?,
     };
     is_time(&time)?;
     Ok((level, message))

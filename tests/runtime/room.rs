@@ -68,7 +68,7 @@ impl Room {
     pub fn hooks(&self) -> Result<Value, String> {
         let mut names = serde_json::Map::new();
         for (stage, hooks) in self.read_config()?["hooks"].as_object().cloned().unwrap_or_default() {
-            let hooks = hooks.as_array().ok_or(format!("{stage} is no list"))?;
+            let hooks = hooks.as_array().ok_or(format!("{stage} is not a list"))?;
             names.insert(stage, hooks.iter().map(|hook| hook["args"][0].clone()).collect());
         }
         Ok(Value::Object(names))

@@ -50,7 +50,7 @@ impl Site {
     /// Returns the reason why no test can run here, if there is one.
     pub fn missing(&self) -> Option<String> {
         if Path::new(SETTINGS).exists() {
-            return Some(format!("{SETTINGS} is there, and changes what the wrapper does"));
+            return Some(format!("{SETTINGS} exists and changes what the wrapper does"));
         }
         self.recorder.as_ref().err().cloned()
     }

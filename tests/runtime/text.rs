@@ -118,7 +118,7 @@ pub fn attributes_stay(site: &Site) -> Check {
     let length = getxattr(&config, name, &mut value).map_err(|error| format!("{name}: {error}"))?;
     ensure!(&value[..length] == b"kept", "{name} is {value:?}");
     let names: Vec<_> = fs::read_dir(room.path("bundle")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-    ensure!(names.len() == 2, "in the bundle are {names:?}");
+    ensure!(names.len() == 2, "the bundle contains {names:?}");
     Ok(())
 }
 
@@ -136,7 +136,7 @@ pub fn link_stays(site: &Site) -> Check {
         ensure!(room.hooks()? == json!({"poststop": ["always"]}), "{target}: {}", room.hooks()?);
         let names: Vec<_> =
             fs::read_dir(room.path("elsewhere")).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        ensure!(names == ["real.json"], "beside the file are {names:?}");
+        ensure!(names == ["real.json"], "the directory contains {names:?}");
     }
     Ok(())
 }

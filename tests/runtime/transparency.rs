@@ -115,7 +115,7 @@ fn becomes(room: &Room, (from, to): (&[&OsStr], &[&OsStr]), start: impl Fn(&Comm
     let expected = recorded(room, &mut start(bare.args(to)))?;
     let found = recorded(room, &mut start(wrapped.args(from)))?;
     let differences: Vec<String> = difference(&expected, &found);
-    ensure!(differences.is_empty(), "the runtime finds\n{}", differences.join("\n"));
+    ensure!(differences.is_empty(), "the runtime sees these differences:\n{}", differences.join("\n"));
     Ok(())
 }
 
@@ -276,7 +276,7 @@ pub fn program(site: &Site) -> Check {
             // The recorder writes its record beside the path by which it was started.
             let record = room.path("").join(&expected).with_file_name("record");
             room.run(&mut command)?.expect_code(RECORDED)?;
-            let text = fs::read_to_string(&record).map_err(|_| format!("not {expected} was started"))?;
+            let text = fs::read_to_string(&record).map_err(|_| format!("{expected} was not started"))?;
             fs::remove_file(record).unwrap();
             let found = lines_of(&text, "started");
             ensure!(found == [format!("started as {expected}")], "{found:?}");

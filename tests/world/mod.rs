@@ -308,11 +308,13 @@ fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
             "setuid: denied" => confinement.denied_capabilities.push("setuid"),
             "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES[0].1),
             "context=: EACCES" => {
-                labelling = Labelling::ByFile("the kernel refuses it for a mount: fsconfig() = EACCES".to_owned());
+                labelling =
+                    Labelling::ByFile("the kernel refuses it as a mount option: fsconfig() = EACCES".to_owned());
             }
             "labels: EPERM" => {
                 labelling = Labelling::Refused(
-                    "the kernel refuses it for a mount: fsconfig() = EACCES; and for a file: fsetfilecon() = EPERM"
+                    "the kernel refuses it as a mount option: fsconfig() = EACCES; setting it on a file also failed: \
+                     fsetfilecon() = EPERM"
                         .to_owned(),
                 );
             }
@@ -337,7 +339,7 @@ fn image(text: &str) -> Result<Image, String> {
             "empty" => Found::EmptyDirectory(at),
             "file" => Found::File(at),
             "none" => Found::Nothing(at),
-            "fifo" => Found::Other(at, "a fifo"),
+            "fifo" => Found::Other(at, "a FIFO"),
             "loop" => Found::Unreachable(format!("resolve({path:?}) = ELOOP")),
             other => return Err(format!("image {other}")),
         };

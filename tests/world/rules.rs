@@ -18,7 +18,7 @@ pub fn broken(facts: &Surroundings) -> Option<String> {
         Ok(plan) => steps(facts, &plan).or_else(|| printed(&plan)),
         Err(refusal) => {
             let line = oci_systemd_hook::report::chain(&refusal);
-            line.contains(char::is_control).then(|| format!("the refusal is more than a line: {line:?}"))
+            line.contains(char::is_control).then(|| format!("the refusal is more than one line: {line:?}"))
         }
     }
 }
@@ -29,13 +29,13 @@ fn steps(facts: &Surroundings, plan: &Plan) -> Option<String> {
         let (before, action) = (plan.steps.get(..number)?, &step.action);
         let before: Vec<&Action> = before.iter().map(|step| &step.action).collect();
         let rules = [
-            ("it is there twice", seen.insert(format!("{action:?}"))),
-            ("its path is no path inside", place(action).is_none_or(is_inside)),
+            ("the plan contains it twice", seen.insert(format!("{action:?}"))),
+            ("its path is outside the container", place(action).is_none_or(is_inside)),
             ("it touches a cgroup that isn't the container's", keeps_to_own_cgroup(facts, &before, action)),
-            ("it covers what a step before made", covers_no_step(&before, action)),
+            ("it covers what an earlier step created", covers_no_step(&before, action)),
             ("there is nothing to mount on", has_mount_point(facts, &before, action)),
-            ("what it keeps isn't below", keeps_what_is_below(action)),
-            ("it doesn't say which file it is about", is_identified(step, &before)),
+            ("a path that it keeps isn't below its own", keeps_what_is_below(action)),
+            ("it doesn't identify the file that it acts on", is_identified(step, &before)),
         ];
         if let Some((rule, _)) = rules.into_iter().find(|(_, holds)| !holds) {
             return Some(format!("{rule}: {step}"));

@@ -47,7 +47,7 @@ fn unreadable(pattern: &str, error: &ast::Error) -> PatternFault {
         ErrorKind::ClassUnclosed => r"; write a literal bracket as \[",
         ErrorKind::ClassRangeLiteral => r"; write a literal hyphen as \-",
         ErrorKind::RepetitionCountUnclosed | ErrorKind::RepetitionCountDecimalEmpty => r"; write a literal brace as \{",
-        ErrorKind::UnsupportedBackreference => r"; write a character's number as \x{…}",
+        ErrorKind::UnsupportedBackreference => r"; write a character code as \x{…}",
         _ => "",
     };
     let rest = pattern.get(error.span().start.offset..).filter(|rest| !rest.is_empty());
@@ -182,7 +182,7 @@ impl Check<'_> {
         }
         self.refuse(
             &class.span,
-            r"not every Go knows this class; use a category such as \p{Lu} or a script such as \p{Greek}",
+            r"not every version of Go supports this class; use a category such as \p{Lu} or a script such as \p{Greek}",
         )
     }
 
@@ -190,7 +190,7 @@ impl Check<'_> {
         let source = self.source(&class.span);
         let inside = source.strip_prefix("[^").or(source.strip_prefix('[')).unwrap_or_default();
         if inside.starts_with("--") || inside.starts_with("]-") && !inside.starts_with("]-]") {
-            return self.refuse(&class.span, r"Go reads its beginning as a range; escape the first character");
+            return self.refuse(&class.span, r"Go interprets its beginning as a range; escape the first character");
         }
         Ok(())
     }
@@ -205,7 +205,7 @@ impl Check<'_> {
                 RepetitionRange::Bounded(least, most) => (most, format!("{{{least},{most}}}")),
             };
             if self.source(span).trim_end_matches('?') != count {
-                return self.refuse(span, r"Go does not read this as a count; write a literal brace as \{");
+                return self.refuse(span, r"Go does not interpret this as a count; write a literal brace as \{");
             }
             copies = copies.saturating_mul(most.max(1));
         }
@@ -213,7 +213,7 @@ impl Check<'_> {
             return self.refuse(&repetition.span, "Go does not allow this; put the inner repetition into (?:…)");
         }
         if copies > COPIES_MAX {
-            return self.refuse(span, "Go allows at most 1000 repetitions, nested ones multiplied");
+            return self.refuse(span, "Go allows at most 1000 repetitions; nested counts are multiplied");
         }
         self.copies.push(copies);
         Ok(())

@@ -116,7 +116,7 @@ impl<'a> Task<'a> {
         let line = told.lines().find_map(|line| line.strip_prefix(&self.id)).ok_or("no such task")?;
         match line.split_whitespace().collect::<Vec<_>>()[..] {
             [pid, status] => Ok([pid.to_owned(), status.to_lowercase()]),
-            _ => Err(format!("a strange list of tasks: {told}").into()),
+            _ => Err(format!("an unexpected list of tasks: {told}").into()),
         }
     }
 

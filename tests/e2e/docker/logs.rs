@@ -25,7 +25,9 @@ pub fn with_and_without_terminal(engine: &Engine) -> Result<(), Failed> {
     let told = life(engine, &["--tty"], GREETING)?;
     let mut rest = told.as_str();
     for words in ON_CONSOLE {
-        let at = rest.find(words).ok_or_else(|| format!("{words:?} is not in its place in the log:\n{told}"))?;
+        let at = rest
+            .find(words)
+            .ok_or_else(|| format!("the log does not have {words:?} in the expected order:\n{told}"))?;
         rest = &rest[at..];
     }
     Ok(())

@@ -22,7 +22,7 @@ pub fn bad_descriptor(engine: &Engine) -> Result<(), Failed> {
     let told = engine.call(&["run", "--rm", "--runtime", WRAPPED, IMAGE, "/bin/true"])?;
     same("docker's exit code", &format!("{:?}", told.status.code()), "Some(125)")?;
     if told.errors.lines().filter(|line| line.contains(&bad)).count() != 1 {
-        return Err(format!("not one line with {bad}: {}", told.told()).into());
+        return Err(format!("expected one line with {bad}: {}", told.told()).into());
     }
     let skipping = [engine.around(&engine.below()?), vec!["--skip-bad-descriptors".to_owned()]].concat();
     engine.add_runtime("skipping", engine.wrapper(), &skipping)?;

@@ -46,7 +46,7 @@ impl<C: Client> Guest<C> {
     pub fn by(client: C, told: &str) -> Result<Self, Failed> {
         match told.lines().last() {
             Some(id) if id.len() == 64 => Ok(Self { client, id: id.to_owned() }),
-            _ => Err(format!("no id of a container: {told:?}").into()),
+            _ => Err(format!("not the ID of a container: {told:?}").into()),
         }
     }
 

@@ -15,7 +15,7 @@ pub const SEED: &str = "OCI_SYSTEMD_HOOK_LOAD_SEED";
 pub fn seed() -> Result<u64, Failed> {
     if let Some(given) = env::var_os(SEED) {
         let number = given.to_str().and_then(|text| text.parse().ok());
-        return number.ok_or_else(|| format!("{SEED} is {given:?}, and not a number").into());
+        return number.ok_or_else(|| format!("{SEED} is {given:?}, which is not a number").into());
     }
     let random = fs::read_to_string("/proc/sys/kernel/random/uuid")?;
     let digits: String = random.chars().filter(char::is_ascii_hexdigit).take(8).collect();
@@ -68,7 +68,7 @@ impl Span {
     }
 
     pub fn moment(&self, share: f64) -> Duration {
-        let longest = *self.0.lock().expect("nothing panics with it");
+        let longest = *self.0.lock().expect("no holder of the lock panics");
         // timeout(1) treats 0 as no timeout.
         Duration::from_secs_f64(longest * share).max(Duration::from_micros(1))
     }
@@ -79,7 +79,7 @@ impl Span {
         /// The limits of the span. They are needed because a hundred processes that start at once all change it
         /// in the same direction.
         const SECONDS: std::ops::RangeInclusive<f64> = 0.001..=4.0;
-        let mut longest = self.0.lock().expect("nothing panics with it");
+        let mut longest = self.0.lock().expect("no holder of the lock panics");
         *longest = if in_time { *longest * STEP } else { *longest / STEP }.clamp(*SECONDS.start(), *SECONDS.end());
     }
 }

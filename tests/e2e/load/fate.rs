@@ -123,21 +123,21 @@ impl Fates {
         if let Some(span) = self.spans.get(&fate.victim) {
             span.note(in_time);
         }
-        let mut counts = self.counts.lock().expect("nothing panics with it");
+        let mut counts = self.counts.lock().expect("no holder of the lock panics");
         let (all, killed) = counts.entry(fate.victim).or_default();
         *all += 1;
         *killed += u32::from(in_time);
     }
 
     pub fn note_boot(&self) {
-        *self.booted.lock().expect("nothing panics with it") += 1;
+        *self.booted.lock().expect("no holder of the lock panics") += 1;
     }
 
     /// Returns a summary for the test's output.
     pub fn told(&self) -> String {
-        let counts = self.counts.lock().expect("nothing panics with it");
+        let counts = self.counts.lock().expect("no holder of the lock panics");
         let untouched = counts.get(&Victim::Nobody).map_or(0, |(all, _)| *all);
-        let booted = *self.booted.lock().expect("nothing panics with it");
+        let booted = *self.booted.lock().expect("no holder of the lock panics");
         let mut told = format!("{untouched} untouched, {booted} of them booted; killed in time");
         for victim in Victim::KILLED {
             let (all, killed) = counts.get(&victim).copied().unwrap_or_default();
@@ -149,7 +149,7 @@ impl Fates {
 
     /// Returns the kinds of victims of which none was killed in time. A test without such kills proves nothing.
     pub fn missed(&self) -> Vec<&'static str> {
-        let counts = self.counts.lock().expect("nothing panics with it");
+        let counts = self.counts.lock().expect("no holder of the lock panics");
         let missed =
             Victim::KILLED.into_iter().filter(|victim| counts.get(victim).is_none_or(|(_, killed)| *killed == 0));
         missed.map(Victim::words).collect()

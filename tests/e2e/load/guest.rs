@@ -119,7 +119,7 @@ impl<'a> Guest<'a> {
         killed |= self.delete(moment)?;
         // A warning would mean that the crowd has interfered with something. With runc no warnings are recorded.
         let said = fs::read_to_string(self.home.join(HOOK_SAID)).unwrap_or_default();
-        if killed || said.is_empty() { Ok(killed) } else { Err("the hook had something to say".into()) }
+        if killed || said.is_empty() { Ok(killed) } else { Err("the hook printed a message".into()) }
     }
 
     /// Returns the runtime's exit status, and whether the victim was killed in time.
@@ -216,7 +216,7 @@ impl<'a> Guest<'a> {
             json!({"ociVersion": "1.0.2", "id": self.id, "status": "stopped", "bundle": self.home.join("bundle")});
         state.write_all(told.to_string().as_bytes())?;
         std::io::Seek::rewind(&mut state)?;
-        let hook = self.stand.hook.to_str().ok_or("the hook's path is text")?;
+        let hook = self.stand.hook.to_str().ok_or("the hook's path is not UTF-8")?;
         let poststop = run_from(&mut self.stand.command(hook), Stdio::from(state), CROWDED)?;
         let told = poststop.told();
         if !poststop.status.success() || !poststop.errors.is_empty() {

@@ -56,10 +56,10 @@ fn one_crowd(site: &Arc<Site>, cell: Cell, seed: u64) -> Result<(), Failed> {
                     }
                     let fate = Fate::draw(&mut Chance::of_cycle(seed, number));
                     match cycle(&stand, &fates, number, &fate) {
-                        Ok(guest) => guests.lock().expect("nothing panics with it").push(guest),
+                        Ok(guest) => guests.lock().expect("no holder of the lock panics").push(guest),
                         Err(failed) => {
                             let told = format!("container {number}, {fate:?}: {}", message(&failed));
-                            errors.lock().expect("nothing panics with it").push(told);
+                            errors.lock().expect("no holder of the lock panics").push(told);
                         }
                     }
                 }
@@ -79,11 +79,7 @@ fn one_crowd(site: &Arc<Site>, cell: Cell, seed: u64) -> Result<(), Failed> {
     let (told, seconds) = (fates.told(), begun.elapsed().as_secs());
     eprintln!("load/{runtime}/{layout}: {CYCLES} cycles, {AT_A_TIME} at a time: {told}; in {seconds} s, seed {seed}");
     let missed = fates.missed();
-    if missed.is_empty() {
-        Ok(())
-    } else {
-        Err(format!("none was killed in time of the {}", missed.join(", the ")).into())
-    }
+    if missed.is_empty() { Ok(()) } else { Err(format!("no kill was in time for: {}", missed.join(", ")).into()) }
 }
 
 /// Runs one container from the creation of its bundle to its end.

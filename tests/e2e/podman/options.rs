@@ -98,7 +98,7 @@ fn in_user_namespace(engine: &Engine, option: &str) -> Result<(), Failed> {
     with_mounts(engine, &[option], &[], |guest| {
         let map = guest.ask(&["cat", "/proc/self/uid_map"])?;
         if map.split_whitespace().nth(1) == Some("0") {
-            return Err(format!("the host's root: {map}").into());
+            return Err(format!("the container's root user is the host's: {map}").into());
         }
         let paths = ["/run", "/run/lock", "/tmp", "/etc/machine-id", "/run/host", "/run/host/container-manager"];
         let owners = guest.ask(&[&["stat", "-c", "%u:%g"], &paths[..]].concat())?;

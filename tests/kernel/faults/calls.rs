@@ -147,7 +147,7 @@ impl Call {
             | "rt_sigprocmask" | "setitimer" | "sigaltstack" | "set_tid_address" | "set_robust_list" | "rseq"
             | "arch_prctl" | "execve" | "umask" | "getpid" | "getppid" | "gettid" | "geteuid" | "getuid"
             | "setfsuid" | "setfsgid" | "exit_group" => &[],
-            other => return Err(format!("which errors has {other}? It was called as: {}", self.line)),
+            other => return Err(format!("no errors are listed for {other}, which was called as: {}", self.line)),
         })
     }
 }
