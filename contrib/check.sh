@@ -280,7 +280,7 @@ form() {
 }
 
 units() {
-    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test documents --test fragments --test man --test set_up --test workflow
+    cargo test --quiet --locked --lib --test golden --test plan --test precreate --test hooksd --test documents --test fragments --test man --test prose --test set_up --test workflow
     # This uses a separate directory, because another part may be running the programs in the usual one.
     cargo test --quiet --locked --target-dir target/no-selinux --no-default-features --lib --test golden --test plan --test precreate --test hooksd
     cargo test --quiet --locked --test properties -- --nocapture
