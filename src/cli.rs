@@ -76,7 +76,7 @@ pub enum UsageError {
         expected: String,
     },
     /// The option does not apply to this form of the command line.
-    #[error("the option --{option} does not apply to {form} (only to: {takers}); see --help")]
+    #[error("the option --{option} can't be used with {form}, only with {takers}; see --help")]
     OtherForm {
         option: &'static str,
         form: &'static str,
@@ -265,7 +265,7 @@ mod tests {
                     Takes::Nothing(_) => format!("--{}", flag.name),
                     Takes::Text(..) | Takes::Path(..) => format!("--{}=1", flag.name),
                 };
-                let refusal = format!("the option --{} does not apply to {} (only to: ", flag.name, form.name());
+                let refusal = format!("the option --{} can't be used with {}, only with ", flag.name, form.name());
                 for arguments in [[word, &option], [&option, word]] {
                     // An option that applies may still lead to another error, such as a missing
                     // bundle or an invalid value.

@@ -186,7 +186,7 @@ impl Image {
     /// Determines what is at `path` without a lookup, if a directory above it is known to be missing or empty.
     /// Returns `None` if no such directory is known.
     #[must_use]
-    pub fn below_nothing(&self, path: &InnerPath) -> Option<Found> {
+    pub fn infer_missing(&self, path: &InnerPath) -> Option<Found> {
         self.above(path).find_map(|(above, found)| match found {
             Found::Nothing(at) | Found::EmptyDirectory(at) => {
                 path.below(&above).map(|name| Found::Nothing(at.join(name)))

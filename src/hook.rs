@@ -137,7 +137,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         (result, _) => result?,
     };
     announce(&label, &plan);
-    let is_awaited = || match (stage, state.pid) {
+    let poststop_is_pending = || match (stage, state.pid) {
         _ if process::parent() != parent => Ok(false),
         (Stage::CreateRuntime, Some(pid)) => process::shares_mount_namespace(pid),
         // At createContainer the first process is the parent, and its PID in this namespace may differ from
@@ -145,7 +145,7 @@ fn create(state: &State, stage: Stage, policy: &Policy) -> Result<(), HookError>
         (Stage::CreateContainer, _) | (_, None) => Ok(true),
     };
     let record = Record::of(&state.id, bundle.directory()?, seen);
-    match apply::apply(&container.root, &plan, &record, state.pid, &is_awaited) {
+    match apply::apply(&container.root, &plan, &record, state.pid, &poststop_is_pending) {
         Outcome::Prepared(failed) => {
             for error in &failed {
                 warn!("{label}: {}", chain(error));
@@ -256,7 +256,7 @@ fn without_config(
 /// Runs as podman's stage precreate, oci-hooks(5): reads config.json from `input` and writes it to `output`, with
 /// changes if the container is to be prepared.
 pub fn precreate(input: impl AsFd, output: &mut dyn Write) -> Result<(), Failure> {
-    const INPUT: &str = "config.json on standard input";
+    const INPUT: &str = "the config.json on standard input";
     let document = bundle::read_stream(input, INPUT);
     let document = document.map_err(|error| Failure { container: None, error: Box::new(error.into()) })?;
     let state = gather::precreate::state_at_precreate(bundle::absolute(Path::new(".")), &document);
@@ -291,7 +291,7 @@ const CLEANED_UP: u8 = 0;
 /// Logs the problems with the records of this container, and of others that are gone.
 fn tell(all: Vec<RecordProblem>) {
     for RecordProblem { id, error, is_of_another_call } in all {
-        let level = if error.is_for_later() || is_of_another_call { Level::Info } else { Level::Warn };
+        let level = if error.is_deferred() || is_of_another_call { Level::Info } else { Level::Warn };
         log!(level, "{}: {}", short(&id), chain(&error));
     }
 }

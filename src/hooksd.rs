@@ -87,8 +87,8 @@ pub fn read(directories: &[PathBuf], extension_stages: &[&str]) -> HookSet {
 impl HookSet {
     /// Whether any of the descriptors has a condition about bind mounts.
     #[must_use]
-    pub fn ask_for_bind_mounts(&self) -> bool {
-        self.descriptors.iter().any(Descriptor::asks_for_bind_mounts)
+    pub fn depend_on_bind_mounts(&self) -> bool {
+        self.descriptors.iter().any(Descriptor::has_bind_mount_condition)
     }
 
     /// Returns the descriptors whose hooks apply to the container, in the order in which the hooks run.
@@ -129,10 +129,10 @@ fn read_directory(
                 named.insert(name, descriptor);
             }
             Err(fault) => {
-                let fatal = !fault.is_no_error() && {
+                let fatal = !fault.is_ignored_by_engines() && {
                     let is_missing_hook = fault.is_missing_hook();
                     let first_is_missing_hook = *first_is_missing_hook.get_or_insert(is_missing_hook);
-                    !is_missing_hook && (!first_is_missing_hook || fault.may_be_ours())
+                    !is_missing_hook && (!first_is_missing_hook || fault.may_be_valid_for_engines())
                 };
                 problems.push(Problem { path, fault, fatal });
             }

@@ -10,7 +10,7 @@ pub mod capabilities;
 /// Must be a mount before PID 1 starts. Otherwise PID 1 mounts it, and dies if it isn't allowed to
 /// (`mount_table` in systemd's src/shared/mount-setup.c).
 pub const RUN: &str = "/run";
-/// A separate mount on Debian and its derivatives (run-lock.mount), which fails where systemd may not mount.
+/// Debian and its derivatives mount this separately, by run-lock.mount, which fails where systemd isn't allowed to mount.
 pub const RUN_LOCK: &str = "/run/lock";
 /// Mounted by systemd's tmp.mount if it isn't a mount yet, which fails where systemd may not mount.
 pub const TMP: &str = "/tmp";
@@ -94,13 +94,13 @@ pub const STOP_SIGNALS: [&str; 3] = ["SIGRTMIN+3", "RTMIN+3", "37"];
 pub const MANAGE_CGROUP: &str = "container_manage_cgroup";
 /// The SELinux class of capabilities, and the boolean that lets containers use the capabilities that they are
 /// granted; first outside user namespaces, then inside. These booleans are in Debian's policy, and apply to
-/// [`OF_CONTAINER_T`] alone.
+/// [`CONTAINER_T`] alone.
 pub const USE_CAPABILITIES: [(&str, &str); 2] =
     [("capability", "container_use_host_all_caps"), ("cap_userns", "container_use_userns_all_caps")];
 /// The corresponding boolean of Fedora's policy, which applies to all types and to both classes.
 pub const USE_ALL_CAPABILITIES: &str = "virt_sandbox_use_all_caps";
 /// The type of containers for which no other type is configured.
-pub const OF_CONTAINER_T: &str = "container_t";
+pub const CONTAINER_T: &str = "container_t";
 /// The annotation that selects how mounts are labeled if not by `context=`: see crun(1), and podman's documentation
 /// of `--security-opt label=nested`, with which an engine in the container can label its own files.
 pub const MOUNT_CONTEXT_TYPE: &str = "run.oci.mount_context_type";

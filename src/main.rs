@@ -12,7 +12,7 @@ use oci_systemd_hook::report::{self, chain};
 use oci_systemd_hook::sys::{process, time_limit};
 
 fn main() -> ExitCode {
-    let loader = process::told_to_loader();
+    let loader = process::loader_variable();
     process::clear_environment();
     let mut arguments = std::env::args_os();
     let name = arguments.next().unwrap_or_default();

@@ -33,7 +33,7 @@ pub fn apply(edit: &mut Edit<'_>, changes: &[Change]) -> Result<(), EditError> {
                 let mount = json!({ "destination": at, "type": kind, "source": kind, "options": options });
                 edit.extend(&["mounts"], &[mount])?;
             }
-            Field::MoreMountOption { mount, value } => {
+            Field::AddMountOption { mount, value } => {
                 edit.extend(&["mounts", &mount.to_string(), "options"], &[json!(value)])?;
             }
             Field::MountOption { mount, option, value } => {

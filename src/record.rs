@@ -49,7 +49,7 @@ pub enum RecordError {
     #[error("cannot determine the path of the container's record")]
     Place(#[source] SysError),
     /// The record can't be written.
-    #[error("cannot write the record {}; the hook creates nothing outside the container without it", path.display())]
+    #[error("cannot write the record {}; without it, the hook creates nothing outside the container", path.display())]
     Write { path: PathBuf, source: SysError },
     /// The record can't be read.
     #[error("cannot read the record {}", path.display())]
@@ -136,7 +136,7 @@ impl RecordError {
 
     /// Whether nothing failed and a later call will remove the rest.
     #[must_use]
-    pub fn is_for_later(&self) -> bool {
+    pub fn is_deferred(&self) -> bool {
         matches!(self, Self::InUse { .. } | Self::Busy { .. })
     }
 }
@@ -149,7 +149,7 @@ fn place() -> Result<PathBuf, RecordError> {
         Err(error) if error.errno() == Some(Errno::NOENT) => id_map::WHOLE.to_owned(),
         result => result.map_err(RecordError::Place)?,
     };
-    Ok(match (id_map::is_identity(&map), id_map::parent_of_root(&map)) {
+    Ok(match (id_map::is_identity(&map), id_map::outer_id_of_root(&map)) {
         (true, _) if rustix::process::geteuid().is_root() => PathBuf::from("/run"),
         (true, _) => PathBuf::from(format!("/run/user/{}", rustix::process::geteuid().as_raw())),
         (false, root) => PathBuf::from(format!("/run/user/{}", root.unwrap_or_default())),

@@ -13,7 +13,7 @@ use crate::sys::time_limit;
 /// The program's name, which starts each line on stderr.
 pub const NAME: &str = "oci-systemd-hook";
 
-/// Sends messages to stderr and to the system's log.
+/// Sends messages to stderr and, except for debug, to the system's log.
 struct StderrAndSyslog {
     stderr: StdErrLog,
 }

@@ -204,7 +204,7 @@ impl Root {
     }
 
     /// Records the file servers among the mounts of this namespace. `table` has the form of mountinfo.
-    pub fn know_mounts(&self, table: &[u8]) {
+    pub fn record_servers(&self, table: &[u8]) {
         let servers = mountinfo::entries(table).filter(|entry| needs_server(&entry.fs_type()));
         let mut servers: Vec<PathBuf> = servers.map(|entry| entry.mount_point()).collect();
         servers.retain(|server| server.starts_with(&self.path) && *server != self.path);
@@ -216,7 +216,7 @@ impl Root {
         if self.servers.get().is_none() {
             let prefix = mountinfo::escape(self.path.as_os_str().as_bytes());
             let is_wanted = |entry: &Entry<'_>| entry.may_be_below(&prefix) && needs_server(&entry.fs_type());
-            self.know_mounts(&mount_table::read(mount_table::OWN, is_wanted)?);
+            self.record_servers(&mount_table::read(mount_table::OWN, is_wanted)?);
         }
         Ok(self.servers.get().map(Vec::as_slice).unwrap_or_default())
     }
@@ -405,7 +405,7 @@ fn on_server(at: &InnerPath) -> SysError {
 fn unreachable(error: SysError) -> Result<Found, SysError> {
     let is_of_the_path =
         matches!(error.errno(), Some(Errno::LOOP | Errno::NOTDIR | Errno::NAMETOOLONG | Errno::XDEV | Errno::ACCESS));
-    if is_of_the_path || error.is_of_a_server() || matches!(error, SysError::Elsewhere(_)) {
+    if is_of_the_path || error.is_from_file_server() || matches!(error, SysError::Elsewhere(_)) {
         Ok(Found::Unreachable(error.to_string()))
     } else {
         Err(error)

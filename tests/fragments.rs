@@ -58,7 +58,7 @@ fn has(lines: &[String], wanted: &[&str]) {
 }
 
 /// The files of this repository that configure the hook for an engine or a runtime.
-const WITH_HOOKS: [&str; 7] = [
+const WITH_HOOKS: [&str; 8] = [
     "share/containers/oci/hooks.d/oci-systemd-hook.json.in",
     "share/containers/oci/hooks.d/oci-systemd-hook-annotation.json.in",
     "share/oci-systemd-hook/precreate.d/oci-systemd-hook-precreate.json.in",
@@ -66,6 +66,7 @@ const WITH_HOOKS: [&str; 7] = [
     "contrib/runc-hooks.json",
     "contrib/system-container/config.json.template",
     "contrib/demo.sh",
+    "share/doc/options.md",
 ];
 
 /// Returns each hook in the content of a file, without the quotes and escapes that differ between JSON and jq.
@@ -178,7 +179,7 @@ fn each_image_has_systemd_and_its_stop_signal() {
         assert_eq!(command, ["/sbin/init"], "{name}");
         assert!(text.contains(" systemd "), "{name} installs no systemd");
         assert!(text.contains(&format!("podman build -t localhost/systemd contrib/images/{name}")), "{name}");
-        assert_eq!(text.contains("# Not run by the tests."), name != "debian", "{name}");
+        assert_eq!(text.contains("# The tests do not run this file."), name != "debian", "{name}");
         names.push(name);
     }
     names.sort();

@@ -205,7 +205,7 @@ fn an_option_of_another_form_is_an_error_in_one_line() {
         let output = Command::new(env!("CARGO_BIN_EXE_oci-systemd-hook")).args(arguments).output().unwrap();
         let line = String::from_utf8(output.stderr).unwrap();
         assert_eq!((output.status.code(), line.lines().count()), (Some(2), 1), "{line}");
-        assert!(line.contains(&format!("the option {option} does not apply to {form} ")), "{line}");
+        assert!(line.contains(&format!("the option {option} can't be used with {form}, ")), "{line}");
     }
 }
 

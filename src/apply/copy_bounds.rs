@@ -94,7 +94,7 @@ impl fmt::Display for BoundOf<'_> {
                     "{most} bytes in the directories that get a tmpfs (the copies can't be charged to the container)"
                 )
             }
-            Bound::Read(most) => write!(f, "{most} bytes of zeros or of content that doesn't fit in {top}"),
+            Bound::Read(most) => write!(f, "{most} bytes to read in {top}, including content that is not copied"),
             Bound::Files => write!(f, "{FILES_MAX} files in {top}"),
             Bound::Depth => write!(f, "{DEPTH_MAX} nested directories in {top}"),
             Bound::Links => write!(f, "{LINKS_MAX_BYTES} bytes of paths to files with several hard links in {top}"),

@@ -30,12 +30,12 @@ const READ_LEAST_BYTES: u64 = 64 * 1024 * 1024;
 /// A file that isn't copied, and the reason. The path is kept as bytes because this travels between processes as JSON,
 /// and a path need not be valid UTF-8.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Trouble {
+pub(super) struct SkippedFile {
     path: Vec<u8>,
     pub why: Failed,
 }
 
-impl Trouble {
+impl SkippedFile {
     /// The file's path, relative to the directory whose content is copied.
     pub(super) fn path(&self) -> &Path {
         Path::new(OsStr::from_bytes(&self.path))
@@ -48,11 +48,11 @@ pub(super) struct Copied {
     /// The memory that the copy takes.
     pub taken_bytes: u64,
     /// The first file that was left out.
-    pub left_out: Option<Trouble>,
+    pub left_out: Option<SkippedFile>,
     /// The number of files that were left out.
     pub left_out_count: u32,
     /// The failure that ended the copy early.
-    pub failed: Option<Trouble>,
+    pub failed: Option<SkippedFile>,
 }
 
 /// One level of the directory tree that is being copied. This is iterative, since an image can nest directories so
@@ -128,7 +128,7 @@ struct Copy<'a> {
     /// Where the first name of a file with several hard links was copied to, by device and inode number. The device
     /// is part of the key because an overlay shows the device numbers of its layers.
     first_links: HashMap<(u64, u64), PathBuf>,
-    left_out: Option<Trouble>,
+    left_out: Option<SkippedFile>,
     left_out_count: u32,
     /// The read buffer, which is allocated once for all files.
     part: Vec<u8>,
@@ -174,11 +174,11 @@ impl Copy<'_> {
         }
     }
 
-    fn trouble(&self, why: Failed) -> Trouble {
+    fn trouble(&self, why: Failed) -> SkippedFile {
         // A path of 128 directories would fill the screen.
         let names = if matches!(why, Failed::Bound(Bound::Depth)) { 1 } else { usize::MAX };
         let path: PathBuf = self.path.iter().take(names).collect();
-        Trouble { path: path.into_os_string().into_encoded_bytes(), why }
+        SkippedFile { path: path.into_os_string().into_encoded_bytes(), why }
     }
 
     /// Records a file that doesn't fit, so that the copy can go on without it. Returns the failure if the plan refuses

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 use serde::{Deserialize, Serialize};
 
 use super::copy_bounds::{Allowance, Bound, CopyLimit, Failed};
-use super::copy_up::{Copied, Trouble, copy};
+use super::copy_up::{Copied, SkippedFile, copy};
 use super::labels::Labels;
 use super::{Interpreter, StepCause, StepError};
 use crate::path::InnerPath;
@@ -203,7 +203,7 @@ impl Source<'_> {
     }
 
     /// Returns the error for a file that isn't copied. `others` is the number of other files that don't fit.
-    fn cause(&self, trouble: Trouble, option: Option<&'static str>, others: u32) -> StepCause {
+    fn cause(&self, trouble: SkippedFile, option: Option<&'static str>, others: u32) -> StepCause {
         let (path, top) = (self.at.join(trouble.path()), self.at.clone());
         match trouble.why {
             Failed::Sys(source) if source.errno() == Some(Errno::NOSPC) => {

@@ -155,8 +155,10 @@ impl Interpreter<'_> {
         let (mut there, base, missing) = self.missing(at)?;
         let Some((top, below)) = missing.split_first() else { return Ok(true) };
         if missing.len() > MISSING_MAX {
-            let found =
-                format!("{at} has {} missing parent directories, and at most {MISSING_MAX} are created", below.len());
+            let found = format!(
+                "{} components of the path {at} are missing, and at most {MISSING_MAX} are created",
+                missing.len()
+            );
             return Err(SysError::TooMuch(found).into());
         }
         self.note();
@@ -213,7 +215,7 @@ impl Interpreter<'_> {
     /// runtime was killed, and this process may still be running then. But if neither the runtime nor the container's
     /// first process has ended by now, poststop comes later and finds the entries in the record.
     pub(super) fn leave_to_poststop(&self) -> Result<(), StepCause> {
-        if (self.is_awaited)()? { Ok(()) } else { Err(StepCause::GivenUp) }
+        if (self.poststop_is_pending)()? { Ok(()) } else { Err(StepCause::PoststopMayHaveRun) }
     }
 
     /// Creates a file. On a file system that was mounted in the container's user namespace, only IDs of that
@@ -262,7 +264,7 @@ impl Interpreter<'_> {
         label: Option<&str>,
     ) -> Result<(), StepCause> {
         let directory = self.directory_at(at)?;
-        cgroup::is_one(&directory)?;
+        cgroup::check_is_cgroup(&directory)?;
         for name in files {
             match cgroup::open_in(directory.as_fd(), name, OFlags::PATH) {
                 Ok(file) => self.hand_over(Rc::new(file), owner, label)?,

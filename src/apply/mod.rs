@@ -40,11 +40,11 @@ pub struct StepError {
 }
 
 impl StepError {
-    fn of_labelling(action: &Action, source: SysError) -> Self {
+    fn labeling_failed(action: &Action, source: SysError) -> Self {
         Self { step: format!("label everything that '{}' created", action.brief()), source: source.into() }
     }
 
-    fn of_undoing(source: StepCause) -> Self {
+    fn undo_failed(source: StepCause) -> Self {
         Self { step: "undo a step that failed".to_owned(), source }
     }
 }
@@ -111,8 +111,8 @@ pub enum StepCause {
     #[error(transparent)]
     Record(#[from] RecordError),
     /// The engine may already have called poststop.
-    #[error("poststop might not undo it: the runtime, or the container's first process, has ended in the meantime")]
-    GivenUp,
+    #[error("poststop might not undo it: the runtime, or the container's first process, has already ended")]
+    PoststopMayHaveRun,
 }
 
 fn and(others: u32) -> String {
@@ -133,21 +133,21 @@ pub enum Outcome {
 }
 
 /// Carries out a plan. `first_process` is the PID of the container's first process, which a step may have to move.
-/// `is_awaited` reports whether the call at poststop is still to come.
+/// `poststop_is_pending` reports whether the call at poststop is still to come.
 #[must_use]
 pub fn apply(
     root: &Root,
     plan: &Plan,
     record: &Record,
     first_process: Option<u32>,
-    is_awaited: &dyn Fn() -> Result<bool, SysError>,
+    poststop_is_pending: &dyn Fn() -> Result<bool, SysError>,
 ) -> Outcome {
     let labels = Rc::new(Labels::new(plan.label.as_deref()));
     let mut run = Interpreter {
         root,
         record,
         first_process,
-        is_awaited,
+        poststop_is_pending,
         owner: plan.owner,
         labels,
         budget: CopyBudget::of(plan.copying.as_ref()),
@@ -164,14 +164,14 @@ pub fn apply(
         let (done_before, own_before, kept_before) = (run.undo.len(), run.own.clone(), run.kept.clone());
         run.on = on;
         let result = run.perform(action);
-        failed.extend(run.labels.failure().map(|error| StepError::of_labelling(action, error)));
+        failed.extend(run.labels.failure().map(|error| StepError::labeling_failed(action, error)));
         failed.extend(run.budget.warnings());
         if let Err(source) = result {
             let error = StepError { step: action.brief(), source };
             match need {
                 Need::BestEffort => {
                     failed.push(error);
-                    failed.extend(run.undo.back_to(done_before).into_iter().map(StepError::of_undoing));
+                    failed.extend(run.undo.back_to(done_before).into_iter().map(StepError::undo_failed));
                     // Some of the recorded files may be among what was undone.
                     (run.own, run.kept) = (own_before, kept_before);
                     run.has_noted = false;
@@ -194,7 +194,7 @@ struct Interpreter<'a> {
     root: &'a Root,
     record: &'a Record,
     first_process: Option<u32>,
-    is_awaited: &'a dyn Fn() -> Result<bool, SysError>,
+    poststop_is_pending: &'a dyn Fn() -> Result<bool, SysError>,
     owner: Option<Owner>,
     labels: Rc<Labels<'a>>,
     budget: CopyBudget<'a>,
@@ -233,7 +233,7 @@ impl Interpreter<'_> {
             Action::MountFile { at, content, context } => self.mount_file(at, content, context.as_deref())?,
             Action::MakeWritable { at } => {
                 let place = self.directory_at(at)?;
-                cgroup::is_one(&place)?;
+                cgroup::check_is_cgroup(&place)?;
                 let own = mount::copy_of(&place)?;
                 self.put(own, at, &place, Access::ReadWrite)?;
             }
@@ -247,7 +247,7 @@ impl Interpreter<'_> {
             Action::BindHost { from, at } => {
                 let place = self.directory_at(at)?;
                 let from = fs::open_host_directory(from)?;
-                cgroup::is_one(&from)?;
+                cgroup::check_is_cgroup(&from)?;
                 self.put(mount::copy_of(from)?, at, &place, Access::ReadOnly)?;
             }
         }

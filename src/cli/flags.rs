@@ -132,8 +132,8 @@ pub(super) const FLAGS: [Flag; 7] = [
         name: "time-limit",
         takes: Takes::Text("SECONDS", time_limit),
         forms: &[Form::Hook, Form::Precreate],
-        doc: "how long a call may take, from 1 to 3600; 45 by default; must be less than the timeout in the \
-              descriptors, 60, after which the runtime kills the hook without a message",
+        doc: "the time limit of a call, from 1 to 3600; 45 by default; it must be less than the timeout in the \
+              descriptors (60), after which the runtime kills the hook without a message",
     },
     Flag {
         name: "allow-options",

@@ -109,15 +109,15 @@ pub struct Membership {
     pub owns_limits: bool,
 }
 
-/// Whether this process can create a cgroup beside the container's own, which isn't removed together with it.
+/// Whether this process can create a sibling of the container's cgroup, which the runtime doesn't remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CgroupCreation {
     /// The process can, and the poststop hook will remove the cgroup.
     Possible,
     /// The process can't, because it runs in the container's namespaces.
-    Inside,
+    InContainer,
     /// The process must not, because config.json doesn't call this hook at poststop, which would remove the cgroup.
-    Forever,
+    NoPoststop,
     /// The process can't, because it lacks the rights of the host's root.
     Rootless,
 }
@@ -144,7 +144,7 @@ pub struct Cgroups {
     pub outside: Vec<Hierarchy>,
     /// The mounts that config.json asks for at, above and below /sys/fs/cgroup, in the order of config.json.
     pub asked: Vec<AskedMount>,
-    pub making: CgroupCreation,
+    pub creation: CgroupCreation,
     /// The name of a cgroup that the hook creates for the container beside its own.
     pub name: String,
 }

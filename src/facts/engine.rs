@@ -59,8 +59,8 @@ impl Engine {
         }
     }
 
-    /// Whether poststop hooks are called even if config.json doesn't list them. podman leaves them out and runs them
-    /// itself (all versions up to 5.8).
+    /// Whether poststop hooks are called even if config.json doesn't list them. podman (all versions up to 5.8) doesn't write
+    /// them to config.json, and runs them itself.
     #[must_use]
     pub fn calls_poststop_itself(self) -> bool {
         self == Self::Podman
@@ -85,7 +85,7 @@ impl Runtime {
     /// Whether the runtime makes all mounts private after the hooks unless config.json sets `rootfsPropagation`, as
     /// crun does (1.8 to 1.28).
     #[must_use]
-    pub fn makes_mounts_private(self) -> bool {
+    pub fn resets_propagation_after_hooks(self) -> bool {
         self == Self::Crun
     }
 

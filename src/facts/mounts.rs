@@ -140,7 +140,7 @@ impl Mounts {
     #[must_use]
     pub fn predicted(list: impl IntoIterator<Item = PredictedMount>) -> Self {
         let mut mounts = Self::new(FORETOLD_ROOT);
-        let root = PredictedMount::plain(InnerPath::root(), "rootfs", false);
+        let root = PredictedMount::ordinary(InnerPath::root(), "rootfs", false);
         for (id, next) in (FORETOLD_ROOT..).zip(std::iter::once(root).chain(list)) {
             let parent = mounts.holding(&next.at).map_or(FORETOLD_ROOT, |mount| mount.id);
             let PredictedMount { at, fs_type, read_only, cgroup } = next;
@@ -272,7 +272,7 @@ pub struct PredictedMount {
 impl PredictedMount {
     /// Describes a mount of an ordinary file system.
     #[must_use]
-    pub fn plain(at: InnerPath, fs_type: &str, read_only: bool) -> Self {
+    pub fn ordinary(at: InnerPath, fs_type: &str, read_only: bool) -> Self {
         Self { at, fs_type: fs_type.to_owned(), read_only, cgroup: None }
     }
 
@@ -283,7 +283,7 @@ impl PredictedMount {
             Hierarchy::Unified => "cgroup2",
             Hierarchy::Systemd | Hierarchy::Memory => "cgroup",
         };
-        Self { cgroup: Some((hierarchy, from)), ..Self::plain(at, fs_type, read_only) }
+        Self { cgroup: Some((hierarchy, from)), ..Self::ordinary(at, fs_type, read_only) }
     }
 }
 
@@ -435,7 +435,7 @@ mod tests {
 
     #[test]
     fn predicts_from_config() {
-        let at = |path| PredictedMount::plain(InnerPath::new(path), "tmpfs", false);
+        let at = |path| PredictedMount::ordinary(InnerPath::new(path), "tmpfs", false);
         let mounts = Mounts::predicted([at("/proc"), at("/run"), at("/run/secrets"), at("/run")]);
         assert_eq!(holder(&mounts, "/run/secrets"), "/run", "the later mount covers the earlier");
         assert_eq!(holder(&mounts, "/proc/1"), "/proc");

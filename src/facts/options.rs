@@ -253,7 +253,7 @@ pub struct OptionChoice<'a, T> {
 /// The options that the container's author set.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Options {
-    /// Each option that is set, with the annotation's key as the author wrote it.
+    /// Each option that is set, with the annotation's key as the container's author wrote it.
     chosen: BTreeMap<Key, (String, Value)>,
     /// The host's policy, which determines the options that are honored.
     pub policy: Policy,
@@ -279,7 +279,7 @@ pub fn list(name: fn(Key) -> &'static str) -> String {
 }
 
 impl Options {
-    /// Returns options of which none is set.
+    /// Returns options with none set.
     #[must_use]
     pub fn new(policy: Policy) -> Self {
         Self { policy, ..Self::default() }

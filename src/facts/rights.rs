@@ -50,7 +50,7 @@ impl Rights {
     }
 }
 
-/// Whether this process and the container are in a user namespace other than the host's, user_namespaces(7).
+/// Whether this process, and whether the container, is in a user namespace other than the host's, user_namespaces(7).
 #[derive(Debug, Clone, Copy)]
 pub struct UserNamespaces {
     /// Whether this process is in one. At createContainer it is in the container's own, if there is one.

@@ -5,7 +5,7 @@ use crate::kernel::selinux::Label;
 
 /// How the container's mount label can be applied to what the hook creates.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Labelling {
+pub enum Labeling {
     /// To a whole mount, with the mount option `context=`.
     ByMount,
     /// To each file separately, because `context=` can't or must not be used, for this reason.
@@ -33,7 +33,7 @@ pub struct CgroupLabel {
     pub manageable: Option<bool>,
     /// Whether the container's processes could manage the cgroup if it had the mount label, and the policy permits
     /// that label on a cgroup. `None` if the policy can't be queried, or if there is no mount label.
-    pub manageable_if_labelled: Option<bool>,
+    pub manageable_if_labeled: Option<bool>,
     /// The policy boolean that would permit it, if the policy has such a boolean and it is off.
     pub boolean: Option<&'static str>,
 }
@@ -46,7 +46,7 @@ pub struct Confinement {
     /// `process.selinuxLabel` of config.json, if it isn't empty.
     pub process: Option<Label>,
     /// `linux.mountLabel`, and how it can be applied.
-    pub mount: Option<(Label, Labelling)>,
+    pub mount: Option<(Label, Labeling)>,
     /// Whether the policy lets the container's processes write files with the mount label. `None` if unknown.
     pub files: Option<Files>,
     /// The label of the container's cgroup, if it could be read.
@@ -75,13 +75,13 @@ impl Selinux {
     /// Returns the label for what the hook creates.
     #[must_use]
     pub fn label(&self) -> Option<&str> {
-        self.given(|labelling| !matches!(labelling, Labelling::Refused(_)))
+        self.given(|labeling| !matches!(labeling, Labeling::Refused(_)))
     }
 
     /// Returns the label for whole mounts.
     #[must_use]
     pub fn context(&self) -> Option<&str> {
-        self.given(|labelling| *labelling == Labelling::ByMount)
+        self.given(|labeling| *labeling == Labeling::ByMount)
     }
 
     /// Returns the new label for the container's cgroup. Returns `None` unless the container's processes may not
@@ -90,14 +90,14 @@ impl Selinux {
     pub fn cgroup_label(&self) -> Option<&str> {
         let Self::On(confinement) = self else { return None };
         let cgroup = confinement.cgroup.as_ref()?;
-        let helps = (cgroup.manageable, cgroup.manageable_if_labelled) == (Some(false), Some(true));
+        let helps = (cgroup.manageable, cgroup.manageable_if_labeled) == (Some(false), Some(true));
         self.label().filter(|_| helps)
     }
 
-    fn given(&self, how: impl Fn(&Labelling) -> bool) -> Option<&str> {
+    fn given(&self, how: impl Fn(&Labeling) -> bool) -> Option<&str> {
         match self {
             Self::On(confinement) => {
-                confinement.mount.as_ref().filter(|(_, labelling)| how(labelling)).map(|(label, _)| label.text.as_str())
+                confinement.mount.as_ref().filter(|(_, labeling)| how(labeling)).map(|(label, _)| label.text.as_str())
             }
             Self::Off { .. } | Self::NotBuilt => None,
         }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Determines from what was read which cgroups the container is in. This module opens no files.
+//! Determines which cgroups the container is in, from files that were read earlier. This module opens no files.
 
 use std::path::Path;
 
@@ -171,7 +171,7 @@ pub(super) fn cgroups(state: &State, config: &Config, readings: &Readings) -> Cg
         systemd: of(Hierarchy::Systemd),
         outside: OF_SYSTEMD.into_iter().filter(is_outside).collect(),
         asked: asked_mounts(config),
-        making: readings.making,
+        creation: readings.creation,
         name: format!("oci-systemd-hook-{}", state.id),
     }
 }

@@ -36,7 +36,7 @@ pub(super) fn lists_this_hook(hooks: &[Hook]) -> Result<bool, GatherError> {
     }
     let file = |path: &Path| match std::fs::metadata(path).call(|| format!("stat({path:?})")) {
         Ok(file) => Ok(Some((file.dev(), file.ino()))),
-        Err(error) if error.errno().is_some_and(|errno| NOT_SEEN.contains(&errno)) || error.is_of_a_server() => {
+        Err(error) if error.errno().is_some_and(|errno| NOT_SEEN.contains(&errno)) || error.is_from_file_server() => {
             Ok(None)
         }
         Err(source) => Err(GatherError::Read { path: path.to_owned(), source }),

@@ -95,7 +95,8 @@ fn container_manager(config: &Config) -> String {
 }
 
 fn propagation(state: &State, config: &Config) -> Propagation {
-    if Runtime::of(state).makes_mounts_private() && config.linux.rootfs_propagation.as_deref().is_none_or(str::is_empty)
+    if Runtime::of(state).resets_propagation_after_hooks()
+        && config.linux.rootfs_propagation.as_deref().is_none_or(str::is_empty)
     {
         Propagation::Lost
     } else {

@@ -83,7 +83,7 @@ pub fn surroundings(
     };
     let root = root.map_or_else(|| open_root(bundle), Ok)?;
     let mut mounted = mounted(&root)?;
-    root.know_mounts(&mounted.text);
+    root.record_servers(&mounted.text);
     stage::is_set_up(&root, config, of)?;
     // At worst, as on a file system without locks, a poststop hook of another container removes a mount point.
     let lock = root.lock_for_mounting(LOCK_PATIENCE).ok().flatten();
@@ -116,7 +116,7 @@ pub fn surroundings(
         memory_limits: memory_limits(&root, &evidence)?,
         follow_up: follow_up(config, stage)?,
         options,
-        making: making(state, config, own, engine, stage)?,
+        creation: cgroup_creation(state, config, own, engine, stage)?,
         engine,
         rights: rights(config, own),
         id_maps,
@@ -126,7 +126,7 @@ pub fn surroundings(
         systemd,
         selinux: selinux(
             config,
-            |label| selinux::labelling(label, mount_context.as_deref()),
+            |label| selinux::labeling(label, mount_context.as_deref()),
             |at| root.open_directory(&InnerPath::new(at)),
         ),
         mounts,
@@ -145,8 +145,8 @@ fn memory_limits(root: &Root, evidence: &Evidence<'_>) -> Result<Vec<u64>, Gathe
     Ok(limits)
 }
 
-/// Determines whether a cgroup can be created beside the container's own.
-fn making(
+/// Determines whether this process can create a sibling of the container's cgroup, which the runtime doesn't remove.
+fn cgroup_creation(
     state: &State,
     config: &Config,
     own: CapabilitySet,
@@ -158,12 +158,12 @@ fn making(
     let user_namespaces = user_namespaces(config);
     Ok(match stage {
         _ if user_namespaces.is_rootless() => CgroupCreation::Rootless,
-        Stage::CreateContainer => CgroupCreation::Inside,
+        Stage::CreateContainer => CgroupCreation::InContainer,
         Stage::CreateRuntime if user_namespaces.hook || !own.contains(CapabilitySet::SYS_ADMIN) => {
             CgroupCreation::Rootless
         }
         Stage::CreateRuntime if lists_this_hook(&config.hooks.poststop)? || is_podmans()? => CgroupCreation::Possible,
-        Stage::CreateRuntime => CgroupCreation::Forever,
+        Stage::CreateRuntime => CgroupCreation::NoPoststop,
     })
 }
 
@@ -197,7 +197,7 @@ pub(super) fn image(root: &Root) -> Result<Image, GatherError> {
     let mut image = Image::default();
     for path in interface::PATHS {
         let path = InnerPath::new(path);
-        let found = image.below_nothing(&path).map_or_else(|| find(root, &path), Ok)?;
+        let found = image.infer_missing(&path).map_or_else(|| find(root, &path), Ok)?;
         image.insert(path, found);
     }
     Ok(image)
@@ -265,7 +265,7 @@ pub(super) fn programs(root: &Root) -> impl Iterator<Item = Result<InnerPath, Ga
 
 fn rights(config: &Config, own: CapabilitySet) -> Rights {
     Rights {
-        over_mounts: process::is_over_mount_namespace(),
+        over_mounts: process::has_capabilities_over_mounts(),
         user_namespaces: user_namespaces(config),
         lacking: Rights::USED.into_iter().filter(|used| !own.bits() & used.bitmask() != 0).collect(),
     }

@@ -34,8 +34,8 @@ pub(super) enum Family {
 }
 
 impl Family {
-    /// Returns the processes that may be in the container's cgroup. At createRuntime, the container's
-    /// first process is `first`.
+    /// Returns the processes that are expected in the container's cgroup. Any other process means that others use the
+    /// cgroup as well. `first` is the container's first process, which is known at createRuntime only.
     pub(super) fn of(config: &Config, stage: Stage, first: Option<u32>) -> Self {
         match stage {
             Stage::CreateRuntime => {
@@ -71,7 +71,7 @@ pub(super) fn look(root: &Root, family: &Family, place: &CgroupPlace) -> Result<
 fn open(root: &Root, place: &CgroupPlace) -> Result<Option<OwnedFd>, GatherError> {
     let failed = |source| GatherError::Cgroup { path: place.path.clone(), hierarchy: place.hierarchy, source };
     let is_one = |directory: OwnedFd| {
-        cgroup::is_one(&directory)?;
+        cgroup::check_is_cgroup(&directory)?;
         Ok(directory)
     };
     let directory = match (&place.on_host, &place.seen_at) {
@@ -164,7 +164,7 @@ fn is_hidden(pid: u32) -> Result<bool, GatherError> {
     let failed = |source| GatherError::Read { path: PathBuf::from(mount_table::OWN), source };
     Ok(!process::sees_all()
         && others::tasks(pid).map_err(failed)?.is_empty()
-        && others::are_hidden().map_err(failed)?)
+        && others::may_hide_processes().map_err(failed)?)
 }
 
 /// Whether a process has a thread that isn't exiting and fulfills a condition. The condition is checked first,

@@ -11,7 +11,7 @@ use super::{AnnotationFacts, GatherError, annotation_facts, live, open_root};
 use crate::bundle::Bundle;
 use crate::facts::mounts::PredictedMount;
 use crate::facts::options::Policy;
-use crate::facts::selinux::Labelling;
+use crate::facts::selinux::Labeling;
 use crate::facts::{
     CgroupCreation, CgroupNamespace, CgroupOwner, CgroupRoot, FollowUp, Layout, Mounts, Occupants, Places, Rights,
     Stage, Surroundings, UserNamespaces,
@@ -45,7 +45,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
         memory_limits: limit.into_iter().collect(),
         follow_up: FollowUp::None,
         options,
-        making: CgroupCreation::Possible,
+        creation: CgroupCreation::Possible,
         engine,
         rights: Rights::of_root(UserNamespaces { hook: false, container: config.has_namespace("user") }),
         id_maps: [id_map(&config.linux.uid_mappings), id_map(&config.linux.gid_mappings)],
@@ -56,7 +56,7 @@ pub fn surroundings(bundle: &Bundle<'_>, policy: &Policy) -> Result<Surroundings
         // A runtime can set labels, but the user who asks for a plan may not have the right to try that.
         selinux: selinux(
             config,
-            |_| selinux::asked_for(mount_context.as_deref()).map_or(Labelling::ByMount, Labelling::ByFile),
+            |_| selinux::asked_for(mount_context.as_deref()).map_or(Labeling::ByMount, Labeling::ByFile),
             |at| fs::open_host_directory(Path::new(at)),
         ),
     };
@@ -150,7 +150,7 @@ fn mounts(list: &[config::ConfigMount], layout: Layout, namespace: CgroupNamespa
             _ => {
                 mounts.push(match bound_cgroup(mount, layout) {
                     Some((hierarchy, below)) => PredictedMount::cgroup(at, hierarchy, of_host(below), read_only),
-                    None => PredictedMount::plain(at, fs_type, read_only),
+                    None => PredictedMount::ordinary(at, fs_type, read_only),
                 });
                 continue;
             }
@@ -158,7 +158,7 @@ fn mounts(list: &[config::ConfigMount], layout: Layout, namespace: CgroupNamespa
         match layout {
             Layout::Legacy if fs_type != "cgroup2" => {
                 let systemd = at.join("systemd");
-                mounts.push(PredictedMount::plain(at, "tmpfs", read_only));
+                mounts.push(PredictedMount::ordinary(at, "tmpfs", read_only));
                 mounts.push(PredictedMount::cgroup(systemd, Hierarchy::Systemd, legacy, read_only));
             }
             Layout::Legacy | Layout::Hybrid | Layout::Unified => {

@@ -44,7 +44,7 @@ pub struct Readings {
     pub follow_up: FollowUp,
     pub options: Options,
     /// Whether a cgroup can be created beside the container's own.
-    pub making: CgroupCreation,
+    pub creation: CgroupCreation,
     /// What this process is permitted to do to the container.
     pub rights: Rights,
     /// The content of `uid_map` and `gid_map` of the container's user namespace.

@@ -5,20 +5,20 @@ use std::os::fd::OwnedFd;
 
 use super::user_namespaces;
 use crate::facts::Selinux;
-use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
+use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labeling};
 use crate::interface::{
-    CAPABILITIES, CGROUP, CGROUP_SYSTEMD, MANAGE_CGROUP, MOUNT_CONTEXT_TYPE, OF_CONTAINER_T, USE_ALL_CAPABILITIES,
+    CAPABILITIES, CGROUP, CGROUP_SYSTEMD, CONTAINER_T, MANAGE_CGROUP, MOUNT_CONTEXT_TYPE, USE_ALL_CAPABILITIES,
     USE_CAPABILITIES,
 };
 use crate::kernel::selinux::Label;
 use crate::oci::config::Config;
 use crate::sys::{SysError, mount, selinux};
 
-/// Gathers the facts about SELinux. `labelling` finds out how a label can be applied, and `open` opens a directory
+/// Gathers the facts about SELinux. `labeling` finds out how a label can be applied, and `open` opens a directory
 /// as the container sees it.
 pub(super) fn selinux(
     config: &Config,
-    labelling: impl FnOnce(&str) -> Labelling,
+    labeling: impl FnOnce(&str) -> Labeling,
     open: impl Fn(&str) -> Result<OwnedFd, SysError>,
 ) -> Selinux {
     let is_there = |label: &&str| !label.is_empty();
@@ -30,12 +30,12 @@ pub(super) fn selinux(
         return Selinux::NotBuilt;
     }
     let process = config.process.selinux_label.as_deref().filter(is_there).map(Label::parse);
-    let mount = mount.map(|text| (Label::parse(text), labelling(text)));
+    let mount = mount.map(|text| (Label::parse(text), labeling(text)));
     let label = mount.as_ref().map(|(label, _)| label);
     let files = process.as_ref().zip(label).and_then(|(process, label)| files(process, label));
     let cgroup = cgroup(open).and_then(selinux::label_of).map(|at| CgroupLabel {
         manageable: process.as_ref().and_then(|process| may_manage(process, &at)),
-        manageable_if_labelled: label.and_then(|label| {
+        manageable_if_labeled: label.and_then(|label| {
             Some(files? == Files::Writable && selinux::denied(label, &at, "filesystem", &["associate"])?.is_empty())
         }),
         boolean: if_off(MANAGE_CGROUP),
@@ -43,7 +43,7 @@ pub(super) fn selinux(
     });
     let [outside, inside] = USE_CAPABILITIES;
     let (class, boolean) = if user_namespaces(config).any() { inside } else { outside };
-    let is_container_t = process.as_ref().is_some_and(|process| process.kind == OF_CONTAINER_T);
+    let is_container_t = process.as_ref().is_some_and(|process| process.kind == CONTAINER_T);
     Selinux::On(Box::new(Confinement {
         enforcing: selinux::is_enforcing(),
         files,
@@ -99,16 +99,16 @@ pub(super) fn asked_for(mount_context: Option<&str>) -> Option<String> {
 }
 
 /// Finds out how a label can be applied by trying it on a detached tmpfs, which disappears afterwards.
-pub(super) fn labelling(label: &str, mount_context: Option<&str>) -> Labelling {
+pub(super) fn labeling(label: &str, mount_context: Option<&str>) -> Labeling {
     let why = match asked_for(mount_context) {
         Some(why) => why,
         None => match mount::new_tmpfs(&[("context", label.to_owned())]) {
-            Ok(_) => return Labelling::ByMount,
-            Err(error) => format!("the kernel refuses it as a mount option: {error}"),
+            Ok(_) => return Labeling::ByMount,
+            Err(error) => format!("the kernel refuses the label as a mount option: {error}"),
         },
     };
     match mount::new_tmpfs(&[]).and_then(|mount| selinux::set_label(mount, label)) {
-        Ok(()) => Labelling::ByFile(why),
-        Err(error) => Labelling::Refused(format!("{why}; setting it on a file also failed: {error}")),
+        Ok(()) => Labeling::ByFile(why),
+        Err(error) => Labeling::Refused(format!("{why}; setting it on a file also failed: {error}")),
     }
 }

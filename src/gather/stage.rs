@@ -21,7 +21,7 @@ use crate::sys::{SysError, fs, process};
 
 /// What is known about the namespaces in which this process runs.
 #[derive(Debug, Default)]
-pub struct StageProof {
+pub struct StageEvidence {
     /// The runtime's PID in the mounted /proc, if the runtime was found to be in another PID
     /// namespace than this process.
     pub runtime: Option<u32>,
@@ -30,16 +30,17 @@ pub struct StageProof {
 }
 
 /// Proves at createContainer that this process is in the container's mount namespace. Evidence against it is an error.
-pub fn prove(stage: Stage, config: &Config) -> Result<StageProof, GatherError> {
+pub fn prove(stage: Stage, config: &Config) -> Result<StageEvidence, GatherError> {
     match stage {
         Stage::CreateContainer if config.has_namespace("mount") => match prove_inside(config) {
             Err(GatherError::Stage(error @ StageError::Unproven(_))) => {
-                Ok(StageProof { lacking: Some(error), ..StageProof::default() })
+                Ok(StageEvidence { lacking: Some(error), ..StageEvidence::default() })
             }
-            result => result.map(|runtime| StageProof { runtime, lacking: None }),
+            result => result.map(|runtime| StageEvidence { runtime, lacking: None }),
         },
-        // At createRuntime, `pid_of` checks the process whose mount namespace will be entered.
-        Stage::CreateContainer | Stage::CreateRuntime => Ok(StageProof::default()),
+        // There is nothing to prove at createRuntime: `pid_of` checks that the process whose mount namespace will be
+        // entered isn't the host's or the engine's.
+        Stage::CreateContainer | Stage::CreateRuntime => Ok(StageEvidence::default()),
     }
 }
 
@@ -57,9 +58,7 @@ fn prove_inside(config: &Config) -> Result<Option<u32>, GatherError> {
     let its = match process::namespace(&of, "mnt") {
         Ok(Some(its)) => its,
         Ok(None) => {
-            return Err(
-                StageError::Unproven(SysError::Finding(format!("process {of} has ended in the meantime"))).into()
-            );
+            return Err(StageError::Unproven(SysError::Finding(format!("process {of} has ended"))).into());
         }
         // This process has no rights over the runtime, for instance because it is in the container's own user
         // namespace. If that user namespace owns this mount namespace, only processes of the user namespace can be
@@ -138,7 +137,7 @@ fn runtime(own: Option<&Path>) -> Result<(u32, ToldBy), GatherError> {
 fn has_other_mounts(pid: u32, own: Option<&Path>) -> Result<bool, GatherError> {
     let pid = pid.to_string();
     match if_shown(process::namespace(&pid, "mnt")).map_err(StageError::Unproven)? {
-        // Nothing is known about a process that has ended in the meantime.
+        // Nothing is known about a process that has ended.
         Some(its) => Ok(its.is_some_and(|its| Some(its.as_path()) != own)),
         None => is_in_another_user_namespace(&pid),
     }

@@ -51,7 +51,7 @@ pub enum Fault {
 
 impl Fault {
     /// Whether the engines don't treat this as an error.
-    pub(super) fn is_no_error(&self) -> bool {
+    pub(super) fn is_ignored_by_engines(&self) -> bool {
         match self {
             Self::Name => true,
             Self::File(error) => error.kind() == ErrorKind::NotFound,
@@ -61,7 +61,7 @@ impl Fault {
 
     /// Whether the engines might use the file. They do reject a truncated one, but this module also rejects other
     /// JSON, and patterns, that they may accept.
-    pub(super) fn may_be_ours(&self) -> bool {
+    pub(super) fn may_be_valid_for_engines(&self) -> bool {
         match self {
             Self::Pattern { .. } => true,
             Self::Format(FormatFault::Json(error)) => !error.is_eof(),
@@ -153,7 +153,7 @@ impl Descriptor {
     }
 
     /// Whether the descriptor has a condition about bind mounts.
-    pub(super) fn asks_for_bind_mounts(&self) -> bool {
+    pub(super) fn has_bind_mount_condition(&self) -> bool {
         self.when.has_bind_mounts.is_some()
     }
 

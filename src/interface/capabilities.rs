@@ -18,7 +18,7 @@ pub struct Needed {
 }
 
 /// Units that run as a user other than root.
-const OF_OTHER_USERS: [&str; 5] =
+const NON_ROOT_UNITS: [&str; 5] =
     ["dbus.service", "polkit.service", "systemd-resolved.service", "avahi-daemon.service", "man-db.service"];
 
 /// All capabilities that stock units need. Of Docker's 14, no unit missed AUDIT_WRITE, MKNOD and FSETID, and
@@ -27,14 +27,14 @@ pub const NEEDED: [Needed; 11] = [
     Needed {
         capability: "CAP_SETUID",
         since: None,
-        units: &OF_OTHER_USERS,
+        units: &NON_ROOT_UNITS,
         effect: "logins and services with User= fail",
         drop_in: None,
     },
     Needed {
         capability: "CAP_SETGID",
         since: None,
-        units: &OF_OTHER_USERS,
+        units: &NON_ROOT_UNITS,
         effect: "logins and services with User= fail",
         drop_in: None,
     },

@@ -87,7 +87,7 @@ const OF_A_SERVER: [(&str, u32); 24] = [
     ("orangefs", 0x2003_0528),
     ("prl_fs", 0x7c7c_6673),
     ("pvfs2", 0x2003_0528),
-    // The cifs client has this number if the server speaks SMB 2.
+    // The number of cifs if it is mounted with SMB 2 or later.
     ("smb3", 0xfe53_4d42),
     ("smbfs", 0x517b),
     ("vboxsf", 0x786f_4256),

@@ -7,7 +7,7 @@ pub const WHOLE: &str = "0 0 4294967295";
 
 /// Returns the ID in the parent namespace that the namespace's ID 0 is mapped to, or `None` if ID 0 has no mapping.
 #[must_use]
-pub fn parent_of_root(text: &str) -> Option<u32> {
+pub fn outer_id_of_root(text: &str) -> Option<u32> {
     text.lines().find_map(|line| {
         let mut fields = line.split_ascii_whitespace();
         let (inner, outer) = (fields.next()?, fields.next()?);
@@ -54,8 +54,8 @@ mod tests {
         // an ID at the same time.
         assert!(!is_identity("0 0\n4294967295\n"));
         assert!(!is_identity("0 0 4294967295\n0 0 1\n"));
-        assert_eq!(parent_of_root("1 100000 65536\n0 1000 1\n"), Some(1000));
-        assert_eq!(parent_of_root(""), None);
+        assert_eq!(outer_id_of_root("1 100000 65536\n0 1000 1\n"), Some(1000));
+        assert_eq!(outer_id_of_root(""), None);
         for (text, unmapped) in [
             ("0 0 4294967295\n", None),
             ("0 1000 1\n1 100000 65536\n", None),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Deserializer};
 use super::bounded;
 
 /// The names of all variables that this program reads.
-const ASKED_FOR: [&str; 8] = [
+const KEPT_VARIABLES: [&str; 8] = [
     "PATH",
     "container",
     "container_uuid",
@@ -18,14 +18,14 @@ const ASKED_FOR: [&str; 8] = [
 ];
 
 #[derive(Debug, Default)]
-pub struct Environment([Option<Box<str>>; ASKED_FOR.len()]);
+pub struct Environment([Option<Box<str>>; KEPT_VARIABLES.len()]);
 
 impl Environment {
     /// Returns a variable's value. If a name occurs more than once, the last entry wins, as in a shell.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&str> {
-        let at = ASKED_FOR.iter().position(|known| *known == name);
-        debug_assert!(at.is_some(), "{name} is not one of the kept variables");
+        let at = KEPT_VARIABLES.iter().position(|known| *known == name);
+        debug_assert!(at.is_some(), "{name} is missing in KEPT_VARIABLES");
         self.0.get(at?)?.as_deref()
     }
 
@@ -33,7 +33,7 @@ impl Environment {
         /// A longer string can't be passed to a program: `MAX_ARG_STRLEN`, execve(2).
         const LONGEST_BYTES: usize = 128 * 1024;
         let Some((name, value)) = entry.split_once('=').filter(|_| entry.len() < LONGEST_BYTES) else { return };
-        let of_that_name = ASKED_FOR.iter().zip(&mut self.0).find(|(known, _)| **known == name);
+        let of_that_name = KEPT_VARIABLES.iter().zip(&mut self.0).find(|(known, _)| **known == name);
         if let Some((_, kept)) = of_that_name {
             *kept = Some(value.into());
         }

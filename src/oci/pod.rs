@@ -20,7 +20,7 @@ pub enum Pod {
 const TYPES: [&str; 2] = ["io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri.container-type"];
 /// The ID of the pod that the container is in. Since 5.0, podman writes this but no type.
 const SANDBOX: &str = "io.kubernetes.cri-o.SandboxID";
-/// The container's name: the kubelet's label, which CRI-O copies to an annotation, and containerd's own annotation.
+/// The keys of the container's name: the kubelet's label, which CRI-O copies to an annotation, and containerd's own annotation.
 const NAMES: [&str; 2] = ["io.kubernetes.container.name", "io.kubernetes.cri.container-name"];
 
 /// The keys of a container's names: the kubelet's labels, which CRI-O turns into annotations, and containerd's own.

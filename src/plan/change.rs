@@ -22,7 +22,7 @@ pub enum Field {
         options: Vec<&'static str>,
     },
     /// Adds an option to a mount.
-    MoreMountOption {
+    AddMountOption {
         /// The index of the mount in `mounts`.
         mount: usize,
         value: &'static str,
@@ -44,7 +44,7 @@ impl fmt::Display for Change {
             Field::Mount { at, kind, options } => {
                 write!(f, "add a {kind} mount on {at} ({}) to mounts", options.join(","))?;
             }
-            Field::MoreMountOption { mount, value } => write!(f, "add {value:?} to mounts[{mount}].options")?,
+            Field::AddMountOption { mount, value } => write!(f, "add {value:?} to mounts[{mount}].options")?,
             Field::MountOption { mount, option, value } => {
                 write!(f, "set mounts[{mount}].options[{option}] to {value:?}")?;
             }

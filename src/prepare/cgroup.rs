@@ -144,7 +144,7 @@ fn writable(
     }
     if let CgroupOwner::Shared(sharing) = member.owner {
         if need == Need::Required
-            && facts.cgroups.making == CgroupCreation::Possible
+            && facts.cgroups.creation == CgroupCreation::Possible
             && sharing != Sharing::AnotherContainer
         {
             // The existing mount may also show other cgroups.
@@ -175,7 +175,7 @@ fn writable(
     }
     let cgroup = Cgroup { hierarchy, path: member.path.clone(), inode: member.inode };
     let hides = facts.cgroups.namespace == CgroupNamespace::Host
-        && view::hides_others(facts, plan, at, MountsBelow::Kept, Some(member));
+        && view::can_hide_others(facts, plan, at, MountsBelow::Kept, Some(member));
     if hides {
         view::show_own(plan, need, &cgroup, at, &own);
     } else if !is_at_own_path {
@@ -250,7 +250,7 @@ fn could_write_limits(hierarchy: Hierarchy, member: &Membership) -> bool {
 /// Limits how many cgroups can be created below a cgroup of v2.
 fn limit(facts: &Surroundings, plan: &mut Plan, cgroup: Cgroup, writer: Writer) {
     let CgroupsMax::Of(most) = facts.options.policy.cgroups_max else { return };
-    let is_out_of_reach = writer == Writer::Outside && facts.cgroups.making == CgroupCreation::Inside;
+    let is_out_of_reach = writer == Writer::Outside && facts.cgroups.creation == CgroupCreation::InContainer;
     if cgroup.hierarchy != Hierarchy::Unified || is_out_of_reach {
         return;
     }
@@ -276,7 +276,7 @@ fn show(facts: &Surroundings, plan: &mut Plan, hierarchy: Hierarchy, at: &InnerP
     let own = at.join(inside.as_path());
     match member.filter(|member| member.owner == CgroupOwner::Container) {
         Some(member) => show_own(facts, plan, member, cgroup, at, own),
-        None => show_made(facts, plan, member, &cgroup, at, &own),
+        None => create_and_show(facts, plan, member, &cgroup, at, &own),
     }
     Ok(())
 }
@@ -294,7 +294,7 @@ fn show_own(
         view::show(plan, Need::Required, cgroup.clone(), at.clone(), why);
         let place = below_limits(facts, plan, member, cgroup, own, Need::Required);
         make_writable(facts, plan, place, Need::Required);
-    } else if view::hides_others(facts, plan, at, MountsBelow::Covered, Some(member)) {
+    } else if view::can_hide_others(facts, plan, at, MountsBelow::Covered, Some(member)) {
         view::show_own(plan, Need::Required, &cgroup, at, &own);
         let place = below_limits(facts, plan, member, cgroup.clone(), own.clone(), Need::Required);
         make_writable(facts, plan, place, Need::Required);
@@ -307,7 +307,7 @@ fn show_own(
 }
 
 /// Creates a cgroup for the container below `above`, which the container shares with others, and shows the new one.
-fn show_made(
+fn create_and_show(
     facts: &Surroundings,
     plan: &mut Plan,
     member: Option<&Membership>,
@@ -335,7 +335,7 @@ fn show_made(
     let place = above_at.join(name).join(PAYLOAD);
     let is_private = facts.cgroups.namespace == CgroupNamespace::Private;
     // The root of a private cgroup namespace is the cgroup above, which the container shares with others.
-    if is_private || view::hides_others(facts, plan, at, MountsBelow::Covered, member) {
+    if is_private || view::can_hide_others(facts, plan, at, MountsBelow::Covered, member) {
         view::show_at_path(plan, Need::Required, made, payload, at, &place);
     } else {
         view::show_whole(plan, above.hierarchy, at);
@@ -348,11 +348,11 @@ fn shared(facts: &Surroundings, at: &InnerPath, sharing: Sharing) -> Refusal {
         // That container could rename and write to any cgroup created below its own.
         Sharing::AnotherContainer => "stop that container first",
         // This is the case under su(1) and cron(8), which don't start a systemd instance for the user.
-        Sharing::Engine if facts.cgroups.making == CgroupCreation::Rootless => {
+        Sharing::Engine if facts.cgroups.creation == CgroupCreation::Rootless => {
             "run the engine as root, because only the host's root can create one; for a rootless engine systemd can \
              create one: log in directly instead of using su, or run loginctl enable-linger"
         }
-        Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::remedy(facts.cgroups.making),
+        Sharing::Engine | Sharing::Others | Sharing::Unknown => layout::remedy(facts.cgroups.creation),
     };
     Refusal::SharedCgroup { at: at.clone(), why: because(sharing), remedy }
 }
@@ -384,7 +384,7 @@ fn delegate(facts: &Surroundings, plan: &mut Plan, own: InnerPath) {
         (None, None) => return,
         // Some runtimes change the owner themselves on v2, with some cgroup drivers.
         (Some(_), None) => "its owner is outside the container's user namespace",
-        (None, Some(_)) => "with its current label, the SELinux policy doesn't let the container write to it",
+        (None, Some(_)) => "the SELinux policy doesn't let the container write to it under its current label",
         (Some(_), Some(_)) => {
             "its owner is outside the container's user namespace, and with its current label, the SELinux policy \
              doesn't let the container write to it"

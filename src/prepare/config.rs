@@ -34,7 +34,7 @@ fn propagation(config: &Config, before: &PrecreateFacts) -> Vec<Change> {
     let cgroups = config.mounts.iter().enumerate().filter(|(_, mount)| mount.is_cgroup() && !mount.has_propagation());
     let mut changes: Vec<_> = cgroups
         .map(|(number, _)| Change {
-            field: Field::MoreMountOption { mount: number, value: PRIVATE },
+            field: Field::AddMountOption { mount: number, value: PRIVATE },
             why: "otherwise, with the root's new propagation, what is mounted on it appears on the host",
         })
         .collect();

@@ -167,7 +167,7 @@ fn wanted(options: &Options) -> [WantedTmpfs<'_>; 4] {
             need: Need::Required,
             if_missing: IfMissing::Make,
             excess: Excess::Refused,
-            why: "systemd exits without a tmpfs on /run",
+            why: "systemd exits if /run isn't a mount",
         },
         WantedTmpfs {
             path: RUN_LOCK,

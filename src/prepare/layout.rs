@@ -27,7 +27,7 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
                 let takes_v1 = version < FIRST_ON_V2_ALONE;
                 let takes_v2 = version > LAST_ON_V1_ALONE;
                 if !(if layout == Layout::Unified { takes_v2 } else { takes_v1 }) {
-                    return Err(Refusal::Unfit { key: key.to_owned(), version, layout });
+                    return Err(Refusal::UnsupportedLayout { key: key.to_owned(), version, layout });
                 }
             }
             (layout, format!("the annotation {key} asks for it"))
@@ -41,8 +41,8 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
             (layout, format!("{version} in the image supports only cgroup v1"))
         }
         (None, Some(version)) if version >= FIRST_THAT_WARNS_OF_V1 && mounted != Layout::Unified => {
-            let is_had = within_reach(&facts.cgroups, Layout::Unified).is_ok();
-            if is_had && facts.cgroups.is_showable(Hierarchy::Unified) {
+            let is_available = check_available(&facts.cgroups, Layout::Unified).is_ok();
+            if is_available && facts.cgroups.is_showable(Hierarchy::Unified) {
                 (Layout::Unified, format!("{version} in the image prefers cgroup v2"))
             } else {
                 (mounted, format!("{version} in the image prefers cgroup v2, but the container can't get it"))
@@ -54,11 +54,11 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
         }
     };
     if layout != mounted {
-        within_reach(&facts.cgroups, layout).map_err(|making| Refusal::OutOfReach {
+        check_available(&facts.cgroups, layout).map_err(|creation| Refusal::LayoutUnavailable {
             why: why.clone(),
             layout,
             mounted,
-            remedy: remedy(making),
+            remedy: remedy(creation),
         })?;
     }
     Ok(ChosenLayout { layout, why })
@@ -66,13 +66,13 @@ pub(super) fn choose(facts: &Surroundings, mounted: Layout) -> Result<ChosenLayo
 
 /// Checks that the container has a cgroup of its own in each hierarchy of a layout, or that the hook can create one.
 /// The error is the reason why the hook can't.
-fn within_reach(cgroups: &Cgroups, layout: Layout) -> Result<(), CgroupCreation> {
+fn check_available(cgroups: &Cgroups, layout: Layout) -> Result<(), CgroupCreation> {
     let has_own =
         |hierarchy: &Hierarchy| cgroups.of(*hierarchy).is_some_and(|member| member.owner == CgroupOwner::Container);
-    if cgroups.making == CgroupCreation::Possible || layout.hierarchies().iter().all(has_own) {
+    if cgroups.creation == CgroupCreation::Possible || layout.hierarchies().iter().all(has_own) {
         Ok(())
     } else {
-        Err(cgroups.making)
+        Err(cgroups.creation)
     }
 }
 
@@ -99,12 +99,12 @@ pub(super) fn may_make_v1(facts: &Surroundings, plan: &mut Plan, chosen: &Chosen
 }
 
 /// Returns what the user can do if the hook can't create a cgroup for the container.
-pub(super) fn remedy(making: CgroupCreation) -> &'static str {
-    match making {
-        CgroupCreation::Possible | CgroupCreation::Inside => {
-            "run this hook at createRuntime as well, where it can create one"
+pub(super) fn remedy(creation: CgroupCreation) -> &'static str {
+    match creation {
+        CgroupCreation::Possible | CgroupCreation::InContainer => {
+            "run this hook at createRuntime as well, when it can still create a cgroup"
         }
-        CgroupCreation::Forever => "run this hook at poststop as well, where it removes what it has to create",
+        CgroupCreation::NoPoststop => "run this hook at poststop as well, where it removes what it has to create",
         CgroupCreation::Rootless => "run the engine as root, because only the host's root can create one",
     }
 }

@@ -63,7 +63,7 @@ fn whole(facts: &Surroundings) -> Result<Plan, Refusal> {
 
 /// Returns the path that `directory` leads to, if files written there leave no trace outside the container because it
 /// is on a tmpfs. Otherwise adds the reason to the plan.
-fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<InnerPath> {
+fn tmpfs_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -> Option<InnerPath> {
     let at = match facts.image.at(directory) {
         Found::Directory(at) | Found::EmptyDirectory(at) | Found::Nothing(at) | Found::OnServer(at) => at,
         Found::File(at) | Found::Other(at, _) => {
@@ -94,7 +94,7 @@ fn unnoticed_directory(facts: &Surroundings, plan: &mut Plan, directory: &str) -
 
 /// Plans to create something at `at`, which the container knows as `path`, unless something exists there already. If
 /// `at` is on a new tmpfs, nothing does.
-fn unless_there(
+fn create_if_missing(
     facts: &Surroundings,
     plan: &mut Plan,
     (path, at): (&str, InnerPath),

@@ -18,7 +18,7 @@ pub enum Refusal {
         "cannot make the container's root ({uid}:{gid} on the host) the owner of new files: this process has no \
          CAP_CHOWN; run the engine, and the service that it is in (CapabilityBoundingSet=), with this capability"
     )]
-    MayNotGive {
+    MayNotChown {
         /// The user ID on the host.
         uid: u32,
         gid: u32,
@@ -44,13 +44,13 @@ pub enum Refusal {
         "the annotation {key} asks for the cgroup layout {layout}, which {version} in the image can't use; remove the \
          annotation"
     )]
-    Unfit { key: String, version: Version, layout: Layout },
+    UnsupportedLayout { key: String, version: Version, layout: Layout },
     /// The container can't get a cgroup in the layout that it needs.
     #[error(
         "cannot set up the cgroup layout {layout}, although {why}: the runtime mounted {mounted}, and the container \
          has no other cgroup of its own; {remedy}, or use a host with the layout {layout}, or another image"
     )]
-    OutOfReach { why: String, layout: Layout, mounted: Layout, remedy: &'static str },
+    LayoutUnavailable { why: String, layout: Layout, mounted: Layout, remedy: &'static str },
     /// The cgroup isn't the container's alone.
     #[error(
         "cannot make {at} writable: {why}, and the container may only write to a cgroup that is its own; let the \

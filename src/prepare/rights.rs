@@ -10,7 +10,7 @@ use crate::plan::{Action, Content, Plan};
 /// Checks all steps, so this must run after they are planned.
 pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) -> Result<(), Refusal> {
     if let (Some(Owner { uid, gid }), false) = (plan.owner, facts.rights.has(Capability::CAP_CHOWN)) {
-        return Err(Refusal::MayNotGive { uid, gid });
+        return Err(Refusal::MayNotChown { uid, gid });
     }
     copies(facts, plan);
     Ok(())

@@ -2,7 +2,7 @@
 //! What the administrator should know about SELinux. The labels themselves are part of the steps that create files.
 
 use super::remedy;
-use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
+use crate::facts::selinux::{CgroupLabel, Confinement, Files, Labeling};
 use crate::facts::{Engine, Selinux, Surroundings};
 use crate::interface::MANAGE_CGROUP;
 use crate::kernel::selinux::{Label, dominates};
@@ -32,11 +32,11 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
 
 fn labels(engine: Engine, confinement: &Confinement, plan: &mut Plan) {
     match &confinement.mount {
-        None | Some((_, Labelling::ByMount)) => {}
-        Some((_, Labelling::ByFile(why))) => {
+        None | Some((_, Labeling::ByMount)) => {}
+        Some((_, Labeling::ByFile(why))) => {
             plan.remark(format!("each file is labeled individually: {why}"));
         }
-        Some((label, Labelling::Refused(why))) => plan.warn(format!(
+        Some((label, Labeling::Refused(why))) => plan.warn(format!(
             "new files don't get the label {}, so SELinux may deny the container access to them: {why}",
             label.text
         )),
@@ -88,8 +88,8 @@ fn files(engine: Engine, process: &Label, label: &Label, said: Option<Files>, pl
     match told {
         None | Some(Files::Writable) => {}
         Some(Files::OtherLevel) => plan.warn(format!(
-            "process.selinuxLabel and linux.mountLabel in config.json disagree: a process at level {} may not write \
-             files at {}; set the same level for both with {}, or set none",
+            "process.selinuxLabel and linux.mountLabel in config.json disagree: a process at level {} is not allowed \
+             to write files at level {}; set the same level for both with {}, or set none",
             process.level,
             label.level,
             remedy::selinux_level(engine)
@@ -105,14 +105,14 @@ fn files(engine: Engine, process: &Label, label: &Label, said: Option<Files>, pl
 }
 
 fn manage_cgroup(engine: Engine, process: &Label, cgroup: &CgroupLabel, plan: &mut Plan) {
-    if cgroup.manageable != Some(false) || cgroup.manageable_if_labelled == Some(true) {
+    if cgroup.manageable != Some(false) || cgroup.manageable_if_labeled == Some(true) {
         return;
     }
     let how = match cgroup.boolean {
         Some(boolean) => turn_on(boolean),
         None => {
             format!(
-                "choose a type that may, with {} (container_init_t in Fedora's policy)",
+                "choose a type that is allowed to, with {} (container_init_t in Fedora's policy)",
                 remedy::selinux_type(engine)
             )
         }

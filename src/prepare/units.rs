@@ -2,7 +2,7 @@
 //! What the hook writes to /run/systemd/system, where it has effect for this boot only (systemd.unit(5)). So far it
 //! only writes masks, which are symbolic links to /dev/null, for units that can't work in this container.
 
-use super::{moved, unless_there, unnoticed_directory};
+use super::{create_if_missing, moved, tmpfs_directory};
 use crate::facts::{Found, Surroundings};
 use crate::interface::{CONSOLE_GETTY, MACHINE_ID, MACHINE_ID_COMMIT, RUNTIME_UNITS};
 use crate::path::InnerPath;
@@ -26,11 +26,11 @@ pub(super) fn plan(facts: &Surroundings, plan: &mut Plan) {
     if masks.is_empty() {
         return;
     }
-    let Some(directory) = unnoticed_directory(facts, plan, RUNTIME_UNITS) else {
+    let Some(directory) = tmpfs_directory(facts, plan, RUNTIME_UNITS) else {
         return;
     };
     for (path, why) in masks {
         let at = moved(path, RUNTIME_UNITS, &directory);
-        unless_there(facts, plan, (path, at), why, |at| Action::Symlink { at, target: "/dev/null" });
+        create_if_missing(facts, plan, (path, at), why, |at| Action::Symlink { at, target: "/dev/null" });
     }
 }

@@ -29,7 +29,7 @@ pub(super) enum MountsBelow {
 
 /// Whether the other cgroups of a hierarchy can be hidden from a container with the host's cgroup namespace. If not,
 /// the reason is noted in the plan.
-pub(super) fn hides_others(
+pub(super) fn can_hide_others(
     facts: &Surroundings,
     plan: &mut Plan,
     at: &InnerPath,
@@ -40,10 +40,10 @@ pub(super) fn hides_others(
         "config.json mounts the host's cgroups there"
     } else if below == MountsBelow::Kept && !facts.mounts.directly_below(at).is_empty() {
         "something is mounted below that path"
-    } else if facts.cgroups.making == CgroupCreation::Inside && facts.rights.user_namespaces.any() {
+    } else if facts.cgroups.creation == CgroupCreation::InContainer && facts.rights.user_namespaces.any() {
         "in the container's user namespace the hook can't create a cgroup that hides them"
     } else if member.is_some_and(lacks_room) {
-        "the limits of its cgroup leave no room to repeat the path below it"
+        "the limits of its cgroup don't allow enough child cgroups to recreate its path there"
     } else {
         return true;
     };
@@ -78,7 +78,7 @@ pub(super) fn show_at_path(plan: &mut Plan, need: Need, top: Cgroup, own: Cgroup
         make(plan, need, &above, name, Lifetime::WithParent, "it is part of the path of the container's own cgroup")
     });
     show(plan, need, top, at.clone(), "the container must not see any other cgroup");
-    show(plan, need, own, path.clone(), "this is the path in /proc/1/cgroup");
+    show(plan, need, own, path.clone(), "/proc/1/cgroup contains this path");
 }
 
 /// Shows a whole hierarchy, starting at its root.

@@ -59,7 +59,7 @@ pub fn clean_up(state: &State) -> Vec<RecordProblem> {
     };
     let bundle = state.bundle().ok();
     let mut all: Vec<RecordProblem> = of_id(&place.join(&state.id), bundle).into_iter().map(told).collect();
-    if all.is_empty() || all.iter().all(|told| told.error.is_for_later()) {
+    if all.is_empty() || all.iter().all(|told| told.error.is_deferred()) {
         // Without a bundle it is unknown which container of this ID the state means.
         let but = if bundle.is_some() { None } else { Some(state.id.as_str()) };
         all.extend(sweep_below(&place, IDS_MAX_AT_POSTSTOP, SPARE_AT_POSTSTOP, but).unwrap_or_default());
@@ -86,7 +86,7 @@ pub fn sweep() -> Vec<RecordProblem> {
 }
 
 /// The namespaces that still have processes, determined on first use.
-type Living = OnceCell<Option<HashSet<Namespaces>>>;
+type LiveNamespaces = OnceCell<Option<HashSet<Namespaces>>>;
 
 /// A record that was found on disk.
 struct StoredRecord {
@@ -101,7 +101,7 @@ impl StoredRecord {
     }
 
     /// Whether this process's view of the container is conclusive; see [`RecordedContainer::is_here`].
-    fn is_here(&self, living: &Living) -> bool {
+    fn is_here(&self, living: &LiveNamespaces) -> bool {
         let living = || living.get_or_init(living_namespaces).as_ref();
         self.made.container.as_ref().is_some_and(|container| container.is_here(living))
     }
@@ -238,7 +238,7 @@ fn of_any_bundle(found: &[StoredRecord], directory: &Path) -> Vec<RecordError> {
         [] => Vec::new(),
         [record] if record.is_old() => record.replay(&RemovalBudget::FULL),
         [record] => match record.life() {
-            Life::Gone if record.is_here(&Living::new()) => record.replay(&RemovalBudget::FULL),
+            Life::Gone if record.is_here(&LiveNamespaces::new()) => record.replay(&RemovalBudget::FULL),
             Life::Gone => vec![RecordError::Elsewhere],
             Life::Alive(pid) => vec![RecordError::Alive { pid }],
             Life::Unknown => {
@@ -260,7 +260,7 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
     let start = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |now| now.subsec_nanos() as usize);
     let start = start.checked_rem(names.len()).unwrap_or_default();
     let mut told = Vec::new();
-    let (budget, living) = (RemovalBudget::spare(Instant::now() + spare), Living::new());
+    let (budget, living) = (RemovalBudget::spare(Instant::now() + spare), LiveNamespaces::new());
     for name in names.iter().cycle().skip(start).take(names.len().min(most)) {
         if but.is_some_and(|but| name == but) {
             continue;
@@ -278,7 +278,7 @@ fn sweep_below(place: &Path, most: usize, spare: Duration, but: Option<&str>) ->
     Some(told)
 }
 
-fn sweep_id(directory: &Path, budget: &RemovalBudget, living: &Living) -> Vec<RecordError> {
+fn sweep_id(directory: &Path, budget: &RemovalBudget, living: &LiveNamespaces) -> Vec<RecordError> {
     // The process that holds the lock is working on these records.
     let Ok(Locked::Yes(lock)) = lock(directory, Wait::No) else { return Vec::new() };
     // A record that can't be read is reported at its own container's poststop.

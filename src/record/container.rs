@@ -127,7 +127,7 @@ impl RecordedContainer {
     pub(super) fn is_here<'a>(&self, living: impl FnOnce() -> Option<&'a HashSet<Namespaces>>) -> bool {
         let Some(noted) = self.namespaces else { return self.is_of_another_boot() };
         let Some(own) = Namespaces::own() else { return false };
-        if (noted.pid, noted.time) != (own.pid, own.time) || others::are_hidden().unwrap_or(true) {
+        if (noted.pid, noted.time) != (own.pid, own.time) || others::may_hide_processes().unwrap_or(true) {
             return false;
         }
         self.is_in_these_namespaces()

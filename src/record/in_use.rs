@@ -71,7 +71,7 @@ pub(super) fn user(root: &Root, paths: &[InnerPath], budget: &RemovalBudget) -> 
         }
         match wanted.is_used(&format!("/proc/{task}/mountinfo"), &own_roots, &budget) {
             Ok(true) => return Ok(Some(pid)),
-            // chroot(2) hides all mounts that aren't below the new root.
+            // After chroot(2), a process's mountinfo lists only the mounts below its new root.
             Ok(false) if others::has_changed_root(&task) => {
                 seen_in_part.extend(namespace.map(|namespace| (namespace, (pid, task))));
             }
@@ -127,15 +127,15 @@ impl RemovalTarget {
     /// Does the same in a child process that enters the mount namespace. Returns `false` if the child isn't permitted
     /// to enter it; the view from outside must then suffice.
     fn is_used_inside(&self, task: &str, own_roots: &Roots, budget: &RemovalBudget) -> Result<bool, SysError> {
-        const USED: &[u8] = b"used";
+        const YES: &[u8] = b"used";
         let answer = process::in_child(None, || {
             match process::with_mount_table_of(task, |table| self.is_used(table, own_roots, budget)) {
-                Ok(true) => USED.to_owned(),
+                Ok(true) => YES.to_owned(),
                 _ => Vec::new(),
             }
         })?;
         budget.check(|| format!("to read /proc/{task}/mountinfo in its namespace"))?;
-        Ok(answer.as_deref() == Some(USED))
+        Ok(answer.as_deref() == Some(YES))
     }
 
     fn is_root(&self, entry: &Entry<'_>) -> bool {

@@ -18,7 +18,7 @@ use crate::kernel::cgroup::Hierarchy;
 use crate::path::{CgroupPath, InnerPath};
 use crate::plan::Cgroup;
 use crate::root::Root;
-use crate::sys::birth::{self, Birth, Inodes, Newborn, Sameness};
+use crate::sys::birth::{self, Birth, Inodes, NamedFile, Sameness};
 use crate::sys::cgroup::RemovalBudget;
 use crate::sys::{self, SysError, fs};
 
@@ -213,7 +213,7 @@ impl PlannedFile {
                 continue;
             }
             match fs::unlink_at(directory.as_fd(), name, kind) {
-                Err(failed) if is_others_by_now(&failed) => {}
+                Err(failed) if is_replaced(&failed) => {}
                 result => result?,
             }
         }
@@ -318,7 +318,7 @@ impl Remnant {
 struct FoundFile {
     directory: std::os::fd::OwnedFd,
     name: OsString,
-    newborn: Newborn,
+    newborn: NamedFile,
 }
 
 /// Looks up a path. Returns `None` unless it is a directory or an empty regular file, whichever is expected.
@@ -342,7 +342,7 @@ fn look(root: &Root, at: &InnerPath, is_directory: bool) -> Result<Option<FoundF
 fn remove_empty(root: &Root, at: &InnerPath, is_directory: bool) -> Result<(), SysError> {
     let Some(FoundFile { directory, name, newborn }) = look(root, at, is_directory)? else { return Ok(()) };
     match fs::unlink_at(directory.as_fd(), &name, newborn.kind) {
-        Err(failed) if is_others_by_now(&failed) => Ok(()),
+        Err(failed) if is_replaced(&failed) => Ok(()),
         result => result,
     }
 }
@@ -358,6 +358,6 @@ fn is_gone(error: &SysError) -> bool {
 }
 
 /// Whether a failed removal means that the file is gone, is no longer empty, or now has another type.
-fn is_others_by_now(failed: &SysError) -> bool {
+fn is_replaced(failed: &SysError) -> bool {
     matches!(failed.errno(), Some(Errno::NOENT | Errno::NOTEMPTY | Errno::EXIST | Errno::NOTDIR | Errno::ISDIR))
 }

@@ -48,7 +48,7 @@ impl ReadError {
             Self::Kind(_) | Self::OfTheKernel(_) | Self::OnAVolume(_) | Self::OfAServer(_) => true,
             // This process has no rights in the file's user namespace, or another process holds a lease on the file.
             Self::Sys(error) => {
-                matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::AGAIN)) || error.is_of_a_server()
+                matches!(error.errno(), Some(Errno::ACCESS | Errno::PERM | Errno::AGAIN)) || error.is_from_file_server()
             }
         }
     }
@@ -76,7 +76,7 @@ impl Root {
     /// Opens a cgroup file for reading. A file on any other file system is not opened.
     pub fn read_cgroup(&self, at: &InnerPath) -> Result<File, ReadError> {
         let place = self.regular_file(at)?;
-        cgroup::is_one(&place)?;
+        cgroup::check_is_cgroup(&place)?;
         Ok(reopen(&place)?)
     }
 

@@ -21,7 +21,7 @@ pub struct Birth {
 
 /// The file that a name refers to.
 #[derive(Debug, Clone, Copy)]
-pub struct Newborn {
+pub struct NamedFile {
     pub birth: Birth,
     pub kind: FileType,
     /// The size of the file, which matters only for a regular file.
@@ -64,7 +64,7 @@ pub enum Inodes {
 }
 
 impl Inodes {
-    /// Returns how long inode numbers stay the same on the file system of an open file.
+    /// Returns whether inode numbers survive a remount of the file system of an open file.
     pub fn of(file: impl AsFd) -> Result<Self, SysError> {
         /// `OVERLAYFS_SUPER_MAGIC` in linux/magic.h.
         const OVERLAY: FsWord = 0x794c_7630;
@@ -83,25 +83,25 @@ pub fn of(file: impl AsFd) -> Result<Birth, SysError> {
 }
 
 /// Returns what a name in a directory refers to. A symbolic link is not followed.
-pub fn at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<Newborn, SysError> {
+pub fn at(directory: BorrowedFd<'_>, name: &OsStr) -> Result<NamedFile, SysError> {
     let wanted = StatxFlags::INO | StatxFlags::BTIME | StatxFlags::TYPE | StatxFlags::SIZE;
     match rustix::fs::statx(directory, name, AtFlags::SYMLINK_NOFOLLOW, wanted) {
         Err(Errno::NOSYS) => {
             let status = fs::stat_at(directory, name)?;
             let size_bytes = u64::try_from(status.st_size).unwrap_or(u64::MAX);
-            Ok(Newborn { birth: Birth { inode: status.st_ino, at: None }, kind: fs::kind(&status), size_bytes })
+            Ok(NamedFile { birth: Birth { inode: status.st_ino, at: None }, kind: fs::kind(&status), size_bytes })
         }
         result => {
             let status = result.call(|| format!("statx({name:?})"))?;
             let kind = FileType::from_raw_mode(status.stx_mode.into());
-            Ok(Newborn { birth: birth(&status), kind, size_bytes: status.stx_size })
+            Ok(NamedFile { birth: birth(&status), kind, size_bytes: status.stx_size })
         }
     }
 }
 
 fn birth(status: &Statx) -> Birth {
-    let is_told = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::BTIME);
-    Birth { inode: status.stx_ino, at: is_told.then_some((status.stx_btime.tv_sec, status.stx_btime.tv_nsec)) }
+    let has_birth_time = StatxFlags::from_bits_retain(status.stx_mask).contains(StatxFlags::BTIME);
+    Birth { inode: status.stx_ino, at: has_birth_time.then_some((status.stx_btime.tv_sec, status.stx_btime.tv_nsec)) }
 }
 
 #[cfg(test)]

@@ -127,7 +127,7 @@ pub fn open(hierarchy: Hierarchy) -> Result<OwnedFd, SysError> {
 /// (`apply_cgroup_root_flags` in the kernel's kernel/cgroup/cgroup.c).
 fn options_of_v2() -> Vec<String> {
     /// The options of any mount, and the one that SELinux adds.
-    const NOT_ITS_OWN: [&str; 3] = ["rw", "ro", "seclabel"];
+    const GENERIC_OPTIONS: [&str; 3] = ["rw", "ro", "seclabel"];
     [mount_table::OWN, "/proc/1/mountinfo"]
         .into_iter()
         .find_map(|table| {
@@ -136,7 +136,7 @@ fn options_of_v2() -> Vec<String> {
         })
         .unwrap_or_default()
         .into_iter()
-        .filter(|option| !NOT_ITS_OWN.contains(&option.as_str()))
+        .filter(|option| !GENERIC_OPTIONS.contains(&option.as_str()))
         .collect()
 }
 
@@ -193,7 +193,7 @@ pub fn owner_of_limits(cgroup: BorrowedFd<'_>) -> Result<Option<u32>, SysError> 
 
 /// Fails if a directory isn't in a cgroup hierarchy: something else may have been mounted since
 /// in place of the hierarchy.
-pub fn is_one(directory: impl AsFd) -> Result<(), SysError> {
+pub fn check_is_cgroup(directory: impl AsFd) -> Result<(), SysError> {
     /// `CGROUP_SUPER_MAGIC` and `CGROUP2_SUPER_MAGIC` in linux/magic.h.
     const MAGIC: [FsWord; 2] = [0x0027_e0eb, 0x6367_7270];
     let found = rustix::fs::fstatfs(directory).call(|| "fstatfs()")?;
@@ -330,7 +330,7 @@ pub fn remove(
     let (above, name) =
         path.split().ok_or_else(|| SysError::Finding("the root of a hierarchy can't be removed".to_owned()))?;
     let result = match directory(top.as_fd(), &above) {
-        Ok(above) => remove_if_it_is(above.as_fd(), name, inode, budget),
+        Ok(above) => remove_if_same_inode(above.as_fd(), name, inode, budget),
         Err(error) if error.errno() == Some(Errno::NOENT) => Ok(()),
         Err(error) => Err(error),
     };
@@ -341,7 +341,7 @@ pub fn remove(
     result
 }
 
-fn remove_if_it_is(
+fn remove_if_same_inode(
     above: BorrowedFd<'_>,
     name: &OsStr,
     inode: Option<u64>,

@@ -82,7 +82,7 @@ impl SysError {
     /// Whether a file server doesn't answer, or refuses this process because it doesn't know it. In that case the
     /// container can't use the path either.
     #[must_use]
-    pub fn is_of_a_server(&self) -> bool {
+    pub fn is_from_file_server(&self) -> bool {
         matches!(
             self.errno(),
             Some(Errno::NOTCONN | Errno::STALE | Errno::TIMEDOUT | Errno::HOSTDOWN | Errno::NOKEY | Errno::KEYEXPIRED)

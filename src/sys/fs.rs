@@ -102,7 +102,7 @@ pub fn kind(stat: &Stat) -> FileType {
 
 /// Returns the type of an open file without asking the file server that it may be on.
 pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
-    match rustix::fs::statx(&file, "", UNASKED, StatxFlags::TYPE) {
+    match rustix::fs::statx(&file, "", STATX_CACHED, StatxFlags::TYPE) {
         Err(Errno::NOSYS) => stat(file).map(|stat| kind(&stat)),
         result => Ok(FileType::from_raw_mode(result.call(|| "statx()")?.stx_mode.into())),
     }
@@ -110,7 +110,7 @@ pub fn kind_of(file: impl AsFd) -> Result<FileType, SysError> {
 
 /// Whether an open file is the root of a mount. Returns `false` before Linux 5.8, which doesn't report it.
 pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
-    match rustix::fs::statx(file, "", UNASKED, StatxFlags::empty()) {
+    match rustix::fs::statx(file, "", STATX_CACHED, StatxFlags::empty()) {
         Err(Errno::NOSYS) => Ok(false),
         result => Ok(result.call(|| "statx()")?.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
     }
@@ -120,7 +120,7 @@ pub fn is_mount(file: impl AsFd) -> Result<bool, SysError> {
 const MNT_ID_UNIQUE: StatxFlags = StatxFlags::from_bits_retain(0x4000);
 
 /// Flags that make statx(2) answer from what the kernel has cached, without asking a file server.
-const UNASKED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
+const STATX_CACHED: AtFlags = AtFlags::EMPTY_PATH.union(AtFlags::STATX_DONT_SYNC);
 
 /// Returns the identity of an open file, which no other file has.
 pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
@@ -131,7 +131,7 @@ pub fn identity(file: impl AsFd) -> Result<FileIdentity, SysError> {
 pub fn identity_and_kind(file: impl AsFd) -> Result<(FileIdentity, FileType), SysError> {
     // Kernels that don't know the unique mount ID return the one in mountinfo.
     let wanted = MNT_ID_UNIQUE | StatxFlags::MNT_ID | StatxFlags::INO | StatxFlags::TYPE;
-    let told = match rustix::fs::statx(&file, "", UNASKED, wanted) {
+    let told = match rustix::fs::statx(&file, "", STATX_CACHED, wanted) {
         Err(Errno::NOSYS) => None,
         result => Some(result.call(|| "statx()")?),
     };
@@ -153,13 +153,13 @@ pub fn identity_and_kind(file: impl AsFd) -> Result<(FileIdentity, FileType), Sy
 /// path can't be looked up.
 #[must_use]
 pub fn unique_mount(directory: BorrowedFd<'_>, path: &str) -> Option<u64> {
-    let told = rustix::fs::statx(directory, path, UNASKED, MNT_ID_UNIQUE).ok()?;
+    let told = rustix::fs::statx(directory, path, STATX_CACHED, MNT_ID_UNIQUE).ok()?;
     (told.stx_mask & MNT_ID_UNIQUE.bits() != 0).then_some(told.stx_mnt_id)
 }
 
 /// Returns the ID in mountinfo of the mount that an open file is on.
 pub fn mount_number(file: impl AsFd) -> Result<u64, SysError> {
-    match rustix::fs::statx(&file, "", UNASKED, StatxFlags::MNT_ID) {
+    match rustix::fs::statx(&file, "", STATX_CACHED, StatxFlags::MNT_ID) {
         Ok(told) if told.stx_mask & StatxFlags::MNT_ID.bits() != 0 => Ok(told.stx_mnt_id),
         Ok(_) | Err(Errno::NOSYS) => mount_by_fdinfo(file.as_fd()),
         Err(errno) => Err(SysError::new("statx()", errno)),
@@ -498,7 +498,7 @@ pub fn read_host_text(path: &str) -> Result<String, SysError> {
 }
 
 /// Fails if this process may not execute the file at a path of the host.
-pub fn may_execute(path: &Path) -> Result<(), SysError> {
+pub fn check_executable(path: &Path) -> Result<(), SysError> {
     rustix::fs::accessat(CWD, path, Access::EXEC_OK, AtFlags::EACCESS).call(|| format!("faccessat({path:?}, X_OK)"))
 }
 

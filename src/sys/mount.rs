@@ -18,7 +18,7 @@ use super::{Context, SysError, fs};
 
 /// Adds the messages that the kernel wrote to a file system context to an error, such as
 /// `tmpfs: Bad value for 'size'`.
-fn as_the_kernel_says(context: BorrowedFd<'_>, error: SysError) -> SysError {
+fn with_kernel_messages(context: BorrowedFd<'_>, error: SysError) -> SysError {
     let mut said = Vec::new();
     let mut line = [0_u8; 256];
     // Each read returns one message, and the last one fails with ENODATA, fsopen(2).
@@ -46,7 +46,7 @@ fn or_older_kernel(error: SysError) -> SysError {
 fn configured(fs_type: &str, options: &[(&str, String)], flags: &[&str]) -> Result<OwnedFd, SysError> {
     let context =
         rustix::mount::fsopen(fs_type, FsOpenFlags::FSOPEN_CLOEXEC).call(|| format!("fsopen({fs_type:?})"))?;
-    mounted(context.as_fd(), fs_type, options, flags).map_err(|error| as_the_kernel_says(context.as_fd(), error))
+    mounted(context.as_fd(), fs_type, options, flags).map_err(|error| with_kernel_messages(context.as_fd(), error))
 }
 
 fn mounted(
@@ -142,11 +142,11 @@ pub fn set_attributes(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysEr
     if result != 0 {
         return Err(std::io::Error::last_os_error()).call(call);
     }
-    is_as_wanted(mount, access)
+    check_access(mount, access)
 }
 
 /// Fails if a mount should be writable, but its file system is read-only as a whole. No mount can change that.
-fn is_as_wanted(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
+fn check_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError> {
     match access {
         Access::ReadWrite if fs::stat_fs(mount)?.f_flag.contains(StatVfsMountFlags::RDONLY) => {
             Err(SysError::Finding("the file system itself is read-only".to_owned()))
@@ -165,7 +165,7 @@ pub fn set_access(mount: BorrowedFd<'_>, access: Access) -> Result<(), SysError>
     let flags = wanted | kept_flags(fs::stat_fs(mount)?.f_flag);
     let call = || format!("mount({path:?}, MS_REMOUNT|MS_BIND|{flags:?})");
     rustix::mount::mount_remount(&path, MountFlags::BIND | flags, "").call(call)?;
-    is_as_wanted(mount, access)
+    check_access(mount, access)
 }
 
 /// Returns the flags that a remount must name to keep them. Leaving one out fails with EPERM in a user namespace.

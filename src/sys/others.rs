@@ -99,7 +99,7 @@ pub fn namespace(pid: &str, kind: &str) -> Option<u64> {
 }
 
 /// Whether this process may be unable to see some of the processes in its pid namespace, proc(5).
-pub fn are_hidden() -> Result<bool, SysError> {
+pub fn may_hide_processes() -> Result<bool, SysError> {
     const HIDING: [&str; 4] = ["hidepid=2", "hidepid=invisible", "hidepid=4", "hidepid=ptraceable"];
     let table =
         super::mount_table::read(super::mount_table::OWN, |entry| entry.is_type("proc") && entry.is_at("/proc"))?;

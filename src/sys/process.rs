@@ -84,7 +84,7 @@ pub fn effective_capabilities() -> Result<CapabilitySet, SysError> {
 /// Whether the user namespace that owns this process's mount namespace is the process's own or a descendant of that,
 /// where its capabilities apply; ioctl_ns(2).
 #[must_use]
-pub fn is_over_mount_namespace() -> bool {
+pub fn has_capabilities_over_mounts() -> bool {
     // Other errors are left to the call that needs the namespace to report.
     !matches!(mount_namespace_owner(), Ok(None))
 }
@@ -180,7 +180,7 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
             }));
             // At worst, the parent believes that this process was killed.
             let _ = std::io::Write::write_all(&mut std::fs::File::from(to), &said.unwrap_or_default());
-            // SAFETY: the call doesn't return, and runs no exit handlers, which are the parent's.
+            // SAFETY: the call doesn't return, and doesn't run exit handlers, which belong to the parent.
             unsafe { libc::_exit(0) }
         }
         Some(child) => {
@@ -191,7 +191,7 @@ pub fn in_child(limit: Option<Duration>, act: impl FnOnce() -> Vec<u8>) -> Resul
             if let Some(limit) = limit.filter(is_late) {
                 // At worst, the child has just ended.
                 let _ = rustix::process::kill_process_group(child, Signal::KILL);
-                return Err(SysError::Finding(format!("a child process did not end within {} s", limit.as_secs())));
+                return Err(SysError::Finding(format!("a child process did not finish within {} s", limit.as_secs())));
             }
             let said = fs::read_up_to(from, LIMIT_BYTES);
             // At worst, this process ignores SIGCHLD, and there is no child to wait for.
@@ -265,7 +265,7 @@ pub fn host_memory_bytes() -> u64 {
 /// this program has no dynamic loader (`AT_BASE` in getauxval(3) is 0).
 #[must_use]
 #[allow(unsafe_code)]
-pub fn told_to_loader() -> Option<String> {
+pub fn loader_variable() -> Option<String> {
     // SAFETY: the call takes a number, and reads what the kernel passed at the start of the program.
     if unsafe { libc::getauxval(libc::AT_BASE) } == 0 {
         return None;

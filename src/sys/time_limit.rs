@@ -96,7 +96,7 @@ pub fn watch() {
     LEFT.store(u64::try_from(left.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     call.is_watched = start_thread();
     if !call.is_watched {
-        // At createContainer this process is in the container's cgroup, whose limit on processes may leave no room.
+        // At createContainer this process is in the container's cgroup, whose limit on processes may not allow another thread.
         start_timer_of(left);
     }
 }

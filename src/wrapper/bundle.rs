@@ -61,7 +61,7 @@ pub fn add_hooks(config: &Path, id: &str, settings: &Settings, log: Option<&Log>
     }
     precreate::apply(&mut edit, &changes)?;
     if let Some(because) = because.filter(|_| !calls_this_hook(&edit)) {
-        warn(log, &without_hook(&state, &because, settings, &hooks.problems));
+        warn(log, &missing_hook_warning(&state, &because, settings, &hooks.problems));
     }
     let after = edit.into_text();
     if after == bundle.document().text() {
@@ -109,14 +109,14 @@ fn matching<'h>(hooks: &'h HookSet, bundle: &Bundle<'_>) -> Result<Vec<&'h Descr
     let command = bundle.read_with(CommandFields::of)?;
     let owned = |(key, value): (Text<'_>, Text<'_>)| (key.into(), value.into());
     let annotations: BTreeMap<String, String> = bundle.read_with(annotations)?.into_iter().map(owned).collect();
-    let has_bind_mounts = hooks.ask_for_bind_mounts() && bundle.read_with(mounts)?.iter().any(is_users_bind);
+    let has_bind_mounts = hooks.depend_on_bind_mounts() && bundle.read_with(mounts)?.iter().any(may_be_user_bind_mount);
     let args = command.as_ref().map(|command| command.args.as_slice());
     Ok(hooks.matching(&MatchedContainer { args, annotations: &annotations, has_bind_mounts })?)
 }
 
 /// Whether the user may have requested this bind mount. Engines know which ones the user requested, but config.json
 /// also has the engines' own.
-fn is_users_bind(mount: &ConfigMount) -> bool {
+fn may_be_user_bind_mount(mount: &ConfigMount) -> bool {
     const ENGINES: [&str; 8] = [
         "/etc/resolv.conf",
         "/etc/hostname",
@@ -146,7 +146,7 @@ fn for_systemd(bundle: &Bundle<'_>) -> Result<(Option<PrepareReason>, Vec<Change
 /// Describes a container that runs systemd without being prepared by this hook. This is not an error: its image may
 /// not need the hook, and other hooks may do the same. But systemd usually exits with status 255 in such a container
 /// without a message, and the engine doesn't print one either.
-fn without_hook(state: &State, because: &PrepareReason, settings: &Settings, problems: &[Problem]) -> String {
+fn missing_hook_warning(state: &State, because: &PrepareReason, settings: &Settings, problems: &[Problem]) -> String {
     let directories = settings.hooks_dirs();
     let is_missing = |problem: &&Problem| matches!(problem.fault, Fault::Directory(_));
     let none = match directories.as_slice() {

@@ -152,7 +152,7 @@ fn kill(arguments: &[OsString], at: usize) -> RuntimeCommand {
 
 /// One argument, or two if an option's value is a separate argument.
 struct Word<'a> {
-    /// The index of the first argument.
+    /// The index of this word's first argument.
     at: usize,
     kind: WordKind<'a>,
 }

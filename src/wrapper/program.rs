@@ -9,7 +9,7 @@ use crate::command::DEFAULT_PATH;
 use crate::sys::{SysError, fs};
 
 /// The runtimes to look for if none is configured.
-const USUAL: [&str; 2] = ["runc", "crun"];
+const DEFAULT_RUNTIMES: [&str; 2] = ["runc", "crun"];
 
 #[derive(Debug, PartialEq, Eq)]
 pub struct RuntimeProgram {
@@ -58,7 +58,7 @@ pub fn find(asked: Option<&Path>) -> Result<RuntimeProgram, ProgramError> {
         Some(name) => {
             on_path(name, &search, is_own).ok_or_else(|| ProgramError::NotOnPath(name.to_owned(), search.clone()))
         }
-        None => USUAL
+        None => DEFAULT_RUNTIMES
             .iter()
             .find_map(|name| on_path(OsStr::new(name), &search, is_own))
             .ok_or_else(|| ProgramError::None(search.clone())),
@@ -75,6 +75,6 @@ fn on_path(name: &OsStr, search: &OsStr, is_own: impl Fn(&Path) -> bool) -> Opti
 
 /// Checks that a path can be executed and isn't a directory.
 fn usable(path: &Path) -> Result<(), SysError> {
-    fs::may_execute(path)?;
+    fs::check_executable(path)?;
     if path.is_dir() { Err(SysError::Elsewhere(format!("{} is a directory", path.display()))) } else { Ok(()) }
 }

@@ -43,7 +43,7 @@ pub fn is_for_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: 
     match told {
         Ok(told) => told.is_some_and(|told| told == [1]),
         Err(error) => {
-            is_not_changed(&id.to_string_lossy(), &error);
+            warn_unchanged(&id.to_string_lossy(), &error);
             false
         }
     }
@@ -53,13 +53,13 @@ fn looks_like_systemd(program: &RuntimeProgram, command_line: &CommandLine, id: 
     let state = state(program, command_line, id);
     // Before the container is started, its process is the runtime's own, which TERM terminates.
     let Some(state) = state.filter(|state| state.status == Status::Running) else { return false };
-    stops_by(&state).unwrap_or_else(|error| {
-        is_not_changed(&state.id, &error);
+    needs_halt_signal(&state).unwrap_or_else(|error| {
+        warn_unchanged(&state.id, &error);
         false
     })
 }
 
-fn is_not_changed(id: &str, error: &dyn std::error::Error) {
+fn warn_unchanged(id: &str, error: &dyn std::error::Error) {
     let (id, why) = (short(id), chain(error));
     let line = format!("{id}: cannot determine whether the command is systemd, so the stop signal is unchanged: {why}");
     journal::send(Priority::Warning, &line);
@@ -77,7 +77,7 @@ fn state(program: &RuntimeProgram, command_line: &CommandLine, id: &OsStr) -> Op
     told.ok().and_then(|_| State::parse(&text).ok())
 }
 
-fn stops_by(state: &State) -> Result<bool, GatherError> {
+fn needs_halt_signal(state: &State) -> Result<bool, GatherError> {
     let bundle = Bundle::read(state)?;
     Ok(match decide(&gather::container(&bundle)?.0) {
         Decision::Skip(_) => false,

@@ -16,7 +16,7 @@ use crate::upper;
 
 /// Tests that systemd doesn't boot in the same container without the hook. Otherwise the other
 /// tests would prove nothing.
-pub fn without_hook(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
+pub fn missing_hook_warning(site: &Arc<Site>, cell: Cell) -> Result<(), Failed> {
     // systemd 247 doesn't detect the container by itself, and hangs where newer versions exit.
     let env = (cell.suite == Suite::Bullseye).then_some("container=oci");
     let config = Config { stages: Stages::None, env, ..Config::default() };

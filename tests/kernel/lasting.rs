@@ -66,7 +66,7 @@ pub fn too_many_are_missing(realm: Realm) -> Check {
         link_to(bundle, MOST + 1);
         bundle.start(Cgroup::Mounted);
         let watch = bundle.watch();
-        bundle.create()?.refused(&["missing parent directories", "at most 64"])?;
+        bundle.create()?.refused(&["components of the path", "at most 64"])?;
         watch.everything(bundle)?;
         watch.restored(bundle)
     })

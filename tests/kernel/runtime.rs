@@ -250,7 +250,7 @@ pub fn given_up(realm: Realm) -> Check {
             drop(record);
             let said = || fs::read_to_string(bundle.host("../said")).unwrap();
             until("what the hook says", || said().ends_with('\n'))?;
-            let words = "poststop might not undo it: the runtime, or the container's first process, has ended";
+            let words = "poststop might not undo it: the runtime, or the container's first process, has already ended";
             ensure!(said().lines().count() == 1 && said().contains(words), "it said {:?}", said());
             // The message may come before the hook's exit, but it comes after everything else that the hook does.
             watch.everything(bundle)

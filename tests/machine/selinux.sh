@@ -178,7 +178,7 @@ begin "a bundle whose labels disagree in level"
 bundle runc system_u:system_r:container_t:s0:c1,c2 "$files_label" "$hook"
 ended
 [ "$code" != 0 ] || wrong "it ran"
-warns "a process at level s0:c1,c2 may not write files at s0:c10,c20"
+warns "a process at level s0:c1,c2 is not allowed to write files at level s0:c10,c20"
 end_of_wrong_labels
 
 # The kernel is made to refuse the option context=, which is the second one that the hook sets on any tmpfs.

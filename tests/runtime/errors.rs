@@ -180,7 +180,7 @@ const THIS_HOOK: &str =
 
 /// A container with systemd that no hook prepares is nevertheless started, and a warning in the journal and in the
 /// runtime's log says why systemd will not start.
-pub fn without_hook(site: &Site) -> Check {
+pub fn missing_hook_warning(site: &Site) -> Check {
     type Change = fn(&Room);
     fn describe(room: &Room, stages: &str) {
         room.describe("first/systemd.json", &THIS_HOOK.replace("@STAGES@", stages));

@@ -81,7 +81,7 @@ const ROOTS: &[(&str, Run)] = &[
     ("untouched/read-only", untouched::read_only),
     ("errors/read-only", errors::read_only),
     ("errors/full", errors::full),
-    ("errors/without-hook", errors::without_hook),
+    ("errors/without-hook", errors::missing_hook_warning),
     ("settings/good", settings::good),
     ("settings/bad", settings::bad),
     ("settings/defaults", settings::defaults),

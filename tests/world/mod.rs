@@ -10,7 +10,7 @@ use std::path::Path;
 
 use oci_systemd_hook::facts::mounts::tmpfs_devices;
 use oci_systemd_hook::facts::options::{CgroupsMax, Key, PREFIX, V1WithSysAdmin};
-use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labelling};
+use oci_systemd_hook::facts::selinux::{CgroupLabel, Confinement, Files, Labeling};
 use oci_systemd_hook::facts::{
     CgroupCreation, CgroupOwner, Engine, FollowUp, Found, Image, Mounts, Occupants, Options, Places, Rights, Selinux,
     Stage, Surroundings, UserNamespaces,
@@ -152,10 +152,10 @@ impl World {
             memory_limits: evidence.memory_limits().into_iter().filter_map(inside).collect(),
             follow_up,
             options: options(self.get("options").unwrap_or_default())?,
-            making: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
-                (Stage::CreateContainer, ..) => CgroupCreation::Inside,
+            creation: match (stage, rights.contains("no poststop"), rights.contains("rootless")) {
+                (Stage::CreateContainer, ..) => CgroupCreation::InContainer,
                 (Stage::CreateRuntime, _, true) => CgroupCreation::Rootless,
-                (Stage::CreateRuntime, true, _) => CgroupCreation::Forever,
+                (Stage::CreateRuntime, true, _) => CgroupCreation::NoPoststop,
                 (Stage::CreateRuntime, false, false) => CgroupCreation::Possible,
             },
             rights: Rights {
@@ -275,11 +275,11 @@ fn options(text: &str) -> Result<Options, String> {
 fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
     let mount = config.linux.mount_label.as_deref().map(Label::parse);
     let Some(policy) = policy else { return Ok(Selinux::Off { has_label: mount.is_some() }) };
-    let mut labelling = Labelling::ByMount;
+    let mut labeling = Labeling::ByMount;
     let mut cgroup = CgroupLabel {
         label: Label::parse("system_u:object_r:cgroup_t:s0"),
         manageable: Some(true),
-        manageable_if_labelled: Some(true),
+        manageable_if_labeled: Some(true),
         boolean: None,
     };
     let mut confinement = Confinement {
@@ -298,22 +298,22 @@ fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
             "permissive" => confinement.enforcing = Some(false),
             "can't be asked" => {
                 (confinement.enforcing, confinement.files) = (None, None);
-                (cgroup.manageable, cgroup.manageable_if_labelled) = (None, None);
+                (cgroup.manageable, cgroup.manageable_if_labeled) = (None, None);
             }
             "files: denied to the level" => confinement.files = Some(Files::OtherLevel),
             "files: denied to the type" => confinement.files = Some(Files::OtherType),
             "cgroup: denied" => cgroup.manageable = Some(false),
-            "cgroup: denied with the mount label" => cgroup.manageable_if_labelled = Some(false),
+            "cgroup: denied with the mount label" => cgroup.manageable_if_labeled = Some(false),
             "container_manage_cgroup: off" => cgroup.boolean = Some(MANAGE_CGROUP),
             "setuid: denied" => confinement.denied_capabilities.push("setuid"),
             "container_use_host_all_caps: off" => confinement.capability_boolean = Some(USE_CAPABILITIES[0].1),
             "context=: EACCES" => {
-                labelling =
-                    Labelling::ByFile("the kernel refuses it as a mount option: fsconfig() = EACCES".to_owned());
+                labeling =
+                    Labeling::ByFile("the kernel refuses the label as a mount option: fsconfig() = EACCES".to_owned());
             }
             "labels: EPERM" => {
-                labelling = Labelling::Refused(
-                    "the kernel refuses it as a mount option: fsconfig() = EACCES; setting it on a file also failed: \
+                labeling = Labeling::Refused(
+                    "the kernel refuses the label as a mount option: fsconfig() = EACCES; setting it on a file also failed: \
                      fsetfilecon() = EPERM"
                         .to_owned(),
                 );
@@ -321,7 +321,7 @@ fn selinux(config: &Config, policy: Option<&str>) -> Result<Selinux, String> {
             other => return Err(format!("selinux {other}")),
         }
     }
-    confinement.mount = mount.map(|mount| (mount, labelling));
+    confinement.mount = mount.map(|mount| (mount, labeling));
     confinement.cgroup = Some(cgroup);
     Ok(Selinux::On(Box::new(confinement)))
 }
@@ -349,7 +349,7 @@ fn image(text: &str) -> Result<Image, String> {
     // Paths that a case doesn't mention don't exist.
     for path in PATHS.into_iter().filter(|path| !looked_at.contains(path)) {
         let path = InnerPath::new(path);
-        let found = image.below_nothing(&path).unwrap_or(Found::Nothing(path.clone()));
+        let found = image.infer_missing(&path).unwrap_or(Found::Nothing(path.clone()));
         image.insert(path, found);
     }
     Ok(image)

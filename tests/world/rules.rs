@@ -105,7 +105,7 @@ fn own_cgroup(facts: &Surroundings, hierarchy: Hierarchy) -> (CgroupPath, Cgroup
 /// Whether a container may see the host's cgroups. This requires that it has no private cgroup namespace, and that
 /// config.json asks for them or mounts something there, or that no other cgroup can be created.
 fn may_see_others(facts: &Surroundings, at: &InnerPath) -> bool {
-    let can_make_none = facts.cgroups.making == CgroupCreation::Inside && facts.rights.user_namespaces.any();
+    let can_make_none = facts.cgroups.creation == CgroupCreation::InContainer && facts.rights.user_namespaces.any();
     let is_wanted = facts.cgroups.is_asked_from_host(at) || !facts.mounts.directly_below(at).is_empty();
     facts.cgroups.namespace == CgroupNamespace::Host && (is_wanted || can_make_none)
 }

@@ -22,7 +22,7 @@ fuzz_target!(|text: &str| {
     if let Some(id) = id_map::first_unmapped(text, 65535) {
         assert!(id < 65535 && !id_map::is_identity(text), "{id}");
     }
-    let _ = (id_map::parent_of_root(text), memory::limit(text), status::parent(text), status::pid_namespaces(text));
+    let _ = (id_map::outer_id_of_root(text), memory::limit(text), status::parent(text), status::pid_namespaces(text));
     let (process, file) = text.split_once('\n').unwrap_or((text, text));
     let (process, file) = (selinux::Label::parse(process), selinux::Label::parse(file));
     if selinux::dominates(&process.level, &process.level) == Some(false) {

@@ -23,7 +23,8 @@ pub(super) const CATEGORIES: [&str; 35] = [
 ];
 
 /// Scripts whose names are as long as a script code, that is, four letters. Only the crate accepts script codes.
-pub(super) const FOUR_LETTERS: [&str; 9] = ["Ahom", "Cham", "Kawi", "Lisu", "Miao", "Modi", "Newa", "Thai", "Toto"];
+pub(super) const FOUR_LETTER_SCRIPTS: [&str; 9] =
+    ["Ahom", "Cham", "Kawi", "Lisu", "Miao", "Modi", "Newa", "Thai", "Toto"];
 
 /// Why a pattern is refused.
 #[derive(Debug, thiserror::Error)]
@@ -239,7 +240,7 @@ fn is_known(name: &str) -> bool {
     let may_be_script = letters.next().is_some_and(|first| first.is_ascii_uppercase())
         && letters.all(|letter| letter.is_ascii_lowercase())
         // The crate also knows script codes, and accepts an "is" in front of any name.
-        && (name.len() != 4 || FOUR_LETTERS.contains(&name))
+        && (name.len() != 4 || FOUR_LETTER_SCRIPTS.contains(&name))
         && !name.starts_with("Is");
     CATEGORIES.contains(&name) || may_be_script && regex_syntax::parse(&format!(r"\p{{sc={name}}}")).is_ok()
 }
