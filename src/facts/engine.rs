@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
-//! Container engines and OCI runtimes, and the differences between them. Everything that the hook does for a single
-//! engine or runtime is decided by a method in this module.
+//! Container engines and OCI runtimes, and the differences between them that the hook can't see otherwise. If the hook does
+//! something for a single engine or runtime only, a method in this module decides it.
 //!
-//! Neither is recognized by name: an engine is recognized by an annotation, and a runtime by the state that it
-//! writes. Most differences are therefore handled for all of them, based on observed behavior:
+//! Neither is recognized by name: an engine is recognized by annotations and by the bundle's path, and a runtime by the state
+//! that it writes. Most differences are therefore handled for all of them, based on observed behavior:
 //! [`crate::gather::call`] tells the stages apart although each runtime writes a different PID, and
 //! [`crate::prepare`] expects any runtime to do what crun does after its hooks, which is to make mounts read-only
 //! where config.json says so (crun 1.8 after createRuntime, 1.27 after createContainer). The hook isn't passed any
