@@ -161,13 +161,11 @@ mod tests {
             }
         }
         // A module that uses none of the remaining modules is not part of a cycle.
-        while let Some(name) = {
-            let left = |(name, others): (&String, &BTreeSet<String>)| {
-                let is_free = others.iter().all(|other| other == name || !uses.contains_key(other));
-                is_free.then(|| name.clone())
+        loop {
+            let is_free = |(name, others): &(&String, &BTreeSet<String>)| {
+                others.iter().all(|other| other == *name || !uses.contains_key(other))
             };
-            uses.iter().find_map(left)
-        } {
+            let Some(name) = uses.iter().find(is_free).map(|(name, _)| name.clone()) else { break };
             uses.remove(&name);
         }
         (!uses.is_empty()).then(|| format!("in {path}: {uses:?}"))

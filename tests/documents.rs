@@ -5,20 +5,22 @@
 
 use std::path::{Path, PathBuf};
 
+mod files;
+
 fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The files with this extension in a directory of the repository and below it.
-fn files(directory: &Path, extension: &str) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let found = entries.flat_map(|path| if path.is_dir() { files(&path, extension) } else { vec![path] });
-    found.filter(|path| path.extension().is_some_and(|its| its == extension)).collect()
+/// The files with this extension below a directory of the repository.
+fn with_extension(directory: &str, extension: &str) -> Vec<PathBuf> {
+    let mut files = files::below(&repository().join(directory), |_| false);
+    files.retain(|path| path.extension().is_some_and(|its| its == extension));
+    files
 }
 
 fn documents() -> Vec<PathBuf> {
     let others = ["README.md", "CHANGELOG.md", "contrib/HACKING.md", ".github/SECURITY.md"];
-    let pages = files(&repository().join("share/doc"), "md");
+    let pages = with_extension("share/doc", "md");
     others.iter().map(|path| repository().join(path)).chain(pages).collect()
 }
 
@@ -66,7 +68,7 @@ fn links_lead_to_files_and_headings() {
 /// The string literals of the sources as one text, in which `{…}` stands for a value.
 fn sources() -> String {
     let mut all = String::new();
-    for path in files(&repository().join("src"), "rs") {
+    for path in with_extension("src", "rs") {
         // A backslash at the end of a line continues a string behind the white space of the next one.
         let mut lines = read(&path).lines().map(str::to_owned).collect::<Vec<_>>().into_iter();
         while let Some(mut line) = lines.next() {

@@ -14,6 +14,8 @@ use std::process::{Command, Output};
 use oci_systemd_hook::hooksd::{self, Descriptor, HookSet, HookStage, MatchedContainer};
 use serde_json::Value;
 
+mod files;
+
 fn stage() -> Option<PathBuf> {
     let stage = std::env::var_os("OCI_SYSTEMD_HOOK_STAGE").map(PathBuf::from);
     if stage.is_none() {
@@ -134,18 +136,8 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8(bytes.to_vec()).unwrap()
 }
 
-/// Returns all files and symlinks below a directory.
-fn files(top: &Path) -> Vec<PathBuf> {
-    let mut all = Vec::new();
-    let mut directories = vec![top.to_owned()];
-    while let Some(directory) = directories.pop() {
-        for entry in std::fs::read_dir(&directory).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() && !path.is_symlink() { directories.push(path) } else { all.push(path) }
-        }
-    }
-    all.sort();
-    all
+fn all_files(top: &Path) -> Vec<PathBuf> {
+    files::below(top, |_| false)
 }
 
 fn write_program(path: &Path, text: &str) {
@@ -223,7 +215,7 @@ fn another_prefix_is_all_that_is_written_and_named() {
     let environment = [("DESTDIR", to.path().to_str().unwrap()), ("PREFIX", "/opt/osh"), ("PRECREATE", "yes")];
     let output = install(&[], &environment);
     assert!(output.status.success(), "{output:?}");
-    let all = files(to.path());
+    let all = all_files(to.path());
     let listed: Vec<PathBuf> =
         text(&output.stdout).lines().filter_map(|line| line.strip_prefix("installed ").map(PathBuf::from)).collect();
     let mut sorted = listed.clone();
@@ -248,7 +240,7 @@ fn another_prefix_is_all_that_is_written_and_named() {
     assert_eq!(hook, std::fs::canonicalize(to.path().join("opt/osh/libexec/oci/hooks.d/oci-systemd-hook")).unwrap());
     let output = install(&["--uninstall"], &environment);
     assert!(output.status.success(), "{output:?}");
-    assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
+    assert!(all_files(to.path()).is_empty(), "{:?}", all_files(to.path()));
     for ours in ["libexec/oci", "share/containers/oci", "share/oci-systemd-hook", "share/doc/oci-systemd-hook"] {
         assert!(!to.path().join("opt/osh").join(ours).exists(), "{ours} is left");
     }
@@ -281,7 +273,8 @@ fn links_of_the_installed_documents_lead_somewhere() {
     let Some(stage) = stage() else { return };
     let documents = stage.join("usr/share/doc/oci-systemd-hook");
     let mut count = 0;
-    for path in files(&documents).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+    for path in
+        all_files(&documents).into_iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"))
     {
         let text = std::fs::read_to_string(&path).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -350,18 +343,18 @@ fn what_install_cannot_do_is_one_line_and_changes_nothing() {
         let said = text(&output.stderr);
         assert_eq!((output.status.code(), said.lines().count()), (Some(code), 1), "{arguments:?} {variable:?}: {said}");
         assert!(said.starts_with("install.sh: ") && said.contains(says) && output.stdout.is_empty(), "{said}");
-        assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
+        assert!(all_files(to.path()).is_empty(), "{:?}", all_files(to.path()));
     }
     let output = install(&["--help"], &usual);
     assert!(output.status.success() && text(&output.stdout).contains("--uninstall"), "{output:?}");
-    assert!(files(to.path()).is_empty(), "{:?}", files(to.path()));
+    assert!(all_files(to.path()).is_empty(), "{:?}", all_files(to.path()));
 }
 
 /// All users can read what is installed, whatever the umask of the user who ran install.sh.
 #[test]
 fn everybody_may_read_it() {
     let Some(stage) = stage() else { return };
-    for path in files(&stage) {
+    for path in all_files(&stage) {
         for (path, needed) in path.ancestors().zip([0o444].into_iter().chain(std::iter::repeat(0o755))) {
             if path == stage {
                 break;

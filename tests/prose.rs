@@ -8,6 +8,8 @@ use std::path::{Path, PathBuf};
 
 use regex::Regex;
 
+mod files;
+
 /// At most one of so many doc lines may have three words or fewer.
 const SHORT_ONE_IN: usize = 25;
 
@@ -34,16 +36,15 @@ fn repository() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-fn files(directory: &Path) -> Vec<PathBuf> {
-    let entries = std::fs::read_dir(directory).unwrap().map(|entry| entry.unwrap().path());
-    let found =
-        entries.filter(|path| !path.ends_with("target") && !path.ends_with("corpus") && !path.ends_with("tests/cases"));
-    found.flat_map(|path| if path.is_dir() { files(&path) } else { vec![path] }).collect()
+/// Whether a directory has build output, hostile input or plans, which have no prose of their own.
+fn has_no_prose(directory: &Path) -> bool {
+    ["target", "corpus", "tests/cases"].iter().any(|end| directory.ends_with(end))
 }
 
 /// All files with prose: sources, scripts, documents.
 fn with_prose() -> Vec<PathBuf> {
-    let directories = ["src", "tests", "contrib", "share"].map(|name| files(&repository().join(name)));
+    let directories =
+        ["src", "tests", "contrib", "share"].map(|name| files::below(&repository().join(name), has_no_prose));
     let documents = ["README.md", "CHANGELOG.md", ".github/SECURITY.md", "build.rs", "Cargo.toml"];
     let others = documents.map(|name| repository().join(name));
     let is_prose = |path: &PathBuf| {

@@ -27,6 +27,9 @@ use crate::sys::{SysError, mount, process};
 /// of the hook's work.
 const UNNOTICED_PAGES: u64 = 32;
 
+/// The explanation for a child process that reports nothing.
+const KILLED: &str = "the process that copied it was killed because the container's memory is full";
+
 /// How much may still be copied for the container.
 #[derive(Debug)]
 pub(super) struct CopyBudget<'a> {
@@ -174,9 +177,7 @@ impl Interpreter<'_> {
         });
         let (copied, unentered) = match told {
             Ok(said) => {
-                let killed =
-                    || "the process that copied it was killed because the container's memory is full".to_owned();
-                let said = said.ok_or_else(|| SysError::Finding(killed()))?;
+                let said = said.ok_or_else(|| SysError::Finding(KILLED.to_owned()))?;
                 let result = serde_json::from_slice(&said);
                 let ChildResult { copied, label, unentered } = result.map_err(|error| {
                     SysError::Finding(format!("the process that copied it reported an invalid result: {error}"))

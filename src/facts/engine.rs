@@ -11,6 +11,7 @@
 
 use std::path::Path;
 
+use crate::oci::pod::CRI_TYPE;
 use crate::oci::state::State;
 
 /// The engine, recognized by annotations and by the bundle's path. Anyone can write an annotation, so nothing that matters
@@ -33,8 +34,6 @@ const DOCKER_NAMESPACE: &str = "moby";
 impl Engine {
     /// The annotation in which podman and CRI-O name themselves.
     const MANAGER: &'static str = "io.container.manager";
-    /// An annotation of containerd's CRI plugin.
-    const CRI_TYPE: &'static str = "io.kubernetes.cri.container-type";
 
     #[must_use]
     pub fn of<'a>(annotation: impl Fn(&str) -> Option<&'a str>, bundle: Option<&Path>) -> Self {
@@ -42,7 +41,7 @@ impl Engine {
         match annotation(Self::MANAGER) {
             Some("libpod") => Self::Podman,
             Some("cri-o") => Self::Crio,
-            _ if annotation(Self::CRI_TYPE).is_some() => Self::ContainerdCri,
+            _ if annotation(CRI_TYPE).is_some() => Self::ContainerdCri,
             _ if is_docker() => Self::Docker,
             Some(_) | None => Self::Other,
         }

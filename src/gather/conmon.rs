@@ -22,9 +22,8 @@ pub(super) fn calls_podman(state: &State) -> Result<bool, GatherError> {
 /// Returns the name that the container's conmon was given. podman and CRI-O give it one; podman writes it nowhere else.
 pub(super) fn container_name(state: &State) -> Option<String> {
     let find = |command_line: &str| {
-        let of_container = is_conmon(command_line) && values(command_line, "-c").any(|id| id == state.id);
         let name = || values(command_line, "-n").next().filter(|name| is_name(name)).map(str::to_owned);
-        of_container.then(name).flatten()
+        is_conmon_of(command_line, &state.id).then(name).flatten()
     };
     find_ancestor(find).ok().flatten()
 }
@@ -47,9 +46,10 @@ fn find_ancestor<T>(find: impl Fn(&str) -> Option<T>) -> Result<Option<T>, Gathe
     Ok(None)
 }
 
-fn is_conmon(command_line: &str) -> bool {
+/// Whether a command line is that of the conmon of the container `id`.
+fn is_conmon_of(command_line: &str, id: &str) -> bool {
     let program = command_line.split('\0').next().and_then(|program| Path::new(program).file_name());
-    program.is_some_and(|program| program == "conmon")
+    program.is_some_and(|program| program == "conmon") && values(command_line, "-c").any(|value| value == id)
 }
 
 /// Returns the values of an option that is followed by its value.
@@ -63,8 +63,7 @@ fn values<'a>(command_line: &'a str, option: &'static str) -> impl Iterator<Item
 fn bundle_of_podmans<'a>(command_line: &'a str, id: &str) -> Option<&'a str> {
     let values = |option| values(command_line, option);
     let exit: Vec<&str> = values("--exit-command-arg").collect();
-    let is_podmans = is_conmon(command_line)
-        && values("-c").any(|value| value == id)
+    let is_podmans = is_conmon_of(command_line, id)
         && values("--exit-command").next().is_some()
         && exit.windows(2).any(|pair| pair == ["container", "cleanup"])
         && exit.contains(&id);

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0 OR MIT
 //! What a message says about the container that it concerns.
 
+use std::cell::OnceCell;
 use std::fmt;
-use std::sync::OnceLock;
 
 use super::conmon;
 use crate::oci::pod::ContainerNames;
@@ -12,13 +12,13 @@ use crate::oci::state::State;
 #[derive(Debug)]
 pub struct ContainerLabel<'a> {
     state: &'a State,
-    names: OnceLock<ContainerNames>,
+    names: OnceCell<ContainerNames>,
 }
 
 impl<'a> ContainerLabel<'a> {
     #[must_use]
     pub fn of(state: &'a State) -> Self {
-        Self { state, names: OnceLock::new() }
+        Self { state, names: OnceCell::new() }
     }
 
     fn names(&self) -> ContainerNames {

@@ -16,8 +16,10 @@ pub enum Pod {
     Member(Option<String>),
 }
 
+/// containerd's annotation for the type of container.
+pub const CRI_TYPE: &str = "io.kubernetes.cri.container-type";
 /// CRI-O's and containerd's annotations for the type of container. Before 5.0, podman also wrote CRI-O's.
-const TYPES: [&str; 2] = ["io.kubernetes.cri-o.ContainerType", "io.kubernetes.cri.container-type"];
+const TYPES: [&str; 2] = ["io.kubernetes.cri-o.ContainerType", CRI_TYPE];
 /// The ID of the pod that the container is in. Since 5.0, podman writes this but no type.
 const SANDBOX: &str = "io.kubernetes.cri-o.SandboxID";
 /// The keys of the container's name: the kubelet's label, which CRI-O copies to an annotation, and containerd's own annotation.
